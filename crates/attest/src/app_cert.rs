@@ -1,0 +1,216 @@
+//! The identity that the KMS signed: `info.app_cert`.
+//!
+//! RTMR3 holds what the guest noted about a KMS that its host pointed it at.
+//! Here the KMS itself speaks: leaf <- "Dstack App CA" <- "Dstack KMS CA",
+//! issued for one app-id and for one measured state, which the quote inside
+//! the leaf names. A chain ends at a pinned root KEY, since root certificates
+//! are issued anew.
+
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+
+use crate::policy::IdentityRules;
+use crate::quote::{ParsedQuote, Td};
+use crate::x509::{self, P256Key};
+use crate::text::{quoted, shown};
+use crate::{Rejected, UnixTime, hash};
+
+/// A real chain has 19 KB of PEM.
+const MAX_PEM_BYTES: usize = 256 << 10;
+
+const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
+const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
+const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
+
+/// What a verified chain says.
+#[derive(Debug)]
+pub(crate) struct AppIdentity {
+    /// The KMS root's public key (SubjectPublicKeyInfo, DER, hex).
+    pub(crate) kms_root: String,
+    /// As both certificates name it.
+    pub(crate) app_id: Vec<u8>,
+    /// The end of the shortest validity.
+    pub(crate) valid_until: UnixTime,
+}
+
+/// Verifies the chain, its purpose, and that it was issued for this machine's state.
+///
+/// # Errors
+/// `rejected_app_cert*`, `rejected_kms_root`, `rejected_app_id`.
+pub(crate) fn verify(
+    pem: Option<&str>,
+    td: &Td,
+    rtmr3_since_ready: &[[u8; 48]],
+    rules: &IdentityRules,
+    now: UnixTime,
+) -> Result<AppIdentity, Rejected> {
+    let refuse = |detail: String| Rejected::AppCert {
+        detail: shown(&detail),
+    };
+    let pem = pem.ok_or(Rejected::AppCertMissing {})?;
+    if pem.len() > MAX_PEM_BYTES {
+        return Err(refuse(format!("{} bytes of PEM", pem.len())));
+    }
+    let chain = x509::pem_chain(pem.as_bytes()).map_err(refuse)?;
+    let [leaf, app_ca, root] = chain.as_slice() else {
+        return Err(refuse(format!(
+            "{} certificates, expected leaf, app CA and KMS CA",
+            chain.len()
+        )));
+    };
+
+    let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
+    rules.admit_kms_root(&kms_root)?;
+    let valid_until = chain_holds(leaf, app_ca, root, now)?;
+
+    let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
+    if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
+        return Err(refuse("leaf and app CA are for different app-ids".to_owned()));
+    }
+    rules.admit_app_id("the app-id that the KMS signed", &app_id)?;
+    for (certificate, name, expected) in [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")] {
+        let usage = octets(certificate, OID_USAGE, "usage")?;
+        if usage != expected.as_bytes() {
+            return Err(Rejected::AppCertUsage {
+                certificate: name,
+                got: quoted(&String::from_utf8_lossy(&usage)),
+                expected,
+            });
+        }
+    }
+    issued_for_this_state(leaf, td, rtmr3_since_ready)?;
+    Ok(AppIdentity {
+        kms_root,
+        app_id,
+        valid_until,
+    })
+}
+
+/// The root key that an unverified chain claims, in hex; empty if there is none.
+pub(crate) fn stated_root(pem: Option<&str>) -> String {
+    pem.filter(|pem| pem.len() <= MAX_PEM_BYTES)
+        .and_then(|pem| x509::pem_chain(pem.as_bytes()).ok())
+        .and_then(|chain| x509::spki_der(chain.last()?).ok())
+        .map(hex::encode)
+        .unwrap_or_default()
+}
+
+/// Signatures, names, validity and CA rules (RFC 5280 §6.1, for a chain of three).
+fn chain_holds(
+    leaf: &Certificate,
+    app_ca: &Certificate,
+    root: &Certificate,
+    now: UnixTime,
+) -> Result<UnixTime, Rejected> {
+    let refuse = |detail: &str| Rejected::AppCert {
+        detail: detail.to_owned(),
+    };
+    let key = |certificate| -> Result<P256Key, Rejected> { x509::subject_key(certificate).map_err(refuse) };
+    let (root_key, app_ca_key) = (key(root)?, key(app_ca)?);
+    for (certificate, issuer, issuer_key, name) in [
+        (leaf, app_ca, &app_ca_key, "the leaf"),
+        (app_ca, root, &root_key, "the app CA"),
+        (root, root, &root_key, "the KMS CA"),
+    ] {
+        if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
+            return Err(refuse(&format!("{name} names another issuer")));
+        }
+        if !x509::is_signed_by(certificate, issuer_key) {
+            return Err(refuse(&format!("the signature of {name} is wrong")));
+        }
+    }
+    let mut earliest_end = UnixTime(u64::MAX);
+    for (certificate, name, below) in [(leaf, "the leaf", None), (app_ca, "the app CA", Some(0)), (root, "the KMS CA", Some(1))]
+    {
+        let (from, until) = x509::validity(certificate);
+        if now < from || now > until {
+            return Err(refuse(&format!("{name} is valid from {from} to {until}, it is {now}")));
+        }
+        earliest_end = earliest_end.min(until);
+        let tbs = certificate.tbs_certificate();
+        let is_ca = tbs
+            .get_extension::<BasicConstraints>()
+            .map_err(|_| refuse(&format!("{name} has unreadable extensions")))?
+            .filter(|(_, constraints)| constraints.ca);
+        match (below, is_ca) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(refuse("the leaf is a CA")),
+            (Some(_), None) => return Err(refuse(&format!("{name} is no CA"))),
+            (Some(below), Some((_, constraints))) => {
+                let signs = tbs
+                    .get_extension::<KeyUsage>()
+                    .ok()
+                    .flatten()
+                    .is_some_and(|(_, usage)| usage.0.contains(KeyUsages::KeyCertSign));
+                if !signs || constraints.path_len_constraint.is_some_and(|length| length < below) {
+                    return Err(refuse(&format!("{name} may not issue this chain")));
+                }
+            }
+        }
+    }
+    Ok(earliest_end)
+}
+
+/// The quote inside the leaf has this machine's registers and vouches for the
+/// leaf's key: report_data = SHA-512("ratls-cert:" || SubjectPublicKeyInfo).
+/// Its own signature is not checked again: the KMS did, and signed the result.
+///
+/// An application may extend RTMR3 after its certificate was issued, so any of
+/// the register's values since `system-ready` is this machine's.
+fn issued_for_this_state(
+    leaf: &Certificate,
+    td: &Td,
+    rtmr3_since_ready: &[[u8; 48]],
+) -> Result<(), Rejected> {
+    let refuse = |detail: String| Rejected::AppCert {
+        detail: shown(&detail),
+    };
+    let quote = ParsedQuote::parse(octets(leaf, OID_QUOTE, "quote of the leaf")?)
+        .map_err(|error| refuse(format!("its quote: {error}")))?
+        .td;
+    let [r0, r1, r2, r3] = &quote.rtmr;
+    let [live0, live1, live2, live3] = &td.rtmr;
+    let live3 = rtmr3_since_ready.iter().find(|value| *value == r3).unwrap_or(live3);
+    for (register, got, expected) in [
+        ("MRTD", &quote.mrtd, &td.mrtd),
+        ("RTMR0", r0, live0),
+        ("RTMR1", r1, live1),
+        ("RTMR2", r2, live2),
+        ("RTMR3", r3, live3),
+        ("MRCONFIGID", &quote.mr_config_id, &td.mr_config_id),
+    ] {
+        if got != expected {
+            return Err(Rejected::AppCertQuote {
+                register,
+                got: hex::encode(got),
+                expected: hex::encode(expected),
+            });
+        }
+    }
+    let spki = x509::spki_der(leaf).map_err(refuse)?;
+    if quote.report_data != hash::sha512(&[b"ratls-cert:", &spki]) {
+        return Err(Rejected::AppCertReportData {});
+    }
+    Ok(())
+}
+
+/// The bytes of dstack's extensions: an OCTET STRING inside the extension's value.
+fn octets(certificate: &Certificate, oid: ObjectIdentifier, what: &str) -> Result<Vec<u8>, Rejected> {
+    let refuse = |problem: &str| Rejected::AppCert {
+        detail: format!("{what}: {problem}"),
+    };
+    let mut found = certificate
+        .tbs_certificate()
+        .extensions()
+        .into_iter()
+        .flatten()
+        .filter(|extension| extension.extn_id == oid);
+    let (Some(extension), None) = (found.next(), found.next()) else {
+        return Err(refuse("expected exactly one extension"));
+    };
+    OctetString::from_der(extension.extn_value.as_bytes())
+        .map(|octets| octets.as_bytes().to_vec())
+        .map_err(|_| refuse("not an octet string"))
+}

@@ -1,0 +1,366 @@
+//! What Intel says about a platform, who is trusted to say it, and how new it
+//! has to be.
+
+use std::collections::BTreeMap;
+
+use dcap_qvl::QuoteCollateralV3;
+use serde::{Deserialize, Serialize};
+
+use crate::{Fmspc, Rejected, json};
+
+/// Real collateral has 34 KB; a PCS answer with every TCB level ever published
+/// stays far below this.
+pub const MAX_COLLATERAL_BYTES: usize = 1 << 20;
+
+/// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
+const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");
+
+/// The root certificate that platforms are trusted under. It comes in as a
+/// value; no feature or variable changes it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TrustAnchors {
+    tdx_root_der: Vec<u8>,
+}
+
+impl TrustAnchors {
+    /// Intel's production root.
+    #[must_use]
+    pub fn intel() -> Self {
+        Self {
+            tdx_root_der: INTEL_ROOT_DER.to_vec(),
+        }
+    }
+
+    /// DANGER: another root (DER). Whoever holds its key makes any machine
+    /// genuine; for tests and demonstrations.
+    #[must_use]
+    pub fn danger_tdx_root(der: Vec<u8>) -> Self {
+        Self { tdx_root_der: der }
+    }
+
+    /// True for [`TrustAnchors::intel`].
+    #[must_use]
+    pub fn is_intel(&self) -> bool {
+        self.tdx_root_der == INTEL_ROOT_DER
+    }
+
+    /// The root certificate (DER).
+    #[must_use]
+    pub fn tdx_root_der(&self) -> &[u8] {
+        &self.tdx_root_der
+    }
+}
+
+impl std::fmt::Debug for TrustAnchors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digest = hex::encode(crate::hash::sha256(&[&self.tdx_root_der]));
+        f.debug_struct("TrustAnchors")
+            .field("tdx_root_sha256", &digest)
+            .finish()
+    }
+}
+
+/// Which of Intel's two editions collateral was asked for. `update=early`
+/// numbers run ahead and must not raise the floor of `standard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// `update=standard`.
+    Standard,
+    /// `update=early`.
+    Early,
+}
+
+/// The certificate authority of a platform's PCK certificate, as the PCS names
+/// it in `pckcrl?ca=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PckCa {
+    /// Multi-package platforms; all TDX hosts.
+    Platform,
+    /// Single-package platforms.
+    Processor,
+}
+
+impl PckCa {
+    /// The PCS's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Processor => "processor",
+        }
+    }
+}
+
+/// What to ask a PCS for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CollateralKey {
+    /// The platform family.
+    pub fmspc: Fmspc,
+    /// The issuer of its PCK certificate.
+    pub ca: PckCa,
+}
+
+/// The parts of collateral as a PCS serves them: documents kept byte for byte,
+/// since signatures cover bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollateralParts {
+    /// PEM chain: the PCK CRL's issuer, then the root.
+    pub pck_crl_issuer_chain: String,
+    /// DER.
+    pub root_ca_crl: Vec<u8>,
+    /// DER.
+    pub pck_crl: Vec<u8>,
+    /// PEM chain: the TCB signer, then the root.
+    pub tcb_info_issuer_chain: String,
+    /// The JSON object under `tcbInfo`.
+    pub tcb_info: String,
+    /// r and s, 64 bytes.
+    pub tcb_info_signature: Vec<u8>,
+    /// PEM chain: the TCB signer, then the root.
+    pub qe_identity_issuer_chain: String,
+    /// The JSON object under `enclaveIdentity`.
+    pub qe_identity: String,
+    /// r and s, 64 bytes.
+    pub qe_identity_signature: Vec<u8>,
+}
+
+/// Intel's documents about one platform family. Untrusted until they have been
+/// verified together with a quote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collateral {
+    pub(crate) documents: QuoteCollateralV3,
+}
+
+impl Collateral {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`Rejected::CollateralFormat`] if they exceed [`MAX_COLLATERAL_BYTES`].
+    pub fn from_parts(parts: CollateralParts) -> Result<Self, Rejected> {
+        let size = [
+            parts.pck_crl_issuer_chain.len(),
+            parts.root_ca_crl.len(),
+            parts.pck_crl.len(),
+            parts.tcb_info_issuer_chain.len(),
+            parts.tcb_info.len(),
+            parts.qe_identity_issuer_chain.len(),
+            parts.qe_identity.len(),
+        ]
+        .into_iter()
+        .fold(0_usize, usize::saturating_add);
+        if size > MAX_COLLATERAL_BYTES {
+            return Err(too_large(size));
+        }
+        Ok(Self {
+            documents: QuoteCollateralV3 {
+                pck_crl_issuer_chain: parts.pck_crl_issuer_chain,
+                root_ca_crl: parts.root_ca_crl,
+                pck_crl: parts.pck_crl,
+                tcb_info_issuer_chain: parts.tcb_info_issuer_chain,
+                tcb_info: parts.tcb_info,
+                tcb_info_signature: parts.tcb_info_signature,
+                qe_identity_issuer_chain: parts.qe_identity_issuer_chain,
+                qe_identity: parts.qe_identity,
+                qe_identity_signature: parts.qe_identity_signature,
+                pck_certificate_chain: None,
+            },
+        })
+    }
+
+    /// Reads dcap-qvl's `QuoteCollateralV3` JSON, with byte fields in hex. A
+    /// `pck_certificate_chain` in it is left out: it would take the place of
+    /// the chain that the quote carries.
+    ///
+    /// # Errors
+    /// [`Rejected::CollateralFormat`], naming what is wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Rejected> {
+        #[derive(Deserialize)]
+        struct Wire {
+            pck_crl_issuer_chain: String,
+            root_ca_crl: String,
+            pck_crl: String,
+            tcb_info_issuer_chain: String,
+            tcb_info: String,
+            tcb_info_signature: String,
+            qe_identity_issuer_chain: String,
+            qe_identity: String,
+            qe_identity_signature: String,
+        }
+        if bytes.len() > MAX_COLLATERAL_BYTES.saturating_mul(2) {
+            return Err(too_large(bytes.len()));
+        }
+        let wire: Wire = json::parse(bytes, &json::COLLATERAL).map_err(|error| {
+            Rejected::CollateralFormat {
+                detail: error.to_string(),
+            }
+        })?;
+        let bytes_of = |field: &str, text: &str| {
+            hex::decode(text).map_err(|_| Rejected::CollateralFormat {
+                detail: format!("{field} is not hex"),
+            })
+        };
+        Self::from_parts(CollateralParts {
+            root_ca_crl: bytes_of("root_ca_crl", &wire.root_ca_crl)?,
+            pck_crl: bytes_of("pck_crl", &wire.pck_crl)?,
+            tcb_info_signature: bytes_of("tcb_info_signature", &wire.tcb_info_signature)?,
+            qe_identity_signature: bytes_of("qe_identity_signature", &wire.qe_identity_signature)?,
+            pck_crl_issuer_chain: wire.pck_crl_issuer_chain,
+            tcb_info_issuer_chain: wire.tcb_info_issuer_chain,
+            tcb_info: wire.tcb_info,
+            qe_identity_issuer_chain: wire.qe_identity_issuer_chain,
+            qe_identity: wire.qe_identity,
+        })
+    }
+}
+
+fn too_large(size: usize) -> Rejected {
+    Rejected::CollateralFormat {
+        detail: format!("{size} bytes, at most {MAX_COLLATERAL_BYTES} are read"),
+    }
+}
+
+/// The numbers of collateral that only ever grow. Dates are not among them:
+/// Intel's servers sign the same edition anew at different times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    /// `tcbEvaluationDataNumber` of the TCB info.
+    pub tcb_info: u32,
+    /// `tcbEvaluationDataNumber` of the QE identity.
+    pub qe_identity: u32,
+    /// CRL number of the PCK CRL.
+    pub pck_crl: u32,
+    /// CRL number of the root CRL.
+    pub root_crl: u32,
+}
+
+impl Floor {
+    /// # Errors
+    /// [`Rejected::CollateralRollback`] for the first number below its floor.
+    pub(crate) fn admit(&self, seen: &Self) -> Result<(), Rejected> {
+        let pairs = [
+            ("tcbEvaluationDataNumber of the TCB info", seen.tcb_info, self.tcb_info),
+            ("tcbEvaluationDataNumber of the QE identity", seen.qe_identity, self.qe_identity),
+            ("the PCK CRL's number", seen.pck_crl, self.pck_crl),
+            ("the root CRL's number", seen.root_crl, self.root_crl),
+        ];
+        for (what, got, floor) in pairs {
+            if got < floor {
+                return Err(Rejected::CollateralRollback {
+                    what,
+                    got: got.into(),
+                    floor: floor.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn raise(&mut self, seen: &Self) {
+        self.tcb_info = self.tcb_info.max(seen.tcb_info);
+        self.qe_identity = self.qe_identity.max(seen.qe_identity);
+        self.pck_crl = self.pck_crl.max(seen.pck_crl);
+        self.root_crl = self.root_crl.max(seen.root_crl);
+    }
+}
+
+/// What a floor is about: a trust root, a platform family and a channel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FloorKey {
+    root_sha256: [u8; 32],
+    fmspc: Fmspc,
+    channel: Channel,
+}
+
+impl FloorKey {
+    /// The key for collateral of this family, asked for on this channel.
+    #[must_use]
+    pub fn new(anchors: &TrustAnchors, fmspc: Fmspc, channel: Channel) -> Self {
+        Self {
+            root_sha256: crate::hash::sha256(&[anchors.tdx_root_der()]),
+            fmspc,
+            channel,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let channel = match self.channel {
+            Channel::Standard => "standard",
+            Channel::Early => "early",
+        };
+        format!("{}/{}/{channel}", hex::encode(self.root_sha256), self.fmspc)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let key = Self {
+            root_sha256: crate::text::hex_array(parts.next()?)?,
+            fmspc: parts.next()?.parse().ok()?,
+            channel: match parts.next()? {
+                "standard" => Channel::Standard,
+                "early" => Channel::Early,
+                _ => return None,
+            },
+        };
+        parts.next().is_none().then_some(key)
+    }
+}
+
+/// What one appraisal saw; [`Floors::raise`] remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FloorSeen {
+    pub(crate) key: FloorKey,
+    pub(crate) floor: Floor,
+}
+
+/// The highest numbers seen, to be kept on disk by whoever fetches collateral.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Floors {
+    by_key: BTreeMap<FloorKey, Floor>,
+}
+
+impl Floors {
+    /// The floor under one key: zeros if nothing has been seen.
+    #[must_use]
+    pub fn get(&self, key: &FloorKey) -> Floor {
+        self.by_key.get(key).copied().unwrap_or_default()
+    }
+
+    /// Raises the floor to what a successful appraisal saw. It never sinks.
+    /// Returns true if anything changed, that is, if it has to be saved.
+    pub fn raise(&mut self, seen: &FloorSeen) -> bool {
+        let floor = self.by_key.entry(seen.key.clone()).or_default();
+        let before = *floor;
+        floor.raise(&seen.floor);
+        *floor != before
+    }
+
+    /// Reads what [`Floors::to_json`] wrote.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong; the file was damaged or edited.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let texts: BTreeMap<String, Floor> =
+            json::parse(bytes, &json::COLLATERAL).map_err(|error| error.to_string())?;
+        let by_key = texts
+            .into_iter()
+            .map(|(text, floor)| match FloorKey::from_text(&text) {
+                Some(key) => Ok((key, floor)),
+                None => Err(format!("{} is not a floor's key", crate::text::quoted(&text))),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { by_key })
+    }
+
+    /// One line a key, for a file.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let texts: BTreeMap<String, Floor> = self
+            .by_key
+            .iter()
+            .map(|(key, floor)| (key.to_text(), *floor))
+            .collect();
+        serde_json::to_string_pretty(&texts).unwrap_or_default()
+    }
+}

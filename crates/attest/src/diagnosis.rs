@@ -1,0 +1,304 @@
+//! Why verification failed, in words that help.
+//!
+//! dcap-qvl answers with a sentence; a person needs to know whether to set the
+//! clock, change the source of collateral or leave the backend. This module
+//! looks for the reason AFTER the refusal is certain: it can only choose
+//! among refusals. It reads unverified documents, so its words are hints about
+//! what was sent.
+
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use crate::collateral::{Collateral, TrustAnchors};
+use crate::quote::ParsedQuote;
+use crate::tcb::{Svns, TcbStatus, platform_and_module};
+use crate::x509::{self, P256Key};
+use crate::{Fmspc, Rejected, UnixTime};
+
+/// Names the reason of a refusal.
+pub(crate) fn explain(
+    quote: &ParsedQuote,
+    collateral: &Collateral,
+    anchors: &TrustAnchors,
+    now: UnixTime,
+    detail: String,
+) -> Rejected {
+    let documents = match Documents::read(quote, collateral) {
+        Ok(documents) => documents,
+        Err(rejected) => return rejected,
+    };
+    documents
+        .wrong_genuineness(collateral, anchors)
+        .or_else(|| documents.wrong_time(now))
+        .or_else(|| documents.wrong_family(quote))
+        .or_else(|| documents.revoked())
+        .or_else(|| wrong_td(quote))
+        .or_else(|| documents.revoked_level(quote, collateral))
+        .unwrap_or(Rejected::QuoteUntrusted { detail })
+}
+
+/// `tcbEvaluationDataNumber` of a TCB info or QE identity.
+pub(crate) fn evaluation_number(json: &str) -> Option<u32> {
+    serde_json::from_str::<Dated>(json).ok()?.evaluation_number
+}
+
+/// What TCB info and QE identity have in common.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dated {
+    issue_date: String,
+    next_update: String,
+    #[serde(default)]
+    fmspc: Option<String>,
+    #[serde(rename = "tcbEvaluationDataNumber")]
+    evaluation_number: Option<u32>,
+}
+
+struct Documents {
+    pck_chain: Vec<Certificate>,
+    tcb_chain: Vec<Certificate>,
+    qe_chain: Vec<Certificate>,
+    crl_chain: Vec<Certificate>,
+    root_crl: x509_cert::crl::CertificateList,
+    pck_crl: x509_cert::crl::CertificateList,
+    tcb_info: Dated,
+    qe_identity: Dated,
+}
+
+impl Documents {
+    fn read(quote: &ParsedQuote, collateral: &Collateral) -> Result<Self, Rejected> {
+        let collateral_format = |what: &str, detail: String| Rejected::CollateralFormat {
+            detail: crate::text::shown(&format!("{what}: {detail}")),
+        };
+        let quote_format = |detail: String| Rejected::QuoteFormat {
+            detail: crate::text::shown(&format!("PCK chain: {detail}")),
+        };
+        let documents = &collateral.documents;
+        let chain = |what, pem: &str| {
+            x509::pem_chain(pem.as_bytes()).map_err(|error| collateral_format(what, error))
+        };
+        let crl = |what, der: &[u8]| x509::crl(der).map_err(|error| collateral_format(what, error));
+        let dated = |what, json: &str| -> Result<Dated, Rejected> {
+            unknown_status(json).map_or(Ok(()), |status| {
+                Err(collateral_format(what, format!("unknown TCB status {status}")))
+            })?;
+            serde_json::from_str(json).map_err(|error| collateral_format(what, error.to_string()))
+        };
+        Ok(Self {
+            pck_chain: quote
+                .pck_chain()
+                .map_err(quote_format)?
+                .iter()
+                .map(|der| Certificate::from_der(der).map_err(|error| quote_format(error.to_string())))
+                .collect::<Result<_, _>>()?,
+            tcb_chain: chain("TCB info issuer chain", &documents.tcb_info_issuer_chain)?,
+            qe_chain: chain("QE identity issuer chain", &documents.qe_identity_issuer_chain)?,
+            crl_chain: chain("PCK CRL issuer chain", &documents.pck_crl_issuer_chain)?,
+            root_crl: crl("root CRL", &documents.root_ca_crl)?,
+            pck_crl: crl("PCK CRL", &documents.pck_crl)?,
+            tcb_info: dated("TCB info", &documents.tcb_info)?,
+            qe_identity: dated("QE identity", &documents.qe_identity)?,
+        })
+    }
+
+    fn wrong_time(&self, now: UnixTime) -> Option<Rejected> {
+        let mut windows = Vec::new();
+        for (what, dated) in [("the TCB info", &self.tcb_info), ("the QE identity", &self.qe_identity)] {
+            let (Some(from), Some(until)) = (
+                UnixTime::from_rfc3339(&dated.issue_date),
+                UnixTime::from_rfc3339(&dated.next_update),
+            ) else {
+                return Some(Rejected::CollateralFormat {
+                    detail: format!("{what} has no readable dates"),
+                });
+            };
+            windows.push((what, from, until));
+        }
+        for (what, crl) in [("the root CRL", &self.root_crl), ("the PCK CRL", &self.pck_crl)] {
+            let list = &crl.tbs_cert_list;
+            let until = list.next_update.map_or(UnixTime(u64::MAX), x509::unix);
+            windows.push((what, x509::unix(list.this_update), until));
+        }
+        for (what, chain) in [
+            ("a certificate of the TCB info's issuer", &self.tcb_chain),
+            ("a certificate of the QE identity's issuer", &self.qe_chain),
+            ("a certificate of the platform", &self.pck_chain),
+        ] {
+            windows.extend(chain.iter().map(|certificate| {
+                let (from, until) = x509::validity(certificate);
+                (what, from, until)
+            }));
+        }
+        windows.into_iter().find_map(|(what, from, until)| {
+            if now < from {
+                Some(Rejected::CollateralNotYetValid {
+                    what,
+                    from: from.to_string(),
+                    now: now.to_string(),
+                })
+            } else if now >= until {
+                Some(Rejected::CollateralExpired {
+                    what,
+                    until: until.to_string(),
+                    now: now.to_string(),
+                })
+            } else {
+                None
+            }
+        })
+    }
+
+    fn wrong_family(&self, quote: &ParsedQuote) -> Option<Rejected> {
+        let quoted = quote.collateral_key().ok()?.fmspc;
+        let stated = self.tcb_info.fmspc.as_deref().unwrap_or_default();
+        let same = stated.parse::<Fmspc>().is_ok_and(|fmspc| fmspc == quoted);
+        (!same).then(|| Rejected::CollateralFmspc {
+            quote: quoted.to_string(),
+            collateral: crate::text::quoted(stated),
+        })
+    }
+
+    /// The signatures of the collateral alone. If they are good, the quote is at fault.
+    fn wrong_genuineness(&self, collateral: &Collateral, anchors: &TrustAnchors) -> Option<Rejected> {
+        let documents = &collateral.documents;
+        let untrusted = |detail: &str| {
+            Some(Rejected::CollateralUntrusted {
+                detail: detail.to_owned(),
+            })
+        };
+        let Some(root) = Certificate::from_der(anchors.tdx_root_der())
+            .ok()
+            .and_then(|root| x509::subject_key(&root).ok())
+        else {
+            return untrusted("the trust root is not a P-256 certificate");
+        };
+        for (what, chain, text, signature) in [
+            ("TCB info", &self.tcb_chain, &documents.tcb_info, &documents.tcb_info_signature),
+            ("QE identity", &self.qe_chain, &documents.qe_identity, &documents.qe_identity_signature),
+        ] {
+            let signer = chain.first().filter(|signer| x509::is_signed_by(signer, &root));
+            let Some(key) = signer.and_then(|signer| x509::subject_key(signer).ok()) else {
+                return untrusted(&format!("the signer of the {what} is not of this root"));
+            };
+            if !key.verifies_fixed(text.as_bytes(), signature) {
+                return untrusted(&format!("signature of the {what}"));
+            }
+        }
+        if !x509::crl_is_signed_by(&self.root_crl, &root) {
+            return untrusted("signature of the root CRL");
+        }
+        // Whoever issued the platform's certificate signs its CRL.
+        let issuer = |chain: &[Certificate]| -> Option<P256Key> {
+            let ca = chain.iter().find(|ca| x509::is_signed_by(ca, &root) && !is_self(ca, &root))?;
+            x509::subject_key(ca).ok()
+        };
+        let issuers = [issuer(&self.crl_chain), issuer(&self.pck_chain)];
+        if !issuers
+            .iter()
+            .flatten()
+            .any(|issuer| x509::crl_is_signed_by(&self.pck_crl, issuer))
+        {
+            return untrusted("signature of the PCK CRL");
+        }
+        None
+    }
+
+    fn revoked(&self) -> Option<Rejected> {
+        let leaf = self.pck_chain.first()?;
+        if x509::is_revoked(&self.pck_crl, leaf) {
+            return Some(Rejected::CertificateRevoked {
+                what: "the platform's PCK certificate",
+            });
+        }
+        let chains = [&self.pck_chain, &self.tcb_chain, &self.qe_chain];
+        chains
+            .into_iter()
+            .flatten()
+            .any(|certificate| x509::is_revoked(&self.root_crl, certificate))
+            .then_some(Rejected::CertificateRevoked {
+                what: "a certificate under the trust root",
+            })
+    }
+
+    fn revoked_level(&self, quote: &ParsedQuote, collateral: &Collateral) -> Option<Rejected> {
+        let (cpu, pce, tee) = quote.claimed_svns()?;
+        let svns = Svns { cpu: &cpu, pce, tee };
+        let (platform, module) = platform_and_module(&collateral.documents.tcb_info, &svns).ok()?;
+        let revoked = |level: &crate::tcb::Level| level.status == TcbStatus::Revoked;
+        if let Some(level) = platform.into_iter().find(revoked) {
+            return Some(Rejected::TcbPlatform { level });
+        }
+        if let Some(level) = module.into_iter().find(revoked) {
+            return Some(Rejected::TcbModule { level });
+        }
+        // Nothing else of dcap-qvl's refusals depends on the QE's level.
+        let qe: dcap_qvl::QeIdentity = serde_json::from_str(&collateral.documents.qe_identity).ok()?;
+        let all_revoked = !qe.tcb_levels.is_empty()
+            && qe.tcb_levels.iter().all(|level| level.tcb_status == dcap_qvl::TcbStatus::Revoked);
+        all_revoked.then(|| Rejected::TcbQe {
+            level: crate::tcb::Level {
+                status: TcbStatus::Revoked,
+                advisories: Vec::new(),
+                date: "any date".to_owned(),
+            },
+        })
+    }
+}
+
+fn is_self(certificate: &Certificate, key: &P256Key) -> bool {
+    // The root signs itself; its own key is then the key that it carries.
+    x509::subject_key(certificate).is_ok_and(|own| own == *key)
+}
+
+/// Attributes that dcap-qvl refuses before any policy: debugging, profiling,
+/// migration, no SEPT_VE_DISABLE (Intel TDX module, TD ATTRIBUTES).
+fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
+    let attributes = quote.td.attributes;
+    let got = hex::encode(attributes);
+    let Ok(parsed) = dcap_qvl::quote::TDAttributes::parse(attributes) else {
+        return Some(never_accepted(got));
+    };
+    if parsed.tud != 0 {
+        return Some(Rejected::TdDebug { attributes: got });
+    }
+    let bad = parsed.reserved != 0 || parsed.sec.migratable || !parsed.sec.sept_ve_disable;
+    bad.then(|| never_accepted(got))
+}
+
+/// Attributes that no policy can allow, so no line is offered.
+fn never_accepted(got: String) -> Rejected {
+    Rejected::TdAttributes {
+        got,
+        allowed: 0,
+        accept: String::new(),
+    }
+}
+
+/// A TCB status that Intel's specification does not have.
+fn unknown_status(json: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Level {
+        #[serde(rename = "tcbStatus")]
+        status: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct Identity {
+        #[serde(rename = "tcbLevels")]
+        levels: Vec<Level>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Statuses {
+        #[serde(rename = "tcbLevels")]
+        levels: Vec<Level>,
+        #[serde(rename = "tdxModuleIdentities", default)]
+        identities: Vec<Identity>,
+    }
+    let statuses: Statuses = serde_json::from_str(json).ok()?;
+    let modules = statuses.identities.iter().flat_map(|identity| &identity.levels);
+    statuses
+        .levels
+        .iter()
+        .chain(modules)
+        .find(|level| level.status.parse::<TcbStatus>().is_err())
+        .map(|level| crate::text::quoted(&level.status))
+}

@@ -1,0 +1,65 @@
+//! Appraisal of a NEAR AI backend's TDX evidence.
+//!
+//! Bytes, time, trust anchors and policy go in; a verdict comes out. This crate
+//! opens no socket, reads no clock, environment or file, and logs nothing.
+//!
+//! [`appraise`] proves, in this order (RFC 9334 calls it "appraisal of evidence"):
+//!
+//! 1. the report can be understood in one way only ([`Evidence::parse`]);
+//! 2. its quote was signed by a genuine TDX platform, under the given root, at
+//!    the given time, with collateral no older than seen before (Intel DCAP);
+//! 3. platform, TDX module and quoting enclave are at accepted TCB levels;
+//! 4. the TD cannot be debugged, and has the expected attributes;
+//! 5. the quote binds this connection's TLS key, the signing key and our nonce;
+//! 6. the event log replays to all four RTMRs and the measured application is
+//!    the described one;
+//! 7. image, firmware, memory map, machine shape and identity are the policy's;
+//! 8. the model is one of those asked for.
+//!
+//! The result is an [`Attested`], which nothing else can make, and a [`Report`]
+//! for people that lists every check, also those that did not run.
+
+#![warn(missing_docs)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable
+)]
+
+mod app_cert;
+mod appraise;
+mod attested;
+mod binding;
+mod collateral;
+mod diagnosis;
+mod event_log;
+mod evidence;
+mod hash;
+mod identifiers;
+mod json;
+mod policy;
+mod quote;
+mod rejected;
+mod report;
+mod rtmr0;
+mod tcb;
+mod text;
+mod x509;
+
+pub use appraise::{Appraisal, Appraise, FloorCheck, appraise};
+pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
+pub use collateral::{
+    Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
+    MAX_COLLATERAL_BYTES, PckCa, TrustAnchors,
+};
+pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
+pub use identifiers::{Domain, Fmspc, InvalidIdentifier, Nonce, PolicyDigest, Spki, UnixTime};
+pub use policy::{AcceptTcb, Policy, PolicyError};
+pub use rejected::{Explanation, Rejected};
+pub use report::{Check, CheckId, Fact, Group, PolicyName, Report, Status};
+pub use tcb::{Level, TcbStatus};

@@ -1,0 +1,276 @@
+//! TDX quotes: layout, and verification by dcap-qvl behind one function.
+//!
+//! dcap-qvl checks every signature from the trust root down to the quote, the
+//! revocation lists, the QE identity, the TDX module's signer and that the TD
+//! is not debuggable, then matches TCB levels. What levels are acceptable is
+//! this crate's [`Policy`](crate::Policy); dcap-qvl's own `strict` policy
+//! refuses every real host seen (dynamic platform, cached keys, SMT).
+
+use dcap_qvl::config::{Config, CryptoProvider};
+use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
+use dcap_qvl::quote::{Quote, Report as QuoteReport};
+use dcap_qvl::signature::DerSigEncoder;
+use dcap_qvl::verify::QuoteVerifier;
+use dcap_qvl::x509::X509CertBackend;
+use dcap_qvl::intel;
+
+use crate::collateral::{Collateral, CollateralKey, Floor, PckCa, TrustAnchors};
+use crate::tcb::Levels;
+use crate::text::shown;
+use crate::{Fmspc, Rejected, UnixTime, diagnosis, hash};
+
+/// dcap-qvl with the one crypto library that the project uses.
+pub(crate) struct AwsLcConfig;
+
+impl Config for AwsLcConfig {
+    type X509 = X509CertBackend;
+    type SigEncoder = DerSigEncoder;
+    type Crypto = Self;
+}
+
+impl CryptoProvider for AwsLcConfig {
+    fn sig_algo() -> &'static dyn rustls_pki_types::SignatureVerificationAlgorithm {
+        webpki::aws_lc_rs::ECDSA_P256_SHA256
+    }
+
+    fn sha256(data: &[u8]) -> [u8; 32] {
+        hash::sha256(&[data])
+    }
+
+    fn sha384(data: &[u8]) -> [u8; 48] {
+        hash::sha384(&[data])
+    }
+}
+
+/// `tee_type` of a TDX quote (Intel DCAP, quote header).
+const TEE_TYPE_TDX: u32 = 0x81;
+
+/// Certification data that holds the whole PCK chain.
+const PCK_CERT_CHAIN: u16 = 5;
+
+/// The fields of a TD report that somebody compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Td {
+    pub(crate) attributes: [u8; 8],
+    pub(crate) xfam: [u8; 8],
+    pub(crate) mr_seam: [u8; 48],
+    pub(crate) mrtd: [u8; 48],
+    pub(crate) mr_config_id: [u8; 48],
+    pub(crate) rtmr: [[u8; 48]; 4],
+    pub(crate) report_data: [u8; 64],
+    pub(crate) tee_tcb_svn: [u8; 16],
+}
+
+/// A quote with the right layout; nothing about it is proved.
+#[derive(Debug)]
+pub(crate) struct ParsedQuote {
+    bytes: Vec<u8>,
+    quote: Quote,
+    /// As claimed by an unverified quote.
+    pub(crate) td: Td,
+}
+
+impl ParsedQuote {
+    /// # Errors
+    /// [`Rejected::QuoteFormat`] or [`Rejected::QuoteNotTdx`].
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, Rejected> {
+        let format = |detail: String| Rejected::QuoteFormat { detail };
+        let quote = Quote::parse(&bytes).map_err(|error| format(shown(&error.to_string())))?;
+        let header = &quote.header;
+        if header.tee_type != TEE_TYPE_TDX {
+            return Err(Rejected::QuoteNotTdx {
+                tee_type: header.tee_type,
+            });
+        }
+        if !matches!(header.version, 4 | 5) {
+            return Err(format(format!("version {}", header.version)));
+        }
+        let td = td(&quote.report).ok_or_else(|| format("no TD report".to_owned()))?;
+        if quote.inner_cert_type() != PCK_CERT_CHAIN {
+            return Err(format(format!(
+                "certification data of type {}, expected {PCK_CERT_CHAIN}",
+                quote.inner_cert_type()
+            )));
+        }
+        padding_is_zero(&bytes, quote.signed_length())?;
+        Ok(Self { bytes, quote, td })
+    }
+
+    pub(crate) fn collateral_key(&self) -> Result<CollateralKey, Rejected> {
+        let format = |error: &dyn std::fmt::Display| Rejected::QuoteFormat {
+            detail: shown(&error.to_string()),
+        };
+        let fmspc = intel::quote_fmspc_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
+        let ca = intel::quote_ca_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
+        Ok(CollateralKey {
+            fmspc: Fmspc::from_bytes(fmspc),
+            ca: match ca {
+                dcap_qvl::config::PckCa::Platform => PckCa::Platform,
+                dcap_qvl::config::PckCa::Processor => PckCa::Processor,
+            },
+        })
+    }
+
+    /// The PCK chain inside, leaf first (DER).
+    pub(crate) fn pck_chain(&self) -> Result<Vec<Vec<u8>>, String> {
+        intel::extract_cert_chain(&self.quote).map_err(|error| shown(&error.to_string()))
+    }
+
+    /// What levels are matched with, as claimed by an unverified quote.
+    pub(crate) fn claimed_svns(&self) -> Option<([u8; 16], u16, Vec<[u8; 16]>)> {
+        let chain = self.pck_chain().ok()?;
+        let pck = intel::parse_pck_extension_with::<AwsLcConfig>(chain.first()?).ok()?;
+        let mut tee = vec![self.td.tee_tcb_svn];
+        tee.extend(self.quote.report.as_td15().map(|td| td.tee_tcb_svn2));
+        Some((pck.cpu_svn, pck.pce_svn, tee))
+    }
+}
+
+fn td(report: &QuoteReport) -> Option<Td> {
+    let td = report.as_td10()?;
+    Some(Td {
+        attributes: td.td_attributes,
+        xfam: td.xfam,
+        mr_seam: td.mr_seam,
+        mrtd: td.mr_td,
+        mr_config_id: td.mr_config_id,
+        rtmr: [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3],
+        report_data: td.report_data,
+        tee_tcb_svn: td.tee_tcb_svn,
+    })
+}
+
+/// The backend pads quotes with zeros (71 in the recordings); other bytes there
+/// would be signed by nobody.
+fn padding_is_zero(bytes: &[u8], signed_length: usize) -> Result<(), Rejected> {
+    let format = |detail: &str| Rejected::QuoteFormat {
+        detail: detail.to_owned(),
+    };
+    let rest = bytes.get(signed_length..).ok_or_else(|| format("truncated"))?;
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| format("truncated"))?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| format("too long"))?;
+    let padding = rest.get(length..).ok_or_else(|| format("truncated"))?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(format("bytes after the signature data"));
+    }
+    Ok(())
+}
+
+/// A quote that a genuine platform signed. Made by [`verify`] alone.
+#[derive(Debug)]
+pub(crate) struct VerifiedQuote {
+    td: Td,
+    levels: Levels,
+    floor: Floor,
+    evaluation_number: u32,
+    valid_until: UnixTime,
+    claims: QuoteClaims,
+}
+
+impl VerifiedQuote {
+    pub(crate) fn td(&self) -> &Td {
+        &self.td
+    }
+
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The numbers that must not go down.
+    pub(crate) fn floor(&self) -> Floor {
+        self.floor
+    }
+
+    /// The lower one of TCB info and QE identity.
+    pub(crate) fn evaluation_number(&self) -> u32 {
+        self.evaluation_number
+    }
+
+    /// The earliest end of any document or certificate involved.
+    pub(crate) fn valid_until(&self) -> UnixTime {
+        self.valid_until
+    }
+
+    pub(crate) fn fmspc(&self) -> Fmspc {
+        Fmspc::from_bytes(self.claims.platform.pck.fmspc)
+    }
+
+    pub(crate) fn ppid(&self) -> &[u8] {
+        &self.claims.platform.pck.ppid
+    }
+
+    pub(crate) fn version(&self) -> u16 {
+        self.claims.header.version
+    }
+
+    /// Flags of the platform that dcap-qvl's strict policy would refuse.
+    pub(crate) fn platform_flags(&self) -> String {
+        let pck = &self.claims.platform.pck;
+        let word = |flag| match flag {
+            PckCertFlag::True => "yes",
+            PckCertFlag::False => "no",
+            PckCertFlag::Undefined => "not stated",
+        };
+        format!(
+            "dynamic platform: {}, cached keys: {}, SMT: {}",
+            word(pck.dynamic_platform),
+            word(pck.cached_keys),
+            word(pck.smt_enabled)
+        )
+    }
+}
+
+/// Verifies a quote under a root at a time.
+///
+/// # Errors
+/// One of `rejected_collateral_*`, `rejected_certificate_revoked`,
+/// `rejected_quote_untrusted`, or the TD or TCB refusal that dcap-qvl makes itself.
+pub(crate) fn verify(
+    quote: &ParsedQuote,
+    collateral: &Collateral,
+    anchors: &TrustAnchors,
+    now: UnixTime,
+) -> Result<VerifiedQuote, Rejected> {
+    let policy = QuotePolicy::claims_only(now.0);
+    let claims = QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
+        .verify_with_policy(&quote.bytes, collateral.documents.clone(), now.0, &policy)
+        .map_err(|error| {
+            let detail = shown(&format!("{error:#}"));
+            diagnosis::explain(quote, collateral, anchors, now, detail)
+        })?;
+    // dcap-qvl judges each document at `now`; these two lines do not depend on
+    // which of them it judges.
+    if claims.latest_issue_date > now.0 {
+        return Err(Rejected::CollateralNotYetValid {
+            what: "a document of the collateral",
+            from: UnixTime(claims.latest_issue_date).to_string(),
+            now: now.to_string(),
+        });
+    }
+    if claims.earliest_expiration_date <= now.0 {
+        return Err(Rejected::CollateralExpired {
+            what: "a document of the collateral",
+            until: UnixTime(claims.earliest_expiration_date).to_string(),
+            now: now.to_string(),
+        });
+    }
+    let untrusted = |detail: String| Rejected::QuoteUntrusted {
+        detail: shown(&detail),
+    };
+    let levels = Levels::of(&claims, &collateral.documents.tcb_info).map_err(untrusted)?;
+    let td = td(&claims.report).ok_or_else(|| untrusted("no TD report".to_owned()))?;
+    Ok(VerifiedQuote {
+        td,
+        levels,
+        floor: Floor {
+            tcb_info: diagnosis::evaluation_number(&collateral.documents.tcb_info)
+                .ok_or_else(|| untrusted("no tcbEvaluationDataNumber".to_owned()))?,
+            qe_identity: claims.qe.tcb_eval_data_number,
+            pck_crl: claims.platform.pck_crl_num,
+            root_crl: claims.platform.root_ca_crl_num,
+        },
+        evaluation_number: claims.tcb.eval_data_number,
+        valid_until: UnixTime(claims.earliest_expiration_date),
+        claims,
+    })
+}

@@ -1,0 +1,275 @@
+//! The report for people: every check, as pass, fail or not proved.
+//!
+//! A check starts as "not proved" and stays so unless it ran; nothing here
+//! decides anything. The proof is [`Attested`](crate::Attested).
+
+use crate::{PolicyDigest, Rejected, UnixTime};
+
+macro_rules! checks {
+    ($($variant:ident $group:ident $id:literal $title:literal;)*) => {
+        /// One thing that is looked at, in the order of [`CheckId::ALL`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum CheckId {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl CheckId {
+            /// Every check, in the order in which they run.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name, in snake case.
+            #[must_use]
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id,)* }
+            }
+
+            /// What it asks, for a person.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// The part of the proof it belongs to.
+            #[must_use]
+            pub const fn group(self) -> Group {
+                match self { $(Self::$variant => Group::$group,)* }
+            }
+        }
+    };
+}
+
+checks! {
+    Evidence Evidence "evidence" "the report is well-formed";
+    QuoteFormat Hardware "quote_format" "a TDX quote, version 4 or 5";
+    CollateralFloor Hardware "collateral_floor" "the collateral is no older than seen before";
+    CollateralValid Hardware "collateral_valid" "the collateral is current and genuine";
+    Quote Hardware "quote" "signed by a genuine TDX platform";
+    TcbEvaluation Hardware "tcb_evaluation" "judged by recent enough rules";
+    TcbPlatform Hardware "tcb_platform" "the platform's TCB";
+    TcbModule Hardware "tcb_module" "the TDX module's TCB";
+    TcbQe Hardware "tcb_qe" "the quoting enclave's TCB";
+    TdAttributes Hardware "td_attributes" "the TD cannot be debugged";
+    Xfam Hardware "xfam" "CPU features as expected";
+    TlsKey Connection "tls_key" "the attested TLS key is the live one";
+    Nonce Connection "nonce" "made for this request";
+    ReportData Connection "report_data" "the quote binds signing key and TLS key";
+    Rtmrs Boot "rtmrs" "the event log replays to RTMR0 to RTMR3";
+    BootEvents Boot "boot_events" "RTMR3 holds the boot events, in order and once each";
+    Compose Boot "compose" "the application description is the measured one";
+    OsImage Software "os_image" "the expected OS image";
+    Firmware Software "firmware" "the expected firmware configuration";
+    TdHob Software "td_hob" "the memory map that the machine's size explains";
+    Acpi Software "acpi" "a known machine shape";
+    Kms Identity "kms" "the expected KMS vouches for this very machine state";
+    AppId Identity "app_id" "the expected application";
+    KeyProvider Identity "key_provider" "keys come from the same KMS";
+    Pins Identity "pins" "values that the policy pins";
+    Model Identity "model" "the model asked for";
+    Gpus Beyond "gpus" "the GPUs are genuine and in confidential mode";
+    Deployment Beyond "deployment" "the containers that were deployed";
+    CaChain Beyond "ca_chain" "a certificate authority vouches for the domain";
+}
+
+/// The parts of the proof, as a person reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// The report itself.
+    Evidence,
+    /// Genuine, patched TDX hardware.
+    Hardware,
+    /// This TLS connection ends in that machine.
+    Connection,
+    /// What was measured while it booted.
+    Boot,
+    /// Compared with what is expected.
+    Software,
+    /// Who it runs as.
+    Identity,
+    /// What this crate does not judge.
+    Beyond,
+}
+
+impl Group {
+    /// The heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Evidence => "Evidence",
+            Self::Hardware => "Hardware",
+            Self::Connection => "Connection",
+            Self::Boot => "Measured boot",
+            Self::Software => "Expected software",
+            Self::Identity => "Identity",
+            Self::Beyond => "Beyond this proof",
+        }
+    }
+}
+
+/// What became of a check. The default is the worst of those that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It ran and holds.
+    Pass,
+    /// It ran and does not hold: the refusal.
+    Fail,
+    /// It did not run; the detail says why.
+    NotProved,
+}
+
+impl Status {
+    /// The stable name, in snake case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::NotProved => "not_proved",
+        }
+    }
+}
+
+/// One line of a [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Which check.
+    pub id: CheckId,
+    /// What became of it.
+    pub status: Status,
+    /// What was compared with what, or why nothing was. Printable ASCII, bounded.
+    pub detail: String,
+}
+
+/// The policy a report was judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyName {
+    /// The policy's own name.
+    pub name: String,
+    /// Over every rule.
+    pub digest: PolicyDigest,
+    /// True if software and identity are not looked at: such a verdict says
+    /// "some TDX machine", not "the expected one".
+    pub hardware_only: bool,
+}
+
+/// Something seen that no check compares, for a person or a later pin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// The stable name, in snake case.
+    pub name: &'static str,
+    /// Printable ASCII, bounded.
+    pub value: String,
+}
+
+/// Everything a person may want to know about one appraisal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// `None` means verified; the proof itself is [`Attested`](crate::Attested).
+    pub rejected: Option<Rejected>,
+    /// The policy.
+    pub policy: PolicyName,
+    /// The time it was judged at.
+    pub at: UnixTime,
+    /// True if the trust root is Intel's. Under any other root a verdict says
+    /// nothing about real hardware.
+    pub intel_root: bool,
+    /// One line for each of [`CheckId::ALL`], in that order.
+    pub checks: Vec<Check>,
+    /// What was seen besides.
+    pub facts: Vec<Fact>,
+}
+
+impl Report {
+    pub(crate) fn new(policy: PolicyName, at: UnixTime, intel_root: bool) -> Self {
+        let not_reached = |&id| Check {
+            id,
+            status: Status::NotProved,
+            detail: "not reached: an earlier check failed".to_owned(),
+        };
+        Self {
+            rejected: None,
+            policy,
+            at,
+            intel_root,
+            checks: CheckId::ALL.iter().map(not_reached).collect(),
+            facts: Vec::new(),
+        }
+    }
+
+    /// The line of one check.
+    #[must_use]
+    pub fn check(&self, id: CheckId) -> Option<&Check> {
+        self.checks.iter().find(|check| check.id == id)
+    }
+
+    pub(crate) fn set(&mut self, id: CheckId, status: Status, detail: impl Into<String>) {
+        if let Some(check) = self.checks.iter_mut().find(|check| check.id == id) {
+            check.status = status;
+            check.detail = detail.into();
+        }
+    }
+
+    pub(crate) fn pass(&mut self, id: CheckId, detail: impl Into<String>) {
+        self.set(id, Status::Pass, detail);
+    }
+
+    pub(crate) fn not_proved(&mut self, id: CheckId, reason: impl Into<String>) {
+        self.set(id, Status::NotProved, reason);
+    }
+
+    pub(crate) fn fact(&mut self, name: &'static str, value: impl Into<String>) {
+        self.facts.push(Fact {
+            name,
+            value: value.into(),
+        });
+    }
+
+    /// "verified" or "rejected".
+    #[must_use]
+    pub const fn verdict(&self) -> &'static str {
+        match self.rejected {
+            None => "verified",
+            Some(_) => "rejected",
+        }
+    }
+}
+
+/// The shape that scripts read: `{"verdict","code","message","hint","policy",
+/// "at","trust_root","checks":[{"id","group","title","status","detail"}],"facts"}`.
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let checks: Vec<_> = self
+            .checks
+            .iter()
+            .map(|check| {
+                serde_json::json!({
+                    "id": check.id.id(),
+                    "group": check.id.group().title(),
+                    "title": check.id.title(),
+                    "status": check.status.as_str(),
+                    "detail": check.detail,
+                })
+            })
+            .collect();
+        let facts: serde_json::Map<String, serde_json::Value> = self
+            .facts
+            .iter()
+            .map(|fact| (fact.name.to_owned(), fact.value.clone().into()))
+            .collect();
+        serde_json::json!({
+            "verdict": self.verdict(),
+            "code": self.rejected.as_ref().map(Rejected::code),
+            "message": self.rejected.as_ref().map(ToString::to_string),
+            "hint": self.rejected.as_ref().map(Rejected::hint),
+            "policy": {
+                "name": self.policy.name,
+                "digest": self.policy.digest.to_string(),
+                "hardware_only": self.policy.hardware_only,
+            },
+            "at": self.at.to_string(),
+            "trust_root": if self.intel_root { "intel" } else { "DANGER: not Intel's" },
+            "checks": checks,
+            "facts": facts,
+        })
+        .serialize(serializer)
+    }
+}

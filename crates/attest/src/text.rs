@@ -1,0 +1,68 @@
+//! Strings out of evidence: read as hex, or shown to a person, always bounded.
+
+/// The longest piece of foreign text that a message repeats.
+const SHOWN_CHARS: usize = 160;
+
+/// Foreign text as a person may see it: bounded, and with everything but
+/// printable ASCII escaped, so that it can neither move a terminal's cursor nor
+/// reorder a line.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index >= SHOWN_CHARS {
+            out.push_str("...");
+            break;
+        }
+        match c {
+            ' '..='~' => out.push(c),
+            _ => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+
+/// As [`shown`], in quotation marks, for a value inside a sentence.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
+}
+
+/// Decodes hex with or without `0x`, in either case, of exactly `LEN` bytes.
+pub(crate) fn hex_array<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    let mut out = [0; LEN];
+    hex::decode_to_slice(without_prefix(text), &mut out).ok()?;
+    Some(out)
+}
+
+/// Decodes hex with or without `0x`, in either case.
+pub(crate) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    hex::decode(without_prefix(text)).ok()
+}
+
+fn without_prefix(text: &str) -> &str {
+    text.strip_prefix("0x").unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_text_is_bounded_and_printable() {
+        let hostile = "\u{1b}[2J\u{202e}\n\0".repeat(500);
+        let seen = shown(&hostile);
+        assert!(seen.chars().all(|c| (' '..='~').contains(&c)));
+        assert!(seen.len() < SHOWN_CHARS * 11);
+        assert_eq!(shown("plain text"), "plain text");
+        assert_eq!(shown("\u{1b}[2J"), "\\u{1b}[2J");
+    }
+
+    #[test]
+    fn hex_takes_either_case_and_prefix_but_exact_length() {
+        assert_eq!(hex_array::<2>("0xAbcD"), Some([0xab, 0xcd]));
+        assert_eq!(hex_array::<2>("abcd"), Some([0xab, 0xcd]));
+        assert_eq!(hex_array::<2>("abc"), None);
+        assert_eq!(hex_array::<2>("abcdef"), None);
+        assert_eq!(hex_array::<2>("0x0xabcd"), None);
+        assert_eq!(hex_array::<2>("+bcd"), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! One tampering, one named refusal: the checklist of the evidence.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod recordings;

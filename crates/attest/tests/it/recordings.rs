@@ -1,0 +1,114 @@
+//! Two recorded reports of a real backend, with Intel's answers of that moment.
+//!
+//! The recordings are not part of the project: `VERIFIED_PROXY_CAPTURES` names
+//! the folder. Where it must be set, `VERIFIED_PROXY_CAPTURES_REQUIRED` is too.
+
+use std::path::PathBuf;
+
+use attest::{
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Spki,
+    Status, Subject, TrustAnchors, UnixTime, appraise,
+};
+
+/// A recorded attestation; everything that an appraisal needs.
+pub struct Recording {
+    pub report: Vec<u8>,
+    pub nonce: Nonce,
+    pub spki: Spki,
+    pub collateral: Vec<u8>,
+    pub at: UnixTime,
+}
+
+/// The recordings, or none with a word about it.
+pub fn recordings() -> Vec<Recording> {
+    let Some(folder) = std::env::var_os("VERIFIED_PROXY_CAPTURES").map(PathBuf::from) else {
+        assert!(
+            std::env::var_os("VERIFIED_PROXY_CAPTURES_REQUIRED").is_none(),
+            "VERIFIED_PROXY_CAPTURES is not set"
+        );
+        eprintln!("skipped: VERIFIED_PROXY_CAPTURES is not set");
+        return Vec::new();
+    };
+    ["20260424", "20260610"]
+        .iter()
+        .map(|day| {
+            let read = |name: &str| std::fs::read(folder.join(day).join(name)).expect(name);
+            let text = |name: &str| String::from_utf8(read(name)).unwrap().trim().to_owned();
+            let report = read("attestation_report.json");
+            let json: serde_json::Value = serde_json::from_slice(&report).unwrap();
+            Recording {
+                spki: json["tls_cert_fingerprint"].as_str().unwrap().parse().unwrap(),
+                nonce: text("nonce.hex").parse().unwrap(),
+                collateral: read("collateral.json"),
+                at: UnixTime(text("verify_at_unix").parse().unwrap()),
+                report,
+            }
+        })
+        .collect()
+}
+
+fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> Appraisal {
+    let evidence = Evidence::parse(&recording.report).unwrap();
+    let collateral = Collateral::from_json(&recording.collateral).unwrap();
+    appraise(&Appraise {
+        evidence: &evidence,
+        subject: &Subject {
+            domain: Expected::Known("qwen35-122b.completions.near.ai".parse().unwrap()),
+            models: Expected::Known(vec!["Qwen/Qwen3.5-122B-A10B".to_owned()]),
+        },
+        live_spki: recording.spki,
+        nonce: recording.nonce,
+        collateral: &collateral,
+        floor: FloorCheck::NotKept("a recording"),
+        policy,
+        trust_anchors: &TrustAnchors::intel(),
+        now: at,
+    })
+}
+
+#[test]
+fn both_verify_under_both_policies_at_their_own_time() {
+    for recording in recordings() {
+        for policy in [Policy::near(), Policy::hardware()] {
+            let appraisal = judge(&recording, &policy, recording.at);
+            assert_eq!(appraisal.report.rejected, None, "{:#?}", appraisal.report);
+            let (attested, _) = appraisal.outcome.unwrap();
+            assert_eq!(attested.spki(), recording.spki);
+            assert_eq!(attested.policy(), policy.digest());
+            assert!(attested.valid_until() > recording.at);
+        }
+        let report = judge(&recording, &Policy::near(), recording.at).report;
+        let not_proved: Vec<_> = report
+            .checks
+            .iter()
+            .filter(|check| check.status != Status::Pass)
+            .map(|check| check.id)
+            .collect();
+        assert_eq!(
+            not_proved,
+            [
+                CheckId::CollateralFloor,
+                CheckId::TcbEvaluation,
+                CheckId::Pins,
+                CheckId::Gpus,
+                CheckId::Deployment,
+                CheckId::CaChain,
+            ]
+        );
+    }
+}
+
+#[test]
+fn outside_the_collaterals_validity_they_are_refused_as_such() {
+    for recording in recordings() {
+        for (at, code) in [
+            (recording.at.plus(31 * 86_400), "rejected_collateral_expired"),
+            (recording.at.plus(10 * 365 * 86_400), "rejected_collateral_expired"),
+            (UnixTime(recording.at.0 - 31 * 86_400), "rejected_collateral_not_yet_valid"),
+            (UnixTime(0), "rejected_collateral_not_yet_valid"),
+        ] {
+            let rejected = judge(&recording, &Policy::near(), at).outcome.unwrap_err();
+            assert_eq!(rejected.code(), code, "at {at}: {rejected}");
+        }
+    }
+}
