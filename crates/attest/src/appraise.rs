@@ -605,7 +605,7 @@ fn check_of(rejected: &Rejected) -> CheckId {
         | Rejected::CollateralExpired { .. }
         | Rejected::CollateralUntrusted { .. } => CheckId::CollateralValid,
         Rejected::QuoteFormat { .. } => CheckId::QuoteFormat,
-        Rejected::TcbPlatform { .. } => CheckId::TcbPlatform,
+        Rejected::TcbPlatform { .. } | Rejected::TcbUnknown { .. } => CheckId::TcbPlatform,
         Rejected::TcbModule { .. } => CheckId::TcbModule,
         Rejected::TcbQe { .. } => CheckId::TcbQe,
         Rejected::TdDebug { .. } | Rejected::TdAttributes { .. } => CheckId::TdAttributes,

@@ -68,6 +68,6 @@ pub(crate) fn is_key_provider(payload: &[u8], kms_root: &str) -> bool {
         name: String,
         id: String,
     }
-    crate::json::parse::<KeyProvider>(payload, &crate::json::NESTED)
+    crate::json::parse_object::<KeyProvider>(payload, &crate::json::NESTED)
         .is_ok_and(|provider| provider.name == "kms" && provider.id.eq_ignore_ascii_case(kms_root))
 }

@@ -190,7 +190,7 @@ impl Collateral {
         if bytes.len() > MAX_COLLATERAL_BYTES.saturating_mul(2) {
             return Err(too_large(bytes.len()));
         }
-        let wire: Wire = json::parse(bytes, &json::COLLATERAL).map_err(|error| {
+        let wire: Wire = json::parse_object(bytes, &json::COLLATERAL).map_err(|error| {
             Rejected::CollateralFormat {
                 detail: error.to_string(),
             }

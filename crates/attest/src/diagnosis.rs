@@ -33,7 +33,7 @@ pub(crate) fn explain(
         .or_else(|| documents.wrong_family(quote))
         .or_else(|| documents.revoked())
         .or_else(|| wrong_td(quote))
-        .or_else(|| documents.revoked_level(quote, collateral))
+        .or_else(|| documents.refused_level(quote, collateral))
         .unwrap_or(Rejected::QuoteUntrusted { detail })
 }
 
@@ -220,10 +220,17 @@ impl Documents {
             })
     }
 
-    fn revoked_level(&self, quote: &ParsedQuote, collateral: &Collateral) -> Option<Rejected> {
+    fn refused_level(&self, quote: &ParsedQuote, collateral: &Collateral) -> Option<Rejected> {
         let (cpu, pce, tee) = quote.claimed_svns()?;
         let svns = Svns { cpu: &cpu, pce, tee };
-        let (platform, module) = platform_and_module(&collateral.documents.tcb_info, &svns).ok()?;
+        let (platform, module) = match platform_and_module(&collateral.documents.tcb_info, &svns) {
+            Ok(levels) => levels,
+            Err(detail) => {
+                return Some(Rejected::TcbUnknown {
+                    detail: crate::text::shown(&detail),
+                });
+            }
+        };
         let revoked = |level: &crate::tcb::Level| level.status == TcbStatus::Revoked;
         if let Some(level) = platform.into_iter().find(revoked) {
             return Some(Rejected::TcbPlatform { level });

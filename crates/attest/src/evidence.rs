@@ -138,7 +138,7 @@ impl Evidence {
                 max: MAX_REPORT_BYTES,
             });
         }
-        let wire: Wire<'_> = json::parse(bytes, &json::REPORT).map_err(unreadable)?;
+        let wire: Wire<'_> = json::parse_object(bytes, &json::REPORT).map_err(unreadable)?;
         let info: WireInfo<'_> = object("info", wire.info)?;
         let tcb: WireTcbInfo<'_> = object("info.tcb_info", info.tcb_info)?;
 
@@ -332,18 +332,22 @@ fn events(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<Event>, Rej
     } else {
         raw.get()
     };
-    let wire: Vec<WireEvent<'_>> = serde_json::from_str(text)
+    let wire: Vec<&RawValue> = serde_json::from_str(text)
         .map_err(|error| bad(field, "a list of events", &error.to_string()))?;
     if wire.len() > MAX_EVENTS {
         return Err(Rejected::EvidenceTooComplex {
             detail: format!("{} events, at most {MAX_EVENTS} are read", wire.len()),
         });
     }
-    wire.iter().enumerate().map(|(index, wire)| event(field, index, wire)).collect()
+    wire.into_iter()
+        .enumerate()
+        .map(|(index, raw)| event(field, index, raw))
+        .collect()
 }
 
-fn event(list: &'static str, index: usize, wire: &WireEvent<'_>) -> Result<Event, Rejected> {
+fn event(list: &'static str, index: usize, raw: &RawValue) -> Result<Event, Rejected> {
     let field = |name: &str| format!("{list}[{index}].{name}");
+    let wire: WireEvent<'_> = object(format!("{list}[{index}]"), Some(raw))?;
     let register = u8::try_from(wire.imr)
         .ok()
         .filter(|register| *register <= 3)
@@ -371,7 +375,7 @@ fn memory_size(vm_config: Option<&RawValue>) -> Result<Option<u64>, Rejected> {
     let Some(text) = optional_string("info.vm_config", vm_config)? else {
         return Ok(None);
     };
-    let config: WireVmConfig = json::parse(text.as_bytes(), &json::NESTED)
+    let config: WireVmConfig = json::parse_object(text.as_bytes(), &json::NESTED)
         .map_err(|error| nested_error("info.vm_config", error))?;
     match config.memory_size {
         None | Some(serde_json::Value::Null) => Ok(None),
@@ -436,11 +440,18 @@ impl Repeated {
 }
 
 fn object<'a, T: Deserialize<'a>>(
-    field: &'static str,
+    field: impl Into<String>,
     raw: Option<&'a RawValue>,
 ) -> Result<T, Rejected> {
-    let raw = present(raw).ok_or_else(|| missing(field))?;
-    serde_json::from_str(raw.get()).map_err(|_| bad(field, "an object", raw.get()))
+    let field = field.into();
+    let Some(raw) = present(raw) else {
+        return Err(missing(&field));
+    };
+    json::checked_object(raw.get()).map_err(|detail| Rejected::EvidenceBadField {
+        field,
+        expected: "an object with its fields",
+        got: detail,
+    })
 }
 
 fn string<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejected> {

@@ -65,6 +65,24 @@ pub(crate) fn parse<'de, T: serde::Deserialize<'de>>(
     serde_json::from_slice(bytes).map_err(|error| JsonError::Syntax(syntax_text(&error)))
 }
 
+/// As [`parse`], for a struct: serde would also take an array, field by field.
+pub(crate) fn parse_object<'de, T: serde::Deserialize<'de>>(
+    bytes: &'de [u8],
+    limits: &Limits,
+) -> Result<T, JsonError> {
+    check(bytes, limits)?;
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    checked_object(text).map_err(JsonError::Syntax)
+}
+
+/// Reads a struct out of a piece of a text that has been [`check`]ed.
+pub(crate) fn checked_object<'de, T: serde::Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err(format!("expected an object, got {}", crate::text::quoted(text)));
+    }
+    serde_json::from_str(text).map_err(|error| syntax_text(&error))
+}
+
 /// Looks at the structure of a whole text.
 pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
     let mut state = State {

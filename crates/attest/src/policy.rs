@@ -176,8 +176,9 @@ impl AcceptTcb {
             return Err("no policy can accept Revoked: keys of that level are compromised".to_owned());
         }
         for id in &self.advisories {
-            let digits = id.strip_prefix("INTEL-SA-").unwrap_or_default();
-            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            let is_plain = (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+            if !is_plain {
                 return Err(format!("expected an advisory such as INTEL-SA-01036, got {}", quoted(id)));
             }
         }

@@ -129,6 +129,10 @@ rejections! {
         "rejected_quote_untrusted" "the quote is not signed under the trust root: {detail}"
         means "The quote was not made by a genuine TDX platform, or was changed afterwards."
         remedy "Do not use this backend; report it to its operator.";
+    TcbUnknown { detail: String }
+        "rejected_tcb_unknown" "Intel's TCB info has no level for this platform: {detail}"
+        means "The machine is older than every level that Intel still lists, or of a kind that the document does not cover."
+        remedy "Do not use this backend; report it to its operator.";
     TcbPlatform { level: Level }
         "rejected_tcb_platform" "the platform's TCB is {level}, which the policy does not accept"
         means "Firmware or microcode of the machine is older than Intel's current security level."

@@ -4,8 +4,14 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
     missing_docs,
     reason = "a test that cannot go on should stop"
 )]
 
+mod accepted;
+mod docs;
 mod recordings;
+mod support;
+mod tampering;

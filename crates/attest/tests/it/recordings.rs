@@ -11,16 +11,16 @@ use attest::{
 };
 
 /// A recorded attestation; everything that an appraisal needs.
-pub struct Recording {
-    pub report: Vec<u8>,
-    pub nonce: Nonce,
-    pub spki: Spki,
-    pub collateral: Vec<u8>,
-    pub at: UnixTime,
+pub(crate) struct Recording {
+    pub(crate) report: Vec<u8>,
+    pub(crate) nonce: Nonce,
+    pub(crate) spki: Spki,
+    pub(crate) collateral: Vec<u8>,
+    pub(crate) at: UnixTime,
 }
 
 /// The recordings, or none with a word about it.
-pub fn recordings() -> Vec<Recording> {
+pub(crate) fn recordings() -> Vec<Recording> {
     let Some(folder) = std::env::var_os("VERIFIED_PROXY_CAPTURES").map(PathBuf::from) else {
         assert!(
             std::env::var_os("VERIFIED_PROXY_CAPTURES_REQUIRED").is_none(),

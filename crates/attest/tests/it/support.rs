@@ -1,0 +1,82 @@
+//! A valid machine, and what the library says of it after a change.
+
+use std::sync::OnceLock;
+
+use attest::{
+    Appraisal, Appraise, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Rejected, Spki,
+    Subject, TrustAnchors, UnixTime, appraise,
+};
+use fake_tee::{Built, Challenge, Spec};
+
+/// 2026-11-22T12:00:00Z.
+pub(crate) const NOW: u64 = 1_795_348_800;
+pub(crate) const NONCE: [u8; 32] = [0x5a; 32];
+pub(crate) const LIVE: [u8; 32] = [0xc3; 32];
+pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
+pub(crate) const MODEL: &str = "fake/llama";
+
+pub(crate) fn challenge() -> Challenge {
+    Challenge {
+        nonce: NONCE,
+        spki_sha256: LIVE,
+    }
+}
+
+pub(crate) fn spec() -> Spec {
+    Spec::new(NOW).unwrap()
+}
+
+/// The policy that accepts [`spec`], and nothing that a test changes.
+pub(crate) fn policy() -> &'static Policy {
+    static POLICY: OnceLock<Policy> = OnceLock::new();
+    POLICY.get_or_init(|| Policy::from_toml(&spec().policy_toml()).unwrap())
+}
+
+/// The root of the fake Intel that a verifier is told to trust.
+pub(crate) fn anchors() -> TrustAnchors {
+    TrustAnchors::danger_tdx_root(spec().pki.root_der().to_vec())
+}
+
+pub(crate) fn subject() -> Subject {
+    Subject {
+        domain: Expected::Known(DOMAIN.parse().unwrap()),
+        models: Expected::Known(vec!["another/name".to_owned(), MODEL.to_owned()]),
+    }
+}
+
+pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) -> Appraisal {
+    let now = UnixTime(NOW);
+    let unreadable = |rejected: Rejected| Appraisal::unreadable(rejected, policy, &anchors(), now);
+    let evidence = match Evidence::parse(&built.report_bytes) {
+        Ok(evidence) => evidence,
+        Err(rejected) => return unreadable(rejected),
+    };
+    let collateral = match Collateral::from_json(built.collateral_json.as_bytes()) {
+        Ok(collateral) => collateral,
+        Err(rejected) => return unreadable(rejected),
+    };
+    appraise(&Appraise {
+        evidence: &evidence,
+        subject: &subject(),
+        live_spki: Spki::from_bytes(LIVE),
+        nonce: Nonce::from_bytes(NONCE),
+        collateral: &collateral,
+        floor,
+        policy,
+        trust_anchors: &anchors(),
+        now,
+    })
+}
+
+pub(crate) fn judge(spec: &Spec) -> Appraisal {
+    let built = spec.forge(&challenge()).unwrap();
+    judge_with(&built, policy(), FloorCheck::NotKept("a test"))
+}
+
+/// The code of a refusal, or "verified".
+pub(crate) fn code(appraisal: &Appraisal) -> &'static str {
+    match &appraisal.outcome {
+        Ok(_) => "verified",
+        Err(rejected) => rejected.code(),
+    }
+}

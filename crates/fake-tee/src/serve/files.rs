@@ -1,0 +1,63 @@
+//! The files that other programs need to meet the fake.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Running;
+use crate::Error;
+use crate::spec::{Challenge, Spec};
+
+/// Trust anchors, policy, and `env.json` with every address.
+pub(super) fn write_environment(running: &Running) -> Result<(), Error> {
+    let dir = &running.dir;
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join("tdx-root.der"), &running.tdx_root_der)?;
+    fs::write(dir.join("tls-ca.pem"), &running.tls_ca_pem)?;
+    fs::write(dir.join("policy.toml"), &running.policy_toml)?;
+    let options = &running.state.options;
+    let environment = json!({
+        "http_url": running.http_url(),
+        "endpoints_url": running.endpoints_url(),
+        "pccs_url": running.http_url(),
+        "backend": running.backend.to_string(),
+        "port_http": running.http.port(),
+        "port_backend": running.backend.port(),
+        "domain": options.domain,
+        "model": options.model,
+        "connect_to": running.connect_to(),
+        "extra_ca": dir.join("tls-ca.pem"),
+        "danger_tdx_root": dir.join("tdx-root.der"),
+        "policy": dir.join("policy.toml"),
+        "spki_sha256": hex::encode(running.spki_sha256()),
+        "command": running.command_line(),
+    });
+    fs::write(
+        dir.join("env.json"),
+        serde_json::to_string_pretty(&environment)? + "\n",
+    )?;
+    Ok(())
+}
+
+/// Writes one report with all that an offline verification of it needs.
+///
+/// `valid` is the machine that the policy describes, `played` the one that
+/// reports: the same, or a tampered copy.
+pub fn write_evidence(
+    dir: &Path,
+    valid: &Spec,
+    played: &Spec,
+    challenge: &Challenge,
+) -> Result<(), Error> {
+    let built = played.forge(challenge)?;
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join("report.json"), &built.report_bytes)?;
+    fs::write(dir.join("collateral.json"), &built.collateral_json)?;
+    fs::write(dir.join("nonce.hex"), hex::encode(challenge.nonce))?;
+    fs::write(dir.join("spki.hex"), hex::encode(challenge.spki_sha256))?;
+    fs::write(dir.join("verify_at_unix"), valid.now.to_string())?;
+    fs::write(dir.join("tdx-root.der"), valid.pki.root_der())?;
+    fs::write(dir.join("policy.toml"), valid.policy_toml())?;
+    Ok(())
+}
