@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
             firmware: rtmr0.firmware,
             acpi: rtmr0.acpi,
             app_id: boot.app_id.clone(),
-            kms_root: app_cert::stated_root(evidence.app_cert.as_deref()),
+            app_cert: evidence.app_cert.clone(),
             mr_seam: Hex(td.mr_seam),
             rtmr0: Hex(rtmr0_value),
             compose_hash: Hex(compose_hash),

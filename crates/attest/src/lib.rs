@@ -61,5 +61,5 @@ pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use identifiers::{Domain, Fmspc, InvalidIdentifier, Nonce, PolicyDigest, Spki, UnixTime};
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use rejected::{Explanation, Rejected};
-pub use report::{Check, CheckId, Fact, Group, PolicyName, Report, Status};
+pub use report::{Check, CheckId, Fact, Group, NOT_REACHED, PolicyName, Report, Status};
 pub use tcb::{Level, TcbStatus};

@@ -658,8 +658,8 @@ pub(crate) struct Seen {
     pub(crate) firmware: Firmware,
     pub(crate) acpi: AcpiDigests,
     pub(crate) app_id: Vec<u8>,
-    /// The root of `info.app_cert`, not yet verified; empty if there is none.
-    pub(crate) kms_root: String,
+    /// `info.app_cert`, whose root is only read if somebody asks.
+    pub(crate) app_cert: Option<String>,
     pub(crate) mr_seam: Hex<48>,
     pub(crate) rtmr0: Hex<48>,
     pub(crate) compose_hash: Hex<32>,
@@ -755,7 +755,7 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             firmware = firmware_line(&self.firmware),
             machine = machine_line(&self.acpi),
             app_id = hex::encode(&self.app_id),
-            kms_root = self.kms_root,
+            kms_root = crate::app_cert::stated_root(self.app_cert.as_deref()),
             attributes = self.attributes,
             xfam = self.xfam,
             mr_seam = self.mr_seam,

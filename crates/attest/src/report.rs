@@ -128,6 +128,9 @@ impl Status {
     }
 }
 
+/// The reason of a check that an earlier refusal kept from running.
+pub const NOT_REACHED: &str = "not reached: an earlier check failed";
+
 /// One line of a [`Report`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -183,7 +186,7 @@ impl Report {
         let not_reached = |&id| Check {
             id,
             status: Status::NotProved,
-            detail: "not reached: an earlier check failed".to_owned(),
+            detail: NOT_REACHED.to_owned(),
         };
         Self {
             rejected: None,

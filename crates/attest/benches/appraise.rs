@@ -1,0 +1,192 @@
+//! `cargo bench -p attest`: CPU time of one appraisal, and the share of each part.
+//!
+//! The parts are told apart by refusals: an appraisal that is refused at the
+//! TLS key has verified the quote and nothing after it. Ratios within one run
+//! count; absolute times depend on the machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a benchmark that cannot go on should stop"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use attest::{
+    Appraise, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Spki, Subject,
+    TrustAnchors, UnixTime, appraise,
+};
+use fake_tee::{Challenge, Spec};
+
+const NOW: u64 = 1_795_348_800;
+const NONCE: [u8; 32] = [0x5a; 32];
+const LIVE: [u8; 32] = [0xc3; 32];
+const ROUNDS: usize = 15;
+const PER_ROUND: u32 = 100;
+
+/// The budget: 1.5 ms a report on one core.
+const BUDGET: Duration = Duration::from_micros(1500);
+
+struct Input {
+    report: Vec<u8>,
+    collateral: Vec<u8>,
+    anchors: TrustAnchors,
+    policy: Policy,
+    /// Refuses the OS image, with everything before it in order.
+    other_image: Policy,
+    /// Refuses the KMS, with the software in order.
+    other_kms: Policy,
+    model: String,
+    live: Spki,
+    nonce: Nonce,
+    now: UnixTime,
+}
+
+fn main() {
+    let mut inputs = vec![("forged", forged())];
+    if let Some(recorded) = recorded() {
+        inputs.push(("recorded", recorded));
+    }
+    let mut slow = false;
+    for (name, input) in &inputs {
+        slow |= measure(name, input) > BUDGET;
+    }
+    if slow {
+        println!("over the budget of {BUDGET:?}");
+        std::process::exit(1);
+    }
+}
+
+/// Prints the shares; gives the median of the whole.
+fn measure(name: &str, input: &Input) -> Duration {
+    let parse = || {
+        black_box(Evidence::parse(black_box(&input.report)).unwrap());
+    };
+    let evidence = Evidence::parse(&input.report).unwrap();
+    let collateral = Collateral::from_json(&input.collateral).unwrap();
+    let run = |policy: &Policy, live: Spki, expected: &str| {
+        let appraisal = appraise(&Appraise {
+            evidence: &evidence,
+            subject: &Subject {
+                domain: Expected::NotChecked("a benchmark"),
+                models: Expected::Known(vec![input.model.clone()]),
+            },
+            live_spki: live,
+            nonce: input.nonce,
+            collateral: &collateral,
+            floor: FloorCheck::NotKept("a benchmark"),
+            policy,
+            trust_anchors: &input.anchors,
+            now: input.now,
+        });
+        let code = appraisal.outcome.as_ref().map_or_else(|r| r.code(), |_| "verified");
+        assert_eq!(code, expected);
+        black_box(appraisal);
+    };
+    let other_key = Spki::from_bytes([0; 32]);
+    let steps: [(&str, &dyn Fn()); 5] = [
+        ("read the report", &parse),
+        ("quote, collateral, TCB, TD", &|| {
+            run(&input.policy, other_key, "rejected_spki_mismatch");
+        }),
+        ("key, nonce, event log, compose", &|| {
+            run(&input.other_image, input.live, "rejected_os_image");
+        }),
+        ("image, firmware, memory, ACPI", &|| {
+            run(&input.other_kms, input.live, "rejected_kms_root");
+        }),
+        ("identity, pins, model", &|| run(&input.policy, input.live, "verified")),
+    ];
+    let mut samples = vec![Vec::new(); steps.len()];
+    for _ in 0..ROUNDS {
+        // Interleaved, so that noise falls on all steps alike.
+        for ((_, step), samples) in steps.iter().zip(&mut samples) {
+            let start = Instant::now();
+            for _ in 0..PER_ROUND {
+                step();
+            }
+            samples.push(start.elapsed() / PER_ROUND);
+        }
+    }
+    let medians: Vec<Duration> = samples
+        .iter_mut()
+        .map(|samples| {
+            samples.sort_unstable();
+            samples[samples.len() / 2]
+        })
+        .collect();
+    let total = medians[0] + medians[4];
+    println!("{name}: {} bytes, {total:?} in all (median of {ROUNDS} rounds)", input.report.len());
+    for (index, (what, _)) in steps.iter().enumerate() {
+        let own = match index {
+            0 | 1 => medians[index],
+            _ => medians[index].saturating_sub(medians[index - 1]),
+        };
+        let share = 100.0 * own.as_secs_f64() / total.as_secs_f64();
+        println!("  {share:5.1} %  {own:>10.1?}  {what}");
+    }
+    total
+}
+
+fn forged() -> Input {
+    let spec = Spec::new(NOW).unwrap();
+    let built = spec
+        .forge(&Challenge {
+            nonce: NONCE,
+            spki_sha256: LIVE,
+        })
+        .unwrap();
+    let text = spec.policy_toml();
+    let other = |what: String, instead: String| Policy::from_toml(&text.replace(&what, &instead)).unwrap();
+    Input {
+        report: built.report_bytes,
+        collateral: built.collateral_json.into_bytes(),
+        anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der),
+        policy: Policy::from_toml(&text).unwrap(),
+        other_image: other(format!("mrtd = \"{}", hex(&spec.td.mr_td)), format!("mrtd = \"{}", "0".repeat(96))),
+        other_kms: other(spec.kms.root_spki_hex(), "00".to_owned()),
+        model: spec.model_name,
+        live: Spki::from_bytes(LIVE),
+        nonce: Nonce::from_bytes(NONCE),
+        now: UnixTime(NOW),
+    }
+}
+
+/// The newest recording, where there is one.
+fn recorded() -> Option<Input> {
+    let folder = std::env::var_os("VERIFIED_PROXY_CAPTURES")?;
+    let folder = std::path::Path::new(&folder).join("20260610");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let text = |name: &str| String::from_utf8(read(name)).unwrap().trim().to_owned();
+    let report = read("attestation_report.json");
+    let json: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let near = Policy::near().to_toml().replace("name = \"near\"", "name = \"bench\"");
+    let image = "b24d3b24e9e3c160";
+    let kms = json["info"]["key_provider_info"].as_str().unwrap();
+    let kms: serde_json::Value = serde_json::from_str(kms).unwrap();
+    let kms = kms["id"].as_str().unwrap();
+    let other = |what: &str, instead: &str| {
+        assert!(near.contains(what));
+        Policy::from_toml(&near.replace(what, instead)).unwrap()
+    };
+    Some(Input {
+        collateral: read("collateral.json"),
+        anchors: TrustAnchors::intel(),
+        policy: Policy::near(),
+        other_image: other(image, "0000000000000000"),
+        other_kms: other(kms, "00"),
+        model: json["model_name"].as_str().unwrap().to_owned(),
+        live: json["tls_cert_fingerprint"].as_str().unwrap().parse().unwrap(),
+        nonce: text("nonce.hex").parse().unwrap(),
+        now: UnixTime(text("verify_at_unix").parse().unwrap()),
+        report,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
