@@ -129,7 +129,7 @@ fn out_of_date_passes_only_with_every_advisory_accepted() {
 
 #[test]
 fn the_hinted_policy_line_accepts_what_was_refused() {
-    let changes: [(&str, fn(&mut Spec)); 8] = [
+    let changes: [Change; 8] = [
         ("rejected_os_image", |s| s.td.mr_td = [7; 48]),
         ("rejected_firmware", |s| s.boot.cfv = [7; 48]),
         ("rejected_acpi", |s| s.boot.acpi_tables = [7; 48]),
@@ -265,7 +265,7 @@ fn collateral_never_goes_back() {
     assert!(!floors.raise(&seen.unwrap()), "the second sight does not");
     assert_eq!(code(&kept(&floors, &built)), "verified");
 
-    let lower: [(&str, fn(&mut Spec)); 4] = [
+    let lower: [Change; 4] = [
         ("TCB info", |s| s.tcb_info.tcb_evaluation_data_number -= 1),
         ("QE identity", |s| s.qe_identity.tcb_evaluation_data_number -= 1),
         ("PCK CRL", |s| s.crls.pck.number -= 1),

@@ -12,6 +12,8 @@
 
 mod accepted;
 mod docs;
+mod meaning;
+mod properties;
 mod recordings;
 mod support;
 mod tampering;

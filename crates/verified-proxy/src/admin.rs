@@ -1,0 +1,61 @@
+//! The proxy's own answers: about itself, its verdicts and the models it knows.
+
+use http::{Method, Response, StatusCode};
+
+use crate::endpoints::{EndpointList, Endpoints};
+use crate::respond::{Body, Failure, json};
+use crate::verdicts::Verdicts;
+
+/// `/_proxy/` and `page`.
+pub(crate) async fn page(
+    method: &Method,
+    page: &str,
+    endpoints: &Endpoints,
+    verdicts: &Verdicts,
+) -> Result<Response<Body>, Failure> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Failure::NotAPage);
+    }
+    match page {
+        "live" => Ok(json(StatusCode::OK, r#"{"status":"live"}"#)),
+        // Ready once there is somewhere to send requests.
+        "ready" => match endpoints.list().await? {
+            list if list.models().next().is_some() => {
+                Ok(json(StatusCode::OK, r#"{"status":"ready"}"#))
+            }
+            _ => Ok(json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"status":"not ready","reason":"the endpoint list names no allowed backend"}"#,
+            )),
+        },
+        other => {
+            let report = other
+                .strip_prefix("verdicts/")
+                .and_then(|id| verdicts.report(id));
+            report
+                .map(|report| json(StatusCode::OK, report.as_bytes().to_vec()))
+                .ok_or(Failure::NoSuchPage)
+        }
+    }
+}
+
+/// `GET /v1/models`, in OpenAI's shape.
+pub(crate) fn models(list: &EndpointList) -> Response<Body> {
+    let data: Vec<_> = list.models().map(model_object).collect();
+    let body = serde_json::json!({ "object": "list", "data": data });
+    json(StatusCode::OK, body.to_string())
+}
+
+/// `GET /v1/models/{id}`; nothing if the list has no such model.
+pub(crate) fn model(list: &EndpointList, id: &str) -> Option<Response<Body>> {
+    let id = percent_encoding::percent_decode_str(id)
+        .decode_utf8()
+        .ok()?;
+    let found = list.models().find(|model| *model == id)?;
+    Some(json(StatusCode::OK, model_object(found).to_string()))
+}
+
+/// The list has no dates.
+fn model_object(id: &str) -> serde_json::Value {
+    serde_json::json!({ "id": id, "object": "model", "created": 0, "owned_by": "near-ai" })
+}

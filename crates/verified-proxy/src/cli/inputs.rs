@@ -1,0 +1,103 @@
+//! What several commands read from the command line and from files.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use attest::{AcceptTcb, Policy, TrustAnchors, UnixTime};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// Files that a user names are read up to this size; the largest honest one is
+/// a report of 2 MiB.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// Why a command could not do its work, by exit code.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The command line or a policy makes no sense: 2.
+    Usage(String),
+    /// Something could not be read, fetched or written: 3.
+    Unreadable(String),
+}
+
+impl Failure {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Unreadable(_) => ExitCode::from(3),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Unreadable(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Reads a file, bounded.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable =
+        |error: std::io::Error| Failure::Unreadable(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Failure::Unreadable(format!(
+            "{}: more than {MAX_FILE_BYTES} bytes",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// "near", "hardware" or a file, plus what the user accepts besides.
+pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Failure> {
+    let policy = match Policy::built_in(name) {
+        Some(policy) => policy,
+        None => {
+            let bytes = read(Path::new(name)).map_err(|failure| {
+                Failure::Unreadable(format!(
+                    "policy {failure}\nhint: \"near\" and \"hardware\" are built in; anything else is a file"
+                ))
+            })?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Failure::Usage(format!("policy {name}: not UTF-8")))?;
+            Policy::from_toml(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?
+        }
+    };
+    Ok(accept_tcb.iter().cloned().fold(policy, Policy::accepting))
+}
+
+/// Intel's root, or the one that the user names at their own risk (DER or PEM).
+pub(super) fn trust_anchors(danger_tdx_root: Option<&PathBuf>) -> Result<TrustAnchors, Failure> {
+    let Some(path) = danger_tdx_root else {
+        return Ok(TrustAnchors::intel());
+    };
+    let bytes = read(path)?;
+    let der = match CertificateDer::from_pem_slice(&bytes) {
+        Ok(certificate) => certificate.as_ref().to_vec(),
+        Err(_) => bytes,
+    };
+    rustls::server::ParsedCertificate::try_from(&CertificateDer::from(der.as_slice())).map_err(
+        |error| Failure::Unreadable(format!("{}: not a certificate: {error}", path.display())),
+    )?;
+    Ok(TrustAnchors::danger_tdx_root(der))
+}
+
+/// Seconds since 1970, or RFC 3339.
+pub(super) fn parse_time(text: &str) -> Result<UnixTime, String> {
+    text.parse::<u64>()
+        .ok()
+        .map(UnixTime)
+        .or_else(|| UnixTime::from_rfc3339(text))
+        .ok_or_else(|| {
+            "expected seconds since 1970 or a time such as 2026-11-22T12:00:00Z".to_owned()
+        })
+}

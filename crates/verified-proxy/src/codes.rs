@@ -1,0 +1,109 @@
+//! The proxy's own error codes, beside those of refused evidence
+//! ([`attest::Explanation`]). Stable: added to, never renamed.
+
+use std::fmt::Write as _;
+
+use attest::Explanation;
+
+macro_rules! codes {
+    ($($variant:ident $code:literal $status:literal $meaning:literal $remedy:literal;)*) => {
+        /// A code of the proxy's own.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($variant,)*
+        }
+
+        impl Code {
+            /// As it stands in `error.code`.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+        }
+
+        const TABLE: &[(&str, &str, &str, &str)] = &[$(($code, $status, $meaning, $remedy),)*];
+    };
+}
+
+codes! {
+    BadRequest "bad_request" "400, 408, 501"
+        "The request is malformed, broke off, stalled, or asks for something that is not forwarded (CONNECT, TRACE, upgrades, other transfer-codings)."
+        "Mend the request; the message says what was wrong.";
+    NoBackend "no_backend" "400"
+        "The request names no model and no backend."
+        "Name a model at the top level of a JSON body, or a backend in the header X-Backend-Domain.";
+    BackendNotAllowed "backend_not_allowed" "403"
+        "The backend is outside the allowed domains, an IP address, or has a port or userinfo."
+        "Use a name under completions.near.ai, or allow another with --allow-domain.";
+    ModelNotFound "model_not_found" "404"
+        "The endpoint list has no such model."
+        "GET /v1/models lists the names; the message names close matches.";
+    NotFound "not_found" "404"
+        "The proxy has no such page, or no longer has this report."
+        "/_proxy/live, /_proxy/ready and /_proxy/verdicts/{id} exist.";
+    MethodNotAllowed "method_not_allowed" "405"
+        "The proxy's own pages are read with GET."
+        "Use GET.";
+    BodyTooLarge "body_too_large" "413"
+        "The request's body is larger than the limit."
+        "Raise --max-body, or send less.";
+    BackendUnreachable "backend_unreachable" "502"
+        "No connection to the backend, or it was closed before the request was sent."
+        "Try again; check the network and, behind a TLS-inspecting proxy, --extra-ca.";
+    BackendTimeout "backend_timeout" "504"
+        "The backend did not answer in time."
+        "Try again; --attest-timeout is the time for a first request to find a verified connection.";
+    BackendCertificate "backend_certificate" "502"
+        "No certificate authority vouches for the backend's name, or the backend does not hold its key."
+        "Name an authority of your own with --extra-ca. If the key is not held, somebody is in the middle.";
+    BackendRedirect "backend_redirect" "502"
+        "The backend redirects to another place, where nothing is verified."
+        "Report it to the backend's operator.";
+    BackendBrokeOff "backend_broke_off" "502"
+        "The connection broke after the request was sent; the backend may have done its work."
+        "Decide whether to send it again.";
+    EvidenceUnavailable "evidence_unavailable" "502"
+        "The backend answered the attestation request with an error."
+        "A backend that is starting answers 502 or 503; one outside a TEE 404.";
+    EndpointsUnavailable "endpoints_unavailable" "503"
+        "The endpoint list could not be fetched and none is known from before."
+        "Check the network and --endpoints-url.";
+    CollateralUnavailable "collateral_unavailable" "503"
+        "Intel's documents about the backend's platform could not be fetched."
+        "Check the network; --pccs-url names another source.";
+    NoRandomness "no_randomness" "503"
+        "This machine's random number generator failed, so no nonce could be made."
+        "Look at the machine.";
+    Busy "busy" "503"
+        "Too much is waiting already."
+        "Try again after the time in Retry-After.";
+}
+
+/// docs/codes.md.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Codes\n\n\
+         Generated from the code: `UPDATE_DOCS=1 cargo test -p verified-proxy --test it docs`. Codes are never renamed.\n\
+         They stand in `error.code` of an answer, and in `code` of `verify --json`.\n\n\
+         ## The proxy's own\n\n| code | status | what it means | what to do |\n|---|---|---|---|\n",
+    );
+    // Writing to a String cannot fail.
+    for (code, status, meaning, remedy) in TABLE {
+        let _ = writeln!(text, "| `{code}` | {status} | {meaning} | {remedy} |");
+    }
+    text.push_str(
+        "\n## Refused evidence\n\n\
+         In the order in which the checks run; the status is 502. `evidence_*`: the report cannot be\n\
+         understood. `rejected_*`: it does not prove what it should.\n\n\
+         | code | what it means | what to do |\n|---|---|---|\n",
+    );
+    for explanation in Explanation::ALL {
+        let Explanation {
+            code,
+            meaning,
+            remedy,
+        } = explanation;
+        let _ = writeln!(text, "| `{code}` | {meaning} | {remedy} |");
+    }
+    text
+}

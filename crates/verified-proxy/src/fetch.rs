@@ -1,0 +1,310 @@
+//! Public documents over ordinary HTTPS: the endpoint list and Intel's
+//! collateral. Nothing of a client ever passes here; what comes back is a hint
+//! (the list) or signed (the collateral), and bounded either way.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::net::ConnectMap;
+use crate::tls::{self, TlsSetupError};
+
+/// For one document, from DNS to the last byte. Real ones take tenths of a second.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An address that documents may be fetched from: https, or http on loopback
+/// (where nobody else can listen in).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchUrl {
+    https: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl FetchUrl {
+    /// Another path under this one: for base addresses.
+    pub(crate) fn join(&self, path_and_query: &str) -> Self {
+        Self {
+            path: format!("{}{path_and_query}", self.path.trim_end_matches('/')),
+            ..self.clone()
+        }
+    }
+
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let usual = if self.https { 443 } else { 80 };
+        if self.port == usual {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+impl fmt::Display for FetchUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
+impl FromStr for FetchUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = |why: &str| Err(format!("{why}: {text:?}"));
+        let Ok(uri) = text.parse::<Uri>() else {
+            return refused("expected a URL");
+        };
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return refused("expected a URL with scheme and host");
+        };
+        if authority.as_str().contains('@') {
+            return refused("a URL with a user name is not taken");
+        }
+        let host = authority
+            .host()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
+        let https = match scheme {
+            "https" => true,
+            "http" if is_loopback(&host) => false,
+            "http" => return refused("plain http is taken for loopback addresses only"),
+            _ => return refused("expected https"),
+        };
+        Ok(Self {
+            https,
+            port: authority.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            host,
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
+        })
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Why a document did not come.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("no connection to {host}: {source}")]
+    Connect {
+        host: String,
+        source: Arc<std::io::Error>,
+    },
+    #[error("no TLS with {host}: {source}")]
+    Tls {
+        host: String,
+        source: Arc<std::io::Error>,
+    },
+    #[error("{host} is no name for TLS")]
+    Name { host: String },
+    #[error("the exchange broke off: {0}")]
+    Http(Arc<hyper::Error>),
+    #[error("the answer has more than {max} bytes")]
+    TooLarge { max: usize },
+    #[error("no complete answer in {} s", FETCH_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+impl From<hyper::Error> for FetchError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http(Arc::new(error))
+    }
+}
+
+/// An answer, whatever its status. Redirects are not followed.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Makes one GET a connection, under WebPKI.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    tls: Arc<ClientConfig>,
+    connect_to: ConnectMap,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        webpki: Arc<WebPkiServerVerifier>,
+        connect_to: ConnectMap,
+    ) -> Result<Self, TlsSetupError> {
+        Ok(Self {
+            tls: Arc::new(tls::client_config(webpki)?),
+            connect_to,
+        })
+    }
+
+    /// Fetches `url`, reading at most `max` bytes of body.
+    pub(crate) async fn get(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
+        match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, max)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(FetchError::Timeout),
+        }
+    }
+
+    async fn exchange(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
+        // Plain http stays on loopback whatever --connect-to says.
+        let (host, port) = if url.https {
+            self.connect_to.target(&url.host, url.port)
+        } else {
+            (url.host.clone(), url.port)
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "public documents only: no type that holds client data reaches this module"
+        )]
+        let tcp = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(|source| FetchError::Connect {
+                host: url.host.clone(),
+                source: Arc::new(source),
+            })?;
+        if !url.https {
+            return get_over(tcp, url, max).await;
+        }
+        let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::Name {
+            host: url.host.clone(),
+        })?;
+        #[expect(clippy::disallowed_methods, reason = "as above")]
+        let tls = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, tcp)
+            .await
+            .map_err(|source| FetchError::Tls {
+                host: url.host.clone(),
+                source: Arc::new(source),
+            })?;
+        get_over(tls, url, max).await
+    }
+}
+
+async fn get_over<S>(stream: S, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "public documents only, as in exchange"
+    )]
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    // Both were parsed out of a valid URI.
+    *request.uri_mut() = url.path.parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    if let Ok(host) = url.authority().parse() {
+        headers.insert(header::HOST, host);
+    }
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        header::HeaderValue::from_static("identity"),
+    );
+    headers.insert(
+        header::USER_AGENT,
+        header::HeaderValue::from_static(crate::USER_AGENT),
+    );
+    let answer = async move {
+        let response = sender.send_request(request).await?;
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                if bytes.len() + data.len() > max {
+                    return Err(FetchError::TooLarge { max });
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(Fetched {
+            status: parts.status,
+            headers: parts.headers,
+            body: bytes.freeze(),
+        })
+    };
+    drive(connection, answer).await
+}
+
+/// Polls the connection beside the exchange, so that dropping the exchange
+/// drops the socket.
+async fn drive<T>(
+    connection: impl Future<Output = Result<(), hyper::Error>>,
+    exchange: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    tokio::pin!(connection, exchange);
+    tokio::select! {
+        biased;
+        outcome = &mut exchange => outcome,
+        ended = &mut connection => match ended {
+            // Everything has been read from the socket; the rest is in memory.
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback() {
+        for text in [
+            "https://pccs.example/base/",
+            "http://127.0.0.1:8081/x",
+            "http://[::1]:80",
+            "http://localhost",
+        ] {
+            assert!(text.parse::<FetchUrl>().is_ok(), "{text}");
+        }
+        for text in [
+            "http://pccs.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://user@127.0.0.1/",
+            "ftp://127.0.0.1/",
+            "127.0.0.1",
+            "/endpoints",
+            "",
+        ] {
+            assert!(text.parse::<FetchUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_join_and_print() {
+        let base: FetchUrl = "https://pccs.example:8443/base/".parse().unwrap();
+        assert_eq!(
+            base.join("/sgx?a=b").to_string(),
+            "https://pccs.example:8443/base/sgx?a=b"
+        );
+        let root: FetchUrl = "https://api.example".parse().unwrap();
+        assert_eq!(root.join("/sgx").to_string(), "https://api.example/sgx");
+    }
+}

@@ -1,0 +1,78 @@
+//! A local proxy that proves that a TLS connection ends in a TDX TEE running the
+//! expected software, and only then sends a request on it.
+//!
+//! ```text
+//! main -> cli -> run -> ingress -> { route, upstream -> { dial, verdicts, collateral, attest } }
+//! ```
+//!
+//! The proof itself is the crate `attest`; that nothing leaves before it is the
+//! module `upstream`.
+
+mod admin;
+mod backend;
+pub mod cli;
+mod clock;
+pub mod codes;
+mod collateral;
+pub mod config;
+mod endpoints;
+mod fetch;
+mod ingress;
+mod net;
+mod respond;
+mod route;
+mod shutdown;
+mod tls;
+mod upstream;
+mod verdicts;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::collateral::Collaterals;
+pub use crate::config::Config;
+use crate::endpoints::Endpoints;
+use crate::fetch::Fetcher;
+use crate::ingress::Ingress;
+use crate::net::ConnectMap;
+pub use crate::tls::TlsSetupError;
+use crate::upstream::{Judge, Upstream};
+use crate::verdicts::Verdicts;
+
+/// What backends and fetched-from servers see of this program.
+const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
+
+/// Serves clients on `listener` until `shutdown` resolves, then until their
+/// answers have ended or half a minute has passed.
+///
+/// # Errors
+/// If outgoing TLS cannot be set up.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), TlsSetupError> {
+    let webpki = tls::webpki(&config.extra_ca)?;
+    let connect_to = ConnectMap::new(config.connect_to);
+    let fetcher = Arc::new(Fetcher::new(Arc::clone(&webpki), connect_to.clone())?);
+    let endpoints = Endpoints::new(Arc::clone(&fetcher), config.endpoints_url, config.allow);
+    let judge = Judge::new(
+        config.policy,
+        config.trust_anchors,
+        config.signing_algo,
+        config.webpki,
+        Collaterals::new(fetcher, config.collateral_sources),
+    );
+    let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
+    let upstream = Upstream::new(
+        webpki,
+        connect_to,
+        judge,
+        Arc::clone(&verdicts),
+        config.attest_timeout,
+    )?;
+    let ingress = Ingress::new(endpoints, upstream, verdicts, config.max_body);
+    ingress.serve(listener, shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,468 @@
+//! Every error, and the one response it becomes: OpenAI's shape, so that SDKs
+//! show it, with what to do about it.
+
+use std::fmt::Write as _;
+
+use attest::Rejected;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+
+use crate::codes::Code;
+use crate::endpoints::EndpointsError;
+use crate::route::RouteError;
+use crate::upstream::{
+    AnswerBody, AttemptError, AttestError, DialError, ForwardError, Framing, PathError, SealError,
+    VERDICT,
+};
+
+/// An answer: a backend's, as it comes, or the proxy's own.
+pub(crate) type Body = Either<AnswerBody, Full<Bytes>>;
+
+/// OpenAI's SDKs obey it.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Seconds; long enough for a request to end, short enough to wait for.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// Everything that can go wrong with a request.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Framing(Framing),
+    Seal(SealError),
+    Route(RouteError),
+    Endpoints(EndpointsError),
+    Path(PathError),
+    Forward(ForwardError),
+    Busy,
+    NoSuchPage,
+    NotAPage,
+}
+
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::Seal(error)
+    }
+}
+
+impl From<RouteError> for Failure {
+    fn from(error: RouteError) -> Self {
+        Self::Route(error)
+    }
+}
+
+impl From<EndpointsError> for Failure {
+    fn from(error: EndpointsError) -> Self {
+        Self::Endpoints(error)
+    }
+}
+
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
+        Self::Path(error)
+    }
+}
+
+impl From<ForwardError> for Failure {
+    fn from(error: ForwardError) -> Self {
+        Self::Forward(error)
+    }
+}
+
+/// Whether sending the same again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Helps,
+    HelpsLater,
+    Useless,
+    /// The backend may have done the work already: the client decides.
+    Unsafe,
+}
+
+/// One line of the table.
+#[derive(Debug)]
+struct Line {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    retry: Retry,
+    message: String,
+    hint: Option<String>,
+}
+
+const REQUEST: &str = "invalid_request_error";
+const VERIFICATION: &str = "tee_verification_failed";
+const UPSTREAM: &str = "upstream_error";
+const PROXY: &str = "proxy_error";
+
+impl Line {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        retry: Retry,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            code,
+            retry,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+/// The response for a failure.
+pub(crate) fn failure(failure: &Failure) -> Response<Body> {
+    let line = line(failure);
+    tracing::debug!(
+        code = line.code,
+        status = line.status.as_u16(),
+        "request failed"
+    );
+    let mut message = line.message;
+    if let Some(hint) = &line.hint {
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\nhint: {hint}");
+    }
+    let body = serde_json::json!({
+        "error": { "message": message, "type": line.kind, "param": null, "code": line.code }
+    });
+    let mut response = json(line.status, body.to_string());
+    let headers = response.headers_mut();
+    if let Ok(verdict) = HeaderValue::try_from(format!("none; {}", line.code)) {
+        headers.insert(VERDICT, verdict);
+    }
+    match line.retry {
+        Retry::Useless => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        Retry::HelpsLater => {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        Retry::Helps | Retry::Unsafe => {}
+    }
+    response
+}
+
+/// A JSON answer of the proxy's own.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::new(body.into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn line(failure: &Failure) -> Line {
+    match failure {
+        Failure::Framing(framing) => framing_line(*framing),
+        Failure::Seal(error) => match error {
+            SealError::TooLarge { .. } => too_large(error.to_string()),
+            SealError::BrokenOff => broken_off_by_client(error.to_string()),
+            SealError::Stalled => Line::new(
+                StatusCode::REQUEST_TIMEOUT,
+                REQUEST,
+                Code::BadRequest.as_str(),
+                Retry::Helps,
+                error.to_string(),
+            ),
+            SealError::NoMemory => busy(error.to_string()),
+        },
+        Failure::Route(error) => route_line(error),
+        Failure::Endpoints(error) => Line::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            PROXY,
+            Code::EndpointsUnavailable.as_str(),
+            Retry::Helps,
+            format!("the endpoint list is not available: {error}"),
+        )
+        .hint("check the network and --endpoints-url; behind a TLS-inspecting proxy name its authority with --extra-ca"),
+        Failure::Path(error) => path_line(error),
+        Failure::Forward(error) => forward_line(error),
+        Failure::Busy => busy("too many requests are waiting for a verified connection"),
+        Failure::NoSuchPage => {
+            Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, "the proxy has no such page")
+                .hint("/_proxy/live, /_proxy/ready and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
+        }
+        Failure::NotAPage => Line::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            REQUEST,
+            Code::MethodNotAllowed.as_str(),
+            Retry::Useless,
+            "the proxy's own pages are read with GET",
+        ),
+    }
+}
+
+fn framing_line(framing: Framing) -> Line {
+    let refused = |status, message: &str| {
+        Line::new(
+            status,
+            REQUEST,
+            Code::BadRequest.as_str(),
+            Retry::Useless,
+            message,
+        )
+    };
+    match framing {
+        Framing::Method => refused(
+            StatusCode::NOT_IMPLEMENTED,
+            "CONNECT and TRACE are not forwarded",
+        ),
+        Framing::Upgrade => refused(
+            StatusCode::NOT_IMPLEMENTED,
+            "protocol upgrades are not forwarded",
+        ),
+        Framing::TransferCoding => refused(
+            StatusCode::NOT_IMPLEMENTED,
+            "the only transfer-coding taken is one \"chunked\"",
+        ),
+        Framing::Usual | Framing::Ambiguous => refused(
+            StatusCode::BAD_REQUEST,
+            "the request gives its length twice (Transfer-Encoding and Content-Length)",
+        ),
+    }
+}
+
+fn route_line(error: &RouteError) -> Line {
+    match error {
+        RouteError::NoBackend { why } => Line::new(
+            StatusCode::BAD_REQUEST,
+            REQUEST,
+            Code::NoBackend.as_str(),
+            Retry::Useless,
+            format!("{error}: {why}"),
+        )
+        .hint("name a model at the top level of a JSON body, or a backend in the header X-Backend-Domain"),
+        RouteError::Malformed(_) => {
+            Line::new(StatusCode::BAD_REQUEST, REQUEST, Code::BadRequest.as_str(), Retry::Useless, error.to_string())
+        }
+        RouteError::ModelNotFound { close, .. } => {
+            let line =
+                Line::new(StatusCode::NOT_FOUND, REQUEST, Code::ModelNotFound.as_str(), Retry::Useless, error.to_string());
+            if close.is_empty() {
+                line.hint("GET /v1/models lists the names")
+            } else {
+                line.hint(format!("close matches: {}; GET /v1/models lists all", close.join(", ")))
+            }
+        }
+        RouteError::NotAllowed(_) => {
+            Line::new(StatusCode::FORBIDDEN, REQUEST, Code::BackendNotAllowed.as_str(), Retry::Useless, error.to_string())
+                .hint("--allow-domain names the backends that may be asked")
+        }
+    }
+}
+
+/// The line of the attempt that says most: a verdict before a failure to reach one.
+fn path_line(error: &PathError) -> Line {
+    let is_verdict = |(_, error): &&(_, AttemptError)| {
+        matches!(error, AttemptError::Attest(AttestError::Rejected { .. }))
+    };
+    let verdict = error.attempts.iter().find(is_verdict);
+    let Some((domain, main)) = verdict.or(error.attempts.last()) else {
+        return Line::new(
+            StatusCode::BAD_GATEWAY,
+            UPSTREAM,
+            Code::BackendUnreachable.as_str(),
+            Retry::Helps,
+            "no backend to try",
+        );
+    };
+    let mut line = attempt_line(main);
+    line.message = format!("{domain} was not verified, nothing was sent to it: {main}");
+    if error.attempts.len() > 1 {
+        let _ = write!(
+            line.message,
+            "\n{} connections were tried",
+            error.attempts.len()
+        );
+        for (domain, error) in &error.attempts {
+            let _ = write!(
+                line.message,
+                "\n- {domain}: {} ({error})",
+                attempt_line(error).code
+            );
+        }
+    }
+    if let AttemptError::Attest(AttestError::Rejected { report, .. }) = main {
+        let _ = write!(line.message, "\nreport: GET /_proxy/verdicts/{}", report.id);
+    }
+    line
+}
+
+fn attempt_line(error: &AttemptError) -> Line {
+    let upstream =
+        |status, code| Line::new(status, UPSTREAM, code, Retry::Helps, error.to_string());
+    match error {
+        AttemptError::Dial(dial) => match dial {
+            DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_) => {
+                upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str())
+            }
+            DialError::Timeout => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
+            DialError::Certificate(_) => Line::new(
+                StatusCode::BAD_GATEWAY,
+                VERIFICATION,
+                Code::BackendCertificate.as_str(),
+                Retry::Useless,
+                error.to_string(),
+            )
+            .hint("an authority of your own is named with --extra-ca; --webpki off leaves the decision to the evidence alone"),
+            DialError::KeyNotHeld => Line::new(
+                StatusCode::BAD_GATEWAY,
+                VERIFICATION,
+                Code::BackendCertificate.as_str(),
+                Retry::Useless,
+                error.to_string(),
+            )
+            .hint("somebody shows a certificate that is not theirs: do not use this network path"),
+        },
+        AttemptError::Attest(attest) => attest_line(attest),
+        AttemptError::ClosedAfterProbe(_) => upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str()),
+        AttemptError::Deadline(_) => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
+    }
+}
+
+fn attest_line(error: &AttestError) -> Line {
+    let message = error.to_string();
+    match error {
+        AttestError::Status(status) => {
+            let retry = if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS {
+                Retry::Helps
+            } else {
+                Retry::Useless
+            };
+            Line::new(
+                StatusCode::BAD_GATEWAY,
+                VERIFICATION,
+                Code::EvidenceUnavailable.as_str(),
+                retry,
+                message,
+            )
+            .hint("a backend outside a TEE answers 404, one that is starting 502 or 503")
+        }
+        AttestError::Timeout => Line::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            UPSTREAM,
+            Code::BackendTimeout.as_str(),
+            Retry::Helps,
+            message,
+        ),
+        AttestError::BrokenOff(_) => Line::new(
+            StatusCode::BAD_GATEWAY,
+            UPSTREAM,
+            Code::BackendUnreachable.as_str(),
+            Retry::Helps,
+            message,
+        ),
+        AttestError::NoRandomness => Line::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            PROXY,
+            Code::NoRandomness.as_str(),
+            Retry::Helps,
+            message,
+        ),
+        AttestError::Rejected { rejected, .. } => {
+            let retry = match rejected {
+                // A rotation, a mixed-up answer, a machine that has just booted.
+                Rejected::SpkiMismatch { .. }
+                | Rejected::Nonce { .. }
+                | Rejected::AppCertMissing {} => Retry::Helps,
+                _ => Retry::Useless,
+            };
+            Line::new(
+                StatusCode::BAD_GATEWAY,
+                VERIFICATION,
+                rejected.code(),
+                retry,
+                message,
+            )
+            .hint(rejected.hint())
+        }
+        AttestError::Collateral(_) => Line::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            PROXY,
+            Code::CollateralUnavailable.as_str(),
+            Retry::Helps,
+            message,
+        )
+        .hint(
+            "without Intel's documents no machine can be judged; --pccs-url names another source",
+        ),
+    }
+}
+
+fn forward_line(error: &ForwardError) -> Line {
+    let message = error.to_string();
+    let upstream = |code, retry| {
+        Line::new(
+            StatusCode::BAD_GATEWAY,
+            UPSTREAM,
+            code,
+            retry,
+            message.clone(),
+        )
+    };
+    match error {
+        ForwardError::Unsent { .. } => upstream(Code::BackendUnreachable.as_str(), Retry::Helps),
+        ForwardError::OtherKey => Line::new(
+            StatusCode::BAD_GATEWAY,
+            VERIFICATION,
+            "rejected_spki_mismatch",
+            Retry::Helps,
+            message,
+        ),
+        ForwardError::BrokenOff(_) => upstream(Code::BackendBrokeOff.as_str(), Retry::Unsafe),
+        ForwardError::Switched => upstream(Code::BackendBrokeOff.as_str(), Retry::Useless),
+        ForwardError::FirstByte => {
+            Line::new(StatusCode::GATEWAY_TIMEOUT, UPSTREAM, Code::BackendTimeout.as_str(), Retry::Unsafe, message)
+        }
+        ForwardError::Redirect => upstream(Code::BackendRedirect.as_str(), Retry::Useless)
+            .hint("the proxy keeps requests on the verified backend and does not pass redirects away from it on"),
+        ForwardError::BodyTooLarge { .. } => too_large(message),
+        ForwardError::ClientBrokeOff => broken_off_by_client(message),
+    }
+}
+
+fn too_large(message: String) -> Line {
+    Line::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        REQUEST,
+        Code::BodyTooLarge.as_str(),
+        Retry::Useless,
+        message,
+    )
+    .hint("--max-body sets the limit")
+}
+
+fn broken_off_by_client(message: String) -> Line {
+    Line::new(
+        StatusCode::BAD_REQUEST,
+        REQUEST,
+        Code::BadRequest.as_str(),
+        Retry::Useless,
+        message,
+    )
+}
+
+fn busy(message: impl Into<String>) -> Line {
+    Line::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        PROXY,
+        Code::Busy.as_str(),
+        Retry::HelpsLater,
+        message,
+    )
+}

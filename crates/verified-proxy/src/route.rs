@@ -1,0 +1,110 @@
+//! From what may be known of a request to the backends that may serve it. Pure.
+
+use attest::Expected;
+use http::Method;
+
+use crate::backend::{AllowList, Backend, NotAllowed};
+use crate::endpoints::EndpointList;
+use crate::upstream::{Model, Named, View};
+
+/// Why a request goes nowhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RouteError {
+    #[error("the request names no model")]
+    NoBackend { why: &'static str },
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("the model {model:?} is not in the endpoint list")]
+    ModelNotFound { model: String, close: Vec<String> },
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+}
+
+/// Who answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    /// The proxy, about itself.
+    Own(&'a str),
+    /// The proxy, from the endpoint list.
+    Models,
+    /// The proxy, from the endpoint list.
+    Model(&'a str),
+    /// A backend.
+    Backend,
+}
+
+/// Whether the proxy answers by itself.
+pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
+    const MODELS: &str = "/v1/models";
+    if let Some(own) = view.path.strip_prefix("/_proxy/") {
+        return Target::Own(own);
+    }
+    if view.method != Method::GET || view.backend_domain != Named::Absent {
+        return Target::Backend;
+    }
+    match view.path.strip_prefix(MODELS) {
+        Some("") => Target::Models,
+        Some(rest) => rest
+            .strip_prefix('/')
+            .map_or(Target::Backend, Target::Model),
+        None => Target::Backend,
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wanted<'a> {
+    /// A host, allowed.
+    Domain(&'a str),
+    /// A model, wherever it is served.
+    Model(&'a str),
+}
+
+/// What `view` asks for, as far as that can be told without the endpoint list.
+pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a>, RouteError> {
+    match view.backend_domain {
+        Named::Ambiguous => {
+            return Err(RouteError::Malformed(
+                "the header X-Backend-Domain is given more than once, or is not text",
+            ));
+        }
+        Named::Once(domain) => {
+            allow.backend(domain, Expected::NotChecked("only the name is looked at"))?;
+            return Ok(Wanted::Domain(domain));
+        }
+        Named::Absent => {}
+    }
+    match view.model {
+        Model::Named(model) => Ok(Wanted::Model(model)),
+        Model::Absent(why) => Err(RouteError::NoBackend { why }),
+        Model::Malformed(why) => Err(RouteError::Malformed(why)),
+    }
+}
+
+/// The backends to try, in order; never empty.
+pub(crate) fn candidates(
+    wanted: &Wanted<'_>,
+    list: &EndpointList,
+    allow: &AllowList,
+) -> Result<Vec<Backend>, RouteError> {
+    let model = match wanted {
+        Wanted::Domain(domain) => {
+            let models = match list.models_of(domain) {
+                Some(models) => Expected::Known(models.to_vec()),
+                None => Expected::NotChecked(
+                    "the endpoint list does not name this domain, X-Backend-Domain did",
+                ),
+            };
+            return Ok(vec![allow.backend(domain, models)?]);
+        }
+        Wanted::Model(model) => *model,
+    };
+    let backends = list.backends(model, allow);
+    if backends.is_empty() {
+        return Err(RouteError::ModelNotFound {
+            model: model.chars().take(200).collect(),
+            close: list.close_to(model),
+        });
+    }
+    Ok(backends)
+}

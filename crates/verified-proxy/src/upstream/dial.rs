@@ -1,0 +1,301 @@
+//! The one door to backends: TCP, TLS, and an HTTP/1.1 connection over it that
+//! is [`Unverified`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attest::Spki;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::request::RequestBody;
+use super::unverified::Unverified;
+use crate::backend::{BACKEND_PORT, Backend};
+use crate::net::ConnectMap;
+use crate::tls::{self, TlsSetupError};
+
+/// From DNS to the end of the TLS handshake: generous for a round trip around
+/// the world, short beside what a client waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether a certificate authority has to vouch for the domain, beside the
+/// evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebPki {
+    /// Chain and host name are checked.
+    Require,
+    /// They are not; evidence alone decides. The handshake's signature is
+    /// checked all the same.
+    Off,
+}
+
+impl WebPki {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "required",
+            Self::Off => "not required",
+        }
+    }
+}
+
+/// Why there is no TLS connection to a backend.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("no connection: {0}")]
+    Connect(#[source] std::io::Error),
+    #[error("no connection in {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the certificate is not accepted: {0}")]
+    Certificate(#[source] rustls::Error),
+    #[error("the server does not hold the key of the certificate it shows")]
+    KeyNotHeld,
+    #[error("no TLS: {0}")]
+    Tls(#[source] std::io::Error),
+    #[error("no HTTP: {0}")]
+    Http(#[from] hyper::Error),
+}
+
+/// Dials backends.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    tls: Arc<ClientConfig>,
+    connect_to: ConnectMap,
+}
+
+impl Dialer {
+    /// `webpki` is consulted if and only if `mode` requires it.
+    pub(super) fn new(
+        mode: WebPki,
+        webpki: Arc<WebPkiServerVerifier>,
+        connect_to: ConnectMap,
+    ) -> Result<Self, TlsSetupError> {
+        let verifier = BackendVerifier {
+            chain: match mode {
+                WebPki::Require => Chain::Required(webpki),
+                WebPki::Off => Chain::NotRequired,
+            },
+            algorithms: tls::provider().signature_verification_algorithms,
+        };
+        Ok(Self {
+            tls: Arc::new(tls::client_config(Arc::new(verifier))?),
+            connect_to,
+        })
+    }
+
+    /// A new connection. Nothing but TLS has been said on it.
+    pub(super) async fn dial(&self, backend: &Backend) -> Result<Unverified, DialError> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.connect(backend)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(DialError::Timeout),
+        }
+    }
+
+    async fn connect(&self, backend: &Backend) -> Result<Unverified, DialError> {
+        let domain = backend.domain().as_str();
+        let (host, port) = self.connect_to.target(domain, BACKEND_PORT);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one door to backends; what it opens is Unverified"
+        )]
+        let tcp = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(DialError::Connect)?;
+        tcp.set_nodelay(true).map_err(DialError::Connect)?;
+        let name = ServerName::try_from(domain.to_owned())
+            .map_err(|error| DialError::Connect(std::io::Error::other(error)))?;
+        #[expect(clippy::disallowed_methods, reason = "as above")]
+        let tls = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, tcp)
+            .await
+            .map_err(classify)?;
+        let link = Link::over(tls).await?;
+        Ok(Unverified::new(link, backend.clone()))
+    }
+}
+
+/// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
+/// socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    spki: Spki,
+    sender: SendRequest<RequestBody>,
+    driver: Driver,
+}
+
+impl Link {
+    /// Reads the SPKI from the session: with the parser that checked the
+    /// handshake's signature, so that the key that signed is the key that is
+    /// hashed.
+    async fn over(tls: TlsStream<TcpStream>) -> Result<Self, DialError> {
+        let spki = {
+            let (_, session) = tls.get_ref();
+            let no_certificate = || DialError::Certificate(rustls::Error::NoCertificatesPresented);
+            let leaf = session
+                .peer_certificates()
+                .and_then(<[CertificateDer<'_>]>::first)
+                .ok_or_else(no_certificate)?;
+            let parsed = ParsedCertificate::try_from(leaf).map_err(DialError::Certificate)?;
+            Spki::of_der(&parsed.subject_public_key_info())
+        };
+        #[expect(clippy::disallowed_methods, reason = "as in connect")]
+        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
+        let driver = Driver(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "backend connection ended");
+            }
+        }));
+        Ok(Self {
+            spki,
+            sender,
+            driver,
+        })
+    }
+
+    pub(super) fn spki(&self) -> Spki {
+        self.spki
+    }
+
+    /// Resolves when the connection can take a request, fails when it is closed.
+    pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
+        self.sender.ready().await
+    }
+
+    /// Hands the request back if not a byte of it was written.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.sender.try_send_request(request).await
+    }
+
+    /// For a body that outlives its request.
+    pub(super) fn into_driver(self) -> Driver {
+        self.driver
+    }
+}
+
+/// The task that moves a connection's bytes. Dropping it ends the task and so
+/// closes the socket at once, in the middle of whatever it was doing.
+#[derive(Debug)]
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Keeps rustls's errors apart: they come wrapped in an I/O error.
+fn classify(error: std::io::Error) -> DialError {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))))
+            if other.is::<KeyNotHeld>() =>
+        {
+            DialError::KeyNotHeld
+        }
+        Some(rustls::Error::InvalidCertificate(certificate)) => {
+            DialError::Certificate(rustls::Error::InvalidCertificate(certificate.clone()))
+        }
+        _ => DialError::Tls(error),
+    }
+}
+
+#[derive(Debug)]
+enum Chain {
+    Required(Arc<WebPkiServerVerifier>),
+    NotRequired,
+}
+
+/// Whom a certificate names is judged by WebPKI or not at all; that the server
+/// holds its key is always checked. Without that a server could show somebody
+/// else's attested certificate (threats.md B2).
+#[derive(Debug)]
+struct BackendVerifier {
+    chain: Chain,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the handshake is not signed by the certificate's key")]
+struct KeyNotHeld;
+
+fn key_held(
+    outcome: Result<HandshakeSignatureValid, rustls::Error>,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    outcome.map_err(|error| match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
+            CertificateError::Other(OtherError(Arc::new(KeyNotHeld))).into()
+        }
+        other => other,
+    })
+}
+
+impl ServerCertVerifier for BackendVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match &self.chain {
+            Chain::Required(webpki) => webpki.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+            Chain::NotRequired => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        key_held(rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.algorithms,
+        ))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        key_held(rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.algorithms,
+        ))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,217 @@
+//! What of a message's header goes on and what stays (RFC 9110 §7.6.1).
+
+use attest::Domain;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::request::BACKEND_DOMAIN;
+
+/// For one connection only, whether or not `Connection` names them.
+const HOP_BY_HOP: [&str; 7] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// What every header that only the proxy may write begins with.
+const OWN_PREFIX: &str = "x-verified-proxy-";
+
+/// Takes out what is meant for the proxy or for the client's connection.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    // X-Request-Hash overrides the hash that the backend signs (protocol.md §4).
+    for name in [BACKEND_DOMAIN, "x-request-hash", "expect", "host"] {
+        headers.remove(name);
+    }
+}
+
+/// Takes out what is meant for the proxy's connection, what only the proxy may
+/// say, and what would lead the client past it.
+pub(super) fn strip_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::ALT_SVC);
+    remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        // The framing of a body is hyper's matter; a message without its length
+        // would only change shape.
+        if name != header::CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    remove_where(headers, |name| name.as_str().starts_with("proxy-"));
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwanted(name))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Foreign text as a header value: what is not printable ASCII becomes `?`.
+pub(super) fn printable(text: &str) -> HeaderValue {
+    let safe: String = text
+        .chars()
+        .take(256)
+        .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
+        .collect();
+    HeaderValue::from_str(&safe).unwrap_or_else(|_| HeaderValue::from_static("?"))
+}
+
+/// A Location as a path on the same backend; nothing if it leads elsewhere or
+/// could be read so.
+pub(super) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
+    let text = location.to_str().ok()?;
+    // Browsers read a backslash as a slash and drop tabs and newlines (WHATWG URL §4.4).
+    if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'\\') {
+        return None;
+    }
+    let (authority, path) = if let Some(rest) = strip_scheme(text)? {
+        split_authority(rest)
+    } else if let Some(rest) = text.strip_prefix("//") {
+        split_authority(rest)
+    } else {
+        return Some(location.clone());
+    };
+    let host = authority.strip_suffix(":443").unwrap_or(authority);
+    if !host.eq_ignore_ascii_case(domain.as_str()) || path.starts_with("//") {
+        return None;
+    }
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    HeaderValue::from_str(&path).ok()
+}
+
+/// What follows `https://`; `Some(None)` if there is no scheme, `None` if there
+/// is another one.
+fn strip_scheme(text: &str) -> Option<Option<&str>> {
+    let end = text.find([':', '/', '?', '#']);
+    match end.map(|end| text.split_at(end)) {
+        Some((scheme, rest)) if rest.starts_with(':') => {
+            if !scheme.eq_ignore_ascii_case("https") {
+                return None;
+            }
+            rest.strip_prefix("://").map(Some)
+        }
+        _ => Some(None),
+    }
+}
+
+fn split_authority(text: &str) -> (&str, &str) {
+    text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_request_keeps_what_is_end_to_end() {
+        let mut headers = map(&[
+            ("connection", "close, X-Hop"),
+            ("connection", "x-hop-two"),
+            ("x-hop", "1"),
+            ("x-hop-two", "1"),
+            ("keep-alive", "1"),
+            ("proxy-authorization", "secret"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-backend-domain", "a"),
+            ("x-request-hash", "a"),
+            ("expect", "100-continue"),
+            ("host", "localhost"),
+            ("authorization", "Bearer k"),
+            ("x-unknown", "kept"),
+        ]);
+        strip_request(&mut headers);
+        assert_eq!(names(&headers), ["authorization", "x-unknown"]);
+    }
+
+    #[test]
+    fn a_response_cannot_speak_for_the_proxy() {
+        let mut headers = map(&[
+            ("x-verified-proxy-verdict", "forged"),
+            ("X-Verified-Proxy-Anything", "forged"),
+            ("alt-svc", "h3=\":443\""),
+            ("content-encoding", "gzip"),
+        ]);
+        strip_response(&mut headers);
+        assert_eq!(names(&headers), ["content-encoding"]);
+    }
+
+    #[test]
+    fn locations_stay_on_the_backend() {
+        let domain: Domain = "a.example.com".parse().unwrap();
+        let path = |text: &str| {
+            path_on(&domain, &HeaderValue::from_str(text).unwrap())
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        for (location, expected) in [
+            ("/v1/x?y#z", "/v1/x?y#z"),
+            ("x/y", "x/y"),
+            ("?a=b", "?a=b"),
+            ("https://a.example.com/v1", "/v1"),
+            ("HTTPS://A.example.com:443/v1?q", "/v1?q"),
+            ("https://a.example.com", "/"),
+            ("https://a.example.com?q", "/?q"),
+            ("//a.example.com/v1", "/v1"),
+        ] {
+            assert_eq!(path(location).as_deref(), Some(expected), "{location}");
+        }
+        for location in [
+            "https://evil.example/v1",
+            "http://a.example.com/v1",
+            "//evil.example/",
+            "///evil.example/",
+            "https://a.example.com//evil.example/",
+            "https://a.example.com@evil.example/",
+            "https://a.example.com:8443/",
+            "https:evil.example",
+            "https:/evil.example",
+            "javascript:alert(1)",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "/\tx",
+        ] {
+            assert_eq!(path(location), None, "{location}");
+        }
+    }
+}

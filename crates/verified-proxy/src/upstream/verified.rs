@@ -1,0 +1,279 @@
+//! A connection that is proved to end in the TEE, and the only way for a
+//! client's request to leave.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use attest::{Attested, NoDomain, Record, UnixTime};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header,
+};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::dial::{Driver, Link};
+use super::headers;
+use super::request::{BodyError, ClientRequest, RequestBody};
+use crate::backend::Backend;
+use crate::clock;
+use crate::verdicts::VerdictId;
+
+/// nginx in front of the engines waits as long (proxy_read_timeout 3600s).
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Between two pieces of an answer that has begun.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Names the verdict that the answer's connection stands on.
+pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
+/// Names the model that the evidence vouches for, whatever was asked for.
+const MODEL: HeaderName = HeaderName::from_static("x-verified-proxy-model");
+
+/// Why there is no answer to a request on a verified connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForwardError {
+    /// Nothing of it was written; another connection may take it.
+    #[error("the request was not sent: {why}")]
+    Unsent {
+        request: Box<ClientRequest>,
+        why: Unsent,
+    },
+    #[error("the proof is about another TLS key than this connection's")]
+    OtherKey,
+    #[error("the backend broke off before it answered: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    #[error("the backend did not begin to answer in {} min", FIRST_BYTE_TIMEOUT.as_secs() / 60)]
+    FirstByte,
+    #[error("the backend switched protocols without being asked")]
+    Switched,
+    #[error("the backend redirects to another place")]
+    Redirect,
+    #[error("the body has more than {max} bytes")]
+    BodyTooLarge { max: u64 },
+    #[error("the client broke off its request")]
+    ClientBrokeOff,
+}
+
+/// Why a request was not even begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsent {
+    #[error("the connection's verdict expired")]
+    Expired,
+    #[error("the backend closed the connection")]
+    Closed,
+}
+
+/// A proved connection: the proof and the socket it is about, together.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    link: Link,
+    backend: Backend,
+    proof: Attested,
+    id: VerdictId,
+}
+
+impl Verified {
+    /// Only `dial` and `unverified` ever hold a [`Link`], and only the latter a proof.
+    pub(super) fn new(link: Link, backend: Backend, proof: Attested) -> Self {
+        let id = VerdictId::of(
+            backend.domain(),
+            proof.spki(),
+            proof.policy(),
+            proof.nonce(),
+        );
+        Self {
+            link,
+            backend,
+            proof,
+            id,
+        }
+    }
+
+    /// What may be remembered.
+    pub(super) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
+        self.proof.record(now, ttl.as_secs())
+    }
+
+    /// Fails if the backend closed the connection after the probe.
+    pub(super) async fn still_open(mut self) -> Result<Self, hyper::Error> {
+        self.link.ready().await?;
+        Ok(self)
+    }
+
+    /// Opens the request, sends it, and returns the answer as it comes.
+    pub(crate) async fn forward(
+        mut self,
+        request: ClientRequest,
+    ) -> Result<Response<AnswerBody>, ForwardError> {
+        if self.proof.spki() != self.link.spki() {
+            return Err(ForwardError::OtherKey);
+        }
+        if clock::now() >= self.proof.valid_until() {
+            return Err(unsent(request, Unsent::Expired));
+        }
+        if self.link.ready().await.is_err() {
+            return Err(unsent(request, Unsent::Closed));
+        }
+        let (request, resealer) = request.open();
+        let request = self.outgoing(request);
+        let sent = tokio::time::timeout(FIRST_BYTE_TIMEOUT, self.link.send(request)).await;
+        let response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(mut refused)) => {
+                return Err(match refused.take_message() {
+                    Some(request) => unsent(resealer.seal(request), Unsent::Closed),
+                    None => broken_off(refused.into_error()),
+                });
+            }
+            Err(_) => return Err(ForwardError::FirstByte),
+        };
+        self.incoming(response)
+    }
+
+    /// The request as this backend gets it. Doing it twice changes nothing more.
+    fn outgoing(&self, request: Request<RequestBody>) -> Request<RequestBody> {
+        let (mut head, body) = request.into_parts();
+        // Origin form (RFC 9112 §3.2.1), also where the client used absolute form.
+        let target = head
+            .uri
+            .path_and_query()
+            .map(|target| target.as_str().to_owned());
+        head.uri = match target {
+            Some(target) => target.parse::<Uri>().unwrap_or_default(),
+            None => Uri::default(),
+        };
+        head.version = Version::HTTP_11;
+        headers::strip_request(&mut head.headers);
+        if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
+            head.headers.insert(header::HOST, host);
+        }
+        Request::from_parts(head, body)
+    }
+
+    fn incoming(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, ForwardError> {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ForwardError::Switched);
+        }
+        headers::strip_response(&mut head.headers);
+        self.confine_location(head.status, &mut head.headers)?;
+        head.headers.insert(VERDICT, self.id.header_value());
+        head.headers
+            .insert(MODEL, headers::printable(self.proof.model_name()));
+        head.version = Version::HTTP_11;
+        let answer = AnswerBody {
+            body,
+            idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
+            domain: self.backend.domain().to_string(),
+            _driver: self.link.into_driver(),
+        };
+        Ok(Response::from_parts(head, answer))
+    }
+
+    /// A client must not follow a redirect away from the proxy: SDKs post the
+    /// whole prompt again to the target of a 307 (threats.md B11).
+    fn confine_location(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Result<(), ForwardError> {
+        let mut locations = headers.get_all(header::LOCATION).iter();
+        let Some(location) = locations.next() else {
+            return Ok(());
+        };
+        let several = locations.next().is_some();
+        let path = headers::path_on(self.backend.domain(), location).filter(|_| !several);
+        match path {
+            Some(path) => {
+                headers.insert(header::LOCATION, path);
+            }
+            None if status.is_redirection() => return Err(ForwardError::Redirect),
+            None => {
+                headers.remove(header::LOCATION);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unsent(request: ClientRequest, why: Unsent) -> ForwardError {
+    ForwardError::Unsent {
+        request: Box::new(request),
+        why,
+    }
+}
+
+/// hyper wraps an error of the request's own body.
+fn broken_off(error: hyper::Error) -> ForwardError {
+    let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+    match sources
+        .into_iter()
+        .find_map(|source| source.downcast_ref::<BodyError>())
+    {
+        Some(BodyError::TooLarge { max }) => ForwardError::BodyTooLarge { max: *max },
+        Some(BodyError::BrokenOff) => ForwardError::ClientBrokeOff,
+        None => ForwardError::BrokenOff(error),
+    }
+}
+
+/// An answer on its way. It owns the connection: when the client goes and this
+/// is dropped, the backend's socket closes at once.
+pub(crate) struct AnswerBody {
+    body: Incoming,
+    idle: Pin<Box<Sleep>>,
+    domain: String,
+    _driver: Driver,
+}
+
+/// Why an answer stopped in the middle. hyper then aborts the client's
+/// connection, so that the client never takes it for the end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error("the backend broke off its answer: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    #[error("the backend sent nothing for {} min", IDLE_TIMEOUT.as_secs() / 60)]
+    Idle,
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerBody(..)")
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let this = self.get_mut();
+        let error = match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
+            Poll::Pending => match this.idle.as_mut().poll(cx) {
+                Poll::Ready(()) => AnswerError::Idle,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        tracing::warn!(domain = %this.domain, %error, "answer aborted");
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,203 @@
+//! What is remembered of verdicts: records by (domain, TLS key, policy), and
+//! the reports behind them.
+//!
+//! In memory only: after a restart every backend is attested anew.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use attest::{Domain, Nonce, PolicyDigest, Record, Report, Spki};
+use http::HeaderValue;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::upstream::WebPki;
+
+/// Twenty times the domains served today, each with several keys.
+const MAX_RECORDS: usize = 1_000;
+/// Reports of refusals kept for their readers, newest first.
+const MAX_REFUSALS: usize = 100;
+
+/// Names one verdict: 64 bits of a digest over what it is about. The nonce in
+/// it is fresh, so no two verdicts share a name by chance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct VerdictId(String);
+
+impl VerdictId {
+    pub(crate) fn of(domain: &Domain, spki: Spki, policy: PolicyDigest, nonce: Nonce) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        context.update(domain.as_str().as_bytes());
+        context.update(&[0]);
+        context.update(spki.as_bytes());
+        context.update(policy.as_bytes());
+        context.update(nonce.as_bytes());
+        let digest = context.finish();
+        Self(
+            digest
+                .as_ref()
+                .iter()
+                .take(8)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn header_value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("?"))
+    }
+}
+
+impl fmt::Display for VerdictId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A verdict for people, as JSON.
+#[derive(Debug, Clone)]
+pub(crate) struct VerdictReport {
+    pub(crate) id: VerdictId,
+    pub(crate) json: Arc<str>,
+}
+
+impl VerdictReport {
+    pub(crate) fn new(
+        id: VerdictId,
+        domain: &Domain,
+        spki: Spki,
+        webpki: WebPki,
+        report: &Report,
+    ) -> Self {
+        let mut json = serde_json::json!({
+            "id": id.to_string(),
+            "domain": domain.as_str(),
+            "spki": spki.to_string(),
+            "ca_chain": webpki.as_str(),
+        });
+        let appraisal = serde_json::to_value(report);
+        if let (Some(object), Ok(serde_json::Value::Object(appraisal))) =
+            (json.as_object_mut(), appraisal)
+        {
+            object.extend(appraisal);
+        }
+        Self {
+            id,
+            json: json.to_string().into(),
+        }
+    }
+}
+
+/// What a record is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) domain: Domain,
+    pub(crate) spki: Spki,
+    pub(crate) policy: PolicyDigest,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    record: Arc<Record>,
+    /// By the monotonic clock; the record itself knows the wall clock's limit.
+    /// Whichever comes first counts.
+    made: Instant,
+    report: VerdictReport,
+}
+
+/// Leave to attest; others with the same key wait until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    _leave: OwnedMutexGuard<()>,
+}
+
+/// The store.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    ttl: Duration,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: HashMap<Key, Remembered>,
+    refusals: VecDeque<VerdictReport>,
+    flights: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Verdicts {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self {
+            ttl,
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// A record that may still hold: the caller recalls it.
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Record>> {
+        let inner = self.lock();
+        let found = inner.records.get(key)?;
+        (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
+    }
+
+    /// Waits until nobody attests this key. Who gets leave looks for a record
+    /// first; a leader that failed leaves none, and the next one tries on its
+    /// own connection.
+    pub(crate) async fn flight(&self, key: &Key) -> Flight {
+        let flight = {
+            let mut inner = self.lock();
+            inner
+                .flights
+                .retain(|_, flight| Arc::strong_count(flight) > 1);
+            Arc::clone(inner.flights.entry(key.clone()).or_default())
+        };
+        Flight {
+            _leave: flight.lock_owned().await,
+        }
+    }
+
+    pub(crate) fn remember(&self, key: Key, record: Record, report: VerdictReport) {
+        let mut inner = self.lock();
+        if inner.records.len() >= MAX_RECORDS && !inner.records.contains_key(&key) {
+            let oldest = inner
+                .records
+                .iter()
+                .min_by_key(|(_, remembered)| remembered.made);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                inner.records.remove(&oldest);
+            }
+        }
+        let remembered = Remembered {
+            record: Arc::new(record),
+            made: Instant::now(),
+            report,
+        };
+        inner.records.insert(key, remembered);
+    }
+
+    /// Keeps the report of a refusal, and drops what was remembered before.
+    pub(crate) fn refuse(&self, key: &Key, report: VerdictReport) {
+        let mut inner = self.lock();
+        inner.records.remove(key);
+        inner.refusals.truncate(MAX_REFUSALS - 1);
+        inner.refusals.push_front(report);
+    }
+
+    /// The report behind an `x-verified-proxy-verdict`.
+    pub(crate) fn report(&self, id: &str) -> Option<Arc<str>> {
+        let inner = self.lock();
+        let verified = inner.records.values().map(|remembered| &remembered.report);
+        let found = verified
+            .chain(&inner.refusals)
+            .find(|report| report.id.0 == id);
+        found.map(|report| Arc::clone(&report.json))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,603 @@
+//! A proxy, a client, and backends that do what a test tells them.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests play the client, who may dial"
+)]
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use attest::{Policy, SigningAlgo, TrustAnchors};
+use bytes::Bytes;
+use fake_tee::serve::{Options, Running};
+use fake_tee::{Challenge, Signing, Spec};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use verified_proxy::Config;
+use verified_proxy::config::{AllowList, WebPki};
+
+pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
+pub(crate) const MODEL: &str = "fake/llama";
+/// In every prompt: must never reach a backend that is not proved.
+pub(crate) const CANARY: &str = "canary-5f1d9c";
+/// In every credential.
+pub(crate) const API_KEY: &str = "sk-secret-8a2e";
+
+/// Everything that this process logs, at the most talkative level.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn captured() -> &'static Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        LOG.get_or_init(|| {
+            let log = Self::default();
+            let writer = log.clone();
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_writer(move || writer.clone())
+                .init();
+            log
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An endpoint list of a test's own: its URL.
+pub(crate) async fn endpoint_list(list: Value) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let body = list.to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    format!("http://{address}/endpoints")
+}
+
+/// A port that nobody listens on.
+pub(crate) async fn dead_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A fake with files of its own.
+pub(crate) async fn fake_with(options: Options) -> Running {
+    Log::captured();
+    thread_local! {
+        static COUNT: Cell<u32> = const { Cell::new(0) };
+    }
+    // A test's thread has its name, so that a folder is used again by the next run only.
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test").replace("::", "-");
+    let name = format!("fake-{test}-{}", COUNT.replace(COUNT.get() + 1));
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fake_tee::serve::start(Options {
+        dir: Some(dir),
+        ..options
+    })
+    .await
+    .unwrap()
+}
+
+pub(crate) async fn fake() -> Running {
+    fake_with(Options::default()).await
+}
+
+/// What points a proxy at `fake`.
+pub(crate) fn config(fake: &Running) -> Config {
+    Config {
+        endpoints_url: fake.endpoints_url().parse().unwrap(),
+        collateral_sources: vec![fake.http_url().parse().unwrap()],
+        extra_ca: vec![ca(&fake.tls_ca_pem)],
+        connect_to: vec![fake.connect_to().parse().unwrap()],
+        trust_anchors: TrustAnchors::danger_tdx_root(fake.tdx_root_der.clone()),
+        policy: Policy::from_toml(&fake.policy_toml).unwrap(),
+        signing_algo: SigningAlgo::Ecdsa,
+        webpki: WebPki::Require,
+        max_body: 1 << 20,
+        attest_timeout: Duration::from_secs(20),
+        verdict_ttl: Duration::from_secs(3600),
+        allow: AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
+    }
+}
+
+pub(crate) fn ca(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+/// A running proxy. Dropping it ends it.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Proxy {
+    pub(crate) async fn start(config: Config) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            verified_proxy::run(config, listener, shutdown)
+                .await
+                .unwrap();
+        });
+        Self {
+            address,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    pub(crate) async fn in_front_of(fake: &Running) -> Self {
+        Self::start(config(fake)).await
+    }
+
+    /// Sends a request on a connection of its own; the body is not read yet.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub(crate) async fn request(&self, request: Request<Full<Bytes>>) -> Answer {
+        let (head, body) = self.send(request).await.into_parts();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let request = Request::get(path).header("host", "localhost");
+        self.request(request.body(Full::default()).unwrap()).await
+    }
+
+    /// A prompt with the canary, with credentials.
+    pub(crate) async fn chat(&self) -> Answer {
+        self.request(chat_request(false)).await
+    }
+
+    /// What bytes, written as they are, are answered with until the proxy closes.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+pub(crate) fn chat_request(stream: bool) -> Request<Full<Bytes>> {
+    let body = json!({
+        "model": MODEL,
+        "stream": stream,
+        "messages": [{"role": "user", "content": format!("please repeat {CANARY}")}],
+    });
+    Request::post("/v1/chat/completions")
+        .header("host", "localhost:8080")
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {API_KEY}"))
+        .body(Full::from(body.to_string()))
+        .unwrap()
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// `error.code`, which the verdict header has to repeat.
+    pub(crate) fn code(&self) -> String {
+        let json = self.json();
+        let code = json["error"]["code"].as_str().unwrap().to_owned();
+        assert_eq!(
+            self.header("x-verified-proxy-verdict"),
+            format!("none; {code}")
+        );
+        code
+    }
+
+    pub(crate) fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// What a backend got was attestation requests, nothing of a client.
+pub(crate) fn assert_only_probes(received: &[fake_tee::serve::Connection]) {
+    for connection in received {
+        let text = String::from_utf8_lossy(&connection.bytes);
+        assert_probe_only(&text);
+        for line in &connection.request_lines {
+            assert!(line.starts_with("GET /v1/attestation/report?"), "{line}");
+        }
+    }
+}
+
+/// Exactly one request, with exactly these headers.
+pub(crate) fn assert_probe_only(bytes: &str) {
+    let mut lines = bytes.split("\r\n");
+    let target = lines.next().unwrap();
+    assert!(
+        target.starts_with("GET /v1/attestation/report?signing_algo=ecdsa&nonce="),
+        "{target}"
+    );
+    assert!(
+        target.ends_with("&include_tls_fingerprint=true HTTP/1.1"),
+        "{target}"
+    );
+    let mut headers: Vec<_> = lines.collect();
+    headers.sort_unstable();
+    let agent = concat!("user-agent: verified-proxy/", env!("CARGO_PKG_VERSION"));
+    let host = format!("host: {DOMAIN}");
+    let expected = [
+        "",
+        "",
+        "accept-encoding: identity",
+        "accept: application/json",
+        &host,
+        agent,
+    ];
+    assert_eq!(headers, expected);
+}
+
+pub(crate) fn probes(received: &[fake_tee::serve::Connection]) -> usize {
+    let lines = received
+        .iter()
+        .flat_map(|connection| &connection.request_lines);
+    lines
+        .filter(|line| line.contains("/v1/attestation/report"))
+        .count()
+}
+
+type Handler = Arc<dyn Fn(&Request<Bytes>) -> Response<Script> + Send + Sync>;
+
+/// A TLS backend under a CA of its own that attests honestly, by `fake`'s
+/// machine, and answers everything else as a test says.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca_pem: String,
+    /// One line a request, after TLS.
+    pub(crate) lines: Arc<Mutex<Vec<String>>>,
+    /// A request to /hang was dropped with its connection.
+    pub(crate) hung_up: Arc<AtomicBool>,
+    /// One line a handshake.
+    pub(crate) handshakes: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What makes a [`Scripted`] special.
+pub(crate) struct Oddities {
+    /// Signs handshakes with another key than the certificate's.
+    pub(crate) stolen_certificate: bool,
+    /// Closes that many connections before TLS.
+    pub(crate) drop_first: u64,
+    /// Closes the connection after each answer.
+    pub(crate) close_after_each: bool,
+    /// Answers the attestation request with this status.
+    pub(crate) report_status: StatusCode,
+}
+
+pub(crate) const NO_ODDITIES: Oddities = Oddities {
+    stolen_certificate: false,
+    drop_first: 0,
+    close_after_each: false,
+    report_status: StatusCode::OK,
+};
+
+impl Scripted {
+    pub(crate) async fn start(
+        fake: &Running,
+        oddities: Oddities,
+        handler: impl Fn(&Request<Bytes>) -> Response<Script> + Send + Sync + 'static,
+    ) -> Self {
+        let mut spec: Option<Spec> = None;
+        fake.change(|valid| spec = Some(valid.clone())).unwrap();
+        let mut spec = spec.unwrap();
+        spec.signing = Signing::ecdsa();
+
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![DOMAIN.to_owned()])
+            .unwrap()
+            .signed_by(&key, &Issuer::from_params(&ca, &ca_key))
+            .unwrap();
+        let spki = attest::Spki::of_der(&key.subject_public_key_info());
+        let signer = if oddities.stolen_certificate {
+            KeyPair::generate().unwrap()
+        } else {
+            key
+        };
+        let signer = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signer.serialize_der()));
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&signer).unwrap();
+        let certified = CertifiedKey::new(vec![certificate.der().clone()], signer);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Fixed(Arc::new(certified))));
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.max_early_data_size = 1 << 14;
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let report = move |request: &Request<Bytes>| {
+            let nonce = request
+                .uri()
+                .query()
+                .unwrap()
+                .split("nonce=")
+                .nth(1)
+                .unwrap();
+            let mut challenge = Challenge {
+                nonce: [0; 32],
+                spki_sha256: *spki.as_bytes(),
+            };
+            hex::decode_to_slice(nonce.split('&').next().unwrap(), &mut challenge.nonce).unwrap();
+            let built = spec.forge(&challenge).unwrap();
+            let mut response = Response::new(Script::whole(built.report_bytes));
+            *response.status_mut() = oddities.report_status;
+            response
+        };
+        let report: Handler = Arc::new(report);
+        let handler: Handler = Arc::new(handler);
+        let seen = Arc::clone(&lines);
+        let handshakes = Arc::new(Mutex::new(Vec::new()));
+        let shaken = Arc::clone(&handshakes);
+        let hung_up = Arc::new(AtomicBool::new(false));
+        let hang_up = Arc::clone(&hung_up);
+        let task = tokio::spawn(async move {
+            let mut to_drop = oddities.drop_first;
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if to_drop > 0 {
+                    to_drop -= 1;
+                    continue;
+                }
+                let (acceptor, report, handler) =
+                    (acceptor.clone(), Arc::clone(&report), Arc::clone(&handler));
+                let (seen, shaken, hang_up) =
+                    (Arc::clone(&seen), Arc::clone(&shaken), Arc::clone(&hang_up));
+                connections.spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    {
+                        let (_, tls) = stream.get_ref();
+                        shaken.lock().unwrap().push(format!(
+                            "{:?} {:?} {:?} {:?} {}",
+                            tls.handshake_kind().unwrap(),
+                            tls.protocol_version().unwrap(),
+                            tls.negotiated_key_exchange_group().unwrap().name(),
+                            tls.server_name().unwrap(),
+                            String::from_utf8_lossy(tls.alpn_protocol().unwrap_or_default()),
+                        ));
+                    }
+                    let service = service_fn(async |request: Request<Incoming>| {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await?.to_bytes();
+                        let request = Request::from_parts(head, body);
+                        let headers: Vec<_> = request
+                            .headers()
+                            .iter()
+                            .map(|(name, value)| format!("{name}: {value:?}"))
+                            .collect();
+                        let line = format!(
+                            "{} {} {}",
+                            request.method(),
+                            request.uri(),
+                            headers.join("; ")
+                        );
+                        seen.lock().unwrap().push(line);
+                        if request.uri().path() == "/hang" {
+                            let _guard = Guard(Arc::clone(&hang_up));
+                            std::future::pending::<()>().await;
+                        }
+                        Ok::<_, hyper::Error>(if request.uri().path() == "/v1/attestation/report" {
+                            report(&request)
+                        } else {
+                            handler(&request)
+                        })
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .keep_alive(!oddities.close_after_each)
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self {
+            address,
+            ca_pem: ca_certificate.pem(),
+            lines,
+            handshakes,
+            hung_up,
+            task,
+        }
+    }
+
+    /// What points a proxy at this backend, with `fake` as PCS and endpoint list.
+    pub(crate) fn config(&self, fake: &Running) -> Config {
+        Config {
+            extra_ca: vec![ca(&self.ca_pem)],
+            connect_to: vec![
+                format!("{DOMAIN}:443:127.0.0.1:{}", self.address.port())
+                    .parse()
+                    .unwrap(),
+            ],
+            ..config(fake)
+        }
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+/// Tells that it was dropped.
+struct Guard(Arc<AtomicBool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Shows one certificate to everybody.
+#[derive(Debug)]
+struct Fixed(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Fixed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A body in pieces that may break off, or never end.
+pub(crate) struct Script {
+    pieces: std::vec::IntoIter<Bytes>,
+    end: End,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Dropped with the body: tells that the connection is gone.
+    pub(crate) dropped: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    Clean,
+    BreaksOff,
+    Never,
+}
+
+impl Script {
+    pub(crate) fn new(pieces: &[&str], end: End) -> Self {
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Bytes::copy_from_slice(piece.as_bytes()))
+            .collect();
+        Self {
+            pieces: pieces.into_iter(),
+            end,
+            pause: None,
+            dropped: None,
+        }
+    }
+
+    pub(crate) fn whole(bytes: Vec<u8>) -> Self {
+        Self {
+            pieces: vec![Bytes::from(bytes)].into_iter(),
+            end: End::Clean,
+            pause: None,
+            dropped: None,
+        }
+    }
+}
+
+impl http_body::Body for Script {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let this = self.get_mut();
+        match (this.pieces.next(), this.end) {
+            (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            (None, End::Clean) => Poll::Ready(None),
+            (None, End::BreaksOff) => {
+                // Not before the pieces have left.
+                let pause = this
+                    .pause
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(50))));
+                pause
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Some(Err(std::io::Error::other("scripted"))))
+            }
+            (None, End::Never) => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The proxy as a client sees it, in front of a fake TEE that records every byte.
+//! Everything is in this process and on loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set its scene up has failed; clippy knows tests, not their helpers"
+)]
+
+mod chat;
+mod connection;
+mod docs;
+mod framing;
+mod harness;
+mod own_pages;
+mod refused;
+mod routing;
+mod sources;
+mod verify;

@@ -1,0 +1,226 @@
+//! `verified-proxy verify` and `policy`, as a script calls them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fake_tee::{Built, Challenge, Spec};
+use serde_json::Value;
+
+const NOW: u64 = 1_795_348_800;
+const NONCE: [u8; 32] = [0x5a; 32];
+const LIVE: [u8; 32] = [0xc3; 32];
+
+/// A folder of this test's own, with a forged report and all that belongs to it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str, change: impl FnOnce(&mut Spec)) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("verify-{name}"));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut spec = Spec::new(NOW).unwrap();
+        let policy = spec.policy_toml();
+        change(&mut spec);
+        let Built {
+            report_bytes,
+            collateral_json,
+            tdx_root_der,
+            ..
+        } = spec
+            .forge(&Challenge {
+                nonce: NONCE,
+                spki_sha256: LIVE,
+            })
+            .unwrap();
+        let folder = Self(dir);
+        folder.write("report.json", &report_bytes);
+        folder.write("collateral.json", collateral_json.as_bytes());
+        folder.write("root.der", &tdx_root_der);
+        folder.write("policy.toml", policy.as_bytes());
+        folder
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.0.join(name), bytes).unwrap();
+    }
+
+    fn verify(&self, more: &[&str]) -> Output {
+        let path = |name: &str| self.0.join(name).display().to_string();
+        Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
+            .arg("verify")
+            .args(["--evidence", &path("report.json")])
+            .args(["--collateral", &path("collateral.json")])
+            .args(["--danger-tdx-root", &path("root.der")])
+            .args(["--policy", &path("policy.toml")])
+            .args(["--nonce", &"5a".repeat(32), "--spki", &"c3".repeat(32)])
+            .args(more)
+            .output()
+            .unwrap()
+    }
+}
+
+const AT: [&str; 2] = ["--at", "1795348800"];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_good_report_exits_0_and_ends_with_what_is_not_proved() {
+    let folder = Folder::new("good", |_| ());
+    let output = folder.verify(&AT);
+    let out = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{out}{}",
+        text(&output.stderr)
+    );
+    assert!(out.starts_with("VERIFIED at 2026-11-22T12:00:00Z"), "{out}");
+    assert!(out.contains("DANGER: judged under a root that is not Intel's"));
+    assert!(out.contains("pass  the expected OS image: fake image"));
+    let last = out.split("\n\n").last().unwrap();
+    assert!(last.starts_with("Not proved\n"), "{last}");
+    assert!(last.contains("the model asked for: the report says \"fake/llama\"; offline"));
+    assert!(!out.contains('\u{1b}'), "no colour into a pipe");
+}
+
+#[test]
+fn a_time_may_be_rfc_3339() {
+    let folder = Folder::new("rfc3339", |_| ());
+    let output = folder.verify(&["--at", "2026-11-22T12:00:00Z"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_refused_report_exits_1_with_code_and_hint() {
+    let folder = Folder::new("refused", |spec| spec.td.mr_td = [7; 48]);
+    let output = folder.verify(&AT);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    assert!(out.starts_with("REFUSED"), "{out}");
+    assert!(
+        out.contains("\nrejected_os_image: the OS image is not among the 2"),
+        "{out}"
+    );
+    assert!(out.contains("\nhint: "), "{out}");
+    assert!(out.contains("FAIL  the expected OS image"), "{out}");
+    assert!(
+        out.split("\n\n")
+            .last()
+            .unwrap()
+            .starts_with("Not proved\n")
+    );
+}
+
+#[test]
+fn json_lists_every_check() {
+    let folder = Folder::new("json", |spec| spec.td.td_attributes[0] = 1);
+    let output = folder.verify(&["--at", "1795348800", "--json", "--domain", "a.example"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["verdict"], "rejected");
+    assert_eq!(json["code"], "rejected_td_debug");
+    assert_eq!(json["policy"]["name"], "fake");
+    assert_eq!(json["domain"], "a.example");
+    let checks = json["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), attest::CheckId::ALL.len());
+    for check in checks {
+        let status = check["status"].as_str().unwrap();
+        assert!(["pass", "fail", "not_proved"].contains(&status));
+        assert_ne!(check["detail"], "");
+    }
+}
+
+#[test]
+fn malformed_evidence_and_collateral_are_refusals() {
+    let folder = Folder::new("malformed", |_| ());
+    folder.write("report.json", b"<html>");
+    let output = folder.verify(&AT);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("evidence_not_json"));
+    let folder = Folder::new("malformed-collateral", |_| ());
+    folder.write("collateral.json", b"{}");
+    let output = folder.verify(&AT);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("rejected_collateral_format"));
+}
+
+#[test]
+fn wrong_usage_exits_2_and_a_missing_file_3() {
+    let folder = Folder::new("usage", |_| ());
+    for wrong in [
+        &["--at", "yesterday"][..],
+        &["--at", "0", "--accept-tcb", "Revoked:"],
+        &["--at", "0", "--accept-tcb", "OutOfDate"],
+        &["--at", "0", "--domain", "10.0.0.1"],
+        &["--unknown"],
+    ] {
+        assert_eq!(folder.verify(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    folder.write("policy.toml", b"name = \"x\"");
+    let output = folder.verify(&AT);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("missing field `date`"),
+        "{}",
+        text(&output.stderr)
+    );
+    std::fs::remove_file(folder.0.join("collateral.json")).unwrap();
+    std::fs::write(
+        folder.0.join("policy.toml"),
+        Spec::new(NOW).unwrap().policy_toml(),
+    )
+    .unwrap();
+    assert_eq!(folder.verify(&AT).status.code(), Some(3));
+}
+
+#[test]
+fn a_policy_is_written_once_and_accepts_what_it_was_written_from() {
+    let folder = Folder::new("write-policy", |spec| spec.td.mr_td = [7; 48]);
+    let written = folder.0.join("written.toml");
+    let path = written.display().to_string();
+    let write = ["--at", "1795348800", "--write-policy", &path];
+    assert_eq!(folder.verify(&write).status.code(), Some(1));
+    // Never over a file.
+    assert_eq!(folder.verify(&write).status.code(), Some(3));
+    std::fs::copy(&written, folder.0.join("policy.toml")).unwrap();
+    assert_eq!(folder.verify(&AT).status.code(), Some(0));
+}
+
+fn policy(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
+        .arg("policy")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn policies_are_shown_and_checked() {
+    for name in ["near", "hardware"] {
+        let shown = policy(&["show", name]);
+        assert_eq!(shown.status.code(), Some(0));
+        assert!(text(&shown.stdout).starts_with(&format!("name = \"{name}\"\n")));
+        assert_eq!(policy(&["check", name]).status.code(), Some(0));
+    }
+    assert!(text(&policy(&["check", "hardware"]).stdout).contains("HARDWARE ONLY"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let broken = dir.join("broken-policy.toml");
+    std::fs::write(
+        &broken,
+        "name = \"x\"\ndate = \"2026-11-22\"\nextends = \"near\"\nunknown = 1\n",
+    )
+    .unwrap();
+    let output = policy(&["check", &broken.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("unknown field `unknown`"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(
+        policy(&["check", "no-such-file.toml"]).status.code(),
+        Some(3)
+    );
+}
