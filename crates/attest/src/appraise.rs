@@ -348,11 +348,12 @@ impl<'a> Run<'a> {
         self.report.fact("compose_hash", hex::encode(compose_hash));
         self.report.fact("app_id", shown(&hex::encode(&boot.app_id)));
         self.report.fact("instance_id", shown(&hex::encode(&boot.instance_id)));
-        for mr_kms in &boot.mr_kms {
-            self.report.fact("mr_kms", shown(&hex::encode(mr_kms)));
+        if !boot.mr_kms.is_empty() {
+            let all: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
+            self.report.fact("mr_kms", shown(&all.join(" ")));
         }
         if let Some(device_id) = &evidence.repeated.device_id {
-            self.report.fact("device_id (stated, not measured)", shown(device_id));
+            self.report.fact("device_id_unmeasured", shown(device_id));
         }
         self.report.fact("signing_key", evidence.signing_key.to_string());
         self.report.fact("model_name", shown(&evidence.model_name));

@@ -190,8 +190,18 @@ fn the_hardware_policy_stops_at_the_measured_boot() {
     let appraisal = judge_under(&spec, &Policy::hardware());
     assert_eq!(code(&appraisal), "verified", "{:?}", appraisal.report.rejected);
     assert!(appraisal.report.policy.hardware_only);
-    for check in [attest::CheckId::OsImage, attest::CheckId::Acpi, attest::CheckId::Kms] {
-        assert_eq!(appraisal.report.check(check).unwrap().status, attest::Status::NotProved);
+    for id in [
+        attest::CheckId::OsImage,
+        attest::CheckId::Firmware,
+        attest::CheckId::TdHob,
+        attest::CheckId::Acpi,
+        attest::CheckId::Kms,
+        attest::CheckId::AppId,
+        attest::CheckId::KeyProvider,
+    ] {
+        let check = appraisal.report.check(id).unwrap();
+        assert_eq!(check.status, attest::Status::NotProved);
+        assert!(check.detail.starts_with("the policy is hardware only"), "{}", check.detail);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// are absent, the texts of events that are measured by digest alone, the
 /// spelling of hex, PEM's white space, zeros after the quote, and certificates
 /// of the quote beyond those that sign.
-pub fn meaning(report: &Value) -> Value {
+pub(crate) fn meaning(report: &Value) -> Value {
     let text = |pointer: &str| {
         report
             .pointer(pointer)
@@ -38,7 +38,7 @@ pub fn meaning(report: &Value) -> Value {
 }
 
 /// The fields in which the meanings of two reports differ.
-pub fn differences(one: &Value, other: &Value) -> Vec<String> {
+pub(crate) fn differences(one: &Value, other: &Value) -> Vec<String> {
     let (one, other) = (meaning(one), meaning(other));
     one.as_object()
         .into_iter()
@@ -76,7 +76,7 @@ fn plain_hex(text: &str) -> String {
 }
 
 /// Header and TD report: what the attestation key signs.
-pub fn signed_part(quote: &[u8]) -> &[u8] {
+pub(crate) fn signed_part(quote: &[u8]) -> &[u8] {
     let length = match quote {
         [4, 0, ..] => 48 + 584,
         // Version 5 names type and size of its body; the largest is that of TD 1.5.
@@ -86,7 +86,7 @@ pub fn signed_part(quote: &[u8]) -> &[u8] {
 }
 
 /// The first certificate of a PEM chain, in base64.
-pub fn first_certificate(pem: &str) -> String {
+pub(crate) fn first_certificate(pem: &str) -> String {
     pem.split("-----BEGIN CERTIFICATE-----")
         .nth(1)
         .and_then(|rest| rest.split("-----").next())

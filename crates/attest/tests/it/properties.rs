@@ -235,7 +235,8 @@ fn is_framing(quote: &[u8], at: usize) -> bool {
             .filter(|(_, window)| window == b"-----BEGIN");
         starts.map(|(start, _)| start).nth(nth).unwrap()
     };
-    let in_chain = begin(0)..quote.len();
+    let size: [u8; 4] = quote[begin(0) - 4..begin(0)].try_into().unwrap();
+    let end = begin(0) + u32::from_le_bytes(size) as usize;
     // Length of the signature data: shorter by some of the zeros after the chain.
     (632..636).contains(&at)
         // Type and size of the outer certification data, and size of the chain:
@@ -243,9 +244,10 @@ fn is_framing(quote: &[u8], at: usize) -> bool {
         || (764..770).contains(&at)
         || (begin(0) - 4..begin(0)).contains(&at)
         // Line ends of PEM.
-        || in_chain.contains(&at) && quote[at].is_ascii_whitespace()
-        // The copy of the root: trust comes from the root that is passed in.
-        || (begin(2)..quote.len()).contains(&at) && quote[at] != 0
+        || (begin(0)..end).contains(&at) && quote[at].is_ascii_whitespace()
+        // The copy of the root, and the zero that ends the chain: trust comes from
+        // the root that is passed in.
+        || (begin(2)..end).contains(&at)
 }
 
 fn flipped_quote_is_refused(at: usize, bit: u8) -> Result<(), String> {
@@ -648,9 +650,13 @@ fn a_policys_digest_changes_with_every_rule() {
     }
 }
 
-fn attested() -> Attested {
-    let appraisal = judge_evidence(base_evidence(), collateral(), FloorCheck::NotKept("a test"));
-    appraisal.outcome.unwrap().0
+fn attested() -> &'static Attested {
+    static ATTESTED: OnceLock<Attested> = OnceLock::new();
+    ATTESTED.get_or_init(|| {
+        let appraisal =
+            judge_evidence(base_evidence(), collateral(), FloorCheck::NotKept("a test"));
+        appraisal.outcome.unwrap().0
+    })
 }
 
 fn record() -> &'static Record {

@@ -224,3 +224,47 @@ fn policies_are_shown_and_checked() {
         Some(3)
     );
 }
+
+/// The recordings are not part of the project: `VERIFIED_PROXY_CAPTURES` names their folder.
+#[test]
+fn the_recordings_verify_at_their_own_time_and_expire() {
+    let Some(captures) = std::env::var_os("VERIFIED_PROXY_CAPTURES") else {
+        assert!(std::env::var_os("VERIFIED_PROXY_CAPTURES_REQUIRED").is_none());
+        eprintln!("skipped: VERIFIED_PROXY_CAPTURES is not set");
+        return;
+    };
+    for day in ["20260424", "20260610"] {
+        let dir = Path::new(&captures).join(day);
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
+        let report: Value = serde_json::from_str(&read("attestation_report.json")).unwrap();
+        let at: u64 = read("verify_at_unix").parse().unwrap();
+        let run = |at: u64| {
+            Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
+                .arg("verify")
+                .arg("--evidence")
+                .arg(dir.join("attestation_report.json"))
+                .arg("--collateral")
+                .arg(dir.join("collateral.json"))
+                .args(["--nonce", &read("nonce.hex")])
+                .args(["--spki", report["tls_cert_fingerprint"].as_str().unwrap()])
+                .args(["--at", &at.to_string(), "--json"])
+                .output()
+                .unwrap()
+        };
+        let verified = run(at);
+        assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+        let json: Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!(json["verdict"], "verified");
+        assert_eq!(json["policy"]["name"], "near");
+        assert_eq!(json["trust_root"], "intel");
+        for (at, code) in [
+            (at + 31 * 86_400, "rejected_collateral_expired"),
+            (at - 31 * 86_400, "rejected_collateral_not_yet_valid"),
+        ] {
+            let refused = run(at);
+            assert_eq!(refused.status.code(), Some(1));
+            let json: Value = serde_json::from_slice(&refused.stdout).unwrap();
+            assert_eq!(json["code"], code);
+        }
+    }
+}
