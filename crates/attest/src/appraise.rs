@@ -339,12 +339,12 @@ impl<'a> Run<'a> {
         self.pass(hex::encode(compose_hash));
 
         let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
-        let os_image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash()?);
+        let os_image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
         self.report.fact("mrtd", hex::encode(td.mrtd));
         for (name, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].into_iter().zip(td.rtmr) {
             self.report.fact(name, hex::encode(value));
         }
-        self.report.fact("os_image_hash", hex::encode(&boot.os_image_hash));
+        self.report.fact("os_image_hash", hex::encode(boot.os_image_hash));
         self.report.fact("compose_hash", hex::encode(compose_hash));
         self.report.fact("app_id", shown(&hex::encode(&boot.app_id)));
         self.report.fact("instance_id", shown(&hex::encode(&boot.instance_id)));
@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
         let rules = self.rules();
         self.begin(CheckId::OsImage);
         let [_, rtmr1, rtmr2, _] = td.rtmr;
-        let image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash()?);
+        let image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
         let Some(name) = rules.os_image(&image) else {
             return Err(Rejected::OsImage {
                 mrtd: image.mrtd.to_string(),

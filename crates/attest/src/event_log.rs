@@ -91,7 +91,8 @@ pub(crate) struct BootEvents {
     pub(crate) app_id: Vec<u8>,
     pub(crate) compose_hash: Vec<u8>,
     pub(crate) instance_id: Vec<u8>,
-    pub(crate) os_image_hash: Vec<u8>,
+    /// SHA-256 of the image's checksum file.
+    pub(crate) os_image_hash: [u8; 32],
     pub(crate) key_provider: Vec<u8>,
     pub(crate) mr_kms: Vec<Vec<u8>>,
     /// Events after `system-ready`, which nothing relies on.
@@ -180,11 +181,14 @@ impl BootEvents {
                 .map(|event| event.payload.clone())
                 .unwrap_or_default()
         };
+        let os_image_hash = payload("os-image-hash");
+        let os_image_hash = <[u8; 32]>::try_from(os_image_hash.as_slice())
+            .map_err(|_| refuse(format!("os-image-hash has {} bytes, expected 32", os_image_hash.len())))?;
         Ok(Self {
             app_id: payload("app-id"),
             compose_hash: payload("compose-hash"),
             instance_id: payload("instance-id"),
-            os_image_hash: payload("os-image-hash"),
+            os_image_hash,
             key_provider: payload("key-provider"),
             mr_kms: found
                 .get("mr-kms")
@@ -201,18 +205,6 @@ impl BootEvents {
                 })
                 .skip(end)
                 .collect(),
-        })
-    }
-}
-
-impl BootEvents {
-    /// SHA-256 of the image's checksum file, as the event's payload.
-    ///
-    /// # Errors
-    /// [`Rejected::BootEvents`] if it has another length.
-    pub(crate) fn os_image_hash(&self) -> Result<[u8; 32], Rejected> {
-        <[u8; 32]>::try_from(self.os_image_hash.as_slice()).map_err(|_| Rejected::BootEvents {
-            detail: format!("os-image-hash has {} bytes, expected 32", self.os_image_hash.len()),
         })
     }
 }

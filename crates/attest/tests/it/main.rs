@@ -12,8 +12,10 @@
 
 mod accepted;
 mod docs;
+mod limits;
 mod meaning;
 mod properties;
 mod recordings;
+mod remembered;
 mod support;
 mod tampering;

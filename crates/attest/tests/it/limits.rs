@@ -1,0 +1,75 @@
+//! The edges: the last value that is taken, and the first that is not.
+
+use fake_tee::Spec;
+use serde_json::json;
+
+use crate::support::{NOW, code, judge, spec};
+use crate::tampering::set;
+
+/// What is refused is said; what is not gets past the limit and fails later or not at all.
+fn verdict(change: impl FnOnce(&mut Spec)) -> &'static str {
+    let mut spec = spec();
+    change(&mut spec);
+    code(&judge(&spec))
+}
+
+fn pad_report(len: usize) -> impl FnOnce(&mut Spec) {
+    move |spec| spec.hooks.report_bytes.push(move |bytes| bytes.resize(len, b' '))
+}
+
+#[test]
+fn a_report_of_2_mib_is_read_and_one_byte_more_is_not() {
+    assert_eq!(verdict(pad_report(2 << 20)), "verified");
+    assert_eq!(verdict(pad_report((2 << 20) + 1)), "evidence_too_large");
+}
+
+#[test]
+fn a_certificate_is_valid_from_its_first_to_its_last_second() {
+    for (from, until, expected) in [
+        (NOW, NOW, "verified"),
+        (NOW + 1, NOW + 9, "rejected_app_cert"),
+        (NOW - 9, NOW - 1, "rejected_app_cert"),
+    ] {
+        let got = verdict(|s| {
+            s.hooks.app_leaf.push(move |leaf| (leaf.not_before, leaf.not_after) = (from, until));
+        });
+        assert_eq!(got, expected, "{from} to {until}");
+    }
+}
+
+#[test]
+fn a_chain_of_256_kib_is_read_and_one_byte_more_is_not() {
+    // Past the limit the length is named, below it the contents are.
+    for (len, word) in [(256 << 10, "PEM chain"), ((256 << 10) + 1, "262145 bytes of PEM")] {
+        let mut spec = spec();
+        set(&mut spec, "/info/app_cert", json!("-".repeat(len)));
+        let rejected = judge(&spec).outcome.unwrap_err();
+        assert_eq!(rejected.code(), "rejected_app_cert");
+        assert!(rejected.to_string().contains(word), "{rejected}");
+    }
+}
+
+#[test]
+fn the_smallest_memory_is_what_the_firmware_has_accepted() {
+    const MIN: u64 = 0x82_0000;
+    let with = |size: u64| {
+        verdict(move |s| {
+            s.vm_config.memory_size = 1 << 40;
+            s.hooks.report.push(move |report| {
+                report["info"]["vm_config"] = json!({ "memory_size": size }).to_string().into();
+            });
+        })
+    };
+    // Not this machine's size, so refused either way; what is expected differs.
+    assert_eq!(with(MIN), "rejected_td_hob");
+    assert_eq!(with(MIN - 1), "rejected_td_hob");
+    let said = |size: u64| {
+        let mut spec = spec();
+        set(&mut spec, "/info/vm_config", json!(format!("{{\"memory_size\":{size}}}")));
+        judge(&spec).outcome.unwrap_err().to_string()
+    };
+    assert!(said(MIN - 1).contains("gives no machine"), "{}", said(MIN - 1));
+    assert!(!said(MIN).contains("gives no machine"), "{}", said(MIN));
+    // And the size itself can be that of a machine.
+    assert_eq!(verdict(|s| s.vm_config.memory_size = MIN + 4096), "verified");
+}
