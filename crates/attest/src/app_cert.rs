@@ -9,9 +9,10 @@
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::Decode;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages};
 
-use crate::policy::IdentityRules;
+use crate::policy::Rules;
 use crate::quote::{ParsedQuote, Td};
 use crate::x509::{self, P256Key};
 use crate::text::{quoted, shown};
@@ -23,6 +24,16 @@ const MAX_PEM_BYTES: usize = 256 << 10;
 const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
 const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
 const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
+
+/// Extensions that may be critical, since they are looked at.
+const UNDERSTOOD: [ObjectIdentifier; 6] = [
+    KeyUsage::OID,
+    BasicConstraints::OID,
+    ExtendedKeyUsage::OID,
+    OID_QUOTE,
+    OID_APP_ID,
+    OID_USAGE,
+];
 
 /// What a verified chain says.
 #[derive(Debug)]
@@ -43,7 +54,7 @@ pub(crate) fn verify(
     pem: Option<&str>,
     td: &Td,
     rtmr3_since_ready: &[[u8; 48]],
-    rules: &IdentityRules,
+    rules: &Rules,
     now: UnixTime,
 ) -> Result<AppIdentity, Rejected> {
     let refuse = |detail: String| Rejected::AppCert {
@@ -60,16 +71,16 @@ pub(crate) fn verify(
             chain.len()
         )));
     };
-
+    // Keys on P-256 first, which bounds what a refusal repeats of them.
+    let root_key = x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
     let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
-    rules.admit_kms_root(&kms_root)?;
-    let valid_until = chain_holds(leaf, app_ca, root, now)?;
-
     let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
+    rules.admit_identity(&kms_root, &app_id)?;
+    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?;
+
     if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
         return Err(refuse("leaf and app CA are for different app-ids".to_owned()));
     }
-    rules.admit_app_id("the app-id that the KMS signed", &app_id)?;
     for (certificate, name, expected) in [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")] {
         let usage = octets(certificate, OID_USAGE, "usage")?;
         if usage != expected.as_bytes() {
@@ -88,32 +99,37 @@ pub(crate) fn verify(
     })
 }
 
-/// The root key that an unverified chain claims, in hex; empty if there is none.
-pub(crate) fn stated_root(pem: Option<&str>) -> String {
-    pem.filter(|pem| pem.len() <= MAX_PEM_BYTES)
-        .and_then(|pem| x509::pem_chain(pem.as_bytes()).ok())
-        .and_then(|chain| x509::spki_der(chain.last()?).ok())
-        .map(hex::encode)
-        .unwrap_or_default()
+/// The root key that an unverified chain names, in hex, if it is one on P-256.
+pub(crate) fn stated_root(pem: Option<&str>) -> Option<String> {
+    let pem = pem.filter(|pem| pem.len() <= MAX_PEM_BYTES)?;
+    let chain = x509::pem_chain(pem.as_bytes()).ok()?;
+    let root = chain.last()?;
+    x509::subject_key(root).ok()?;
+    x509::spki_der(root).ok().map(hex::encode)
 }
 
-/// Signatures, names, validity and CA rules (RFC 5280 §6.1, for a chain of three).
+/// Signatures, names, validity, CA rules and critical extensions (the parts of
+/// RFC 5280 §6.1 that a chain of three with a pinned root key has).
 fn chain_holds(
     leaf: &Certificate,
     app_ca: &Certificate,
     root: &Certificate,
+    root_key: &P256Key,
     now: UnixTime,
 ) -> Result<UnixTime, Rejected> {
     let refuse = |detail: &str| Rejected::AppCert {
         detail: detail.to_owned(),
     };
-    let key = |certificate| -> Result<P256Key, Rejected> { x509::subject_key(certificate).map_err(refuse) };
-    let (root_key, app_ca_key) = (key(root)?, key(app_ca)?);
+    let app_ca_key = x509::subject_key(app_ca).map_err(refuse)?;
     for (certificate, issuer, issuer_key, name) in [
         (leaf, app_ca, &app_ca_key, "the leaf"),
-        (app_ca, root, &root_key, "the app CA"),
-        (root, root, &root_key, "the KMS CA"),
+        (app_ca, root, root_key, "the app CA"),
+        (root, root, root_key, "the KMS CA"),
     ] {
+        let mut extensions = certificate.tbs_certificate().extensions().into_iter().flatten();
+        if extensions.any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id)) {
+            return Err(refuse(&format!("{name} has a critical extension that is not understood")));
+        }
         if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
             return Err(refuse(&format!("{name} names another issuer")));
         }
@@ -153,7 +169,7 @@ fn chain_holds(
     Ok(earliest_end)
 }
 
-/// The quote inside the leaf has this machine's registers and vouches for the
+/// The quote inside the leaf has this machine's registers and protections, and vouches for the
 /// leaf's key: report_data = SHA-512("ratls-cert:" || SubjectPublicKeyInfo).
 /// Its own signature is not checked again: the KMS did, and signed the result.
 ///
@@ -174,6 +190,8 @@ fn issued_for_this_state(
     let [live0, live1, live2, live3] = &td.rtmr;
     let live3 = rtmr3_since_ready.iter().find(|value| *value == r3).unwrap_or(live3);
     for (register, got, expected) in [
+        ("td_attributes", &quote.attributes[..], &td.attributes[..]),
+        ("xfam", &quote.xfam, &td.xfam),
         ("MRTD", &quote.mrtd, &td.mrtd),
         ("RTMR0", r0, live0),
         ("RTMR1", r1, live1),

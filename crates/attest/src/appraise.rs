@@ -4,16 +4,16 @@
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
 use crate::attested::{Attested, Claims, Expected, Subject};
-use crate::collateral::{Channel, Collateral, FloorKey, FloorSeen, Floors, TrustAnchors};
+use crate::collateral::{Channel, Collateral, Floor, FloorKey, FloorSeen, Floors, TrustAnchors};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::policy::{AcpiMode, Hex, OsImage, Policy, Rules, Seen, firmware_line, machine_line};
 use crate::quote::{self, Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::{Rtmr0, td_hob_digest};
-use crate::tcb::Level;
-use crate::text::{quoted, shown};
-use crate::{Nonce, Rejected, Spki, UnixTime, app_cert, binding};
+use crate::tcb::{Component, Level};
+use crate::text::{hex_bytes, quoted, shown, shown_hex};
+use crate::{Fmspc, Nonce, Rejected, Spki, UnixTime, app_cert, binding};
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +54,14 @@ pub enum FloorCheck<'a> {
 
 /// The verdict, and the report for people.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Appraisal {
-    /// The proof, with what a memory of floors should remember of it.
-    pub outcome: Result<(Attested, Option<FloorSeen>), Rejected>,
+    /// The proof.
+    pub outcome: Result<Attested, Rejected>,
+    /// What a memory of floors has to remember, whatever the verdict: a newer
+    /// edition that refuses a platform must not be forgotten for an older one
+    /// that accepts it.
+    pub floor_seen: Option<FloorSeen>,
     /// Every check.
     pub report: Report,
     seen: Option<Box<Seen>>,
@@ -76,13 +81,14 @@ impl Appraisal {
         report.rejected = Some(rejected.clone());
         Self {
             outcome: Err(rejected),
+            floor_seen: None,
             report,
             seen: None,
         }
     }
 
     /// A policy that would accept what this report showed, for review; `None`
-    /// if its quote did not verify or its event log did not replay.
+    /// if its quote did not verify or its event log does not explain itself.
     #[must_use]
     pub fn policy_toml(&self) -> Option<String> {
         let seen = self.seen.as_ref()?;
@@ -99,6 +105,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         request: *request,
         report: new_report(request.policy, request.trust_anchors, request.now),
         current: CheckId::Evidence,
+        floor_seen: None,
         seen: None,
     };
     let outcome = run.checks();
@@ -108,6 +115,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     }
     Appraisal {
         outcome,
+        floor_seen: run.floor_seen,
         report: run.report,
         seen: run.seen,
     }
@@ -134,6 +142,7 @@ struct Run<'a> {
     report: Report,
     /// The check that a refusal belongs to.
     current: CheckId,
+    floor_seen: Option<FloorSeen>,
     seen: Option<Box<Seen>>,
 }
 
@@ -150,7 +159,7 @@ impl<'a> Run<'a> {
         self.request.policy.rules()
     }
 
-    fn checks(&mut self) -> Result<(Attested, Option<FloorSeen>), Rejected> {
+    fn checks(&mut self) -> Result<Attested, Rejected> {
         let evidence = self.request.evidence;
         self.begin(CheckId::Evidence);
         self.pass(format!(
@@ -158,10 +167,12 @@ impl<'a> Run<'a> {
             evidence.events.len(),
             evidence.signing_key
         ));
-        let (quote, floor) = self.hardware()?;
+        let quote = self.genuine()?;
+        self.seen = seen(evidence, &quote);
+        self.patched(&quote)?;
         self.td(quote.td())?;
         self.connection(quote.td())?;
-        let (boot, rtmr0) = self.boot(&quote)?;
+        let (boot, rtmr0) = self.boot(quote.td())?;
         let valid_until = if self.request.policy.hardware_only() {
             self.software_is_not_looked_at();
             quote.valid_until()
@@ -172,37 +183,42 @@ impl<'a> Run<'a> {
         self.pins(&quote, &boot)?;
         self.model()?;
         self.report.fact("valid_until", valid_until.to_string());
-        Ok((
-            Attested {
-                claims: Claims {
-                    domain: self.request.subject.domain.clone(),
-                    spki: self.request.live_spki,
-                    policy: self.request.policy.digest(),
-                    valid_until,
-                    model_name: evidence.model_name.clone(),
-                    signing_key: evidence.signing_key.clone(),
-                    nonce: self.request.nonce,
-                },
+        Ok(Attested {
+            claims: Claims {
+                domain: self.request.subject.domain.clone(),
+                spki: self.request.live_spki,
+                policy: self.request.policy.digest(),
+                valid_until,
+                model_name: evidence.model_name.clone(),
+                signing_key: evidence.signing_key.clone(),
+                nonce: self.request.nonce,
             },
-            floor,
-        ))
+        })
     }
 
-    /// A genuine platform at an accepted patch level.
-    fn hardware(&mut self) -> Result<(VerifiedQuote, Option<FloorSeen>), Rejected> {
+    /// A quote of a genuine platform, judged by documents no older than seen before.
+    fn genuine(&mut self) -> Result<VerifiedQuote, Rejected> {
         let request = self.request;
         self.begin(CheckId::QuoteFormat);
         let key = request.evidence.collateral_key()?;
         self.pass(format!("FMSPC {}", key.fmspc));
 
         self.begin(CheckId::Quote);
-        let quote = quote::verify(
+        let verified = quote::verify(
             &request.evidence.quote,
             request.collateral,
             request.trust_anchors,
             request.now,
-        )
-        .inspect_err(|rejected| self.current = check_of(rejected))?;
+        );
+        self.floor_seen = match &verified {
+            Ok(quote) => Some((quote.fmspc(), quote.floor())),
+            Err(refusal) => refusal.genuine,
+        }
+        .and_then(|(fmspc, floor)| self.floor_seen(fmspc, floor));
+        let quote = verified.map_err(|refusal| {
+            self.current = check_of(&refusal.rejected);
+            refusal.rejected
+        })?;
         self.pass(format!(
             "version {}, under {} root",
             quote.version(),
@@ -212,22 +228,37 @@ impl<'a> Run<'a> {
         self.pass(format!("until {}", quote.valid_until()));
 
         self.begin(CheckId::CollateralFloor);
-        let floor = match request.floor {
-            FloorCheck::NotKept(reason) => {
-                self.report.not_proved(CheckId::CollateralFloor, reason);
-                None
-            }
+        match request.floor {
+            FloorCheck::NotKept(reason) => self.report.not_proved(CheckId::CollateralFloor, reason),
             FloorCheck::Kept { floors, channel } => {
                 let key = FloorKey::new(request.trust_anchors, quote.fmspc(), channel);
                 floors.get(&key).admit(&quote.floor())?;
-                self.pass(format!("tcbEvaluationDataNumber {}", quote.evaluation_number()));
-                Some(FloorSeen {
-                    key,
-                    floor: quote.floor(),
-                })
+                let Floor {
+                    tcb_info,
+                    qe_identity,
+                    pck_crl,
+                    root_crl,
+                } = quote.floor();
+                self.pass(format!(
+                    "TCB info {tcb_info}, QE identity {qe_identity}, CRLs of {pck_crl} and {root_crl}"
+                ));
             }
-        };
+        }
+        Ok(quote)
+    }
 
+    fn floor_seen(&self, fmspc: Fmspc, floor: Floor) -> Option<FloorSeen> {
+        match self.request.floor {
+            FloorCheck::NotKept(_) => None,
+            FloorCheck::Kept { channel, .. } => Some(FloorSeen {
+                key: FloorKey::new(self.request.trust_anchors, fmspc, channel),
+                floor,
+            }),
+        }
+    }
+
+    /// At an accepted patch level.
+    fn patched(&mut self, quote: &VerifiedQuote) -> Result<(), Rejected> {
         self.begin(CheckId::TcbEvaluation);
         let (got, rules) = (quote.evaluation_number(), &self.rules().tcb);
         match rules.min_evaluation_number {
@@ -238,14 +269,19 @@ impl<'a> Run<'a> {
                 .not_proved(CheckId::TcbEvaluation, format!("number {got}; the policy asks for none")),
         }
         let levels = quote.levels();
-        self.levels(CheckId::TcbPlatform, &levels.platform, |level| Rejected::TcbPlatform { level })?;
+        self.levels(CheckId::TcbPlatform, Component::Platform, &levels.platform, |level| {
+            Rejected::TcbPlatform { level }
+        })?;
         if levels.module.is_empty() {
             self.report
                 .not_proved(CheckId::TcbModule, "Intel judges this TDX module together with the platform");
         } else {
-            self.levels(CheckId::TcbModule, &levels.module, |level| Rejected::TcbModule { level })?;
+            self.levels(CheckId::TcbModule, Component::Module, &levels.module, |level| {
+                Rejected::TcbModule { level }
+            })?;
         }
-        self.levels(CheckId::TcbQe, std::slice::from_ref(&levels.qe), |level| Rejected::TcbQe { level })?;
+        let qe = std::slice::from_ref(&levels.qe);
+        self.levels(CheckId::TcbQe, Component::Qe, qe, |level| Rejected::TcbQe { level })?;
 
         let td = quote.td();
         self.report.fact("fmspc", quote.fmspc().to_string());
@@ -253,18 +289,19 @@ impl<'a> Run<'a> {
         self.report.fact("platform", quote.platform_flags());
         self.report.fact("mrseam", hex::encode(td.mr_seam));
         self.report.fact("tee_tcb_svn", hex::encode(td.tee_tcb_svn));
-        Ok((quote, floor))
+        Ok(())
     }
 
     fn levels(
         &mut self,
         check: CheckId,
+        component: Component,
         levels: &[Level],
         refusal: impl Fn(Level) -> Rejected,
     ) -> Result<(), Rejected> {
         self.begin(check);
         for level in levels {
-            if !self.rules().tcb.admits(level) {
+            if !self.rules().tcb.admits(component, level) {
                 return Err(refusal(level.clone()));
             }
         }
@@ -324,8 +361,8 @@ impl<'a> Run<'a> {
     }
 
     /// The measured boot, as far as it explains itself.
-    fn boot(&mut self, quote: &VerifiedQuote) -> Result<(BootEvents, Rtmr0), Rejected> {
-        let (evidence, td) = (self.request.evidence, quote.td());
+    fn boot(&mut self, td: &Td) -> Result<(BootEvents, Rtmr0), Rejected> {
+        let evidence = self.request.evidence;
         self.begin(CheckId::Rtmrs);
         event_log::replay(&evidence.events, td)?;
         self.pass(format!("{} events", evidence.events.len()));
@@ -338,18 +375,16 @@ impl<'a> Run<'a> {
         let compose_hash = event_log::compose(evidence, &boot, td)?;
         self.pass(hex::encode(compose_hash));
 
-        let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
-        let os_image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
         self.report.fact("mrtd", hex::encode(td.mrtd));
         for (name, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].into_iter().zip(td.rtmr) {
             self.report.fact(name, hex::encode(value));
         }
         self.report.fact("os_image_hash", hex::encode(boot.os_image_hash));
         self.report.fact("compose_hash", hex::encode(compose_hash));
-        self.report.fact("app_id", shown(&hex::encode(&boot.app_id)));
-        self.report.fact("instance_id", shown(&hex::encode(&boot.instance_id)));
+        self.report.fact("app_id", hex::encode(boot.app_id));
+        self.report.fact("instance_id", shown_hex(&boot.instance_id));
         if !boot.mr_kms.is_empty() {
-            let all: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
+            let all: Vec<_> = boot.mr_kms.iter().map(|mr_kms| shown_hex(mr_kms)).collect();
             self.report.fact("mr_kms", shown(&all.join(" ")));
         }
         if let Some(device_id) = &evidence.repeated.device_id {
@@ -357,21 +392,6 @@ impl<'a> Run<'a> {
         }
         self.report.fact("signing_key", evidence.signing_key.to_string());
         self.report.fact("model_name", shown(&evidence.model_name));
-        self.seen = Some(Box::new(Seen {
-            attributes: Hex(td.attributes),
-            xfam: Hex(td.xfam),
-            os_image,
-            firmware: rtmr0.firmware,
-            acpi: rtmr0.acpi,
-            app_id: boot.app_id.clone(),
-            app_cert: evidence.app_cert.clone(),
-            mr_seam: Hex(td.mr_seam),
-            rtmr0: Hex(rtmr0_value),
-            compose_hash: Hex(compose_hash),
-            instance_id: boot.instance_id.clone(),
-            ppid: quote.ppid().to_vec(),
-            signing_key: evidence.signing_key.clone(),
-        }));
         Ok((boot, rtmr0))
     }
 
@@ -458,27 +478,23 @@ impl<'a> Run<'a> {
 
     /// What the KMS signed decides; RTMR3 has to agree.
     fn identity(&mut self, td: &Td, boot: &BootEvents) -> Result<UnixTime, Rejected> {
-        let rules = &self.rules().identity;
         let request = self.request;
         self.begin(CheckId::Kms);
         let identity = app_cert::verify(
             request.evidence.app_cert.as_deref(),
             td,
             &boot.rtmr3_since_ready,
-            rules,
+            self.rules(),
             request.now,
         )
         .inspect_err(|rejected| self.current = check_of(rejected))?;
         self.pass("certificate of the expected KMS, issued for these registers");
 
         self.begin(CheckId::AppId);
-        rules.admit_app_id("the app-id in RTMR3", &boot.app_id)?;
-        if boot.app_id != identity.app_id {
-            return Err(Rejected::AppId {
-                what: "the app-id in RTMR3",
-                got: hex::encode(&boot.app_id),
-                allowed: 1,
-                accept: String::new(),
+        if identity.app_id != boot.app_id {
+            return Err(Rejected::AppIdDisagrees {
+                rtmr3: hex::encode(boot.app_id),
+                signed: shown_hex(&identity.app_id),
             });
         }
         self.pass(hex::encode(&identity.app_id));
@@ -501,7 +517,8 @@ impl<'a> Run<'a> {
         let td = quote.td();
         let [rtmr0, ..] = td.rtmr;
         let evidence = self.request.evidence;
-        let device_id = evidence.repeated.device_id.as_deref().unwrap_or("absent").to_ascii_lowercase();
+        let device_id = evidence.repeated.device_id.as_deref().and_then(hex_bytes);
+        let device_id = device_id.map_or("absent".to_owned(), |id| shown_hex(&id));
         let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
         let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
         let pinned = [
@@ -554,18 +571,20 @@ impl<'a> Run<'a> {
                 None => None,
             };
             if let Some(got) = bad {
-                let got = shown(&got);
                 return Err(Rejected::Pin {
                     what,
                     allowed: allowed.len(),
-                    accept: format!("pins.{what} = [\"{got}\"]"),
-                    got,
+                    accept: pin_line(what, &got),
+                    got: shown(&got),
                 });
             }
             compared.push(what);
         }
         if compared.is_empty() {
             self.report.not_proved(CheckId::Pins, "the policy pins none");
+        } else if compared == ["device_ids"] {
+            // Refused if it differs, but a host can state any.
+            self.report.not_proved(CheckId::Pins, "device_ids is as pinned, but nobody measures it");
         } else {
             self.pass(compared.join(", "));
         }
@@ -597,6 +616,43 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The policy line that would accept a pinned value; none for a value that no
+/// policy could hold.
+fn pin_line(what: &str, value: &str) -> String {
+    let digits = value.rsplit(':').next().unwrap_or_default();
+    let is_plain = (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_plain {
+        format!("pins.{what} = [\"{value}\"]")
+    } else {
+        String::new()
+    }
+}
+
+/// Measured values of a verified quote whose event log explains itself.
+fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Box<Seen>> {
+    let td = quote.td();
+    event_log::replay(&evidence.events, td).ok()?;
+    let boot = BootEvents::read(&evidence.events).ok()?;
+    let rtmr0 = Rtmr0::read(&evidence.events).ok()?;
+    let compose_hash = event_log::compose(evidence, &boot, td).ok()?;
+    let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
+    Some(Box::new(Seen {
+        attributes: Hex(td.attributes),
+        xfam: Hex(td.xfam),
+        os_image: OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash),
+        firmware: rtmr0.firmware,
+        acpi: rtmr0.acpi,
+        app_id: boot.app_id,
+        app_cert: evidence.app_cert.clone(),
+        mr_seam: Hex(td.mr_seam),
+        rtmr0: Hex(rtmr0_value),
+        compose_hash: Hex(compose_hash),
+        instance_id: boot.instance_id,
+        ppid: quote.ppid().to_vec(),
+        signing_key: evidence.signing_key.clone(),
+    }))
+}
+
 /// The check that a refusal out of a larger step belongs to.
 fn check_of(rejected: &Rejected) -> CheckId {
     match rejected {
@@ -609,7 +665,9 @@ fn check_of(rejected: &Rejected) -> CheckId {
         Rejected::TcbPlatform { .. } | Rejected::TcbUnknown { .. } => CheckId::TcbPlatform,
         Rejected::TcbModule { .. } => CheckId::TcbModule,
         Rejected::TcbQe { .. } => CheckId::TcbQe,
-        Rejected::TdDebug { .. } | Rejected::TdAttributes { .. } => CheckId::TdAttributes,
+        Rejected::TdDebug { .. } | Rejected::TdAttributes { .. } | Rejected::ServiceTd { .. } => {
+            CheckId::TdAttributes
+        }
         Rejected::AppId { .. } => CheckId::AppId,
         Rejected::AppCertMissing { .. }
         | Rejected::AppCert { .. }

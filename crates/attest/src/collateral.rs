@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dcap_qvl::QuoteCollateralV3;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fmspc, Rejected, json};
+use crate::{Fmspc, Rejected, UnixTime, json};
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
 /// stays far below this.
@@ -220,7 +220,15 @@ fn too_large(size: usize) -> Rejected {
     }
 }
 
-/// The numbers of collateral that only ever grow. Dates are not among them:
+/// CRLs may be this much older than the newest one seen: mirrors copy Intel's
+/// answers once a day or so, and an honest one should stay usable.
+const CRL_SLACK_SECONDS: u64 = 7 * 86_400;
+
+/// What of collateral only ever grows.
+///
+/// Editions of TCB info and QE identity are numbered. Revocation lists are not
+/// in practice (Intel's all have CRL number 1), so their dates count, with a
+/// slack of seven days; the dates of TCB info and QE identity do not, since
 /// Intel's servers sign the same edition anew at different times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,28 +237,39 @@ pub struct Floor {
     pub tcb_info: u32,
     /// `tcbEvaluationDataNumber` of the QE identity.
     pub qe_identity: u32,
-    /// CRL number of the PCK CRL.
-    pub pck_crl: u32,
-    /// CRL number of the root CRL.
-    pub root_crl: u32,
+    /// `thisUpdate` of the PCK CRL.
+    pub pck_crl: UnixTime,
+    /// `thisUpdate` of the root CRL.
+    pub root_crl: UnixTime,
 }
 
 impl Floor {
     /// # Errors
     /// [`Rejected::CollateralRollback`] for the first number below its floor.
     pub(crate) fn admit(&self, seen: &Self) -> Result<(), Rejected> {
-        let pairs = [
+        let numbers = [
             ("tcbEvaluationDataNumber of the TCB info", seen.tcb_info, self.tcb_info),
             ("tcbEvaluationDataNumber of the QE identity", seen.qe_identity, self.qe_identity),
-            ("the PCK CRL's number", seen.pck_crl, self.pck_crl),
-            ("the root CRL's number", seen.root_crl, self.root_crl),
         ];
-        for (what, got, floor) in pairs {
+        for (what, got, floor) in numbers {
             if got < floor {
                 return Err(Rejected::CollateralRollback {
                     what,
-                    got: got.into(),
-                    floor: floor.into(),
+                    got: got.to_string(),
+                    floor: floor.to_string(),
+                });
+            }
+        }
+        let dates = [
+            ("the date of the PCK CRL", seen.pck_crl, self.pck_crl),
+            ("the date of the root CRL", seen.root_crl, self.root_crl),
+        ];
+        for (what, got, floor) in dates {
+            if got.plus(CRL_SLACK_SECONDS) < floor {
+                return Err(Rejected::CollateralRollback {
+                    what,
+                    got: got.to_string(),
+                    floor: floor.to_string(),
                 });
             }
         }
@@ -327,7 +346,7 @@ impl Floors {
         self.by_key.get(key).copied().unwrap_or_default()
     }
 
-    /// Raises the floor to what a successful appraisal saw. It never sinks.
+    /// Raises the floor to what an appraisal saw, whatever its verdict. It never sinks.
     /// Returns true if anything changed, that is, if it has to be saved.
     pub fn raise(&mut self, seen: &FloorSeen) -> bool {
         let floor = self.by_key.entry(seen.key.clone()).or_default();

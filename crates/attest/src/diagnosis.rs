@@ -9,8 +9,8 @@
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::collateral::{Collateral, TrustAnchors};
-use crate::quote::ParsedQuote;
+use crate::collateral::{Collateral, Floor, TrustAnchors};
+use crate::quote::{ParsedQuote, Refusal};
 use crate::tcb::{Svns, TcbStatus, platform_and_module};
 use crate::x509::{self, P256Key};
 use crate::{Fmspc, Rejected, UnixTime};
@@ -22,24 +22,34 @@ pub(crate) fn explain(
     anchors: &TrustAnchors,
     now: UnixTime,
     detail: String,
-) -> Rejected {
+) -> Refusal {
+    let ungenuine = |rejected| Refusal {
+        rejected,
+        genuine: None,
+    };
     let documents = match Documents::read(quote, collateral) {
         Ok(documents) => documents,
-        Err(rejected) => return rejected,
+        Err(rejected) => return ungenuine(rejected),
     };
-    documents
-        .wrong_genuineness(collateral, anchors)
-        .or_else(|| documents.wrong_time(now))
-        .or_else(|| documents.wrong_family(quote))
-        .or_else(|| documents.revoked())
-        .or_else(|| wrong_td(quote))
-        .or_else(|| documents.refused_level(quote, collateral))
-        .unwrap_or(Rejected::QuoteUntrusted { detail })
+    let root = match documents.genuine_under(collateral, anchors) {
+        Ok(root) => root,
+        Err(rejected) => return ungenuine(rejected),
+    };
+    let rejected = documents.reason(quote, collateral, &root, now);
+    Refusal {
+        rejected: rejected.unwrap_or(Rejected::QuoteUntrusted { detail }),
+        genuine: documents.floor(),
+    }
 }
 
 /// `tcbEvaluationDataNumber` of a TCB info or QE identity.
 pub(crate) fn evaluation_number(json: &str) -> Option<u32> {
     serde_json::from_str::<Dated>(json).ok()?.evaluation_number
+}
+
+/// `pceId` of a TCB info.
+pub(crate) fn pce_id(json: &str) -> Option<String> {
+    serde_json::from_str::<Dated>(json).ok()?.pce_id
 }
 
 /// What TCB info and QE identity have in common.
@@ -50,6 +60,8 @@ struct Dated {
     next_update: String,
     #[serde(default)]
     fmspc: Option<String>,
+    #[serde(default)]
+    pce_id: Option<String>,
     #[serde(rename = "tcbEvaluationDataNumber")]
     evaluation_number: Option<u32>,
 }
@@ -101,6 +113,60 @@ impl Documents {
         })
     }
 
+    /// Each step looks at what the steps before it have shown to be signed.
+    fn reason(
+        &self,
+        quote: &ParsedQuote,
+        collateral: &Collateral,
+        root: &P256Key,
+        now: UnixTime,
+    ) -> Option<Rejected> {
+        if let Some(rejected) = self.wrong_time(now) {
+            return Some(rejected);
+        }
+        // Whatever else a quote brings along, a backend has made up.
+        let [leaf, ca] = self.signed_platform(root)?;
+        for (what, certificate) in [("the platform's certificate", leaf), ("the platform CA's certificate", ca)] {
+            let (from, until) = x509::validity(certificate);
+            if now < from || now > until {
+                return Some(Rejected::PlatformCertificate {
+                    what,
+                    from: from.to_string(),
+                    until: until.to_string(),
+                    now: now.to_string(),
+                });
+            }
+        }
+        self.wrong_family(quote)
+            .or_else(|| self.revoked([leaf, ca]))
+            .or_else(|| wrong_td(quote))
+            .or_else(|| self.refused_level(quote, collateral))
+    }
+
+    /// The PCK certificate and its CA, if they are what Intel signed.
+    fn signed_platform(&self, root: &P256Key) -> Option<[&Certificate; 2]> {
+        let leaf = self.pck_chain.first()?;
+        let ca = self.pck_chain.iter().skip(1).find(|ca| {
+            x509::is_signed_by(ca, root)
+                && x509::subject_key(ca).is_ok_and(|key| x509::is_signed_by(leaf, &key))
+        })?;
+        Some([leaf, ca])
+    }
+
+    /// What these genuine documents say about themselves.
+    fn floor(&self) -> Option<(Fmspc, Floor)> {
+        let fmspc = self.tcb_info.fmspc.as_deref()?.parse().ok()?;
+        Some((
+            fmspc,
+            Floor {
+                tcb_info: self.tcb_info.evaluation_number?,
+                qe_identity: self.qe_identity.evaluation_number?,
+                pck_crl: x509::unix(self.pck_crl.tbs_cert_list.this_update),
+                root_crl: x509::unix(self.root_crl.tbs_cert_list.this_update),
+            },
+        ))
+    }
+
     fn wrong_time(&self, now: UnixTime) -> Option<Rejected> {
         let mut windows = Vec::new();
         for (what, dated) in [("the TCB info", &self.tcb_info), ("the QE identity", &self.qe_identity)] {
@@ -122,7 +188,6 @@ impl Documents {
         for (what, chain) in [
             ("a certificate of the TCB info's issuer", &self.tcb_chain),
             ("a certificate of the QE identity's issuer", &self.qe_chain),
-            ("a certificate of the platform", &self.pck_chain),
         ] {
             windows.extend(chain.iter().map(|certificate| {
                 let (from, until) = x509::validity(certificate);
@@ -159,10 +224,10 @@ impl Documents {
     }
 
     /// The signatures of the collateral alone. If they are good, the quote is at fault.
-    fn wrong_genuineness(&self, collateral: &Collateral, anchors: &TrustAnchors) -> Option<Rejected> {
+    fn genuine_under(&self, collateral: &Collateral, anchors: &TrustAnchors) -> Result<P256Key, Rejected> {
         let documents = &collateral.documents;
         let untrusted = |detail: &str| {
-            Some(Rejected::CollateralUntrusted {
+            Err(Rejected::CollateralUntrusted {
                 detail: detail.to_owned(),
             })
         };
@@ -200,20 +265,19 @@ impl Documents {
         {
             return untrusted("signature of the PCK CRL");
         }
-        None
+        Ok(root)
     }
 
-    fn revoked(&self) -> Option<Rejected> {
-        let leaf = self.pck_chain.first()?;
+    fn revoked(&self, [leaf, ca]: [&Certificate; 2]) -> Option<Rejected> {
         if x509::is_revoked(&self.pck_crl, leaf) {
             return Some(Rejected::CertificateRevoked {
                 what: "the platform's PCK certificate",
             });
         }
-        let chains = [&self.pck_chain, &self.tcb_chain, &self.qe_chain];
-        chains
+        [&self.tcb_chain, &self.qe_chain]
             .into_iter()
             .flatten()
+            .chain([ca])
             .any(|certificate| x509::is_revoked(&self.root_crl, certificate))
             .then_some(Rejected::CertificateRevoked {
                 what: "a certificate under the trust root",
@@ -257,8 +321,8 @@ fn is_self(certificate: &Certificate, key: &P256Key) -> bool {
     x509::subject_key(certificate).is_ok_and(|own| own == *key)
 }
 
-/// Attributes that dcap-qvl refuses before any policy: debugging, profiling,
-/// migration, no SEPT_VE_DISABLE (Intel TDX module, TD ATTRIBUTES).
+/// What dcap-qvl refuses before any policy: debugging, profiling, migration, no
+/// SEPT_VE_DISABLE, service TDs (Intel TDX module, TD ATTRIBUTES).
 fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
     let attributes = quote.td.attributes;
     let got = hex::encode(attributes);
@@ -267,6 +331,12 @@ fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
     };
     if parsed.tud != 0 {
         return Some(Rejected::TdDebug { attributes: got });
+    }
+    let service_td = quote.service_td();
+    if parsed.sec.servtd_ext || service_td != [0; 48] {
+        return Some(Rejected::ServiceTd {
+            got: format!("td_attributes {got}, mr_service_td {}", hex::encode(service_td)),
+        });
     }
     let bad = parsed.reserved != 0 || parsed.sec.migratable || !parsed.sec.sept_ve_disable;
     bad.then(|| never_accepted(got))

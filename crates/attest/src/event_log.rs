@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence::{Evidence, Register};
 use crate::quote::Td;
-use crate::text::{quoted, shown};
+use crate::text::{hex_bytes, quoted, shown, shown_hex};
 use crate::{Rejected, hash};
 
 /// dstack's runtime events; the TCG has no type for them.
@@ -88,7 +88,7 @@ fn extend(register: &[u8; 48], event: &Event) -> [u8; 48] {
 /// What the operating system noted in RTMR3 while it booted.
 #[derive(Debug, Clone)]
 pub(crate) struct BootEvents {
-    pub(crate) app_id: Vec<u8>,
+    pub(crate) app_id: [u8; 20],
     pub(crate) compose_hash: Vec<u8>,
     pub(crate) instance_id: Vec<u8>,
     /// SHA-256 of the image's checksum file.
@@ -100,6 +100,9 @@ pub(crate) struct BootEvents {
     /// The values of RTMR3 from `system-ready` on.
     pub(crate) rtmr3_since_ready: Vec<[u8; 48]>,
 }
+
+/// 20 in every report seen.
+const MAX_INSTANCE_ID_BYTES: usize = 64;
 
 /// How often an event may stand at its place.
 #[derive(Clone, Copy)]
@@ -181,14 +184,18 @@ impl BootEvents {
                 .map(|event| event.payload.clone())
                 .unwrap_or_default()
         };
-        let os_image_hash = payload("os-image-hash");
-        let os_image_hash = <[u8; 32]>::try_from(os_image_hash.as_slice())
-            .map_err(|_| refuse(format!("os-image-hash has {} bytes, expected 32", os_image_hash.len())))?;
+        let instance_id = payload("instance-id");
+        if instance_id.len() > MAX_INSTANCE_ID_BYTES {
+            return Err(refuse(format!(
+                "instance-id has {} bytes, expected at most {MAX_INSTANCE_ID_BYTES}",
+                instance_id.len()
+            )));
+        }
         Ok(Self {
-            app_id: payload("app-id"),
+            app_id: sized("app-id", &payload("app-id"))?,
             compose_hash: payload("compose-hash"),
-            instance_id: payload("instance-id"),
-            os_image_hash,
+            instance_id,
+            os_image_hash: sized("os-image-hash", &payload("os-image-hash"))?,
             key_provider: payload("key-provider"),
             mr_kms: found
                 .get("mr-kms")
@@ -209,6 +216,12 @@ impl BootEvents {
     }
 }
 
+fn sized<const LEN: usize>(name: &str, payload: &[u8]) -> Result<[u8; LEN], Rejected> {
+    payload.try_into().map_err(|_| Rejected::BootEvents {
+        detail: format!("{name} has {} bytes, expected {LEN}", payload.len()),
+    })
+}
+
 /// The application description: its text, the event, the two copies of its
 /// hash and MRCONFIGID all say the same.
 ///
@@ -218,15 +231,14 @@ impl BootEvents {
 /// [`Rejected::ComposeHash`] or [`Rejected::MrConfigId`].
 pub(crate) fn compose(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result<[u8; 32], Rejected> {
     let hash = hash::sha256(&[evidence.app_compose.as_bytes()]);
-    let expected = hex::encode(hash);
     let mut stated = vec![("the compose-hash event", hex::encode(&boot.compose_hash))];
     stated.extend(evidence.repeated.compose_hashes.iter().cloned());
     for (what, got) in stated {
-        if !got.eq_ignore_ascii_case(&expected) {
+        if hex_bytes(&got).as_deref() != Some(&hash) {
             return Err(Rejected::ComposeHash {
                 what,
                 got: shown(&got),
-                expected,
+                expected: hex::encode(hash),
             });
         }
     }
@@ -250,15 +262,14 @@ pub(crate) fn compose(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result
 pub(crate) fn repeated_values_agree(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result<(), Rejected> {
     let repeated = &evidence.repeated;
     let same_hex = |field, got: &str, with, expected: &[u8]| {
-        let expected = hex::encode(expected);
-        if got.eq_ignore_ascii_case(&expected) {
+        if hex_bytes(got).as_deref() == Some(expected) {
             return Ok(());
         }
         Err(Rejected::EvidenceInconsistent {
             field,
             got: shown(got),
             with,
-            expected,
+            expected: shown_hex(expected),
         })
     };
     for (field, register, got) in &repeated.registers {

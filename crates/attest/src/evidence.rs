@@ -286,9 +286,9 @@ struct WireEvent<'a> {
 }
 
 #[derive(Deserialize)]
-struct WireVmConfig {
-    #[serde(default)]
-    memory_size: Option<serde_json::Value>,
+struct WireVmConfig<'a> {
+    #[serde(borrow, default)]
+    memory_size: Option<&'a RawValue>,
 }
 
 fn signing_key(wire: &Wire<'_>) -> Result<SigningKey, Rejected> {
@@ -375,15 +375,14 @@ fn memory_size(vm_config: Option<&RawValue>) -> Result<Option<u64>, Rejected> {
     let Some(text) = optional_string("info.vm_config", vm_config)? else {
         return Ok(None);
     };
-    let config: WireVmConfig = json::parse_object(text.as_bytes(), &json::NESTED)
+    let config: WireVmConfig<'_> = json::parse_object(text.as_bytes(), &json::NESTED)
         .map_err(|error| nested_error("info.vm_config", error))?;
-    match config.memory_size {
-        None | Some(serde_json::Value::Null) => Ok(None),
-        Some(value) => value
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| bad("info.vm_config.memory_size", "a number of bytes", &value.to_string())),
-    }
+    let Some(raw) = present(config.memory_size) else {
+        return Ok(None);
+    };
+    serde_json::from_str(raw.get())
+        .map(Some)
+        .map_err(|_| bad("info.vm_config.memory_size", "a number of bytes", raw.get()))
 }
 
 impl Repeated {

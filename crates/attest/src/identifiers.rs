@@ -157,7 +157,9 @@ impl FromStr for Domain {
 }
 
 /// Seconds since 1970-01-01T00:00:00Z, always passed in: this crate reads no clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct UnixTime(pub u64);
 

@@ -4,6 +4,10 @@
 //! error in a struct; another reader may keep the first (RFC 8259 §4). So a
 //! first pass over the whole text looks at structure only, a second one reads
 //! the values.
+//!
+//! No foreign text is ever read into a `serde_json::Value`: with the feature
+//! `raw_value`, a key of serde_json's own in an object makes it parse a STRING
+//! as further JSON, outside every limit, so keys of that kind are refused here.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -38,6 +42,9 @@ pub(crate) const COLLATERAL: Limits = Limits {
     depth: 16,
     values: 20_000,
 };
+
+/// How serde_json marks its own wrapper types (`RawValue`, `Number`).
+const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
 /// Why a text was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +209,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let depth = self.enter()?;
         let mut seen: BTreeSet<Cow<'de, str>> = BTreeSet::new();
         while let Some(key) = map.next_key_seed(Key)? {
+            if key.starts_with(SERDE_JSON_PRIVATE) {
+                let shown = crate::text::quoted(&key);
+                return Err(self.violate(JsonError::TooComplex(format!("the key {shown}"))));
+            }
             if seen.contains(&key) {
                 let shown = crate::text::quoted(&key);
                 return Err(self.violate(JsonError::DuplicateKey(shown)));
@@ -283,6 +294,16 @@ mod tests {
         ));
         let deep = "[".repeat(1_000_000);
         assert!(matches!(check(deep.as_bytes(), &REPORT), Err(JsonError::TooComplex(_))));
+    }
+
+    #[test]
+    fn keys_of_serde_json_itself_are_refused() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"[]"}"#,
+            r#"{"a":[{"\u0024serde_json::private::Number":"1"}]}"#,
+        ] {
+            assert!(matches!(check(text.as_bytes(), &REPORT), Err(JsonError::TooComplex(_))), "{text}");
+        }
     }
 
     #[test]

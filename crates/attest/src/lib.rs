@@ -62,4 +62,4 @@ pub use identifiers::{Domain, Fmspc, InvalidIdentifier, Nonce, PolicyDigest, Spk
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use rejected::{Explanation, Rejected};
 pub use report::{Check, CheckId, Fact, Group, NOT_REACHED, PolicyName, Report, Status};
-pub use tcb::{Level, TcbStatus};
+pub use tcb::{Component, Level, TcbStatus};

@@ -10,8 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::rtmr0::{AcpiDigests, Firmware};
-use crate::tcb::{Level, TcbStatus};
-use crate::text::{hex_array, hex_bytes, quoted, shown};
+use crate::tcb::{Component, Level, TcbStatus};
+use crate::text::{hex_array, hex_bytes, quoted, shown, shown_hex};
 use crate::{PolicyDigest, Rejected, SigningKey, hash};
 
 /// A policy file is written by hand; near.toml has 4 KB.
@@ -24,6 +24,13 @@ const HARDWARE: &str = include_str!("../policies/hardware.toml");
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the policy cannot be used: {0}")]
 pub struct PolicyError(String);
+
+/// toml's own words: some lines with a mark under the place. The file may come
+/// from anywhere, so they are bounded and escaped line by line.
+fn toml_error(error: &toml::de::Error) -> String {
+    let lines: Vec<_> = error.to_string().lines().take(12).map(shown).collect();
+    lines.join("\n")
+}
 
 /// Bytes of a fixed length, written as hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,8 +92,9 @@ pub(crate) struct Rules {
     pub(crate) acpi: AcpiMode,
     pub(crate) tcb: TcbRules,
     pub(crate) td: TdRules,
-    pub(crate) identity: IdentityRules,
     pub(crate) pins: Pins,
+    #[serde(rename = "identity")]
+    pub(crate) identities: BTreeSet<Identity>,
     #[serde(rename = "os_image")]
     pub(crate) os_images: BTreeSet<OsImage>,
     #[serde(rename = "firmware")]
@@ -125,23 +133,24 @@ pub(crate) struct TcbRules {
 }
 
 impl TcbRules {
-    pub(crate) fn admits(&self, level: &Level) -> bool {
+    pub(crate) fn admits(&self, component: Component, level: &Level) -> bool {
         level.status != TcbStatus::Revoked
             && (self.accept.contains(&level.status)
-                || self.accept_advisories.iter().any(|rule| {
-                    rule.status == level.status
-                        && level.advisories.iter().all(|id| rule.advisories.contains(id))
-                }))
+                || self.accept_advisories.iter().any(|rule| rule.admits(component, level)))
     }
 }
 
 /// A TCB status that is accepted as long as no other advisories apply than these.
 ///
-/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079`; with no advisories
-/// (`OutOfDate:`) it accepts levels that carry none.
+/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079`, for platform, TDX module
+/// and quoting enclave alike. A rule with advisories accepts no level without
+/// any; `OutOfDate:` accepts just those.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptTcb {
+    /// Whose level; all three if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    component: Option<Component>,
     status: TcbStatus,
     advisories: BTreeSet<String>,
 }
@@ -157,6 +166,7 @@ impl FromStr for AcceptTcb {
             )
         })?;
         let rule = Self {
+            component: None,
             status: status.parse()?,
             advisories: advisories
                 .split(',')
@@ -171,6 +181,13 @@ impl FromStr for AcceptTcb {
 }
 
 impl AcceptTcb {
+    fn admits(&self, component: Component, level: &Level) -> bool {
+        self.component.is_none_or(|own| own == component)
+            && self.status == level.status
+            && self.advisories.is_empty() == level.advisories.is_empty()
+            && level.advisories.iter().all(|id| self.advisories.contains(id))
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.status == TcbStatus::Revoked {
             return Err("no policy can accept Revoked: keys of that level are compromised".to_owned());
@@ -193,37 +210,35 @@ pub(crate) struct TdRules {
     pub(crate) xfam: BTreeSet<Hex<8>>,
 }
 
-/// Who the machine has to be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct IdentityRules {
-    pub(crate) app_ids: BTreeSet<Hex<20>>,
-    pub(crate) kms_roots: BTreeSet<HexText>,
+/// An application under a KMS. They count together only: an app-id is the
+/// host's choice until the KMS that it belongs to has signed for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    name: String,
+    app_id: Hex<20>,
+    /// SubjectPublicKeyInfo (DER) of the root key.
+    kms_root: HexText,
 }
 
-impl IdentityRules {
-    pub(crate) fn admit_kms_root(&self, spki_hex: &str) -> Result<(), Rejected> {
-        if self.kms_roots.contains(&HexText(spki_hex.to_owned())) {
-            return Ok(());
+impl Rules {
+    /// Some identity names this KMS, and one names it with this application.
+    pub(crate) fn admit_identity(&self, kms_root: &str, app_id: &[u8]) -> Result<(), Rejected> {
+        let of_kms = || self.identities.iter().filter(|own| own.kms_root.0 == kms_root);
+        if of_kms().next().is_none() {
+            return Err(Rejected::KmsRoot {
+                got: shown(kms_root),
+                allowed: self.identities.len(),
+                accept: identity_line(app_id, kms_root),
+            });
         }
-        Err(Rejected::KmsRoot {
-            got: shown(spki_hex),
-            allowed: self.kms_roots.len(),
-            accept: format!("identity.kms_roots = [\"{spki_hex}\"]"),
-        })
-    }
-
-    pub(crate) fn admit_app_id(&self, what: &'static str, app_id: &[u8]) -> Result<(), Rejected> {
-        if self.app_ids.iter().any(|allowed| allowed.0 == app_id) {
-            return Ok(());
+        if !of_kms().any(|own| own.app_id.0 == app_id) {
+            return Err(Rejected::AppId {
+                got: shown_hex(app_id),
+                accept: identity_line(app_id, kms_root),
+            });
         }
-        let got = shown(&hex::encode(app_id));
-        Err(Rejected::AppId {
-            what,
-            allowed: self.app_ids.len(),
-            accept: format!("identity.app_ids = [\"{got}\"]"),
-            got,
-        })
+        Ok(())
     }
 }
 
@@ -351,8 +366,10 @@ pub struct Policy {
     digest: PolicyDigest,
 }
 
-/// The file. Lists of a policy that extends another are added to those of the
-/// other; single values take the place of the other's.
+/// The file. A policy that extends another adds its `identity`, `os_image`,
+/// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
+/// `acpi`, `tcb.accept` and `tcb.min_evaluation_number` take the other's place.
+/// Pins are its own: no built-in policy has any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -366,9 +383,9 @@ struct File {
     #[serde(default)]
     td: TdRules,
     #[serde(default)]
-    identity: IdentityRules,
-    #[serde(default)]
     pins: Pins,
+    #[serde(default)]
+    identity: Vec<Identity>,
     #[serde(default)]
     os_image: Vec<OsImage>,
     #[serde(default)]
@@ -425,7 +442,7 @@ impl Policy {
                 text.len()
             )));
         }
-        let file: File = toml::from_str(text).map_err(|error| PolicyError(error.to_string()))?;
+        let file: File = toml::from_str(text).map_err(|error| PolicyError(toml_error(&error)))?;
         let base = match file.extends.as_deref() {
             None => None,
             Some("near") => Some(Self::near().rules),
@@ -438,7 +455,7 @@ impl Policy {
             }
         };
         let name_is_plain = (1..=64).contains(&file.name.len())
-            && file.name.chars().all(|c| (' '..='~').contains(&c) && c != '"');
+            && file.name.chars().all(|c| (' '..='~').contains(&c) && !matches!(c, '"' | '\\'));
         if !name_is_plain {
             return Err(PolicyError("name: expected 1 to 64 printable characters".to_owned()));
         }
@@ -550,8 +567,7 @@ impl File {
             self.tcb.min_evaluation_number.or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
-        rules.identity.app_ids.extend(self.identity.app_ids);
-        rules.identity.kms_roots.extend(self.identity.kms_roots);
+        rules.identities.extend(self.identity);
         rules.os_images.extend(self.os_image);
         rules.firmwares.extend(self.firmware);
         rules.machines.extend(self.machine);
@@ -567,7 +583,7 @@ impl Rules {
             acpi: AcpiMode::Require,
             tcb: TcbRules::default(),
             td: TdRules::default(),
-            identity: IdentityRules::default(),
+            identities: BTreeSet::new(),
             pins: Pins::default(),
             os_images: BTreeSet::new(),
             firmwares: BTreeSet::new(),
@@ -612,8 +628,7 @@ impl Rules {
         let lists = [
             ("os_image", self.os_images.is_empty()),
             ("firmware", self.firmwares.is_empty()),
-            ("identity.app_ids", self.identity.app_ids.is_empty()),
-            ("identity.kms_roots", self.identity.kms_roots.is_empty()),
+            ("identity", self.identities.is_empty()),
             ("machine", self.machines.is_empty() && self.acpi == AcpiMode::Require),
         ];
         match self.software {
@@ -625,8 +640,7 @@ impl Rules {
                 let named = !self.os_images.is_empty()
                     || !self.firmwares.is_empty()
                     || !self.machines.is_empty()
-                    || !self.identity.app_ids.is_empty()
-                    || !self.identity.kms_roots.is_empty();
+                    || !self.identities.is_empty();
                 if named {
                     return Err(
                         "software = \"any\" looks at no image, machine or identity, but the policy names some".to_owned(),
@@ -657,8 +671,8 @@ pub(crate) struct Seen {
     pub(crate) os_image: OsImage,
     pub(crate) firmware: Firmware,
     pub(crate) acpi: AcpiDigests,
-    pub(crate) app_id: Vec<u8>,
-    /// `info.app_cert`, whose root is only read if somebody asks.
+    pub(crate) app_id: [u8; 20],
+    /// `info.app_cert`, which is only read if somebody asks.
     pub(crate) app_cert: Option<String>,
     pub(crate) mr_seam: Hex<48>,
     pub(crate) rtmr0: Hex<48>,
@@ -680,12 +694,21 @@ impl OsImage {
         }
     }
 
+    /// The policy line that allows this image.
     pub(crate) fn line(&self) -> String {
         format!(
             "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\" }}]",
             self.mrtd, self.rtmr1, self.rtmr2, self.os_image_hash
         )
     }
+}
+
+/// The policy line that allows this application under this KMS.
+pub(crate) fn identity_line(app_id: &[u8], kms_root: &str) -> String {
+    format!(
+        "identity = [{{ name = \"reviewed\", app_id = \"{}\", kms_root = \"{kms_root}\" }}]",
+        hex::encode(app_id)
+    )
 }
 
 /// The policy line that allows these digests of a firmware.
@@ -732,9 +755,8 @@ acpi = "require"
 # The machine's shape: ACPI tables that the host handed over.
 {machine}
 
-# The application, and the root key of the KMS that vouches for it.
-identity.app_ids = ["{app_id}"]
-identity.kms_roots = ["{kms_root}"]
+# The application, and the root key of the KMS that its certificate names.
+{identity}
 
 td.attributes = ["{attributes}"]
 td.xfam = ["{xfam}"]
@@ -754,8 +776,10 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             os_image = self.os_image.line(),
             firmware = firmware_line(&self.firmware),
             machine = machine_line(&self.acpi),
-            app_id = hex::encode(&self.app_id),
-            kms_root = crate::app_cert::stated_root(self.app_cert.as_deref()),
+            identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
+                Some(root) => identity_line(&self.app_id, &root),
+                None => "# The report has no certificate of a KMS: there is no identity to accept.".to_owned(),
+            },
             attributes = self.attributes,
             xfam = self.xfam,
             mr_seam = self.mr_seam,

@@ -16,8 +16,8 @@ use dcap_qvl::intel;
 
 use crate::collateral::{Collateral, CollateralKey, Floor, PckCa, TrustAnchors};
 use crate::tcb::Levels;
-use crate::text::shown;
-use crate::{Fmspc, Rejected, UnixTime, diagnosis, hash};
+use crate::text::{hex_bytes, shown};
+use crate::{Fmspc, Rejected, UnixTime, diagnosis, hash, x509};
 
 /// dcap-qvl with the one crypto library that the project uses.
 pub(crate) struct AwsLcConfig;
@@ -116,6 +116,11 @@ impl ParsedQuote {
         intel::extract_cert_chain(&self.quote).map_err(|error| shown(&error.to_string()))
     }
 
+    /// The service TDs that a TD 1.5 is bound to; zeros if there are none.
+    pub(crate) fn service_td(&self) -> [u8; 48] {
+        self.quote.report.as_td15().map_or([0; 48], |td| td.mr_service_td)
+    }
+
     /// What levels are matched with, as claimed by an unverified quote.
     pub(crate) fn claimed_svns(&self) -> Option<([u8; 16], u16, Vec<[u8; 16]>)> {
         let chain = self.pck_chain().ok()?;
@@ -140,8 +145,9 @@ fn td(report: &QuoteReport) -> Option<Td> {
     })
 }
 
-/// The backend pads quotes with zeros (71 in the recordings); other bytes there
-/// would be signed by nobody.
+/// The backend pads quotes with zeros (71 in the recordings). Other bytes there
+/// would be signed by nobody, as the certificates' PEM is not either; unlike
+/// that, nothing needs them.
 fn padding_is_zero(bytes: &[u8], signed_length: usize) -> Result<(), Rejected> {
     let format = |detail: &str| Rejected::QuoteFormat {
         detail: detail.to_owned(),
@@ -176,7 +182,7 @@ impl VerifiedQuote {
         &self.levels
     }
 
-    /// The numbers that must not go down.
+    /// What must not go back.
     pub(crate) fn floor(&self) -> Floor {
         self.floor
     }
@@ -220,6 +226,14 @@ impl VerifiedQuote {
     }
 }
 
+/// A refusal, and what the documents were if they are genuine all the same: a
+/// newer edition counts as seen also where it is the reason of the refusal.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) genuine: Option<(Fmspc, Floor)>,
+}
+
 /// Verifies a quote under a root at a time.
 ///
 /// # Errors
@@ -230,7 +244,7 @@ pub(crate) fn verify(
     collateral: &Collateral,
     anchors: &TrustAnchors,
     now: UnixTime,
-) -> Result<VerifiedQuote, Rejected> {
+) -> Result<VerifiedQuote, Refusal> {
     let policy = QuotePolicy::claims_only(now.0);
     let claims = QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
         .verify_with_policy(&quote.bytes, collateral.documents.clone(), now.0, &policy)
@@ -238,6 +252,18 @@ pub(crate) fn verify(
             let detail = shown(&format!("{error:#}"));
             diagnosis::explain(quote, collateral, anchors, now, detail)
         })?;
+    verified(claims, collateral, now).map_err(|rejected| Refusal {
+        rejected,
+        genuine: None,
+    })
+}
+
+/// What dcap-qvl leaves to its callers.
+fn verified(
+    claims: QuoteClaims,
+    collateral: &Collateral,
+    now: UnixTime,
+) -> Result<VerifiedQuote, Rejected> {
     // dcap-qvl judges each document at `now`; these two lines do not depend on
     // which of them it judges.
     if claims.latest_issue_date > now.0 {
@@ -257,17 +283,30 @@ pub(crate) fn verify(
     let untrusted = |detail: String| Rejected::QuoteUntrusted {
         detail: shown(&detail),
     };
-    let levels = Levels::of(&claims, &collateral.documents.tcb_info).map_err(untrusted)?;
+    let documents = &collateral.documents;
+    let pck = &claims.platform.pck;
+    // Intel's QVL compares the PCE id too; dcap-qvl compares the FMSPC alone.
+    let pce_id = diagnosis::pce_id(&documents.tcb_info).unwrap_or_default();
+    if hex_bytes(&pce_id).as_deref() != Some(&pck.pce_id) {
+        return Err(Rejected::CollateralFmspc {
+            quote: format!("PCE {}", hex::encode(&pck.pce_id)),
+            collateral: format!("PCE {}", shown(&pce_id)),
+        });
+    }
+    let levels = Levels::of(&claims, &documents.tcb_info).map_err(untrusted)?;
     let td = td(&claims.report).ok_or_else(|| untrusted("no TD report".to_owned()))?;
+    let issued = |what: &str, der: &[u8]| {
+        x509::crl_issued(der).ok_or_else(|| untrusted(format!("the {what} has no date")))
+    };
     Ok(VerifiedQuote {
         td,
         levels,
         floor: Floor {
-            tcb_info: diagnosis::evaluation_number(&collateral.documents.tcb_info)
+            tcb_info: diagnosis::evaluation_number(&documents.tcb_info)
                 .ok_or_else(|| untrusted("no tcbEvaluationDataNumber".to_owned()))?,
             qe_identity: claims.qe.tcb_eval_data_number,
-            pck_crl: claims.platform.pck_crl_num,
-            root_crl: claims.platform.root_ca_crl_num,
+            pck_crl: issued("PCK CRL", &documents.pck_crl)?,
+            root_crl: issued("root CRL", &documents.root_ca_crl)?,
         },
         evaluation_number: claims.tcb.eval_data_number,
         valid_until: UnixTime(claims.earliest_expiration_date),

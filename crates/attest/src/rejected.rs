@@ -4,7 +4,7 @@
 //! that it was understood and does not prove what it should. The codes are part
 //! of the product's interface: they may be added to, never renamed.
 
-use crate::tcb::Level;
+use crate::tcb::{Component, Level};
 
 /// What a code means to a person who meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +117,14 @@ rejections! {
         "rejected_collateral_untrusted" "the collateral is not signed under the trust root: {detail}"
         means "TCB info, QE identity or a revocation list is not what its issuer signed."
         remedy "Fetch the collateral from another source (--pccs-url); the one used may be hostile.";
-    CollateralRollback { what: &'static str, got: u64, floor: u64 }
+    CollateralRollback { what: &'static str, got: String, floor: String }
         "rejected_collateral_rollback" "{what} is {got}, but {floor} was seen before"
         means "Somebody answers with older collateral than this machine has already seen, which could hide a known weakness."
         remedy "Use another source (--pccs-url).";
+    PlatformCertificate { what: &'static str, from: String, until: String, now: String }
+        "rejected_platform_certificate" "{what} is valid from {from} to {until}, it is {now}"
+        means "The certificate that the quote brings along for its platform is not valid now."
+        remedy "Check the clock of this machine; if it is right, do not use this backend.";
     CertificateRevoked { what: &'static str }
         "rejected_certificate_revoked" "{what} is revoked"
         means "Intel has revoked a certificate that vouches for this platform."
@@ -158,6 +162,10 @@ rejections! {
         "rejected_td_attributes" "td_attributes {got} are not among the {allowed} that the policy allows"
         means "The virtual machine was started with other protections than expected."
         remedy "Add the value to a policy of your own if you know why it changed.";
+    ServiceTd { got: String }
+        "rejected_service_td" "the TD is bound to a service TD: {got}"
+        means "Another virtual machine has rights over this one, for example to migrate it."
+        remedy "Do not use this backend; report it to its operator.";
     Xfam { got: String, allowed: usize, accept: String }
         "rejected_xfam" "xfam {got} is not among the {allowed} that the policy allows"
         means "The virtual machine was started with other CPU features than expected."
@@ -222,11 +230,11 @@ rejections! {
         means "The application's certificate is damaged, expired, or not signed as it claims."
         remedy "Do not use this backend; report it to its operator.";
     KmsRoot { got: String, allowed: usize, accept: String }
-        "rejected_kms_root" "the identity certificate is of the KMS {got}, which is not among the {allowed} that the policy allows"
+        "rejected_kms_root" "the identity certificate is of the KMS {got}, which none of the {allowed} identities of the policy names"
         means "Another key management service than the expected one vouches for this machine."
         remedy "Do not use this backend unless its operator announced a new key management service.";
-    AppId { what: &'static str, got: String, allowed: usize, accept: String }
-        "rejected_app_id" "{what} is {got}, which is not among the {allowed} that the policy allows"
+    AppId { got: String, accept: String }
+        "rejected_app_id" "the KMS signed for the app-id {got}, which the policy does not name together with this KMS"
         means "The machine runs as another application than the expected one."
         remedy "Do not use this backend unless its operator announced a new application id.";
     AppCertUsage { certificate: &'static str, got: String, expected: &'static str }
@@ -240,6 +248,10 @@ rejections! {
     AppCertReportData {}
         "rejected_app_cert_report_data" "the quote inside the identity certificate does not bind the certificate's key"
         means "The identity certificate was issued for a key that its quote does not vouch for."
+        remedy "Do not use this backend; report it to its operator.";
+    AppIdDisagrees { rtmr3: String, signed: String }
+        "rejected_app_id_disagrees" "RTMR3 records the app-id {rtmr3}, the KMS signed for {signed}"
+        means "The machine noted another application id than the one its certificate was issued for."
         remedy "Do not use this backend; report it to its operator.";
     KeyProvider { got: String, expected: String }
         "rejected_key_provider" "RTMR3 records the key provider {got}, expected {expected}"
@@ -275,9 +287,9 @@ impl Rejected {
             | Self::KmsRoot { accept, .. }
             | Self::AppId { accept, .. }
             | Self::Pin { accept, .. } => Some(accept.clone()),
-            Self::TcbPlatform { level } | Self::TcbModule { level } | Self::TcbQe { level } => {
-                level.accepting_line()
-            }
+            Self::TcbPlatform { level } => level.accepting_line(Component::Platform),
+            Self::TcbModule { level } => level.accepting_line(Component::Module),
+            Self::TcbQe { level } => level.accepting_line(Component::Qe),
             _ => None,
         };
         let remedy = self.explanation().remedy;

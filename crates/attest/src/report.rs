@@ -41,9 +41,9 @@ macro_rules! checks {
 checks! {
     Evidence Evidence "evidence" "the report is well-formed";
     QuoteFormat Hardware "quote_format" "a TDX quote, version 4 or 5";
-    CollateralFloor Hardware "collateral_floor" "the collateral is no older than seen before";
     CollateralValid Hardware "collateral_valid" "the collateral is current and genuine";
     Quote Hardware "quote" "signed by a genuine TDX platform";
+    CollateralFloor Hardware "collateral_floor" "the collateral is no older than seen before";
     TcbEvaluation Hardware "tcb_evaluation" "judged by recent enough rules";
     TcbPlatform Hardware "tcb_platform" "the platform's TCB";
     TcbModule Hardware "tcb_module" "the TDX module's TCB";
@@ -164,7 +164,11 @@ pub struct Fact {
 }
 
 /// Everything a person may want to know about one appraisal.
+///
+/// It is a description: whoever acts on it trusts whoever wrote it. The proof
+/// is [`Attested`](crate::Attested).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// `None` means verified; the proof itself is [`Attested`](crate::Attested).
     pub rejected: Option<Rejected>,

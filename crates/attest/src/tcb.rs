@@ -97,6 +97,30 @@ fn status_of(status: dcap_qvl::TcbStatus) -> TcbStatus {
     }
 }
 
+/// Which of the three judgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// Microcode, firmware, PCE.
+    Platform,
+    /// The TDX module.
+    Module,
+    /// The quoting enclave.
+    Qe,
+}
+
+impl Component {
+    /// The word that policies use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Module => "module",
+            Self::Qe => "qe",
+        }
+    }
+}
+
 /// The level that a component matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
@@ -118,13 +142,14 @@ impl Level {
     }
 
     /// The policy line that would accept this level; there is none for `Revoked`.
-    pub(crate) fn accepting_line(&self) -> Option<String> {
+    pub(crate) fn accepting_line(&self, component: Component) -> Option<String> {
         if self.status == TcbStatus::Revoked {
             return None;
         }
         let advisories: Vec<_> = self.advisories.iter().map(|id| format!("{id:?}")).collect();
         Some(format!(
-            "tcb.accept_advisories = [{{ status = \"{}\", advisories = [{}] }}]",
+            "tcb.accept_advisories = [{{ component = \"{}\", status = \"{}\", advisories = [{}] }}]",
+            component.as_str(),
             self.status,
             advisories.join(", ")
         ))

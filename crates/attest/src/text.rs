@@ -21,9 +21,16 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// As [`shown`], in quotation marks, for a value inside a sentence.
+/// As [`shown`], in quotation marks, for a value inside a sentence that it
+/// cannot end.
 pub(crate) fn quoted(text: &str) -> String {
-    format!("\"{}\"", shown(text))
+    let inner = shown(text).replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{inner}\"")
+}
+
+/// Foreign hex of any length, and only the beginning of much of it.
+pub(crate) fn shown_hex(bytes: &[u8]) -> String {
+    shown(&hex::encode(bytes))
 }
 
 /// Decodes hex with or without `0x`, in either case, of exactly `LEN` bytes.
@@ -54,6 +61,12 @@ mod tests {
         assert!(seen.len() < SHOWN_CHARS * 11);
         assert_eq!(shown("plain text"), "plain text");
         assert_eq!(shown("\u{1b}[2J"), "\\u{1b}[2J");
+    }
+
+    #[test]
+    fn quoted_text_cannot_end_its_sentence() {
+        assert_eq!(quoted("a\", \"b"), r#""a\", \"b""#);
+        assert_eq!(quoted("\\"), r#""\\""#);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Certificates with P-256 keys, as Intel and dstack issue them.
 //!
 //! A signature is checked over the certificate as it was parsed and encoded
-//! again (DER is canonical), so what is read is what was signed.
+//! again, so what is read is what was signed, whatever the encoding on the wire.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use x509_cert::Certificate;
+use x509_cert::certificate::Version;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_256, ID_EC_PUBLIC_KEY, SECP_256_R_1};
-use x509_cert::der::{Decode, Encode};
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::der::{Decode, Encode, Header, SliceReader, Tag};
+use x509_cert::name::Name;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::time::Time;
 
 use crate::UnixTime;
 
@@ -91,6 +94,21 @@ pub(crate) fn crl(der: &[u8]) -> Result<CertificateList, String> {
     CertificateList::from_der(der).map_err(|error| format!("not a revocation list: {error}"))
 }
 
+/// `thisUpdate` of a revocation list (RFC 5280 §5.1), without reading its
+/// entries, of which there may be thousands.
+pub(crate) fn crl_issued(der: &[u8]) -> Option<UnixTime> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let list = Header::decode(&mut reader).ok()?;
+    let tbs = Header::decode(&mut reader).ok()?;
+    if list.tag() != Tag::Sequence || tbs.tag() != Tag::Sequence {
+        return None;
+    }
+    Version::decode(&mut reader).ok()?;
+    AlgorithmIdentifierOwned::decode(&mut reader).ok()?;
+    Name::decode(&mut reader).ok()?;
+    Time::decode(&mut reader).ok().map(unix)
+}
+
 /// True if `issuer` signed this revocation list.
 pub(crate) fn crl_is_signed_by(crl: &CertificateList, issuer: &P256Key) -> bool {
     let (Ok(message), Some(signature)) = (crl.tbs_cert_list.to_der(), crl.signature.as_bytes()) else {
@@ -115,6 +133,6 @@ pub(crate) fn validity(certificate: &Certificate) -> (UnixTime, UnixTime) {
 }
 
 /// A time of X.509; those before 1970 read as 1970.
-pub(crate) fn unix(time: x509_cert::time::Time) -> UnixTime {
+pub(crate) fn unix(time: Time) -> UnixTime {
     UnixTime(time.to_unix_duration().as_secs())
 }

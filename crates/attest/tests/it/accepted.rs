@@ -12,7 +12,7 @@ type Change = (&'static str, fn(&mut Spec));
 
 #[test]
 fn honest_changes_need_no_new_policy() {
-    let changes: [Change; 27] = [
+    let changes: [Change; 28] = [
         ("twice the memory", |s| s.vm_config.memory_size = 2 << 40),
         ("8 GiB of memory", |s| s.vm_config.memory_size = 8 << 30),
         ("memory just at the PCI hole", |s| s.vm_config.memory_size = 0xb000_0000),
@@ -51,6 +51,14 @@ fn honest_changes_need_no_new_policy() {
         ("no padding behind the quote", |s| s.quote.trailing.clear()),
         ("unknown fields", |s| {
             s.hooks.report.push(|report| report["new_field"] = serde_json::json!({"a": [1, {"b": null}]}));
+        }),
+        ("0x before what the report repeats", |s| {
+            s.hooks.report.push(|report| {
+                for field in ["app_id", "instance_id", "os_image_hash", "compose_hash"] {
+                    let text = report["info"][field].as_str().unwrap();
+                    report["info"][field] = format!("0x{text}").into();
+                }
+            });
         }),
         ("no other copies of the report", |s| super::tampering::remove(s, "/all_attestations")),
         ("a foreign PCK chain in the collateral, which is left out", |s| {
@@ -225,7 +233,11 @@ fn pins_hold_what_they_name_and_nothing_else() {
         format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0])),
         format!("pins.device_ids = [\"{}\"]", hex(&spec.app.device_id)),
     ]) {
-        assert_eq!(code(&judge_under(&spec, &extended(&line))), "verified", "{line}");
+        let judged = judge_under(&spec, &extended(&line));
+        assert_eq!(code(&judged), "verified", "{line}");
+        let status = judged.report.check(attest::CheckId::Pins).unwrap().status;
+        let unmeasured = line.starts_with("pins.device_ids");
+        assert_eq!(status == attest::Status::NotProved, unmeasured, "{line}");
         let (key, value) = line.split_once(" = ").unwrap();
         // Another value of the same shape.
         let value: String = value
@@ -257,43 +269,50 @@ fn the_evaluation_number_has_a_minimum() {
     assert_eq!(code(&judge_under(&spec, &at(number + 1))), "rejected_tcb_evaluation");
 }
 
+fn kept(floors: &Floors, spec: &Spec) -> Appraisal {
+    let floor = FloorCheck::Kept {
+        floors,
+        channel: Channel::Standard,
+    };
+    judge_with(&spec.forge(&challenge()).unwrap(), policy(), floor)
+}
+
 #[test]
 fn collateral_never_goes_back() {
+    const DAY: u64 = 86_400;
     let base = spec();
-    let built = base.forge(&challenge()).unwrap();
     let mut floors = Floors::default();
-    let kept = |floors: &Floors, built: &fake_tee::Built| {
-        let floor = FloorCheck::Kept {
-            floors,
-            channel: Channel::Standard,
-        };
-        judge_with(built, policy(), floor)
-    };
-    let first = kept(&floors, &built);
-    let (_, seen) = first.outcome.unwrap();
-    assert!(floors.raise(&seen.clone().unwrap()), "the first sight raises the floor");
-    assert!(!floors.raise(&seen.unwrap()), "the second sight does not");
-    assert_eq!(code(&kept(&floors, &built)), "verified");
+    let first = kept(&floors, &base);
+    assert_eq!(code(&first), "verified");
+    let seen = first.floor_seen.unwrap();
+    assert!(floors.raise(&seen), "the first sight raises the floor");
+    assert!(!floors.raise(&seen), "the second sight does not");
+    assert_eq!(code(&kept(&floors, &base)), "verified");
 
     let lower: [Change; 4] = [
         ("TCB info", |s| s.tcb_info.tcb_evaluation_data_number -= 1),
         ("QE identity", |s| s.qe_identity.tcb_evaluation_data_number -= 1),
-        ("PCK CRL", |s| s.crls.pck.number -= 1),
-        ("root CRL", |s| s.crls.root.number -= 1),
+        ("PCK CRL", |s| s.crls.pck.this_update -= 7 * DAY + 1),
+        ("root CRL", |s| s.crls.root.this_update -= 7 * DAY + 1),
     ];
     for (what, change) in lower {
         let mut spec = spec();
         change(&mut spec);
-        let older = spec.forge(&challenge()).unwrap();
-        let appraisal = kept(&floors, &older);
-        assert_eq!(code(&appraisal), "rejected_collateral_rollback", "{what}");
+        assert_eq!(code(&kept(&floors, &spec)), "rejected_collateral_rollback", "{what}");
         // Another channel, another root: other floors.
         let early = FloorCheck::Kept {
             floors: &floors,
             channel: Channel::Early,
         };
-        assert_eq!(code(&judge_with(&older, policy(), early)), "verified", "{what}");
+        let built = spec.forge(&challenge()).unwrap();
+        assert_eq!(code(&judge_with(&built, policy(), early)), "verified", "{what}");
     }
+    // Mirrors may lag behind by a week.
+    let mut spec = spec();
+    spec.crls.pck.this_update -= 7 * DAY;
+    spec.crls.root.this_update -= 7 * DAY;
+    assert_eq!(code(&kept(&floors, &spec)), "verified");
+
     let again = Floors::from_json(floors.to_json().as_bytes()).unwrap();
     assert_eq!(again, floors);
     let intel = FloorKey::new(
@@ -302,6 +321,107 @@ fn collateral_never_goes_back() {
         Channel::Standard,
     );
     assert_eq!(floors.get(&intel), Floor::default());
+}
+
+/// The edition that refuses a platform is the one that must not be forgotten.
+#[test]
+fn an_edition_that_refuses_counts_as_seen() {
+    const DAY: u64 = 86_400;
+    let changes: [(&str, fn(&mut Spec)); 4] = [
+        ("rejected_tcb_platform", |s| {
+            s.tcb_info.tcb_evaluation_data_number += 1;
+            s.tcb_info.set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
+        }),
+        ("rejected_tcb_platform", |s| {
+            s.tcb_info.tcb_evaluation_data_number += 1;
+            s.tcb_info.set_platform_status("Revoked", &[]);
+        }),
+        ("rejected_certificate_revoked", |s| {
+            s.crls.pck.revoked.push(s.certs.pck.serial.clone());
+        }),
+        ("rejected_certificate_revoked", |s| {
+            s.crls.root.revoked.push(s.certs.platform_ca.serial.clone());
+        }),
+    ];
+    for (expected, change) in changes {
+        let mut older = spec();
+        older.crls.pck.this_update -= 8 * DAY;
+        older.crls.root.this_update -= 8 * DAY;
+        let mut newer = spec();
+        change(&mut newer);
+        let mut floors = Floors::default();
+        let before = kept(&floors, &older);
+        assert_eq!(code(&before), "verified");
+        floors.raise(&before.floor_seen.unwrap());
+        let refused = kept(&floors, &newer);
+        assert_eq!(code(&refused), expected);
+        floors.raise(&refused.floor_seen.unwrap());
+        assert_eq!(code(&kept(&floors, &older)), "rejected_collateral_rollback", "{expected}");
+    }
+}
+
+#[test]
+fn what_nobody_signed_raises_no_floor() {
+    let changes: [Change; 3] = [
+        ("TCB info", |s| {
+            s.tcb_info.tcb_evaluation_data_number = 4000;
+            s.signers.tcb_info = fake_tee::Signer::Stranger;
+        }),
+        ("PCK CRL", |s| {
+            s.crls.pck.this_update += 60;
+            s.signers.pck_crl = fake_tee::Signer::Stranger;
+        }),
+        ("another root", |s| s.pki = fake_tee::Pki::other().unwrap()),
+    ];
+    for (what, change) in changes {
+        let mut spec = spec();
+        change(&mut spec);
+        let refused = kept(&Floors::default(), &spec);
+        assert_eq!(code(&refused), "rejected_collateral_untrusted", "{what}");
+        assert_eq!(refused.floor_seen, None, "{what}");
+    }
+}
+
+#[test]
+fn an_application_counts_under_its_own_kms_only() {
+    let spec = spec();
+    let own = spec.policy_toml();
+    let line = own.lines().find(|line| line.starts_with("identity = ")).unwrap();
+    // This KMS with another app, and this app with another KMS, do not add up.
+    let other_app = line.replace(&hex(&spec.app.app_id), &"07".repeat(20)).replace("identity = [", "");
+    let other_kms = fake_tee::Kms::other().unwrap().root_spki_hex();
+    let other_kms = line.replace(&spec.kms.root_spki_hex(), &other_kms).replace("identity = [", "");
+    let both = format!("identity = [{}, {other_kms}", other_app.trim_end_matches(']'));
+    let policy = Policy::from_toml(&own.replace(line, &both)).unwrap();
+    assert_eq!(code(&judge_under(&spec, &policy)), "rejected_app_id");
+}
+
+#[test]
+fn advisories_are_accepted_for_the_component_that_a_rule_names() {
+    let mut platform = spec();
+    platform.tcb_info.set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
+    let mut qe = spec();
+    qe.qe_identity.set_status("OutOfDate", &["INTEL-SA-00001"]);
+    let rule = |component: &str| {
+        extended(&format!(
+            "tcb.accept_advisories = [{{ {component}status = \"OutOfDate\", advisories = [\"INTEL-SA-00001\"] }}]\n"
+        ))
+    };
+    for (component, of_platform, of_qe) in [
+        ("", "verified", "verified"),
+        ("component = \"platform\", ", "verified", "rejected_tcb_qe"),
+        ("component = \"qe\", ", "rejected_tcb_platform", "verified"),
+        ("component = \"module\", ", "rejected_tcb_platform", "rejected_tcb_qe"),
+    ] {
+        let policy = rule(component);
+        assert_eq!(code(&judge_under(&platform, &policy)), of_platform, "{component}");
+        assert_eq!(code(&judge_under(&qe, &policy)), of_qe, "{component}");
+    }
+    // A level without advisories needs a rule without any.
+    platform.tcb_info.set_platform_status("OutOfDate", &[]);
+    assert_eq!(code(&judge_under(&platform, &rule(""))), "rejected_tcb_platform");
+    let none = policy().clone().accepting("OutOfDate:".parse().unwrap());
+    assert_eq!(code(&judge_under(&platform, &none)), "verified");
 }
 
 fn hex(bytes: &[u8]) -> String {

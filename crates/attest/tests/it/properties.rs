@@ -335,8 +335,8 @@ fn flipped_document_is_refused(name: &str, at: usize, bit: u8) -> Result<(), Str
         return Ok(());
     }
     // In PEM chains: line ends, and whatever follows the first certificate,
-    // which is a copy of the root. The PCK CRL's issuer chain is not read at
-    // all: the CRL's issuer is the one in the quote's chain.
+    // which is a copy of the root. The PCK CRL's issuer chain decides nothing:
+    // the CRL's issuer is the one in the quote's chain.
     let first = bytes
         .windows(8)
         .position(|window| window == b"-----END")
@@ -409,8 +409,10 @@ proptest! {
             let mut spec = spec();
             spec.tcb_info.tcb_evaluation_data_number = edition[0];
             spec.qe_identity.tcb_evaluation_data_number = edition[1];
-            spec.crls.pck.number = edition[2].into();
-            spec.crls.root.number = edition[3].into();
+            // Days before now, so that each step is past the slack of a week.
+            let issued = |step: u32| NOW - 86_400 * u64::from(8 * (200 - step));
+            spec.crls.pck.this_update = issued(edition[2]);
+            spec.crls.root.this_update = issued(edition[3]);
             let built = spec.forge(&challenge()).unwrap();
             let evidence = Evidence::parse(&built.report_bytes).unwrap();
             let collateral = Collateral::from_json(built.collateral_json.as_bytes()).unwrap();
@@ -423,15 +425,15 @@ proptest! {
             }
             prop_assert_eq!(code(&appraisal), "verified");
             let before = floors.clone();
-            let (_, seen) = appraisal.outcome.unwrap();
-            let changed = floors.raise(&seen.unwrap());
+            let changed = floors.raise(&appraisal.floor_seen.unwrap());
             prop_assert_eq!(changed, floors != before);
             for (floor, got) in highest.iter_mut().zip(edition) {
                 *floor = got.max(*floor);
             }
             let key = FloorKey::new(&anchors(), evidence.collateral_key().unwrap().fmspc, Channel::Standard);
             let floor = floors.get(&key);
-            prop_assert_eq!([floor.tcb_info, floor.qe_identity, floor.pck_crl, floor.root_crl], highest);
+            prop_assert_eq!([floor.tcb_info, floor.qe_identity], [highest[0], highest[1]]);
+            prop_assert_eq!([floor.pck_crl, floor.root_crl], [highest[2], highest[3]].map(|step| UnixTime(issued(step))));
             let read = Floors::from_json(floors.to_json().as_bytes()).unwrap();
             prop_assert_eq!(&read, &floors);
         }
@@ -624,8 +626,7 @@ fn a_policys_digest_changes_with_every_rule() {
         "tcb.min_evaluation_number = 1".to_owned(),
         "td.attributes = [\"0042001000000000\"]".to_owned(),
         format!("td.xfam = [\"{}\"]", hex(16)),
-        format!("identity.app_ids = [\"{}\"]", hex(40)),
-        format!("identity.kms_roots = [\"{}\"]", hex(40)),
+        format!("identity = [{{ name = \"x\", app_id = \"{}\", kms_root = \"{}\" }}]", hex(40), hex(40)),
         format!("pins.mr_kms = [\"{}\"]", hex(64)),
         format!("pins.mrseam = [\"{}\"]", hex(96)),
         format!("pins.instance_ids = [\"{}\"]", hex(40)),
@@ -655,7 +656,7 @@ fn attested() -> &'static Attested {
     ATTESTED.get_or_init(|| {
         let appraisal =
             judge_evidence(base_evidence(), collateral(), FloorCheck::NotKept("a test"));
-        appraisal.outcome.unwrap().0
+        appraisal.outcome.unwrap()
     })
 }
 

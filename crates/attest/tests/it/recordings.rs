@@ -72,7 +72,7 @@ fn both_verify_under_both_policies_at_their_own_time() {
         for policy in [Policy::near(), Policy::hardware()] {
             let appraisal = judge(&recording, &policy, recording.at);
             assert_eq!(appraisal.report.rejected, None, "{:#?}", appraisal.report);
-            let (attested, _) = appraisal.outcome.unwrap();
+            let attested = appraisal.outcome.unwrap();
             assert_eq!(attested.spki(), recording.spki);
             assert_eq!(attested.policy(), policy.digest());
             assert!(attested.valid_until() > recording.at);

@@ -7,7 +7,7 @@ use crate::support::{DOMAIN, LIVE, MODEL, NONCE, NOW, challenge, judge_with, pol
 fn attested() -> Attested {
     let built = spec().forge(&challenge()).unwrap();
     let appraisal = judge_with(&built, policy(), FloorCheck::NotKept("a test"));
-    appraisal.outcome.unwrap().0
+    appraisal.outcome.unwrap()
 }
 
 #[test]
@@ -65,6 +65,6 @@ fn the_certificates_of_the_identity_bound_the_proof_too() {
     let mut spec = spec();
     spec.hooks.app_leaf.push(|leaf| leaf.not_after = NOW + 60);
     let built = spec.forge(&challenge()).unwrap();
-    let (proof, _) = judge_with(&built, policy(), FloorCheck::NotKept("a test")).outcome.unwrap();
+    let proof = judge_with(&built, policy(), FloorCheck::NotKept("a test")).outcome.unwrap();
     assert_eq!(proof.valid_until(), UnixTime(NOW + 60));
 }

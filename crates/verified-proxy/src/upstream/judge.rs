@@ -69,12 +69,8 @@ impl Judge {
             Err(rejected) => return Ok(self.unreadable(rejected)),
         };
         let judge = |fetched: &Fetched| {
-            let floors = self
-                .floors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            appraise(&Appraise {
+            let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
+            let appraisal = appraise(&Appraise {
                 evidence,
                 subject,
                 live_spki,
@@ -87,7 +83,12 @@ impl Judge {
                 policy: &self.policy,
                 trust_anchors: &self.trust_anchors,
                 now: clock::now(),
-            })
+            });
+            // Also what refuses a platform has been seen.
+            if let Some(seen) = &appraisal.floor_seen {
+                floors.raise(seen);
+            }
+            appraisal
         };
         let fetched = self.collaterals.get(key).await?;
         let mut appraisal = judge(&fetched);
@@ -100,12 +101,6 @@ impl Judge {
                 // The refusal says more than that there is no other source.
                 Err(error) => tracing::debug!(%error, "no other collateral"),
             }
-        }
-        if let Ok((_, Some(seen))) = &appraisal.outcome {
-            self.floors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .raise(seen);
         }
         Ok(appraisal)
     }

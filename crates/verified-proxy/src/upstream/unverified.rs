@@ -122,7 +122,7 @@ impl Unverified {
             &report,
         );
         match outcome {
-            Ok((proof, _)) => Ok((self.admit(proof), report)),
+            Ok(proof) => Ok((self.admit(proof), report)),
             Err(rejected) => Err(AttestError::Rejected {
                 rejected,
                 report: Box::new(report),

@@ -30,6 +30,9 @@ pub(super) const CASES: &[Case] = &[
         s.hooks.app_chain.push(|chain| chain.swap(0, 1));
     }),
     case("A18", "a whole chain of another KMS, signed", "rejected_kms_root", |s| s.kms = Kms::other().unwrap()),
+    case("A18", "a KMS CA whose key is 150 KB of zeros", "rejected_app_cert", |s| {
+        s.hooks.app_chain.push(|chain| chain[2] = huge_key(&chain[2]));
+    }),
     case("A18", "a leaf under its own root", "rejected_kms_root", |s| {
         s.hooks.app_chain.push(|chain| chain[2] = chain[0].clone());
     }),
@@ -66,7 +69,7 @@ pub(super) const CASES: &[Case] = &[
     case("A18", "a KMS CA that may not have CAs below it, signed", "rejected_app_cert", |s| {
         s.hooks.kms_root.push(|root| root.path_length = Some(0));
     }),
-    case("A18", "another app-id in the leaf, signed", "rejected_app_cert", |s| {
+    case("A18", "another app-id in the leaf, signed", "rejected_app_id", |s| {
         s.hooks.app_leaf.push(|leaf| leaf.app_id = Some(vec![1; 20]));
     }),
     case("A18", "another app-id in the app CA, signed", "rejected_app_cert", |s| {
@@ -97,6 +100,12 @@ pub(super) const CASES: &[Case] = &[
     case("A18", "no usage in the leaf, signed", "rejected_app_cert", |s| {
         s.hooks.app_leaf.push(|leaf| leaf.usage = None);
     }),
+    case("A18", "issued for a TD that could be debugged, signed", "rejected_app_cert_quote", |s| {
+        s.hooks.app_td_report.push(|td| td.td_attributes[0] = 1);
+    }),
+    case("A18", "issued for other CPU features, signed", "rejected_app_cert_quote", |s| {
+        s.hooks.app_td_report.push(|td| td.xfam[0] ^= 1);
+    }),
     case("A18", "issued for another MRTD, signed", "rejected_app_cert_quote", |s| {
         s.hooks.app_td_report.push(|td| td.mr_td[0] ^= 1);
     }),
@@ -125,3 +134,16 @@ pub(super) const CASES: &[Case] = &[
         s.hooks.app_leaf.push(|leaf| leaf.quote = Some(vec![4; 700]));
     }),
 ];
+
+/// A certificate whose public key has 150 KB; its signature does not matter.
+fn huge_key(certificate: &[u8]) -> Vec<u8> {
+    // 0x03 0x42 0x00 0x04: a bit string of an uncompressed point on P-256.
+    let at = certificate.windows(4).position(|bytes| bytes == [0x03, 0x42, 0x00, 0x04]).unwrap();
+    let mut out = certificate[..at].to_vec();
+    let long = |bytes: &mut Vec<u8>, len: usize| bytes.extend([0x83, (len >> 16) as u8, (len >> 8) as u8, len as u8]);
+    out.push(0x03);
+    long(&mut out, 150_001);
+    out.extend(vec![0; 150_001]);
+    out.extend(&certificate[at + 68..]);
+    out
+}

@@ -77,6 +77,9 @@ pub(super) const CASES: &[Case] = &[
     case("A8", "QE identity of another product, signed", "rejected_quote_untrusted", |s| {
         s.qe_identity.isvprodid = 77;
     }),
+    case("A8", "TCB info for another PCE, signed", "rejected_collateral_fmspc", |s| {
+        s.tcb_info.pce_id = "0001".to_owned();
+    }),
     case("A9", "the TCB info expired, signed", "rejected_collateral_expired", |s| {
         s.tcb_info.set_validity(NOW - 40 * DAY, NOW - DAY);
     }),
@@ -89,10 +92,10 @@ pub(super) const CASES: &[Case] = &[
     case("A9", "the PCK CRL expired, signed", "rejected_collateral_expired", |s| {
         (s.crls.pck.this_update, s.crls.pck.next_update) = (NOW - 40 * DAY, NOW - DAY);
     }),
-    case("A9", "the PCK certificate expired, signed", "rejected_collateral_expired", |s| {
+    case("A9", "the PCK certificate expired, signed", "rejected_platform_certificate", |s| {
         (s.certs.pck.not_before, s.certs.pck.not_after) = (NOW - 40 * DAY, NOW - DAY);
     }),
-    case("A9", "the platform CA expired, signed", "rejected_collateral_expired", |s| {
+    case("A9", "the platform CA expired, signed", "rejected_platform_certificate", |s| {
         (s.certs.platform_ca.not_before, s.certs.platform_ca.not_after) = (NOW - 40 * DAY, NOW - DAY);
     }),
     case("A9", "the TCB signer expired, signed", "rejected_collateral_expired", |s| {
@@ -110,7 +113,7 @@ pub(super) const CASES: &[Case] = &[
     case("A9", "the PCK CRL issued tomorrow, signed", "rejected_collateral_not_yet_valid", |s| {
         (s.crls.pck.this_update, s.crls.pck.next_update) = (NOW + DAY, NOW + 30 * DAY);
     }),
-    case("A9", "the PCK certificate issued tomorrow, signed", "rejected_collateral_not_yet_valid", |s| {
+    case("A9", "the PCK certificate issued tomorrow, signed", "rejected_platform_certificate", |s| {
         (s.certs.pck.not_before, s.certs.pck.not_after) = (NOW + DAY, NOW + 30 * DAY);
     }),
     case("A9", "TCB info dates that are none, signed", "rejected_collateral_format", |s| {

@@ -126,6 +126,10 @@ pub(super) const CASES: &[Case] = &[
         set(s, "/info/os_image_hash", json!(""));
         set(s, "/info/tcb_info/os_image_hash", json!(""));
     }),
+    case("A4", "an app-id of 21 bytes, signed", "rejected_boot_events", |s| s.app.app_id.push(0)),
+    case("A4", "an instance-id of 60 KB, signed", "rejected_boot_events", |s| {
+        s.app.instance_id = vec![7; 60_000];
+    }),
     case("A15", "an event of register 4", "evidence_bad_field", |s| set(s, "/event_log/0/imr", json!(4))),
     case("A15", "an event of register -1", "evidence_bad_field", |s| set(s, "/event_log/0/imr", json!(-1))),
     case("A15", "an event's digest one byte short", "evidence_bad_field", |s| {

@@ -126,7 +126,9 @@ fn each_tampering_is_refused_by_its_own_code() {
 fn checks_of(code: &str) -> &'static [CheckId] {
     match code {
         "rejected_quote_format" => &[CheckId::Evidence, CheckId::QuoteFormat],
-        "rejected_quote_untrusted" | "rejected_certificate_revoked" => &[CheckId::Quote],
+        "rejected_quote_untrusted" | "rejected_certificate_revoked" | "rejected_platform_certificate" => {
+            &[CheckId::Quote]
+        }
         "rejected_collateral_format" => &[CheckId::Evidence, CheckId::CollateralValid],
         "rejected_collateral_untrusted"
         | "rejected_collateral_fmspc"
@@ -135,7 +137,7 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_tcb_platform" | "rejected_tcb_unknown" => &[CheckId::TcbPlatform],
         "rejected_tcb_module" => &[CheckId::TcbModule],
         "rejected_tcb_qe" => &[CheckId::TcbQe],
-        "rejected_td_debug" | "rejected_td_attributes" => &[CheckId::TdAttributes],
+        "rejected_td_debug" | "rejected_td_attributes" | "rejected_service_td" => &[CheckId::TdAttributes],
         "rejected_xfam" => &[CheckId::Xfam],
         "rejected_spki_mismatch" => &[CheckId::TlsKey],
         "rejected_nonce" => &[CheckId::Nonce],
@@ -149,7 +151,7 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_td_hob" => &[CheckId::TdHob],
         "evidence_missing_field" => &[CheckId::Evidence, CheckId::TdHob],
         "rejected_acpi" => &[CheckId::Acpi],
-        "rejected_app_id" => &[CheckId::AppId],
+        "rejected_app_id" | "rejected_app_id_disagrees" => &[CheckId::AppId],
         "rejected_key_provider" => &[CheckId::KeyProvider],
         "rejected_model" => &[CheckId::Model],
         code if code.starts_with("rejected_app_cert") || code == "rejected_kms_root" => &[CheckId::Kms],

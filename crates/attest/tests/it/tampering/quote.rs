@@ -119,11 +119,38 @@ pub(super) const CASES: &[Case] = &[
     case("A8", "a TDX module with attributes, signed", "rejected_quote_untrusted", |s| {
         s.td.seam_attributes[0] = 1;
     }),
-    case("A7", "a TD 1.5 with a service TD, signed", "rejected_quote_untrusted", |s| {
+    case("A7", "rights of service TDs extended (SERVTD_EXT), signed", "rejected_service_td", |s| {
+        s.quote.format = QuoteFormat::TdxV5Td15;
+        s.td.td_attributes[2] |= 2;
+    }),
+    case("A8", "a forged signature, with a stray expired certificate in the PCK chain", "rejected_quote_untrusted", |s| {
+        s.hooks.signed_quote.push(|quote| {
+            quote.signature[0] ^= 1;
+            quote.pck_chain.push(expired_certificate());
+        });
+    }),
+    case("A8", "a PCK certificate with a bit flipped in its FMSPC", "rejected_quote_untrusted", |s| {
+        let fmspc = s.platform.fmspc;
+        s.hooks.signed_quote.push(move |quote| {
+            let leaf = &mut quote.pck_chain[0];
+            let at = leaf.windows(6).position(|window| window == fmspc).unwrap();
+            leaf[at] ^= 1;
+        });
+    }),
+    case("A7", "a TD 1.5 with a service TD, signed", "rejected_service_td", |s| {
         s.quote.format = QuoteFormat::TdxV5Td15;
         s.td.mr_service_td[0] = 1;
     }),
 ];
+
+/// A well-formed certificate that nobody vouches for and that has ended.
+fn expired_certificate() -> Vec<u8> {
+    use fake_tee::rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    let mut params = CertificateParams::default();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(2002, 1, 1);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
 
 fn flip_body(spec: &mut fake_tee::Spec, at: usize) {
     spec.hooks.signed_quote.push(move |quote| quote.body[at] ^= 1);

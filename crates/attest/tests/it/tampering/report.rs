@@ -53,6 +53,9 @@ pub(super) const CASES: &[Case] = &[
             bytes.splice(..1, br#"{"model\u005fname":"x","#.iter().copied());
         });
     }),
+    case("A15", "a key of serde_json's own", "evidence_too_complex", |s| {
+        set(s, "/all_attestations", json!({ "$serde_json::private::RawValue": "[[[[" }));
+    }),
     case("A15", "no model_name", "evidence_missing_field", |s| remove(s, "/model_name")),
     case("A13", "no signing_address", "evidence_missing_field", |s| remove(s, "/signing_address")),
     case("A13", "no signing_algo", "evidence_missing_field", |s| remove(s, "/signing_algo")),

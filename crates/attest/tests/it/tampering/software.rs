@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
     case("A1", "another app-id, with its own certificate, signed", "rejected_app_id", |s| {
         s.app.app_id = vec![0x66; 20];
     }),
-    case("A18", "another app-id in RTMR3 than the KMS signed, signed", "rejected_app_id", |s| {
+    case("A18", "another app-id in RTMR3 than the KMS signed, signed", "rejected_app_id_disagrees", |s| {
         s.hooks.events.push(|events| {
             let event = events.iter_mut().find(|event| event.event == "app-id").unwrap();
             event.event_payload = vec![0x66; 20];

@@ -33,6 +33,9 @@ pub(super) const CASES: &[Case] = &[
     case("A15", "memory_size of 2^64", "evidence_bad_field", |s| {
         set(s, "/info/vm_config", json!(r#"{"memory_size":18446744073709551616}"#));
     }),
+    case("A15", "a key of serde_json's own, which makes it parse strings as JSON", "evidence_too_complex", |s| {
+        set(s, "/info/vm_config", json!(r#"{"memory_size":{"$serde_json::private::RawValue":"1099511627776"}}"#));
+    }),
     case("A15", "memory_size twice", "evidence_duplicate_key", |s| {
         set(s, "/info/vm_config", json!(r#"{"memory_size":1099511627776,"memory_size":1}"#));
     }),
