@@ -3,6 +3,8 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+use std::sync::Arc;
+
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Channel, Collateral, Floor, FloorKey, FloorSeen, Floors, TrustAnchors};
 use crate::event_log::{self, BootEvents};
@@ -64,7 +66,7 @@ pub struct Appraisal {
     pub floor_seen: Option<FloorSeen>,
     /// Every check.
     pub report: Report,
-    seen: Option<Box<Seen>>,
+    quote: Option<Arc<VerifiedQuote>>,
 }
 
 impl Appraisal {
@@ -83,15 +85,16 @@ impl Appraisal {
             outcome: Err(rejected),
             floor_seen: None,
             report,
-            seen: None,
+            quote: None,
         }
     }
 
-    /// A policy that would accept what this report showed, for review; `None`
-    /// if its quote did not verify or its event log does not explain itself.
+    /// A policy that would accept what this evidence showed, for review; `None`
+    /// if its quote did not verify, its event log does not explain itself, or
+    /// it is not the evidence that was judged.
     #[must_use]
-    pub fn policy_toml(&self) -> Option<String> {
-        let seen = self.seen.as_ref()?;
+    pub fn policy_toml(&self, evidence: &Evidence) -> Option<String> {
+        let seen = seen(evidence, self.quote.as_ref()?)?;
         Some(seen.to_policy_toml(self.report.at))
     }
 }
@@ -106,7 +109,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         report: new_report(request.policy, request.trust_anchors, request.now),
         current: CheckId::Evidence,
         floor_seen: None,
-        seen: None,
+        quote: None,
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
@@ -117,7 +120,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         outcome,
         floor_seen: run.floor_seen,
         report: run.report,
-        seen: run.seen,
+        quote: run.quote,
     }
 }
 
@@ -143,7 +146,7 @@ struct Run<'a> {
     /// The check that a refusal belongs to.
     current: CheckId,
     floor_seen: Option<FloorSeen>,
-    seen: Option<Box<Seen>>,
+    quote: Option<Arc<VerifiedQuote>>,
 }
 
 impl<'a> Run<'a> {
@@ -167,8 +170,8 @@ impl<'a> Run<'a> {
             evidence.events.len(),
             evidence.signing_key
         ));
-        let quote = self.genuine()?;
-        self.seen = seen(evidence, &quote);
+        let quote = Arc::new(self.genuine()?);
+        self.quote = Some(Arc::clone(&quote));
         self.patched(&quote)?;
         self.td(quote.td())?;
         self.connection(quote.td())?;
@@ -629,14 +632,14 @@ fn pin_line(what: &str, value: &str) -> String {
 }
 
 /// Measured values of a verified quote whose event log explains itself.
-fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Box<Seen>> {
+fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
     let td = quote.td();
     event_log::replay(&evidence.events, td).ok()?;
     let boot = BootEvents::read(&evidence.events).ok()?;
     let rtmr0 = Rtmr0::read(&evidence.events).ok()?;
     let compose_hash = event_log::compose(evidence, &boot, td).ok()?;
     let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
-    Some(Box::new(Seen {
+    Some(Seen {
         attributes: Hex(td.attributes),
         xfam: Hex(td.xfam),
         os_image: OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash),
@@ -650,7 +653,7 @@ fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Box<Seen>> {
         instance_id: boot.instance_id,
         ppid: quote.ppid().to_vec(),
         signing_key: evidence.signing_key.clone(),
-    }))
+    })
 }
 
 /// The check that a refusal out of a larger step belongs to.

@@ -172,6 +172,39 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
     }
 }
 
+/// The policy that the report of this machine shows.
+fn written(spec: &Spec) -> Option<String> {
+    let built = spec.forge(&challenge()).unwrap();
+    let evidence = attest::Evidence::parse(&built.report_bytes).unwrap();
+    judge_with(&built, policy(), FloorCheck::NotKept("a test")).policy_toml(&evidence)
+}
+
+/// It is written from what was refused before the event log was looked at, too.
+#[test]
+fn a_policy_is_written_also_for_other_attributes_and_levels() {
+    for (expected, change) in [
+        ("rejected_xfam", (|s: &mut Spec| s.td.xfam[2] ^= 1) as fn(&mut Spec)),
+        ("rejected_tcb_platform", |s| s.platform.pce_svn -= 1),
+    ] {
+        let mut spec = spec();
+        change(&mut spec);
+        assert_eq!(code(&judge(&spec)), expected);
+        let policy = Policy::from_toml(&written(&spec).unwrap()).unwrap();
+        assert_eq!(code(&judge_under(&self::spec(), &policy)) == "verified", expected == "rejected_tcb_platform");
+    }
+}
+
+/// Evidence of another machine does not slip in under a verified quote.
+#[test]
+fn a_policy_is_written_from_the_judged_evidence_only() {
+    let judged = judge(&spec());
+    let mut other = spec();
+    other.boot.kernel = [7; 48];
+    let other = other.forge(&challenge()).unwrap();
+    let evidence = attest::Evidence::parse(&other.report_bytes).unwrap();
+    assert_eq!(judged.policy_toml(&evidence), None);
+}
+
 #[test]
 fn a_written_policy_accepts_the_report_it_was_written_from() {
     let mut spec = spec();
@@ -179,13 +212,13 @@ fn a_written_policy_accepts_the_report_it_was_written_from() {
     spec.boot.acpi_tables = [7; 48];
     let refused = judge(&spec);
     assert_eq!(code(&refused), "rejected_os_image");
-    let written = refused.policy_toml().unwrap();
+    let written = written(&spec).unwrap();
     let policy = Policy::from_toml(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
     assert_eq!(code(&judge_under(&spec, &policy)), "verified");
     assert_eq!(code(&judge_under(&self::spec(), &policy)), "rejected_os_image");
     // A quote that does not verify shows nothing.
     spec.hooks.signed_quote.push(|quote| quote.signature[0] ^= 1);
-    assert_eq!(judge(&spec).policy_toml(), None);
+    assert_eq!(self::written(&spec), None);
 }
 
 #[test]
@@ -226,7 +259,7 @@ fn acpi_may_be_reported_instead_of_required() {
 #[test]
 fn pins_hold_what_they_name_and_nothing_else() {
     let spec = spec();
-    let seen = judge(&spec).policy_toml().unwrap();
+    let seen = written(&spec).unwrap();
     let lines: Vec<_> = seen.lines().filter_map(|line| line.strip_prefix("# pins.")).collect();
     assert_eq!(lines.len(), 6, "{seen}");
     for line in lines.iter().map(|line| format!("pins.{line}")).chain([

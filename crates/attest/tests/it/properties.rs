@@ -626,7 +626,11 @@ fn a_policys_digest_changes_with_every_rule() {
         "tcb.min_evaluation_number = 1".to_owned(),
         "td.attributes = [\"0042001000000000\"]".to_owned(),
         format!("td.xfam = [\"{}\"]", hex(16)),
-        format!("identity = [{{ name = \"x\", app_id = \"{}\", kms_root = \"{}\" }}]", hex(40), hex(40)),
+        format!(
+            "identity = [{{ name = \"x\", app_id = \"{}\", kms_root = \"{}\" }}]",
+            hex(40),
+            hex(40)
+        ),
         format!("pins.mr_kms = [\"{}\"]", hex(64)),
         format!("pins.mrseam = [\"{}\"]", hex(96)),
         format!("pins.instance_ids = [\"{}\"]", hex(40)),

@@ -79,9 +79,10 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let appraisal = judge(args)?;
+    let (evidence, appraisal) = judge(args)?;
     if let Some(path) = &args.write_policy {
-        write_policy(&appraisal, path)?;
+        let policy = evidence.and_then(|evidence| appraisal.policy_toml(&evidence));
+        write_policy(policy, path)?;
     }
     let report = &appraisal.report;
     let mut out = std::io::stdout().lock();
@@ -102,7 +103,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-fn judge(args: &Args) -> Result<Appraisal, Failure> {
+/// The evidence, if it could be read, and the verdict.
+fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     let policy = inputs::policy(&args.policy, &args.accept_tcb)?;
     let trust_anchors = inputs::trust_anchors(args.danger_tdx_root.as_ref())?;
     let evidence = inputs::read(&args.evidence)?;
@@ -112,13 +114,13 @@ fn judge(args: &Args) -> Result<Appraisal, Failure> {
         |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
     let evidence = match Evidence::parse(&evidence) {
         Ok(evidence) => evidence,
-        Err(rejected) => return Ok(unreadable(rejected)),
+        Err(rejected) => return Ok((None, unreadable(rejected))),
     };
     let collateral = match Collateral::from_json(&collateral) {
         Ok(collateral) => collateral,
-        Err(rejected) => return Ok(unreadable(rejected)),
+        Err(rejected) => return Ok((None, unreadable(rejected))),
     };
-    Ok(appraise(&Appraise {
+    let appraisal = appraise(&Appraise {
         evidence: &evidence,
         subject: &Subject {
             domain: match &args.domain {
@@ -136,11 +138,12 @@ fn judge(args: &Args) -> Result<Appraisal, Failure> {
         policy: &policy,
         trust_anchors: &trust_anchors,
         now,
-    }))
+    });
+    Ok((Some(evidence), appraisal))
 }
 
-fn write_policy(appraisal: &Appraisal, path: &PathBuf) -> Result<(), Failure> {
-    let Some(text) = appraisal.policy_toml() else {
+fn write_policy(policy: Option<String>, path: &PathBuf) -> Result<(), Failure> {
+    let Some(text) = policy else {
         let _ = writeln!(
             std::io::stderr(),
             "no policy was written: the report shows nothing that is measured"
