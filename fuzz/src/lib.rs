@@ -18,8 +18,6 @@ use attest::{
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
 
-pub use meaning::{first_certificate, signed_part};
-
 const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];
 const SPKI: [u8; 32] = [9; 32];
@@ -217,4 +215,14 @@ pub fn write_seeds(seeds: impl FnOnce(&'static Base) -> Vec<Vec<u8>>) {
         std::fs::write(folder.join(format!("seed-{index}")), seed).expect("a seed can be written");
     }
     std::process::exit(0);
+}
+
+/// Header and TD report: what the attestation key signs.
+pub fn signed_part(quote: &[u8]) -> &[u8] {
+    meaning::signed_part(quote)
+}
+
+/// The first certificate of a PEM chain, in base64.
+pub fn first_certificate(pem: &str) -> String {
+    meaning::first_certificate(pem)
 }

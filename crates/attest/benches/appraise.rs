@@ -83,7 +83,10 @@ fn measure(name: &str, input: &Input) -> Duration {
             trust_anchors: &input.anchors,
             now: input.now,
         });
-        let code = appraisal.outcome.as_ref().map_or_else(|r| r.code(), |_| "verified");
+        let code = appraisal
+            .outcome
+            .as_ref()
+            .map_or_else(|r| r.code(), |_| "verified");
         assert_eq!(code, expected);
         black_box(appraisal);
     };
@@ -99,7 +102,9 @@ fn measure(name: &str, input: &Input) -> Duration {
         ("image, firmware, memory, ACPI", &|| {
             run(&input.other_kms, input.live, "rejected_kms_root");
         }),
-        ("identity, pins, model", &|| run(&input.policy, input.live, "verified")),
+        ("identity, pins, model", &|| {
+            run(&input.policy, input.live, "verified")
+        }),
     ];
     let mut samples = vec![Vec::new(); steps.len()];
     for _ in 0..ROUNDS {
@@ -120,7 +125,10 @@ fn measure(name: &str, input: &Input) -> Duration {
         })
         .collect();
     let total = medians[0] + medians[4];
-    println!("{name}: {} bytes, {total:?} in all (median of {ROUNDS} rounds)", input.report.len());
+    println!(
+        "{name}: {} bytes, {total:?} in all (median of {ROUNDS} rounds)",
+        input.report.len()
+    );
     for (index, (what, _)) in steps.iter().enumerate() {
         let own = match index {
             0 | 1 => medians[index],
@@ -141,13 +149,17 @@ fn forged() -> Input {
         })
         .unwrap();
     let text = spec.policy_toml();
-    let other = |what: String, instead: String| Policy::from_toml(&text.replace(&what, &instead)).unwrap();
+    let other =
+        |what: String, instead: String| Policy::from_toml(&text.replace(&what, &instead)).unwrap();
     Input {
         report: built.report_bytes,
         collateral: built.collateral_json.into_bytes(),
         anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der),
         policy: Policy::from_toml(&text).unwrap(),
-        other_image: other(format!("mrtd = \"{}", hex(&spec.td.mr_td)), format!("mrtd = \"{}", "0".repeat(96))),
+        other_image: other(
+            format!("mrtd = \"{}", hex(&spec.td.mr_td)),
+            format!("mrtd = \"{}", "0".repeat(96)),
+        ),
         other_kms: other(spec.kms.root_spki_hex(), "00".to_owned()),
         model: spec.model_name,
         live: Spki::from_bytes(LIVE),
@@ -164,7 +176,9 @@ fn recorded() -> Option<Input> {
     let text = |name: &str| String::from_utf8(read(name)).unwrap().trim().to_owned();
     let report = read("attestation_report.json");
     let json: serde_json::Value = serde_json::from_slice(&report).unwrap();
-    let near = Policy::near().to_toml().replace("name = \"near\"", "name = \"bench\"");
+    let near = Policy::near()
+        .to_toml()
+        .replace("name = \"near\"", "name = \"bench\"");
     let image = "b24d3b24e9e3c160";
     let kms = json["info"]["key_provider_info"].as_str().unwrap();
     let kms: serde_json::Value = serde_json::from_str(kms).unwrap();
@@ -180,7 +194,11 @@ fn recorded() -> Option<Input> {
         other_image: other(image, "0000000000000000"),
         other_kms: other(kms, "00"),
         model: json["model_name"].as_str().unwrap().to_owned(),
-        live: json["tls_cert_fingerprint"].as_str().unwrap().parse().unwrap(),
+        live: json["tls_cert_fingerprint"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap(),
         nonce: text("nonce.hex").parse().unwrap(),
         now: UnixTime(text("verify_at_unix").parse().unwrap()),
         report,

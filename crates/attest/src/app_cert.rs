@@ -7,15 +7,15 @@
 //! are issued anew.
 
 use x509_cert::Certificate;
-use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages};
 
 use crate::policy::Rules;
 use crate::quote::{ParsedQuote, Td};
-use crate::x509::{self, P256Key};
 use crate::text::{quoted, shown};
+use crate::x509::{self, P256Key};
 use crate::{Rejected, UnixTime, hash};
 
 /// A real chain has 19 KB of PEM.
@@ -72,16 +72,21 @@ pub(crate) fn verify(
         )));
     };
     // Keys on P-256 first, which bounds what a refusal repeats of them.
-    let root_key = x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
+    let root_key =
+        x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
     let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
     let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
     rules.admit_identity(&kms_root, &app_id)?;
     let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?;
 
     if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
-        return Err(refuse("leaf and app CA are for different app-ids".to_owned()));
+        return Err(refuse(
+            "leaf and app CA are for different app-ids".to_owned(),
+        ));
     }
-    for (certificate, name, expected) in [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")] {
+    for (certificate, name, expected) in
+        [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")]
+    {
         let usage = octets(certificate, OID_USAGE, "usage")?;
         if usage != expected.as_bytes() {
             return Err(Rejected::AppCertUsage {
@@ -126,9 +131,17 @@ fn chain_holds(
         (app_ca, root, root_key, "the app CA"),
         (root, root, root_key, "the KMS CA"),
     ] {
-        let mut extensions = certificate.tbs_certificate().extensions().into_iter().flatten();
-        if extensions.any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id)) {
-            return Err(refuse(&format!("{name} has a critical extension that is not understood")));
+        let mut extensions = certificate
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten();
+        if extensions
+            .any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id))
+        {
+            return Err(refuse(&format!(
+                "{name} has a critical extension that is not understood"
+            )));
         }
         if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
             return Err(refuse(&format!("{name} names another issuer")));
@@ -138,11 +151,16 @@ fn chain_holds(
         }
     }
     let mut earliest_end = UnixTime(u64::MAX);
-    for (certificate, name, below) in [(leaf, "the leaf", None), (app_ca, "the app CA", Some(0)), (root, "the KMS CA", Some(1))]
-    {
+    for (certificate, name, below) in [
+        (leaf, "the leaf", None),
+        (app_ca, "the app CA", Some(0)),
+        (root, "the KMS CA", Some(1)),
+    ] {
         let (from, until) = x509::validity(certificate);
         if now < from || now > until {
-            return Err(refuse(&format!("{name} is valid from {from} to {until}, it is {now}")));
+            return Err(refuse(&format!(
+                "{name} is valid from {from} to {until}, it is {now}"
+            )));
         }
         earliest_end = earliest_end.min(until);
         let tbs = certificate.tbs_certificate();
@@ -160,7 +178,11 @@ fn chain_holds(
                     .ok()
                     .flatten()
                     .is_some_and(|(_, usage)| usage.0.contains(KeyUsages::KeyCertSign));
-                if !signs || constraints.path_len_constraint.is_some_and(|length| length < below) {
+                if !signs
+                    || constraints
+                        .path_len_constraint
+                        .is_some_and(|length| length < below)
+                {
                     return Err(refuse(&format!("{name} may not issue this chain")));
                 }
             }
@@ -188,7 +210,10 @@ fn issued_for_this_state(
         .td;
     let [r0, r1, r2, r3] = &quote.rtmr;
     let [live0, live1, live2, live3] = &td.rtmr;
-    let live3 = rtmr3_since_ready.iter().find(|value| *value == r3).unwrap_or(live3);
+    let live3 = rtmr3_since_ready
+        .iter()
+        .find(|value| *value == r3)
+        .unwrap_or(live3);
     for (register, got, expected) in [
         ("td_attributes", &quote.attributes[..], &td.attributes[..]),
         ("xfam", &quote.xfam, &td.xfam),
@@ -215,7 +240,11 @@ fn issued_for_this_state(
 }
 
 /// The bytes of dstack's extensions: an OCTET STRING inside the extension's value.
-fn octets(certificate: &Certificate, oid: ObjectIdentifier, what: &str) -> Result<Vec<u8>, Rejected> {
+fn octets(
+    certificate: &Certificate,
+    oid: ObjectIdentifier,
+    what: &str,
+) -> Result<Vec<u8>, Rejected> {
     let refuse = |problem: &str| Rejected::AppCert {
         detail: format!("{what}: {problem}"),
     };

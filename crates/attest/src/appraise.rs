@@ -113,7 +113,8 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
-        run.report.set(run.current, Status::Fail, rejected.to_string());
+        run.report
+            .set(run.current, Status::Fail, rejected.to_string());
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
@@ -136,7 +137,10 @@ fn new_report(policy: &Policy, trust_anchors: &TrustAnchors, now: UnixTime) -> R
         CheckId::Deployment,
         "which containers were deployed into the VM is not judged by this version",
     );
-    report.not_proved(CheckId::CaChain, "not part of the evidence; trust comes from the quote");
+    report.not_proved(
+        CheckId::CaChain,
+        "not part of the evidence; trust comes from the quote",
+    );
     report
 }
 
@@ -225,7 +229,11 @@ impl<'a> Run<'a> {
         self.pass(format!(
             "version {}, under {} root",
             quote.version(),
-            if request.trust_anchors.is_intel() { "Intel's" } else { "a DANGEROUS" }
+            if request.trust_anchors.is_intel() {
+                "Intel's"
+            } else {
+                "a DANGEROUS"
+            }
         ));
         self.begin(CheckId::CollateralValid);
         self.pass(format!("until {}", quote.valid_until()));
@@ -267,24 +275,35 @@ impl<'a> Run<'a> {
         match rules.min_evaluation_number {
             Some(min) if got < min => return Err(Rejected::TcbEvaluation { got, min }),
             Some(min) => self.pass(format!("number {got}, at least {min}")),
-            None => self
-                .report
-                .not_proved(CheckId::TcbEvaluation, format!("number {got}; the policy asks for none")),
+            None => self.report.not_proved(
+                CheckId::TcbEvaluation,
+                format!("number {got}; the policy asks for none"),
+            ),
         }
         let levels = quote.levels();
-        self.levels(CheckId::TcbPlatform, Component::Platform, &levels.platform, |level| {
-            Rejected::TcbPlatform { level }
-        })?;
+        self.levels(
+            CheckId::TcbPlatform,
+            Component::Platform,
+            &levels.platform,
+            |level| Rejected::TcbPlatform { level },
+        )?;
         if levels.module.is_empty() {
-            self.report
-                .not_proved(CheckId::TcbModule, "Intel judges this TDX module together with the platform");
+            self.report.not_proved(
+                CheckId::TcbModule,
+                "Intel judges this TDX module together with the platform",
+            );
         } else {
-            self.levels(CheckId::TcbModule, Component::Module, &levels.module, |level| {
-                Rejected::TcbModule { level }
-            })?;
+            self.levels(
+                CheckId::TcbModule,
+                Component::Module,
+                &levels.module,
+                |level| Rejected::TcbModule { level },
+            )?;
         }
         let qe = std::slice::from_ref(&levels.qe);
-        self.levels(CheckId::TcbQe, Component::Qe, qe, |level| Rejected::TcbQe { level })?;
+        self.levels(CheckId::TcbQe, Component::Qe, qe, |level| Rejected::TcbQe {
+            level,
+        })?;
 
         let td = quote.td();
         self.report.fact("fmspc", quote.fmspc().to_string());
@@ -379,13 +398,18 @@ impl<'a> Run<'a> {
         self.pass(hex::encode(compose_hash));
 
         self.report.fact("mrtd", hex::encode(td.mrtd));
-        for (name, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].into_iter().zip(td.rtmr) {
+        for (name, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"]
+            .into_iter()
+            .zip(td.rtmr)
+        {
             self.report.fact(name, hex::encode(value));
         }
-        self.report.fact("os_image_hash", hex::encode(boot.os_image_hash));
+        self.report
+            .fact("os_image_hash", hex::encode(boot.os_image_hash));
         self.report.fact("compose_hash", hex::encode(compose_hash));
         self.report.fact("app_id", hex::encode(boot.app_id));
-        self.report.fact("instance_id", shown_hex(&boot.instance_id));
+        self.report
+            .fact("instance_id", shown_hex(&boot.instance_id));
         if !boot.mr_kms.is_empty() {
             let all: Vec<_> = boot.mr_kms.iter().map(|mr_kms| shown_hex(mr_kms)).collect();
             self.report.fact("mr_kms", shown(&all.join(" ")));
@@ -393,7 +417,8 @@ impl<'a> Run<'a> {
         if let Some(device_id) = &evidence.repeated.device_id {
             self.report.fact("device_id_unmeasured", shown(device_id));
         }
-        self.report.fact("signing_key", evidence.signing_key.to_string());
+        self.report
+            .fact("signing_key", evidence.signing_key.to_string());
         self.report.fact("model_name", shown(&evidence.model_name));
         Ok((boot, rtmr0))
     }
@@ -444,11 +469,13 @@ impl<'a> Run<'a> {
         }
 
         self.begin(CheckId::TdHob);
-        let memory_size = self.request.evidence.memory_size.ok_or_else(|| {
-            Rejected::EvidenceMissingField {
-                field: "info.vm_config.memory_size".to_owned(),
-            }
-        })?;
+        let memory_size =
+            self.request
+                .evidence
+                .memory_size
+                .ok_or_else(|| Rejected::EvidenceMissingField {
+                    field: "info.vm_config.memory_size".to_owned(),
+                })?;
         let expected = td_hob_digest(memory_size);
         if expected != Some(rtmr0.td_hob) {
             return Err(Rejected::TdHob {
@@ -525,7 +552,11 @@ impl<'a> Run<'a> {
         let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
         let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
         let pinned = [
-            ("mr_kms", texts(&mut pins.mr_kms.iter().map(ToString::to_string)), kms),
+            (
+                "mr_kms",
+                texts(&mut pins.mr_kms.iter().map(ToString::to_string)),
+                kms,
+            ),
             (
                 "mrseam",
                 texts(&mut pins.mrseam.iter().map(ToString::to_string)),
@@ -584,10 +615,14 @@ impl<'a> Run<'a> {
             compared.push(what);
         }
         if compared.is_empty() {
-            self.report.not_proved(CheckId::Pins, "the policy pins none");
+            self.report
+                .not_proved(CheckId::Pins, "the policy pins none");
         } else if compared == ["device_ids"] {
             // Refused if it differs, but a host can state any.
-            self.report.not_proved(CheckId::Pins, "device_ids is as pinned, but nobody measures it");
+            self.report.not_proved(
+                CheckId::Pins,
+                "device_ids is as pinned, but nobody measures it",
+            );
         } else {
             self.pass(compared.join(", "));
         }
@@ -623,7 +658,8 @@ impl<'a> Run<'a> {
 /// policy could hold.
 fn pin_line(what: &str, value: &str) -> String {
     let digits = value.rsplit(':').next().unwrap_or_default();
-    let is_plain = (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_plain =
+        (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
     if is_plain {
         format!("pins.{what} = [\"{value}\"]")
     } else {

@@ -248,8 +248,16 @@ impl Floor {
     /// [`Rejected::CollateralRollback`] for the first number below its floor.
     pub(crate) fn admit(&self, seen: &Self) -> Result<(), Rejected> {
         let numbers = [
-            ("tcbEvaluationDataNumber of the TCB info", seen.tcb_info, self.tcb_info),
-            ("tcbEvaluationDataNumber of the QE identity", seen.qe_identity, self.qe_identity),
+            (
+                "tcbEvaluationDataNumber of the TCB info",
+                seen.tcb_info,
+                self.tcb_info,
+            ),
+            (
+                "tcbEvaluationDataNumber of the QE identity",
+                seen.qe_identity,
+                self.qe_identity,
+            ),
         ];
         for (what, got, floor) in numbers {
             if got < floor {
@@ -366,7 +374,10 @@ impl Floors {
             .into_iter()
             .map(|(text, floor)| match FloorKey::from_text(&text) {
                 Some(key) => Ok((key, floor)),
-                None => Err(format!("{} is not a floor's key", crate::text::quoted(&text))),
+                None => Err(format!(
+                    "{} is not a floor's key",
+                    crate::text::quoted(&text)
+                )),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { by_key })

@@ -56,6 +56,8 @@ pub(crate) fn pce_id(json: &str) -> Option<String> {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Dated {
+    id: String,
+    version: u32,
     issue_date: String,
     next_update: String,
     #[serde(default)]
@@ -92,7 +94,10 @@ impl Documents {
         let crl = |what, der: &[u8]| x509::crl(der).map_err(|error| collateral_format(what, error));
         let dated = |what, json: &str| -> Result<Dated, Rejected> {
             unknown_status(json).map_or(Ok(()), |status| {
-                Err(collateral_format(what, format!("unknown TCB status {status}")))
+                Err(collateral_format(
+                    what,
+                    format!("unknown TCB status {status}"),
+                ))
             })?;
             serde_json::from_str(json).map_err(|error| collateral_format(what, error.to_string()))
         };
@@ -101,10 +106,15 @@ impl Documents {
                 .pck_chain()
                 .map_err(quote_format)?
                 .iter()
-                .map(|der| Certificate::from_der(der).map_err(|error| quote_format(error.to_string())))
+                .map(|der| {
+                    Certificate::from_der(der).map_err(|error| quote_format(error.to_string()))
+                })
                 .collect::<Result<_, _>>()?,
             tcb_chain: chain("TCB info issuer chain", &documents.tcb_info_issuer_chain)?,
-            qe_chain: chain("QE identity issuer chain", &documents.qe_identity_issuer_chain)?,
+            qe_chain: chain(
+                "QE identity issuer chain",
+                &documents.qe_identity_issuer_chain,
+            )?,
             crl_chain: chain("PCK CRL issuer chain", &documents.pck_crl_issuer_chain)?,
             root_crl: crl("root CRL", &documents.root_ca_crl)?,
             pck_crl: crl("PCK CRL", &documents.pck_crl)?,
@@ -121,12 +131,15 @@ impl Documents {
         root: &P256Key,
         now: UnixTime,
     ) -> Option<Rejected> {
-        if let Some(rejected) = self.wrong_time(now) {
+        if let Some(rejected) = self.wrong_kind().or_else(|| self.wrong_time(now)) {
             return Some(rejected);
         }
         // Whatever else a quote brings along, a backend has made up.
         let [leaf, ca] = self.signed_platform(root)?;
-        for (what, certificate) in [("the platform's certificate", leaf), ("the platform CA's certificate", ca)] {
+        for (what, certificate) in [
+            ("the platform's certificate", leaf),
+            ("the platform CA's certificate", ca),
+        ] {
             let (from, until) = x509::validity(certificate);
             if now < from || now > until {
                 return Some(Rejected::PlatformCertificate {
@@ -141,6 +154,24 @@ impl Documents {
             .or_else(|| self.revoked([leaf, ca]))
             .or_else(|| wrong_td(quote))
             .or_else(|| self.refused_level(quote, collateral))
+    }
+
+    /// Genuine documents about something else than TDX (PCS API v4).
+    fn wrong_kind(&self) -> Option<Rejected> {
+        let kinds = [
+            ("TCB info", &self.tcb_info, "TDX", [3, 3]),
+            ("QE identity", &self.qe_identity, "TD_QE", [2, 3]),
+        ];
+        kinds
+            .into_iter()
+            .find(|(_, dated, id, versions)| dated.id != *id || !versions.contains(&dated.version))
+            .map(|(what, dated, id, _)| Rejected::CollateralFormat {
+                detail: format!(
+                    "{what} is of {} version {}, expected {id}",
+                    crate::text::quoted(&dated.id),
+                    dated.version
+                ),
+            })
     }
 
     /// The PCK certificate and its CA, if they are what Intel signed.
@@ -169,7 +200,10 @@ impl Documents {
 
     fn wrong_time(&self, now: UnixTime) -> Option<Rejected> {
         let mut windows = Vec::new();
-        for (what, dated) in [("the TCB info", &self.tcb_info), ("the QE identity", &self.qe_identity)] {
+        for (what, dated) in [
+            ("the TCB info", &self.tcb_info),
+            ("the QE identity", &self.qe_identity),
+        ] {
             let (Some(from), Some(until)) = (
                 UnixTime::from_rfc3339(&dated.issue_date),
                 UnixTime::from_rfc3339(&dated.next_update),
@@ -180,7 +214,10 @@ impl Documents {
             };
             windows.push((what, from, until));
         }
-        for (what, crl) in [("the root CRL", &self.root_crl), ("the PCK CRL", &self.pck_crl)] {
+        for (what, crl) in [
+            ("the root CRL", &self.root_crl),
+            ("the PCK CRL", &self.pck_crl),
+        ] {
             let list = &crl.tbs_cert_list;
             let until = list.next_update.map_or(UnixTime(u64::MAX), x509::unix);
             windows.push((what, x509::unix(list.this_update), until));
@@ -224,7 +261,11 @@ impl Documents {
     }
 
     /// The signatures of the collateral alone. If they are good, the quote is at fault.
-    fn genuine_under(&self, collateral: &Collateral, anchors: &TrustAnchors) -> Result<P256Key, Rejected> {
+    fn genuine_under(
+        &self,
+        collateral: &Collateral,
+        anchors: &TrustAnchors,
+    ) -> Result<P256Key, Rejected> {
         let documents = &collateral.documents;
         let untrusted = |detail: &str| {
             Err(Rejected::CollateralUntrusted {
@@ -238,10 +279,22 @@ impl Documents {
             return untrusted("the trust root is not a P-256 certificate");
         };
         for (what, chain, text, signature) in [
-            ("TCB info", &self.tcb_chain, &documents.tcb_info, &documents.tcb_info_signature),
-            ("QE identity", &self.qe_chain, &documents.qe_identity, &documents.qe_identity_signature),
+            (
+                "TCB info",
+                &self.tcb_chain,
+                &documents.tcb_info,
+                &documents.tcb_info_signature,
+            ),
+            (
+                "QE identity",
+                &self.qe_chain,
+                &documents.qe_identity,
+                &documents.qe_identity_signature,
+            ),
         ] {
-            let signer = chain.first().filter(|signer| x509::is_signed_by(signer, &root));
+            let signer = chain
+                .first()
+                .filter(|signer| x509::is_signed_by(signer, &root));
             let Some(key) = signer.and_then(|signer| x509::subject_key(signer).ok()) else {
                 return untrusted(&format!("the signer of the {what} is not of this root"));
             };
@@ -254,7 +307,9 @@ impl Documents {
         }
         // Whoever issued the platform's certificate signs its CRL.
         let issuer = |chain: &[Certificate]| -> Option<P256Key> {
-            let ca = chain.iter().find(|ca| x509::is_signed_by(ca, &root) && !is_self(ca, &root))?;
+            let ca = chain
+                .iter()
+                .find(|ca| x509::is_signed_by(ca, &root) && !is_self(ca, &root))?;
             x509::subject_key(ca).ok()
         };
         let issuers = [issuer(&self.crl_chain), issuer(&self.pck_chain)];
@@ -286,7 +341,11 @@ impl Documents {
 
     fn refused_level(&self, quote: &ParsedQuote, collateral: &Collateral) -> Option<Rejected> {
         let (cpu, pce, tee) = quote.claimed_svns()?;
-        let svns = Svns { cpu: &cpu, pce, tee };
+        let svns = Svns {
+            cpu: &cpu,
+            pce,
+            tee,
+        };
         let (platform, module) = match platform_and_module(&collateral.documents.tcb_info, &svns) {
             Ok(levels) => levels,
             Err(detail) => {
@@ -303,9 +362,13 @@ impl Documents {
             return Some(Rejected::TcbModule { level });
         }
         // Nothing else of dcap-qvl's refusals depends on the QE's level.
-        let qe: dcap_qvl::QeIdentity = serde_json::from_str(&collateral.documents.qe_identity).ok()?;
+        let qe: dcap_qvl::QeIdentity =
+            serde_json::from_str(&collateral.documents.qe_identity).ok()?;
         let all_revoked = !qe.tcb_levels.is_empty()
-            && qe.tcb_levels.iter().all(|level| level.tcb_status == dcap_qvl::TcbStatus::Revoked);
+            && qe
+                .tcb_levels
+                .iter()
+                .all(|level| level.tcb_status == dcap_qvl::TcbStatus::Revoked);
         all_revoked.then(|| Rejected::TcbQe {
             level: crate::tcb::Level {
                 status: TcbStatus::Revoked,
@@ -335,7 +398,10 @@ fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
     let service_td = quote.service_td();
     if parsed.sec.servtd_ext || service_td != [0; 48] {
         return Some(Rejected::ServiceTd {
-            got: format!("td_attributes {got}, mr_service_td {}", hex::encode(service_td)),
+            got: format!(
+                "td_attributes {got}, mr_service_td {}",
+                hex::encode(service_td)
+            ),
         });
     }
     let bad = parsed.reserved != 0 || parsed.sec.migratable || !parsed.sec.sept_ve_disable;
@@ -371,7 +437,10 @@ fn unknown_status(json: &str) -> Option<String> {
         identities: Vec<Identity>,
     }
     let statuses: Statuses = serde_json::from_str(json).ok()?;
-    let modules = statuses.identities.iter().flat_map(|identity| &identity.levels);
+    let modules = statuses
+        .identities
+        .iter()
+        .flat_map(|identity| &identity.levels);
     statuses
         .levels
         .iter()

@@ -229,7 +229,11 @@ fn sized<const LEN: usize>(name: &str, payload: &[u8]) -> Result<[u8; LEN], Reje
 ///
 /// # Errors
 /// [`Rejected::ComposeHash`] or [`Rejected::MrConfigId`].
-pub(crate) fn compose(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result<[u8; 32], Rejected> {
+pub(crate) fn compose(
+    evidence: &Evidence,
+    boot: &BootEvents,
+    td: &Td,
+) -> Result<[u8; 32], Rejected> {
     let hash = hash::sha256(&[evidence.app_compose.as_bytes()]);
     let mut stated = vec![("the compose-hash event", hex::encode(&boot.compose_hash))];
     stated.extend(evidence.repeated.compose_hashes.iter().cloned());
@@ -259,7 +263,11 @@ pub(crate) fn compose(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result
 ///
 /// # Errors
 /// [`Rejected::EvidenceInconsistent`].
-pub(crate) fn repeated_values_agree(evidence: &Evidence, boot: &BootEvents, td: &Td) -> Result<(), Rejected> {
+pub(crate) fn repeated_values_agree(
+    evidence: &Evidence,
+    boot: &BootEvents,
+    td: &Td,
+) -> Result<(), Rejected> {
     let repeated = &evidence.repeated;
     let same_hex = |field, got: &str, with, expected: &[u8]| {
         if hex_bytes(got).as_deref() == Some(expected) {
@@ -283,7 +291,12 @@ pub(crate) fn repeated_values_agree(evidence: &Evidence, boot: &BootEvents, td: 
         same_hex("info.app_id", got, "the app-id event", &boot.app_id)?;
     }
     if let Some(got) = &repeated.instance_id {
-        same_hex("info.instance_id", got, "the instance-id event", &boot.instance_id)?;
+        same_hex(
+            "info.instance_id",
+            got,
+            "the instance-id event",
+            &boot.instance_id,
+        )?;
     }
     for (field, got) in &repeated.os_image_hashes {
         same_hex(field, got, "the os-image-hash event", &boot.os_image_hash)?;

@@ -146,7 +146,9 @@ impl Evidence {
         let tls_key = match optional_string("tls_cert_fingerprint", wire.tls_cert_fingerprint)? {
             None => return Err(Rejected::EvidenceNoTlsFingerprint {}),
             Some(text) if text.is_empty() => return Err(Rejected::EvidenceNoTlsFingerprint {}),
-            Some(text) => Spki::from_bytes(fixed_hex("tls_cert_fingerprint", &text, "64 hex digits")?),
+            Some(text) => {
+                Spki::from_bytes(fixed_hex("tls_cert_fingerprint", &text, "64 hex digits")?)
+            }
         };
         let events = events("event_log", wire.event_log)?;
         if let Some(again) = tcb.event_log
@@ -170,7 +172,10 @@ impl Evidence {
         Ok(Self {
             model_name: bounded("model_name", string("model_name", wire.model_name)?)?,
             signing_key,
-            request_nonce: bounded("request_nonce", string("request_nonce", wire.request_nonce)?)?,
+            request_nonce: bounded(
+                "request_nonce",
+                string("request_nonce", wire.request_nonce)?,
+            )?,
             quote: ParsedQuote::parse(quote)?,
             events,
             tls_key,
@@ -327,7 +332,8 @@ fn events(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<Event>, Rej
     let nested;
     let text = if raw.get().starts_with('"') {
         nested = string(field, Some(raw))?;
-        json::check(nested.as_bytes(), &json::NESTED).map_err(|error| nested_error(field, error))?;
+        json::check(nested.as_bytes(), &json::NESTED)
+            .map_err(|error| nested_error(field, error))?;
         &*nested
     } else {
         raw.get()
@@ -404,13 +410,17 @@ impl Repeated {
             ("info.compose_hash", info.compose_hash),
             ("info.tcb_info.compose_hash", tcb.compose_hash),
         ] {
-            repeated.compose_hashes.extend(text(field, raw)?.map(|value| (field, value)));
+            repeated
+                .compose_hashes
+                .extend(text(field, raw)?.map(|value| (field, value)));
         }
         for (field, raw) in [
             ("info.os_image_hash", info.os_image_hash),
             ("info.tcb_info.os_image_hash", tcb.os_image_hash),
         ] {
-            repeated.os_image_hashes.extend(text(field, raw)?.map(|value| (field, value)));
+            repeated
+                .os_image_hashes
+                .extend(text(field, raw)?.map(|value| (field, value)));
         }
         for (field, register, raw) in [
             ("info.tcb_info.mrtd", Register::Mrtd, tcb.mrtd),

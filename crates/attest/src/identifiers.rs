@@ -134,7 +134,8 @@ impl FromStr for Domain {
     /// RFC 1123 §2.1 host names; the last label must not be numeric, which
     /// rules out IPv4 literals (WHATWG URL, "ends in a number").
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidIdentifier::new("a DNS name such as model.completions.near.ai", text);
+        let invalid =
+            || InvalidIdentifier::new("a DNS name such as model.completions.near.ai", text);
         let name = text.to_ascii_lowercase();
         let label_is_valid = |label: &str| {
             (1..=63).contains(&label.len())
@@ -158,7 +159,17 @@ impl FromStr for Domain {
 
 /// Seconds since 1970-01-01T00:00:00Z, always passed in: this crate reads no clock.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct UnixTime(pub u64);

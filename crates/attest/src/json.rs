@@ -85,7 +85,10 @@ pub(crate) fn parse_object<'de, T: serde::Deserialize<'de>>(
 /// Reads a struct out of a piece of a text that has been [`check`]ed.
 pub(crate) fn checked_object<'de, T: serde::Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     if !text.trim_start().starts_with('{') {
-        return Err(format!("expected an object, got {}", crate::text::quoted(text)));
+        return Err(format!(
+            "expected an object, got {}",
+            crate::text::quoted(text)
+        ));
     }
     serde_json::from_str(text).map_err(|error| syntax_text(&error))
 }
@@ -147,7 +150,9 @@ impl Walk<'_> {
         let limit = self.state.limits.depth;
         let inner = self.depth.saturating_add(1);
         if inner > limit {
-            return Err(self.violate(JsonError::TooComplex(format!("more than {limit} levels deep"))));
+            return Err(self.violate(JsonError::TooComplex(format!(
+                "more than {limit} levels deep"
+            ))));
         }
         Ok(inner)
     }
@@ -252,10 +257,6 @@ impl<'de> Visitor<'de> for Key {
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(key.to_owned()))
     }
-
-    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Self::Value, E> {
-        Err(E::custom("a key that is not a string"))
-    }
 }
 
 #[cfg(test)]
@@ -286,14 +287,20 @@ mod tests {
     #[test]
     fn depth_and_count_are_bounded() {
         assert_eq!(check(b"[[[1]]]", &SMALL), Ok(()));
-        assert!(matches!(check(b"[[[[]]]]", &SMALL), Err(JsonError::TooComplex(_))));
+        assert!(matches!(
+            check(b"[[[[]]]]", &SMALL),
+            Err(JsonError::TooComplex(_))
+        ));
         assert_eq!(check(b"[1,2,3,4,5,6,7,8,9]", &SMALL), Ok(()));
         assert!(matches!(
             check(b"[1,2,3,4,5,6,7,8,9,10]", &SMALL),
             Err(JsonError::TooComplex(_))
         ));
         let deep = "[".repeat(1_000_000);
-        assert!(matches!(check(deep.as_bytes(), &REPORT), Err(JsonError::TooComplex(_))));
+        assert!(matches!(
+            check(deep.as_bytes(), &REPORT),
+            Err(JsonError::TooComplex(_))
+        ));
     }
 
     #[test]
@@ -302,7 +309,13 @@ mod tests {
             r#"{"$serde_json::private::RawValue":"[]"}"#,
             r#"{"a":[{"\u0024serde_json::private::Number":"1"}]}"#,
         ] {
-            assert!(matches!(check(text.as_bytes(), &REPORT), Err(JsonError::TooComplex(_))), "{text}");
+            assert!(
+                matches!(
+                    check(text.as_bytes(), &REPORT),
+                    Err(JsonError::TooComplex(_))
+                ),
+                "{text}"
+            );
         }
     }
 

@@ -58,7 +58,10 @@ impl<'de, const LEN: usize> Deserialize<'de> for Hex<LEN> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         hex_array(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!("expected {LEN} bytes in hex, got {}", quoted(&text)))
+            serde::de::Error::custom(format!(
+                "expected {LEN} bytes in hex, got {}",
+                quoted(&text)
+            ))
         })
     }
 }
@@ -79,7 +82,10 @@ impl<'de> Deserialize<'de> for HexText {
         let text = String::deserialize(deserializer)?;
         match hex_bytes(&text) {
             Some(bytes) if !bytes.is_empty() => Ok(Self(hex::encode(bytes))),
-            _ => Err(serde::de::Error::custom(format!("expected hex, got {}", quoted(&text)))),
+            _ => Err(serde::de::Error::custom(format!(
+                "expected hex, got {}",
+                quoted(&text)
+            ))),
         }
     }
 }
@@ -136,7 +142,10 @@ impl TcbRules {
     pub(crate) fn admits(&self, component: Component, level: &Level) -> bool {
         level.status != TcbStatus::Revoked
             && (self.accept.contains(&level.status)
-                || self.accept_advisories.iter().any(|rule| rule.admits(component, level)))
+                || self
+                    .accept_advisories
+                    .iter()
+                    .any(|rule| rule.admits(component, level)))
     }
 }
 
@@ -185,18 +194,28 @@ impl AcceptTcb {
         self.component.is_none_or(|own| own == component)
             && self.status == level.status
             && self.advisories.is_empty() == level.advisories.is_empty()
-            && level.advisories.iter().all(|id| self.advisories.contains(id))
+            && level
+                .advisories
+                .iter()
+                .all(|id| self.advisories.contains(id))
     }
 
     fn check(&self) -> Result<(), String> {
         if self.status == TcbStatus::Revoked {
-            return Err("no policy can accept Revoked: keys of that level are compromised".to_owned());
+            return Err(
+                "no policy can accept Revoked: keys of that level are compromised".to_owned(),
+            );
         }
         for id in &self.advisories {
             let is_plain = (1..=64).contains(&id.len())
-                && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+                && id
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
             if !is_plain {
-                return Err(format!("expected an advisory such as INTEL-SA-01036, got {}", quoted(id)));
+                return Err(format!(
+                    "expected an advisory such as INTEL-SA-01036, got {}",
+                    quoted(id)
+                ));
             }
         }
         Ok(())
@@ -224,7 +243,11 @@ pub(crate) struct Identity {
 impl Rules {
     /// Some identity names this KMS, and one names it with this application.
     pub(crate) fn admit_identity(&self, kms_root: &str, app_id: &[u8]) -> Result<(), Rejected> {
-        let of_kms = || self.identities.iter().filter(|own| own.kms_root.0 == kms_root);
+        let of_kms = || {
+            self.identities
+                .iter()
+                .filter(|own| own.kms_root.0 == kms_root)
+        };
         if of_kms().next().is_none() {
             return Err(Rejected::KmsRoot {
                 got: shown(kms_root),
@@ -301,8 +324,12 @@ impl Rules {
         self.os_images
             .iter()
             .find(|allowed| {
-                (allowed.mrtd, allowed.rtmr1, allowed.rtmr2, allowed.os_image_hash)
-                    == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
+                (
+                    allowed.mrtd,
+                    allowed.rtmr1,
+                    allowed.rtmr2,
+                    allowed.os_image_hash,
+                ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
             })
             .map(|allowed| allowed.name.as_str())
     }
@@ -334,8 +361,11 @@ impl Rules {
         self.machines
             .iter()
             .find(|allowed| {
-                (allowed.acpi_loader.0, allowed.acpi_rsdp.0, allowed.acpi_tables.0)
-                    == (seen.loader, seen.rsdp, seen.tables)
+                (
+                    allowed.acpi_loader.0,
+                    allowed.acpi_rsdp.0,
+                    allowed.acpi_tables.0,
+                ) == (seen.loader, seen.rsdp, seen.tables)
             })
             .map(|allowed| allowed.name.as_str())
     }
@@ -455,9 +485,14 @@ impl Policy {
             }
         };
         let name_is_plain = (1..=64).contains(&file.name.len())
-            && file.name.chars().all(|c| (' '..='~').contains(&c) && !matches!(c, '"' | '\\'));
+            && file
+                .name
+                .chars()
+                .all(|c| (' '..='~').contains(&c) && !matches!(c, '"' | '\\'));
         if !name_is_plain {
-            return Err(PolicyError("name: expected 1 to 64 printable characters".to_owned()));
+            return Err(PolicyError(
+                "name: expected 1 to 64 printable characters".to_owned(),
+            ));
         }
         let is_built_in = base.is_none() && (text == NEAR || text == HARDWARE);
         if matches!(file.name.as_str(), "near" | "hardware") && !is_built_in {
@@ -550,7 +585,8 @@ impl File {
             }
             (false, None) => {
                 return Err(PolicyError(
-                    "expected software = \"expected\" (or \"any\", which proves hardware only)".to_owned(),
+                    "expected software = \"expected\" (or \"any\", which proves hardware only)"
+                        .to_owned(),
                 ));
             }
             (false, Some(software)) => rules.software = software,
@@ -562,9 +598,14 @@ impl File {
         if let Some(accept) = self.tcb.accept {
             rules.tcb.accept = accept;
         }
-        rules.tcb.accept_advisories.extend(self.tcb.accept_advisories);
-        rules.tcb.min_evaluation_number =
-            self.tcb.min_evaluation_number.or(rules.tcb.min_evaluation_number);
+        rules
+            .tcb
+            .accept_advisories
+            .extend(self.tcb.accept_advisories);
+        rules.tcb.min_evaluation_number = self
+            .tcb
+            .min_evaluation_number
+            .or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
         rules.identities.extend(self.identity);
@@ -604,7 +645,10 @@ impl Rules {
                 ));
             }
         }
-        self.tcb.accept_advisories.iter().try_for_each(AcceptTcb::check)?;
+        self.tcb
+            .accept_advisories
+            .iter()
+            .try_for_each(AcceptTcb::check)?;
         for (name, is_empty) in [
             ("td.attributes", self.td.attributes.is_empty()),
             ("td.xfam", self.td.xfam.is_empty()),
@@ -614,8 +658,15 @@ impl Rules {
             }
         }
         // Bits 0 to 7 let the host see into the TD (Intel TDX module, ATTRIBUTES.TUD).
-        if let Some(debug) = self.td.attributes.iter().find(|attributes| attributes.0.first() != Some(&0)) {
-            return Err(format!("td.attributes: {debug} allows debugging, which no policy can"));
+        if let Some(debug) = self
+            .td
+            .attributes
+            .iter()
+            .find(|attributes| attributes.0.first() != Some(&0))
+        {
+            return Err(format!(
+                "td.attributes: {debug} allows debugging, which no policy can"
+            ));
         }
         for key in &self.pins.signing_keys {
             if !is_signing_key(key) {
@@ -629,11 +680,16 @@ impl Rules {
             ("os_image", self.os_images.is_empty()),
             ("firmware", self.firmwares.is_empty()),
             ("identity", self.identities.is_empty()),
-            ("machine", self.machines.is_empty() && self.acpi == AcpiMode::Require),
+            (
+                "machine",
+                self.machines.is_empty() && self.acpi == AcpiMode::Require,
+            ),
         ];
         match self.software {
             Software::Expected => match lists.iter().find(|(_, is_empty)| *is_empty) {
-                Some((name, _)) => Err(format!("software = \"expected\", but {name} allows nothing")),
+                Some((name, _)) => Err(format!(
+                    "software = \"expected\", but {name} allows nothing"
+                )),
                 None => Ok(()),
             },
             Software::Any => {
@@ -654,7 +710,10 @@ impl Rules {
 
 fn is_signing_key(text: &str) -> bool {
     let is_lower_hex = |text: &str, len: usize| {
-        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        text.len() == len
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     match text.split_once(':') {
         Some(("ecdsa", address)) => is_lower_hex(address, 40),
@@ -684,7 +743,12 @@ pub(crate) struct Seen {
 
 impl OsImage {
     /// What a quote and its boot events show.
-    pub(crate) fn seen(mrtd: [u8; 48], rtmr1: [u8; 48], rtmr2: [u8; 48], os_image_hash: [u8; 32]) -> Self {
+    pub(crate) fn seen(
+        mrtd: [u8; 48],
+        rtmr1: [u8; 48],
+        rtmr2: [u8; 48],
+        os_image_hash: [u8; 32],
+    ) -> Self {
         Self {
             name: "seen".to_owned(),
             mrtd: Hex(mrtd),
@@ -718,7 +782,10 @@ pub(crate) fn firmware_line(seen: &Firmware) -> String {
         .iter()
         .map(|(name, digest)| format!("{name} = \"{}\"", hex::encode(digest)))
         .collect();
-    format!("firmware = [{{ name = \"reviewed\", {} }}]", fields.join(", "))
+    format!(
+        "firmware = [{{ name = \"reviewed\", {} }}]",
+        fields.join(", ")
+    )
 }
 
 /// The policy line that allows this machine shape.
@@ -778,7 +845,8 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             machine = machine_line(&self.acpi),
             identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
                 Some(root) => identity_line(&self.app_id, &root),
-                None => "# The report has no certificate of a KMS: there is no identity to accept.".to_owned(),
+                None => "# The report has no certificate of a KMS: there is no identity to accept."
+                    .to_owned(),
             },
             attributes = self.attributes,
             xfam = self.xfam,
@@ -791,6 +859,3 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
         )
     }
 }
-
-#[cfg(test)]
-mod tests;

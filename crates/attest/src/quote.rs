@@ -7,12 +7,12 @@
 //! refuses every real host seen (dynamic platform, cached keys, SMT).
 
 use dcap_qvl::config::{Config, CryptoProvider};
+use dcap_qvl::intel;
 use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
-use dcap_qvl::quote::{Quote, Report as QuoteReport};
+use dcap_qvl::quote::{AuthData, Quote, Report as QuoteReport};
 use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::x509::X509CertBackend;
-use dcap_qvl::intel;
 
 use crate::collateral::{Collateral, CollateralKey, Floor, PckCa, TrustAnchors};
 use crate::tcb::Levels;
@@ -44,6 +44,10 @@ impl CryptoProvider for AwsLcConfig {
 
 /// `tee_type` of a TDX quote (Intel DCAP, quote header).
 const TEE_TYPE_TDX: u32 = 0x81;
+
+/// Certification data that holds the QE report and its own certification data
+/// (Intel DCAP, quote version 4).
+const QE_REPORT_CERTIFICATION: u16 = 6;
 
 /// Certification data that holds the whole PCK chain.
 const PCK_CERT_CHAIN: u16 = 5;
@@ -86,6 +90,15 @@ impl ParsedQuote {
             return Err(format(format!("version {}", header.version)));
         }
         let td = td(&quote.report).ok_or_else(|| format("no TD report".to_owned()))?;
+        let outer = match &quote.auth_data {
+            AuthData::V4(data) => data.certification_data.cert_type,
+            AuthData::V3(_) => 0,
+        };
+        if outer != QE_REPORT_CERTIFICATION {
+            return Err(format(format!(
+                "outer certification data of type {outer}, expected {QE_REPORT_CERTIFICATION}"
+            )));
+        }
         if quote.inner_cert_type() != PCK_CERT_CHAIN {
             return Err(format(format!(
                 "certification data of type {}, expected {PCK_CERT_CHAIN}",
@@ -100,8 +113,10 @@ impl ParsedQuote {
         let format = |error: &dyn std::fmt::Display| Rejected::QuoteFormat {
             detail: shown(&error.to_string()),
         };
-        let fmspc = intel::quote_fmspc_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
-        let ca = intel::quote_ca_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
+        let fmspc =
+            intel::quote_fmspc_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
+        let ca =
+            intel::quote_ca_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
         Ok(CollateralKey {
             fmspc: Fmspc::from_bytes(fmspc),
             ca: match ca {
@@ -118,7 +133,10 @@ impl ParsedQuote {
 
     /// The service TDs that a TD 1.5 is bound to; zeros if there are none.
     pub(crate) fn service_td(&self) -> [u8; 48] {
-        self.quote.report.as_td15().map_or([0; 48], |td| td.mr_service_td)
+        self.quote
+            .report
+            .as_td15()
+            .map_or([0; 48], |td| td.mr_service_td)
     }
 
     /// What levels are matched with, as claimed by an unverified quote.
@@ -152,8 +170,12 @@ fn padding_is_zero(bytes: &[u8], signed_length: usize) -> Result<(), Rejected> {
     let format = |detail: &str| Rejected::QuoteFormat {
         detail: detail.to_owned(),
     };
-    let rest = bytes.get(signed_length..).ok_or_else(|| format("truncated"))?;
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| format("truncated"))?;
+    let rest = bytes
+        .get(signed_length..)
+        .ok_or_else(|| format("truncated"))?;
+    let (length, rest) = rest
+        .split_first_chunk::<4>()
+        .ok_or_else(|| format("truncated"))?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| format("too long"))?;
     let padding = rest.get(length..).ok_or_else(|| format("truncated"))?;
     if padding.iter().any(|byte| *byte != 0) {

@@ -310,8 +310,14 @@ mod tests {
         let codes: BTreeSet<_> = Explanation::ALL.iter().map(|e| e.code).collect();
         assert_eq!(codes.len(), Explanation::ALL.len());
         for code in codes {
-            assert!(code.starts_with("evidence_") || code.starts_with("rejected_"), "{code}");
-            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert!(
+                code.starts_with("evidence_") || code.starts_with("rejected_"),
+                "{code}"
+            );
+            assert!(
+                code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{code}"
+            );
         }
     }
 }

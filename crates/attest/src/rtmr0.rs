@@ -99,7 +99,11 @@ impl Rtmr0 {
                 boot_order,
                 boot_0000,
             },
-            acpi: AcpiDigests { loader, rsdp, tables },
+            acpi: AcpiDigests {
+                loader,
+                rsdp,
+                tables,
+            },
         })
     }
 }
@@ -145,7 +149,11 @@ pub(crate) fn td_hob_digest(memory_size: u64) -> Option<[u8; 48]> {
     }
     if memory_size >= SPLIT_FROM {
         ranges.push((RESOURCE_UNACCEPTED, start, BELOW_HOLE.checked_sub(start)?));
-        ranges.push((RESOURCE_UNACCEPTED, ABOVE_HOLE, memory_size.checked_sub(BELOW_HOLE)?));
+        ranges.push((
+            RESOURCE_UNACCEPTED,
+            ABOVE_HOLE,
+            memory_size.checked_sub(BELOW_HOLE)?,
+        ));
     } else {
         ranges.push((RESOURCE_UNACCEPTED, start, memory_size.checked_sub(start)?));
     }

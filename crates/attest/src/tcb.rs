@@ -15,7 +15,9 @@ use dcap_qvl::{TcbInfo, TcbLevel};
 use crate::text::shown;
 
 /// A status of Intel's TCB info. A word that is not among these is an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum TcbStatus {
     /// Fully patched.
     UpToDate,
@@ -68,7 +70,11 @@ impl FromStr for TcbStatus {
             .find(|status| status.as_str() == text)
             .ok_or_else(|| {
                 let known: Vec<_> = Self::ALL.iter().map(|status| status.as_str()).collect();
-                format!("{} is no TCB status; known are {}", crate::text::quoted(text), known.join(", "))
+                format!(
+                    "{} is no TCB status; known are {}",
+                    crate::text::quoted(text),
+                    known.join(", ")
+                )
             })
     }
 }
@@ -98,7 +104,9 @@ fn status_of(status: dcap_qvl::TcbStatus) -> TcbStatus {
 }
 
 /// Which of the three judgements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
     /// Microcode, firmware, PCE.
@@ -224,8 +232,14 @@ pub(crate) fn platform_and_module(
     let mut module = Vec::new();
     for tee in &svns.tee {
         let level = first_met(&info.tcb_levels, svns, tee)?;
-        platform.push(Level::new(level.tcb_status, &level.advisory_ids, &level.tcb_date));
-        let identity = info.tdx_module_identity(tee).map_err(|error| error.to_string())?;
+        platform.push(Level::new(
+            level.tcb_status,
+            &level.advisory_ids,
+            &level.tcb_date,
+        ));
+        let identity = info
+            .tdx_module_identity(tee)
+            .map_err(|error| error.to_string())?;
         if let Some(identity) = identity {
             let level = identity
                 .tcb_levels
@@ -233,13 +247,21 @@ pub(crate) fn platform_and_module(
                 .filter(|level| level.shortfall(tee).is_none())
                 .max_by_key(|level| level.tcb.isvsvn)
                 .ok_or("no level of the TDX module is met")?;
-            module.push(Level::new(level.tcb_status, &level.advisory_ids, &level.tcb_date));
+            module.push(Level::new(
+                level.tcb_status,
+                &level.advisory_ids,
+                &level.tcb_date,
+            ));
         }
     }
     Ok((platform, module))
 }
 
-fn first_met<'a>(levels: &'a [TcbLevel], svns: &Svns<'_>, tee: &[u8; 16]) -> Result<&'a TcbLevel, String> {
+fn first_met<'a>(
+    levels: &'a [TcbLevel],
+    svns: &Svns<'_>,
+    tee: &[u8; 16],
+) -> Result<&'a TcbLevel, String> {
     for level in levels {
         let shortfalls = level
             .shortfalls(svns.cpu, svns.pce, Some(tee))

@@ -21,9 +21,13 @@ const MAX_CHAIN: usize = 8;
 
 /// Reads a PEM chain, leaf first.
 pub(crate) fn pem_chain(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    let chain = Certificate::load_pem_chain(pem).map_err(|error| format!("not a PEM chain: {error}"))?;
+    let chain =
+        Certificate::load_pem_chain(pem).map_err(|error| format!("not a PEM chain: {error}"))?;
     if chain.len() > MAX_CHAIN {
-        return Err(format!("{} certificates, at most {MAX_CHAIN} are read", chain.len()));
+        return Err(format!(
+            "{} certificates, at most {MAX_CHAIN} are read",
+            chain.len()
+        ));
     }
     Ok(chain)
 }
@@ -42,7 +46,10 @@ impl P256Key {
         if info.algorithm.oid != ID_EC_PUBLIC_KEY || curve != Some(SECP_256_R_1) {
             return Err("its key is not on P-256");
         }
-        let point = info.subject_public_key.as_bytes().ok_or("its key has odd bits")?;
+        let point = info
+            .subject_public_key
+            .as_bytes()
+            .ok_or("its key has odd bits")?;
         Ok(Self(point.to_vec()))
     }
 
@@ -111,7 +118,8 @@ pub(crate) fn crl_issued(der: &[u8]) -> Option<UnixTime> {
 
 /// True if `issuer` signed this revocation list.
 pub(crate) fn crl_is_signed_by(crl: &CertificateList, issuer: &P256Key) -> bool {
-    let (Ok(message), Some(signature)) = (crl.tbs_cert_list.to_der(), crl.signature.as_bytes()) else {
+    let (Ok(message), Some(signature)) = (crl.tbs_cert_list.to_der(), crl.signature.as_bytes())
+    else {
         return false;
     };
     crl.signature_algorithm.oid == ECDSA_WITH_SHA_256 && issuer.verifies(&message, signature)

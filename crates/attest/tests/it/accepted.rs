@@ -12,24 +12,37 @@ type Change = (&'static str, fn(&mut Spec));
 
 #[test]
 fn honest_changes_need_no_new_policy() {
-    let changes: [Change; 28] = [
+    let changes: [Change; 29] = [
         ("twice the memory", |s| s.vm_config.memory_size = 2 << 40),
         ("8 GiB of memory", |s| s.vm_config.memory_size = 8 << 30),
-        ("memory just at the PCI hole", |s| s.vm_config.memory_size = 0xb000_0000),
-        ("memory just below the PCI hole", |s| s.vm_config.memory_size = 0xb000_0000 - 4096),
+        ("memory just at the PCI hole", |s| {
+            s.vm_config.memory_size = 0xb000_0000
+        }),
+        ("memory just below the PCI hole", |s| {
+            s.vm_config.memory_size = 0xb000_0000 - 4096
+        }),
         ("another TDX module", |s| s.td.mr_seam = [0x42; 48]),
         ("a newer TDX module version", |s| s.td.tee_tcb_svn[0] += 1),
-        ("another application description", |s| s.app.compose = "{\"another\": 1}".to_owned()),
+        ("another application description", |s| {
+            s.app.compose = "{\"another\": 1}".to_owned()
+        }),
         ("another instance", |s| s.app.instance_id = vec![0x42; 20]),
         ("another device", |s| s.app.device_id = [0x42; 32]),
         ("an ECDSA signing key", |s| s.signing = Signing::ecdsa()),
-        ("a v5 quote of a TD 1.0", |s| s.quote.format = QuoteFormat::TdxV5Td10),
-        ("a v5 quote of a TD 1.5", |s| s.quote.format = QuoteFormat::TdxV5Td15),
+        ("a v5 quote of a TD 1.0", |s| {
+            s.quote.format = QuoteFormat::TdxV5Td10
+        }),
+        ("a v5 quote of a TD 1.5", |s| {
+            s.quote.format = QuoteFormat::TdxV5Td15
+        }),
         ("SWHardeningNeeded", |s| {
-            s.tcb_info.set_platform_status("SWHardeningNeeded", &["FAKE-SA-00001"]);
+            s.tcb_info
+                .set_platform_status("SWHardeningNeeded", &["FAKE-SA-00001"]);
         }),
         ("V2 digests", |s| s.digest_form = DigestForm::V2),
-        ("the event log as a string", |s| s.event_log_as_string = true),
+        ("the event log as a string", |s| {
+            s.event_log_as_string = true
+        }),
         ("no storage-fs", |s| s.app.storage_fs = None),
         ("no mr-kms", |s| s.app.mr_kms.clear()),
         ("three contacts with KMS instances", |s| {
@@ -42,15 +55,20 @@ fn honest_changes_need_no_new_policy() {
             s.app.app_events = vec![("x".to_owned(), vec![1])];
             s.app.certified_at_ready = false;
         }),
-        ("a platform that is not dynamic, without SMT and cached keys", |s| {
-            s.platform.dynamic_platform = false;
-            s.platform.cached_keys = false;
-            s.platform.smt_enabled = false;
-        }),
+        (
+            "a platform that is not dynamic, without SMT and cached keys",
+            |s| {
+                s.platform.dynamic_platform = false;
+                s.platform.cached_keys = false;
+                s.platform.smt_enabled = false;
+            },
+        ),
         ("another platform", |s| s.platform.ppid = [0x42; 16]),
         ("no padding behind the quote", |s| s.quote.trailing.clear()),
         ("unknown fields", |s| {
-            s.hooks.report.push(|report| report["new_field"] = serde_json::json!({"a": [1, {"b": null}]}));
+            s.hooks
+                .report
+                .push(|report| report["new_field"] = serde_json::json!({"a": [1, {"b": null}]}));
         }),
         ("0x before what the report repeats", |s| {
             s.hooks.report.push(|report| {
@@ -60,10 +78,27 @@ fn honest_changes_need_no_new_policy() {
                 }
             });
         }),
-        ("no other copies of the report", |s| super::tampering::remove(s, "/all_attestations")),
-        ("a foreign PCK chain in the collateral, which is left out", |s| {
-            s.hooks.collateral.push(|c| c.pck_certificate_chain = Some("no certificate".to_owned()));
+        ("empty copies of what is measured", |s| {
+            for field in [
+                "/info/app_id",
+                "/info/instance_id",
+                "/info/os_image_hash",
+                "/info/key_provider_info",
+            ] {
+                super::tampering::set(s, field, serde_json::json!(""));
+            }
         }),
+        ("no other copies of the report", |s| {
+            super::tampering::remove(s, "/all_attestations")
+        }),
+        (
+            "a foreign PCK chain in the collateral, which is left out",
+            |s| {
+                s.hooks
+                    .collateral
+                    .push(|c| c.pck_certificate_chain = Some("no certificate".to_owned()));
+            },
+        ),
         ("hex with 0x and in capitals", |s| {
             s.hooks.report.push(|report| {
                 let text = report["intel_quote"].as_str().unwrap().to_uppercase();
@@ -75,7 +110,12 @@ fn honest_changes_need_no_new_policy() {
         let mut spec = spec();
         change(&mut spec);
         let appraisal = judge(&spec);
-        assert_eq!(code(&appraisal), "verified", "{what}: {:?}", appraisal.report.rejected);
+        assert_eq!(
+            code(&appraisal),
+            "verified",
+            "{what}: {:?}",
+            appraisal.report.rejected
+        );
     }
 }
 
@@ -109,19 +149,30 @@ fn extended(more: &str) -> Policy {
 }
 
 fn judge_under(spec: &Spec, policy: &Policy) -> Appraisal {
-    judge_with(&spec.forge(&challenge()).unwrap(), policy, FloorCheck::NotKept("a test"))
+    judge_with(
+        &spec.forge(&challenge()).unwrap(),
+        policy,
+        FloorCheck::NotKept("a test"),
+    )
 }
 
 #[test]
 fn out_of_date_passes_only_with_every_advisory_accepted() {
     let mut spec = spec();
-    spec.tcb_info.set_platform_status("OutOfDate", &["INTEL-SA-00001", "INTEL-SA-00002"]);
+    spec.tcb_info
+        .set_platform_status("OutOfDate", &["INTEL-SA-00001", "INTEL-SA-00002"]);
     for (rule, expected) in [
         ("OutOfDate:INTEL-SA-00001,INTEL-SA-00002", "verified"),
-        ("OutOfDate:INTEL-SA-00002,INTEL-SA-00003,INTEL-SA-00001", "verified"),
+        (
+            "OutOfDate:INTEL-SA-00002,INTEL-SA-00003,INTEL-SA-00001",
+            "verified",
+        ),
         ("OutOfDate:INTEL-SA-00001", "rejected_tcb_platform"),
         ("OutOfDate:", "rejected_tcb_platform"),
-        ("ConfigurationNeeded:INTEL-SA-00001,INTEL-SA-00002", "rejected_tcb_platform"),
+        (
+            "ConfigurationNeeded:INTEL-SA-00001,INTEL-SA-00002",
+            "rejected_tcb_platform",
+        ),
     ] {
         let policy = policy().clone().accepting(rule.parse().unwrap());
         assert_eq!(code(&judge_under(&spec, &policy)), expected, "{rule}");
@@ -142,10 +193,15 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         ("rejected_firmware", |s| s.boot.cfv = [7; 48]),
         ("rejected_acpi", |s| s.boot.acpi_tables = [7; 48]),
         ("rejected_app_id", |s| s.app.app_id = vec![7; 20]),
-        ("rejected_kms_root", |s| s.kms = fake_tee::Kms::other().unwrap()),
+        ("rejected_kms_root", |s| {
+            s.kms = fake_tee::Kms::other().unwrap()
+        }),
         ("rejected_td_attributes", |s| s.td.td_attributes[3] |= 0x40),
         ("rejected_xfam", |s| s.td.xfam[2] ^= 1),
-        ("rejected_tcb_module", |s| s.tcb_info.set_module_status("OutOfDate", &["INTEL-SA-00009"])),
+        ("rejected_tcb_module", |s| {
+            s.tcb_info
+                .set_module_status("OutOfDate", &["INTEL-SA-00009"])
+        }),
     ];
     for (expected, change) in changes {
         let mut spec = spec();
@@ -161,14 +217,24 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         let own = self::spec().policy_toml();
         let (key, value) = line.split_once(" = ").unwrap();
         let value = value.trim_start_matches('[').trim_end_matches(']');
-        let start = own.lines().find(|own| own.starts_with(&format!("{key} = [")));
+        let start = own
+            .lines()
+            .find(|own| own.starts_with(&format!("{key} = [")));
         let policy = match start {
-            Some(own_line) => own.replace(own_line, &format!("{}, {value}]", own_line.trim_end_matches(']'))),
+            Some(own_line) => own.replace(
+                own_line,
+                &format!("{}, {value}]", own_line.trim_end_matches(']')),
+            ),
             None => format!("{own}{line}\n"),
         };
         let policy = Policy::from_toml(&policy).unwrap_or_else(|error| panic!("{error}\n{policy}"));
         let accepted = judge_under(&spec, &policy);
-        assert_eq!(code(&accepted), "verified", "{:?}", accepted.report.rejected);
+        assert_eq!(
+            code(&accepted),
+            "verified",
+            "{:?}",
+            accepted.report.rejected
+        );
     }
 }
 
@@ -183,14 +249,20 @@ fn written(spec: &Spec) -> Option<String> {
 #[test]
 fn a_policy_is_written_also_for_other_attributes_and_levels() {
     for (expected, change) in [
-        ("rejected_xfam", (|s: &mut Spec| s.td.xfam[2] ^= 1) as fn(&mut Spec)),
+        (
+            "rejected_xfam",
+            (|s: &mut Spec| s.td.xfam[2] ^= 1) as fn(&mut Spec),
+        ),
         ("rejected_tcb_platform", |s| s.platform.pce_svn -= 1),
     ] {
         let mut spec = spec();
         change(&mut spec);
         assert_eq!(code(&judge(&spec)), expected);
         let policy = Policy::from_toml(&written(&spec).unwrap()).unwrap();
-        assert_eq!(code(&judge_under(&self::spec(), &policy)) == "verified", expected == "rejected_tcb_platform");
+        assert_eq!(
+            code(&judge_under(&self::spec(), &policy)) == "verified",
+            expected == "rejected_tcb_platform"
+        );
     }
 }
 
@@ -215,9 +287,14 @@ fn a_written_policy_accepts_the_report_it_was_written_from() {
     let written = written(&spec).unwrap();
     let policy = Policy::from_toml(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
     assert_eq!(code(&judge_under(&spec, &policy)), "verified");
-    assert_eq!(code(&judge_under(&self::spec(), &policy)), "rejected_os_image");
+    assert_eq!(
+        code(&judge_under(&self::spec(), &policy)),
+        "rejected_os_image"
+    );
     // A quote that does not verify shows nothing.
-    spec.hooks.signed_quote.push(|quote| quote.signature[0] ^= 1);
+    spec.hooks
+        .signed_quote
+        .push(|quote| quote.signature[0] ^= 1);
     assert_eq!(self::written(&spec), None);
 }
 
@@ -229,7 +306,12 @@ fn the_hardware_policy_stops_at_the_measured_boot() {
     spec.kms = fake_tee::Kms::other().unwrap();
     super::tampering::remove(&mut spec, "/info/app_cert");
     let appraisal = judge_under(&spec, &Policy::hardware());
-    assert_eq!(code(&appraisal), "verified", "{:?}", appraisal.report.rejected);
+    assert_eq!(
+        code(&appraisal),
+        "verified",
+        "{:?}",
+        appraisal.report.rejected
+    );
     assert!(appraisal.report.policy.hardware_only);
     for id in [
         attest::CheckId::OsImage,
@@ -242,7 +324,11 @@ fn the_hardware_policy_stops_at_the_measured_boot() {
     ] {
         let check = appraisal.report.check(id).unwrap();
         assert_eq!(check.status, attest::Status::NotProved);
-        assert!(check.detail.starts_with("the policy is hardware only"), "{}", check.detail);
+        assert!(
+            check.detail.starts_with("the policy is hardware only"),
+            "{}",
+            check.detail
+        );
     }
 }
 
@@ -260,7 +346,10 @@ fn acpi_may_be_reported_instead_of_required() {
 fn pins_hold_what_they_name_and_nothing_else() {
     let spec = spec();
     let seen = written(&spec).unwrap();
-    let lines: Vec<_> = seen.lines().filter_map(|line| line.strip_prefix("# pins.")).collect();
+    let lines: Vec<_> = seen
+        .lines()
+        .filter_map(|line| line.strip_prefix("# pins."))
+        .collect();
     assert_eq!(lines.len(), 6, "{seen}");
     for line in lines.iter().map(|line| format!("pins.{line}")).chain([
         format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0])),
@@ -285,7 +374,11 @@ fn pins_hold_what_they_name_and_nothing_else() {
             value
         };
         let other = extended(&format!("{key} = {value}"));
-        assert_eq!(code(&judge_under(&spec, &other)), "rejected_pin", "{key} = {value}");
+        assert_eq!(
+            code(&judge_under(&spec, &other)),
+            "rejected_pin",
+            "{key} = {value}"
+        );
     }
     let mut without = self::spec();
     without.app.mr_kms.clear();
@@ -299,7 +392,10 @@ fn the_evaluation_number_has_a_minimum() {
     let number = spec.tcb_info.tcb_evaluation_data_number;
     let at = |number: u32| extended(&format!("tcb.min_evaluation_number = {number}\n"));
     assert_eq!(code(&judge_under(&spec, &at(number))), "verified");
-    assert_eq!(code(&judge_under(&spec, &at(number + 1))), "rejected_tcb_evaluation");
+    assert_eq!(
+        code(&judge_under(&spec, &at(number + 1))),
+        "rejected_tcb_evaluation"
+    );
 }
 
 fn kept(floors: &Floors, spec: &Spec) -> Appraisal {
@@ -324,21 +420,31 @@ fn collateral_never_goes_back() {
 
     let lower: [Change; 4] = [
         ("TCB info", |s| s.tcb_info.tcb_evaluation_data_number -= 1),
-        ("QE identity", |s| s.qe_identity.tcb_evaluation_data_number -= 1),
+        ("QE identity", |s| {
+            s.qe_identity.tcb_evaluation_data_number -= 1
+        }),
         ("PCK CRL", |s| s.crls.pck.this_update -= 7 * DAY + 1),
         ("root CRL", |s| s.crls.root.this_update -= 7 * DAY + 1),
     ];
     for (what, change) in lower {
         let mut spec = spec();
         change(&mut spec);
-        assert_eq!(code(&kept(&floors, &spec)), "rejected_collateral_rollback", "{what}");
+        assert_eq!(
+            code(&kept(&floors, &spec)),
+            "rejected_collateral_rollback",
+            "{what}"
+        );
         // Another channel, another root: other floors.
         let early = FloorCheck::Kept {
             floors: &floors,
             channel: Channel::Early,
         };
         let built = spec.forge(&challenge()).unwrap();
-        assert_eq!(code(&judge_with(&built, policy(), early)), "verified", "{what}");
+        assert_eq!(
+            code(&judge_with(&built, policy(), early)),
+            "verified",
+            "{what}"
+        );
     }
     // Mirrors may lag behind by a week.
     let mut spec = spec();
@@ -363,7 +469,8 @@ fn an_edition_that_refuses_counts_as_seen() {
     let changes: [(&str, fn(&mut Spec)); 4] = [
         ("rejected_tcb_platform", |s| {
             s.tcb_info.tcb_evaluation_data_number += 1;
-            s.tcb_info.set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
+            s.tcb_info
+                .set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
         }),
         ("rejected_tcb_platform", |s| {
             s.tcb_info.tcb_evaluation_data_number += 1;
@@ -389,7 +496,11 @@ fn an_edition_that_refuses_counts_as_seen() {
         let refused = kept(&floors, &newer);
         assert_eq!(code(&refused), expected);
         floors.raise(&refused.floor_seen.unwrap());
-        assert_eq!(code(&kept(&floors, &older)), "rejected_collateral_rollback", "{expected}");
+        assert_eq!(
+            code(&kept(&floors, &older)),
+            "rejected_collateral_rollback",
+            "{expected}"
+        );
     }
 }
 
@@ -419,12 +530,22 @@ fn what_nobody_signed_raises_no_floor() {
 fn an_application_counts_under_its_own_kms_only() {
     let spec = spec();
     let own = spec.policy_toml();
-    let line = own.lines().find(|line| line.starts_with("identity = ")).unwrap();
+    let line = own
+        .lines()
+        .find(|line| line.starts_with("identity = "))
+        .unwrap();
     // This KMS with another app, and this app with another KMS, do not add up.
-    let other_app = line.replace(&hex(&spec.app.app_id), &"07".repeat(20)).replace("identity = [", "");
+    let other_app = line
+        .replace(&hex(&spec.app.app_id), &"07".repeat(20))
+        .replace("identity = [", "");
     let other_kms = fake_tee::Kms::other().unwrap().root_spki_hex();
-    let other_kms = line.replace(&spec.kms.root_spki_hex(), &other_kms).replace("identity = [", "");
-    let both = format!("identity = [{}, {other_kms}", other_app.trim_end_matches(']'));
+    let other_kms = line
+        .replace(&spec.kms.root_spki_hex(), &other_kms)
+        .replace("identity = [", "");
+    let both = format!(
+        "identity = [{}, {other_kms}",
+        other_app.trim_end_matches(']')
+    );
     let policy = Policy::from_toml(&own.replace(line, &both)).unwrap();
     assert_eq!(code(&judge_under(&spec, &policy)), "rejected_app_id");
 }
@@ -432,7 +553,9 @@ fn an_application_counts_under_its_own_kms_only() {
 #[test]
 fn advisories_are_accepted_for_the_component_that_a_rule_names() {
     let mut platform = spec();
-    platform.tcb_info.set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
+    platform
+        .tcb_info
+        .set_platform_status("OutOfDate", &["INTEL-SA-00001"]);
     let mut qe = spec();
     qe.qe_identity.set_status("OutOfDate", &["INTEL-SA-00001"]);
     let rule = |component: &str| {
@@ -444,15 +567,26 @@ fn advisories_are_accepted_for_the_component_that_a_rule_names() {
         ("", "verified", "verified"),
         ("component = \"platform\", ", "verified", "rejected_tcb_qe"),
         ("component = \"qe\", ", "rejected_tcb_platform", "verified"),
-        ("component = \"module\", ", "rejected_tcb_platform", "rejected_tcb_qe"),
+        (
+            "component = \"module\", ",
+            "rejected_tcb_platform",
+            "rejected_tcb_qe",
+        ),
     ] {
         let policy = rule(component);
-        assert_eq!(code(&judge_under(&platform, &policy)), of_platform, "{component}");
+        assert_eq!(
+            code(&judge_under(&platform, &policy)),
+            of_platform,
+            "{component}"
+        );
         assert_eq!(code(&judge_under(&qe, &policy)), of_qe, "{component}");
     }
     // A level without advisories needs a rule without any.
     platform.tcb_info.set_platform_status("OutOfDate", &[]);
-    assert_eq!(code(&judge_under(&platform, &rule(""))), "rejected_tcb_platform");
+    assert_eq!(
+        code(&judge_under(&platform, &rule(""))),
+        "rejected_tcb_platform"
+    );
     let none = policy().clone().accepting("OutOfDate:".parse().unwrap());
     assert_eq!(code(&judge_under(&platform, &none)), "verified");
 }

@@ -14,7 +14,11 @@ fn verdict(change: impl FnOnce(&mut Spec)) -> &'static str {
 }
 
 fn pad_report(len: usize) -> impl FnOnce(&mut Spec) {
-    move |spec| spec.hooks.report_bytes.push(move |bytes| bytes.resize(len, b' '))
+    move |spec| {
+        spec.hooks
+            .report_bytes
+            .push(move |bytes| bytes.resize(len, b' '))
+    }
 }
 
 #[test]
@@ -31,7 +35,9 @@ fn a_certificate_is_valid_from_its_first_to_its_last_second() {
         (NOW - 9, NOW - 1, "rejected_app_cert"),
     ] {
         let got = verdict(|s| {
-            s.hooks.app_leaf.push(move |leaf| (leaf.not_before, leaf.not_after) = (from, until));
+            s.hooks
+                .app_leaf
+                .push(move |leaf| (leaf.not_before, leaf.not_after) = (from, until));
         });
         assert_eq!(got, expected, "{from} to {until}");
     }
@@ -40,7 +46,10 @@ fn a_certificate_is_valid_from_its_first_to_its_last_second() {
 #[test]
 fn a_chain_of_256_kib_is_read_and_one_byte_more_is_not() {
     // Past the limit the length is named, below it the contents are.
-    for (len, word) in [(256 << 10, "PEM chain"), ((256 << 10) + 1, "262145 bytes of PEM")] {
+    for (len, word) in [
+        (256 << 10, "PEM chain"),
+        ((256 << 10) + 1, "262145 bytes of PEM"),
+    ] {
         let mut spec = spec();
         set(&mut spec, "/info/app_cert", json!("-".repeat(len)));
         let rejected = judge(&spec).outcome.unwrap_err();
@@ -65,11 +74,110 @@ fn the_smallest_memory_is_what_the_firmware_has_accepted() {
     assert_eq!(with(MIN - 1), "rejected_td_hob");
     let said = |size: u64| {
         let mut spec = spec();
-        set(&mut spec, "/info/vm_config", json!(format!("{{\"memory_size\":{size}}}")));
+        set(
+            &mut spec,
+            "/info/vm_config",
+            json!(format!("{{\"memory_size\":{size}}}")),
+        );
         judge(&spec).outcome.unwrap_err().to_string()
     };
-    assert!(said(MIN - 1).contains("gives no machine"), "{}", said(MIN - 1));
+    assert!(
+        said(MIN - 1).contains("gives no machine"),
+        "{}",
+        said(MIN - 1)
+    );
     assert!(!said(MIN).contains("gives no machine"), "{}", said(MIN));
     // And the size itself can be that of a machine.
-    assert_eq!(verdict(|s| s.vm_config.memory_size = MIN + 4096), "verified");
+    assert_eq!(
+        verdict(|s| s.vm_config.memory_size = MIN + 4096),
+        "verified"
+    );
+}
+
+#[test]
+fn a_quote_of_64_kib_is_read_and_one_byte_more_is_not() {
+    let padded = |len: usize| {
+        move |spec: &mut Spec| {
+            spec.hooks
+                .quote_bytes
+                .push(move |bytes| bytes.resize(len, 0))
+        }
+    };
+    assert_eq!(verdict(padded(64 << 10)), "verified");
+    assert_eq!(verdict(padded((64 << 10) + 1)), "rejected_quote_format");
+}
+
+/// A log of this many events; its copies are left out, or the report would be too large.
+fn events(count: usize) -> impl FnOnce(&mut Spec) {
+    move |spec| {
+        spec.app.app_events = vec![("x".to_owned(), Vec::new()); count - 30];
+        crate::tampering::remove(spec, "/info/tcb_info/event_log");
+        crate::tampering::remove(spec, "/all_attestations");
+    }
+}
+
+#[test]
+fn a_log_of_4096_events_is_read_and_one_more_is_not() {
+    assert_eq!(verdict(events(4096)), "verified");
+    assert_eq!(verdict(events(4097)), "evidence_too_complex");
+}
+
+fn application_event(name: usize, payload: usize) -> impl FnOnce(&mut Spec) {
+    move |spec| spec.app.app_events = vec![("n".repeat(name), vec![7; payload])]
+}
+
+#[test]
+fn names_of_512_bytes_and_payloads_of_64_kib_are_read() {
+    assert_eq!(verdict(application_event(512, 64 << 10)), "verified");
+    assert_eq!(verdict(application_event(513, 0)), "evidence_bad_field");
+    assert_eq!(
+        verdict(application_event(1, (64 << 10) + 1)),
+        "evidence_bad_field"
+    );
+    assert_eq!(
+        verdict(|s| s.model_name = "m".repeat(512)),
+        "rejected_model"
+    );
+    assert_eq!(
+        verdict(|s| s.model_name = "m".repeat(513)),
+        "evidence_bad_field"
+    );
+}
+
+#[test]
+fn an_instance_id_of_64_bytes_is_read_and_one_more_is_not() {
+    assert_eq!(verdict(|s| s.app.instance_id = vec![7; 64]), "verified");
+    assert_eq!(
+        verdict(|s| s.app.instance_id = vec![7; 65]),
+        "rejected_boot_events"
+    );
+}
+
+#[test]
+fn collateral_of_1_mib_is_read_and_one_byte_more_is_not() {
+    let parts = |len: usize| attest::CollateralParts {
+        pck_crl_issuer_chain: String::new(),
+        root_ca_crl: Vec::new(),
+        pck_crl: vec![0; len],
+        tcb_info_issuer_chain: String::new(),
+        tcb_info: String::new(),
+        tcb_info_signature: Vec::new(),
+        qe_identity_issuer_chain: String::new(),
+        qe_identity: String::new(),
+        qe_identity_signature: Vec::new(),
+    };
+    let max = attest::MAX_COLLATERAL_BYTES;
+    assert!(attest::Collateral::from_parts(parts(max)).is_ok());
+    assert!(attest::Collateral::from_parts(parts(max + 1)).is_err());
+    let json = |len: usize| {
+        let mut json = spec()
+            .forge(&crate::support::challenge())
+            .unwrap()
+            .collateral_json
+            .into_bytes();
+        json.resize(len, b' ');
+        attest::Collateral::from_json(&json)
+    };
+    assert!(json(2 * max).is_ok());
+    assert!(json(2 * max + 1).is_err());
 }

@@ -12,10 +12,13 @@
 
 mod accepted;
 mod docs;
+mod identifiers;
 mod limits;
 mod meaning;
+mod policies;
 mod properties;
 mod recordings;
 mod remembered;
+mod reported;
 mod support;
 mod tampering;

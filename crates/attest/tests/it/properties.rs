@@ -239,9 +239,7 @@ fn is_framing(quote: &[u8], at: usize) -> bool {
     let end = begin(0) + u32::from_le_bytes(size) as usize;
     // Length of the signature data: shorter by some of the zeros after the chain.
     (632..636).contains(&at)
-        // Type and size of the outer certification data, and size of the chain:
-        // the inner type counts, and a shorter chain may lose its root.
-        || (764..770).contains(&at)
+        // Size of the chain: a shorter one may lose its root.
         || (begin(0) - 4..begin(0)).contains(&at)
         // Line ends of PEM.
         || (begin(0)..end).contains(&at) && quote[at].is_ascii_whitespace()

@@ -37,7 +37,11 @@ pub(crate) fn recordings() -> Vec<Recording> {
             let report = read("attestation_report.json");
             let json: serde_json::Value = serde_json::from_slice(&report).unwrap();
             Recording {
-                spki: json["tls_cert_fingerprint"].as_str().unwrap().parse().unwrap(),
+                spki: json["tls_cert_fingerprint"]
+                    .as_str()
+                    .unwrap()
+                    .parse()
+                    .unwrap(),
                 nonce: text("nonce.hex").parse().unwrap(),
                 collateral: read("collateral.json"),
                 at: UnixTime(text("verify_at_unix").parse().unwrap()),
@@ -102,9 +106,18 @@ fn both_verify_under_both_policies_at_their_own_time() {
 fn outside_the_collaterals_validity_they_are_refused_as_such() {
     for recording in recordings() {
         for (at, code) in [
-            (recording.at.plus(31 * 86_400), "rejected_collateral_expired"),
-            (recording.at.plus(10 * 365 * 86_400), "rejected_collateral_expired"),
-            (UnixTime(recording.at.0 - 31 * 86_400), "rejected_collateral_not_yet_valid"),
+            (
+                recording.at.plus(31 * 86_400),
+                "rejected_collateral_expired",
+            ),
+            (
+                recording.at.plus(10 * 365 * 86_400),
+                "rejected_collateral_expired",
+            ),
+            (
+                UnixTime(recording.at.0 - 31 * 86_400),
+                "rejected_collateral_not_yet_valid",
+            ),
             (UnixTime(0), "rejected_collateral_not_yet_valid"),
         ] {
             let rejected = judge(&recording, &Policy::near(), at).outcome.unwrap_err();

@@ -33,19 +33,41 @@ fn a_record_stands_for_its_domain_key_policy_and_time_only() {
     for at in [now, now.plus(1), now.plus(3599)] {
         let proof = record.recall(&domain, spki, digest, at).unwrap();
         assert_eq!(proof.spki(), spki);
-        assert_eq!(proof.valid_until(), now.plus(3600), "a recall prolongs nothing");
+        assert_eq!(
+            proof.valid_until(),
+            now.plus(3600),
+            "a recall prolongs nothing"
+        );
         assert_eq!(*proof.domain(), Expected::Known(domain.clone()));
     }
     let other_domain = "other.completions.near.ai".parse().unwrap();
     let other_key = Spki::from_bytes([0; 32]);
     let other_policy = PolicyDigest::from_bytes([0; 32]);
     for (refused, expected) in [
-        (record.recall(&other_domain, spki, digest, now), RecallError::OtherDomain),
-        (record.recall(&domain, other_key, digest, now), RecallError::OtherKey),
-        (record.recall(&domain, spki, other_policy, now), RecallError::OtherPolicy),
-        (record.recall(&domain, spki, digest, UnixTime(NOW - 1)), RecallError::ClockWentBack),
-        (record.recall(&domain, spki, digest, now.plus(3600)), RecallError::Expired),
-        (record.recall(&domain, spki, digest, UnixTime(u64::MAX)), RecallError::Expired),
+        (
+            record.recall(&other_domain, spki, digest, now),
+            RecallError::OtherDomain,
+        ),
+        (
+            record.recall(&domain, other_key, digest, now),
+            RecallError::OtherKey,
+        ),
+        (
+            record.recall(&domain, spki, other_policy, now),
+            RecallError::OtherPolicy,
+        ),
+        (
+            record.recall(&domain, spki, digest, UnixTime(NOW - 1)),
+            RecallError::ClockWentBack,
+        ),
+        (
+            record.recall(&domain, spki, digest, now.plus(3600)),
+            RecallError::Expired,
+        ),
+        (
+            record.recall(&domain, spki, digest, UnixTime(u64::MAX)),
+            RecallError::Expired,
+        ),
     ] {
         assert_eq!(refused.unwrap_err(), expected);
     }
@@ -65,6 +87,8 @@ fn the_certificates_of_the_identity_bound_the_proof_too() {
     let mut spec = spec();
     spec.hooks.app_leaf.push(|leaf| leaf.not_after = NOW + 60);
     let built = spec.forge(&challenge()).unwrap();
-    let proof = judge_with(&built, policy(), FloorCheck::NotKept("a test")).outcome.unwrap();
+    let proof = judge_with(&built, policy(), FloorCheck::NotKept("a test"))
+        .outcome
+        .unwrap();
     assert_eq!(proof.valid_until(), UnixTime(NOW + 60));
 }

@@ -11,136 +11,344 @@ const DAY: u64 = 86_400;
 const APP_ID: &[u64] = &[1, 3, 6, 1, 4, 1, 62_397, 1, 3];
 
 pub(super) const CASES: &[Case] = &[
-    case("A18", "no app_cert", "rejected_app_cert_missing", |s| remove(s, "/info/app_cert")),
-    case("A18", "an empty app_cert", "rejected_app_cert_missing", |s| set(s, "/info/app_cert", json!(""))),
-    case("A18", "app_cert is null", "rejected_app_cert_missing", |s| set(s, "/info/app_cert", json!(null))),
-    case("A18", "app_cert is no PEM", "rejected_app_cert", |s| set(s, "/info/app_cert", json!("certificate"))),
+    case("A18", "no app_cert", "rejected_app_cert_missing", |s| {
+        remove(s, "/info/app_cert")
+    }),
+    case(
+        "A18",
+        "an empty app_cert",
+        "rejected_app_cert_missing",
+        |s| set(s, "/info/app_cert", json!("")),
+    ),
+    case(
+        "A18",
+        "app_cert is null",
+        "rejected_app_cert_missing",
+        |s| set(s, "/info/app_cert", json!(null)),
+    ),
+    case("A18", "app_cert is no PEM", "rejected_app_cert", |s| {
+        set(s, "/info/app_cert", json!("certificate"))
+    }),
     case("A18", "app_cert of 300 KB", "rejected_app_cert", |s| {
         set(s, "/info/app_cert", json!("-".repeat(300_000)));
     }),
-    case("A18", "a chain without the KMS CA", "rejected_app_cert", |s| {
-        s.hooks.app_chain.push(|chain| {
-            chain.pop();
-        });
-    }),
-    case("A18", "a chain with the KMS CA twice", "rejected_app_cert", |s| {
-        s.hooks.app_chain.push(|chain| chain.push(chain[2].clone()));
-    }),
-    case("A18", "a chain in another order", "rejected_app_cert", |s| {
-        s.hooks.app_chain.push(|chain| chain.swap(0, 1));
-    }),
-    case("A18", "a whole chain of another KMS, signed", "rejected_kms_root", |s| s.kms = Kms::other().unwrap()),
-    case("A18", "a KMS CA whose key is 150 KB of zeros", "rejected_app_cert", |s| {
-        s.hooks.app_chain.push(|chain| chain[2] = huge_key(&chain[2]));
-    }),
-    case("A18", "a leaf under its own root", "rejected_kms_root", |s| {
-        s.hooks.app_chain.push(|chain| chain[2] = chain[0].clone());
-    }),
-    case("A18", "the leaf signed by a stranger", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.signer = Signer::Stranger);
-    }),
-    case("A18", "the app CA signed by a stranger", "rejected_app_cert", |s| {
-        s.hooks.app_ca.push(|ca| ca.signer = Signer::Stranger);
-    }),
-    case("A18", "one bit of the leaf flipped", "rejected_app_cert", |s| {
-        s.hooks.app_chain.push(|chain| {
-            let last = chain[0].len() - 1;
-            chain[0][last] ^= 1;
-        });
-    }),
-    case("A18", "the leaf expired, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.not_after = NOW - DAY);
-    }),
-    case("A18", "the leaf not yet valid, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.not_before = NOW + DAY);
-    }),
-    case("A18", "the app CA expired, signed", "rejected_app_cert", |s| {
-        s.hooks.app_ca.push(|ca| ca.not_after = NOW - DAY);
-    }),
-    case("A18", "the KMS CA expired, signed", "rejected_app_cert", |s| {
-        s.hooks.kms_root.push(|root| root.not_after = NOW - DAY);
-    }),
-    case("A18", "a leaf that is a CA, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.path_length = Some(0));
-    }),
-    case("A18", "an app CA that is none, signed", "rejected_app_cert", |s| {
-        s.hooks.app_ca.push(|ca| ca.path_length = None);
-    }),
-    case("A18", "a KMS CA that may not have CAs below it, signed", "rejected_app_cert", |s| {
-        s.hooks.kms_root.push(|root| root.path_length = Some(0));
-    }),
-    case("A18", "another app-id in the leaf, signed", "rejected_app_id", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.app_id = Some(vec![1; 20]));
-    }),
-    case("A18", "another app-id in the app CA, signed", "rejected_app_cert", |s| {
-        s.hooks.app_ca.push(|ca| ca.app_id = Some(vec![1; 20]));
-    }),
-    case("A18", "another app-id in both, signed", "rejected_app_id", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.app_id = Some(vec![1; 20]));
-        s.hooks.app_ca.push(|ca| ca.app_id = Some(vec![1; 20]));
-    }),
-    case("A18", "no app-id in the leaf, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.app_id = None);
-    }),
-    case("A18", "two app-ids in the leaf, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.more_extensions.push((APP_ID.to_vec(), vec![4, 1, 9])));
-    }),
-    case("A18", "an app-id that is no octet string, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| {
-            leaf.app_id = None;
-            leaf.more_extensions.push((APP_ID.to_vec(), vec![5, 0]));
-        });
-    }),
-    case("A18", "a leaf for another usage, signed", "rejected_app_cert_usage", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.usage = Some(b"app:ca".to_vec()));
-    }),
-    case("A18", "an app CA for another usage, signed", "rejected_app_cert_usage", |s| {
-        s.hooks.app_ca.push(|ca| ca.usage = Some(b"kms:rpc".to_vec()));
-    }),
-    case("A18", "no usage in the leaf, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.usage = None);
-    }),
-    case("A18", "issued for a TD that could be debugged, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.td_attributes[0] = 1);
-    }),
-    case("A18", "issued for other CPU features, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.xfam[0] ^= 1);
-    }),
-    case("A18", "issued for another MRTD, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.mr_td[0] ^= 1);
-    }),
-    case("A18", "issued for another RTMR0, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.rt_mr[0][0] ^= 1);
-    }),
-    case("A18", "issued for another RTMR1, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.rt_mr[1][0] ^= 1);
-    }),
-    case("A18", "issued for another RTMR2, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.rt_mr[2][0] ^= 1);
-    }),
-    case("A18", "issued for another RTMR3, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.rt_mr[3][0] ^= 1);
-    }),
-    case("A18", "issued for another MRCONFIGID, signed", "rejected_app_cert_quote", |s| {
-        s.hooks.app_td_report.push(|td| td.mr_config_id[1] ^= 1);
-    }),
-    case("A18", "a quote inside that binds another key, signed", "rejected_app_cert_report_data", |s| {
-        s.hooks.app_td_report.push(|td| td.report_data[0] ^= 1);
-    }),
+    case(
+        "A18",
+        "a chain without the KMS CA",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_chain.push(|chain| {
+                chain.pop();
+            });
+        },
+    ),
+    case(
+        "A18",
+        "a chain with the KMS CA twice",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_chain.push(|chain| chain.push(chain[2].clone()));
+        },
+    ),
+    case(
+        "A18",
+        "a chain in another order",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_chain.push(|chain| chain.swap(0, 1));
+        },
+    ),
+    case(
+        "A18",
+        "a whole chain of another KMS, signed",
+        "rejected_kms_root",
+        |s| s.kms = Kms::other().unwrap(),
+    ),
+    case(
+        "A18",
+        "a KMS CA whose key is 150 KB of zeros",
+        "rejected_app_cert",
+        |s| {
+            s.hooks
+                .app_chain
+                .push(|chain| chain[2] = huge_key(&chain[2]));
+        },
+    ),
+    case(
+        "A18",
+        "a leaf under its own root",
+        "rejected_kms_root",
+        |s| {
+            s.hooks.app_chain.push(|chain| chain[2] = chain[0].clone());
+        },
+    ),
+    case(
+        "A18",
+        "the leaf signed by a stranger",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.signer = Signer::Stranger);
+        },
+    ),
+    case(
+        "A18",
+        "the app CA signed by a stranger",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_ca.push(|ca| ca.signer = Signer::Stranger);
+        },
+    ),
+    case(
+        "A18",
+        "one bit of the leaf flipped",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_chain.push(|chain| {
+                let last = chain[0].len() - 1;
+                chain[0][last] ^= 1;
+            });
+        },
+    ),
+    case(
+        "A18",
+        "the leaf expired, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.not_after = NOW - DAY);
+        },
+    ),
+    case(
+        "A18",
+        "the leaf not yet valid, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.not_before = NOW + DAY);
+        },
+    ),
+    case(
+        "A18",
+        "the app CA expired, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_ca.push(|ca| ca.not_after = NOW - DAY);
+        },
+    ),
+    case(
+        "A18",
+        "the KMS CA expired, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.kms_root.push(|root| root.not_after = NOW - DAY);
+        },
+    ),
+    case(
+        "A18",
+        "a leaf that is a CA, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.path_length = Some(0));
+        },
+    ),
+    case(
+        "A18",
+        "an app CA that is none, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_ca.push(|ca| ca.path_length = None);
+        },
+    ),
+    case(
+        "A18",
+        "a KMS CA that may not have CAs below it, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.kms_root.push(|root| root.path_length = Some(0));
+        },
+    ),
+    case(
+        "A18",
+        "another app-id in the leaf, signed",
+        "rejected_app_id",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.app_id = Some(vec![1; 20]));
+        },
+    ),
+    case(
+        "A18",
+        "another app-id in the app CA, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_ca.push(|ca| ca.app_id = Some(vec![1; 20]));
+        },
+    ),
+    case(
+        "A18",
+        "another app-id in both, signed",
+        "rejected_app_id",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.app_id = Some(vec![1; 20]));
+            s.hooks.app_ca.push(|ca| ca.app_id = Some(vec![1; 20]));
+        },
+    ),
+    case(
+        "A18",
+        "no app-id in the leaf, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.app_id = None);
+        },
+    ),
+    case(
+        "A18",
+        "two app-ids in the leaf, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.more_extensions.push((APP_ID.to_vec(), vec![4, 1, 9])));
+        },
+    ),
+    case(
+        "A18",
+        "an app-id that is no octet string, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| {
+                leaf.app_id = None;
+                leaf.more_extensions.push((APP_ID.to_vec(), vec![5, 0]));
+            });
+        },
+    ),
+    case(
+        "A18",
+        "a leaf for another usage, signed",
+        "rejected_app_cert_usage",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.usage = Some(b"app:ca".to_vec()));
+        },
+    ),
+    case(
+        "A18",
+        "an app CA for another usage, signed",
+        "rejected_app_cert_usage",
+        |s| {
+            s.hooks
+                .app_ca
+                .push(|ca| ca.usage = Some(b"kms:rpc".to_vec()));
+        },
+    ),
+    case(
+        "A18",
+        "no usage in the leaf, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.usage = None);
+        },
+    ),
+    case(
+        "A18",
+        "issued for a TD that could be debugged, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.td_attributes[0] = 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for other CPU features, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.xfam[0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another MRTD, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.mr_td[0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another RTMR0, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.rt_mr[0][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another RTMR1, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.rt_mr[1][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another RTMR2, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.rt_mr[2][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another RTMR3, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.rt_mr[3][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "issued for another MRCONFIGID, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.mr_config_id[1] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "a quote inside that binds another key, signed",
+        "rejected_app_cert_report_data",
+        |s| {
+            s.hooks.app_td_report.push(|td| td.report_data[0] ^= 1);
+        },
+    ),
     case("A18", "no quote inside, signed", "rejected_app_cert", |s| {
         s.hooks.app_leaf.push(|leaf| leaf.quote = None);
     }),
-    case("A18", "garbage in place of the quote inside, signed", "rejected_app_cert", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.quote = Some(vec![4; 700]));
-    }),
+    case(
+        "A18",
+        "garbage in place of the quote inside, signed",
+        "rejected_app_cert",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.quote = Some(vec![4; 700]));
+        },
+    ),
 ];
 
 /// A certificate whose public key has 150 KB; its signature does not matter.
 fn huge_key(certificate: &[u8]) -> Vec<u8> {
     // 0x03 0x42 0x00 0x04: a bit string of an uncompressed point on P-256.
-    let at = certificate.windows(4).position(|bytes| bytes == [0x03, 0x42, 0x00, 0x04]).unwrap();
+    let at = certificate
+        .windows(4)
+        .position(|bytes| bytes == [0x03, 0x42, 0x00, 0x04])
+        .unwrap();
     let mut out = certificate[..at].to_vec();
-    let long = |bytes: &mut Vec<u8>, len: usize| bytes.extend([0x83, (len >> 16) as u8, (len >> 8) as u8, len as u8]);
+    let long = |bytes: &mut Vec<u8>, len: usize| {
+        bytes.extend([0x83, (len >> 16) as u8, (len >> 8) as u8, len as u8])
+    };
     out.push(0x03);
     long(&mut out, 150_001);
     out.extend(vec![0; 150_001]);

@@ -35,7 +35,12 @@ pub(crate) const fn case(
     code: &'static str,
     change: fn(&mut Spec),
 ) -> Case {
-    Case { row, what, change, code }
+    Case {
+        row,
+        what,
+        change,
+        code,
+    }
 }
 
 const PARTS: [(&str, &[Case]); 8] = [
@@ -65,7 +70,11 @@ pub(crate) fn remove(spec: &mut Spec, pointer: &'static str) {
     spec.hooks.report.push(move |report| {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
         let parent = report.pointer_mut(parent).expect(pointer);
-        parent.as_object_mut().unwrap().remove(field).expect(pointer);
+        parent
+            .as_object_mut()
+            .unwrap()
+            .remove(field)
+            .expect(pointer);
     });
 }
 
@@ -116,7 +125,11 @@ fn each_tampering_is_refused_by_its_own_code() {
             continue;
         };
         if !checks_of(got).contains(&failed.id) || failed.detail.is_empty() {
-            let _ = writeln!(wrong, "{}: {got} was put down to {:?}", case.what, failed.id);
+            let _ = writeln!(
+                wrong,
+                "{}: {got} was put down to {:?}",
+                case.what, failed.id
+            );
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -126,9 +139,9 @@ fn each_tampering_is_refused_by_its_own_code() {
 fn checks_of(code: &str) -> &'static [CheckId] {
     match code {
         "rejected_quote_format" => &[CheckId::Evidence, CheckId::QuoteFormat],
-        "rejected_quote_untrusted" | "rejected_certificate_revoked" | "rejected_platform_certificate" => {
-            &[CheckId::Quote]
-        }
+        "rejected_quote_untrusted"
+        | "rejected_certificate_revoked"
+        | "rejected_platform_certificate" => &[CheckId::Quote],
         "rejected_collateral_format" => &[CheckId::Evidence, CheckId::CollateralValid],
         "rejected_collateral_untrusted"
         | "rejected_collateral_fmspc"
@@ -137,7 +150,9 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_tcb_platform" | "rejected_tcb_unknown" => &[CheckId::TcbPlatform],
         "rejected_tcb_module" => &[CheckId::TcbModule],
         "rejected_tcb_qe" => &[CheckId::TcbQe],
-        "rejected_td_debug" | "rejected_td_attributes" | "rejected_service_td" => &[CheckId::TdAttributes],
+        "rejected_td_debug" | "rejected_td_attributes" | "rejected_service_td" => {
+            &[CheckId::TdAttributes]
+        }
         "rejected_xfam" => &[CheckId::Xfam],
         "rejected_spki_mismatch" => &[CheckId::TlsKey],
         "rejected_nonce" => &[CheckId::Nonce],
@@ -154,7 +169,9 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_app_id" | "rejected_app_id_disagrees" => &[CheckId::AppId],
         "rejected_key_provider" => &[CheckId::KeyProvider],
         "rejected_model" => &[CheckId::Model],
-        code if code.starts_with("rejected_app_cert") || code == "rejected_kms_root" => &[CheckId::Kms],
+        code if code.starts_with("rejected_app_cert") || code == "rejected_kms_root" => {
+            &[CheckId::Kms]
+        }
         _ => &[CheckId::Evidence],
     }
 }
@@ -173,47 +190,108 @@ fn there_are_enough_and_they_are_distinct() {
 /// What a host or backend may say without anybody comparing it: the other side
 /// of the table above, so that nothing is silently left out.
 const NOT_COMPARED: &[Case] = &[
-    case("nvidia_payload", "GPU evidence is not judged yet, and every report says so", "verified", |s| {
-        set(s, "/nvidia_payload", serde_json::json!("anything"));
-    }),
-    case("all_attestations", "a copy kept for old clients; the top level is judged", "verified", |s| {
-        set(s, "/all_attestations", serde_json::json!([{"model_name": "x"}]));
-    }),
+    case(
+        "nvidia_payload",
+        "GPU evidence is not judged yet, and every report says so",
+        "verified",
+        |s| {
+            set(s, "/nvidia_payload", serde_json::json!("anything"));
+        },
+    ),
+    case(
+        "all_attestations",
+        "a copy kept for old clients; the top level is judged",
+        "verified",
+        |s| {
+            set(
+                s,
+                "/all_attestations",
+                serde_json::json!([{"model_name": "x"}]),
+            );
+        },
+    ),
     case("info.app_name", "a free text", "verified", |s| {
         set(s, "/info/app_name", serde_json::json!("x"));
     }),
-    case("info.mr_aggregated", "derived from registers that are judged one by one", "verified", |s| {
-        flip(s, "/info/mr_aggregated");
-    }),
-    case("info.device_id (both copies)", "stated by the host, measured by nobody; reported as such, and pinned on request", "verified", |s| {
-        s.app.device_id = [9; 32];
-    }),
-    case("vm_config but for memory_size", "unmeasured; the ACPI tables describe the machine's shape", "verified", |s| {
-        s.vm_config.cpu_count = 1;
-        s.vm_config.num_gpus = 0;
-        s.vm_config.image = "x".to_owned();
-        s.vm_config.os_image_hash = "00".repeat(32);
-    }),
-    case("payloads of events in RTMR0 to RTMR2", "their digests do not cover them; the digests are judged", "verified", |s| {
-        s.hooks.events_after.push(|events| events[0].event_payload = vec![1, 2, 3]);
-    }),
-    case("events of RTMR3 after system-ready", "written by the application; they have to replay, and are counted", "verified", |s| {
-        s.app.app_events = vec![("app-id".to_owned(), vec![9; 20])];
-    }),
-    case("MROWNER and MROWNERCONFIG", "identifiers of the host's choice that no measured code reads", "verified", |s| {
-        s.td.mr_owner = [9; 48];
-        s.td.mr_owner_config = [9; 48];
-    }),
-    case("MRSEAM", "Intel's TCB info judges the module's signer and version; pinned on request", "verified", |s| {
-        s.td.mr_seam = [9; 48];
-    }),
-    case("the quote's user_data and SVN header fields", "signed, and without meaning to a verifier", "verified", |s| {
-        s.quote.user_data = [9; 20];
-        s.quote.qe_svn = 9;
-    }),
-    case("the event log inside app_cert", "the certificate's quote is compared, register by register", "verified", |s| {
-        s.hooks.app_leaf.push(|leaf| leaf.event_log = Some(vec![1]));
-    }),
+    case(
+        "info.mr_aggregated",
+        "derived from registers that are judged one by one",
+        "verified",
+        |s| {
+            flip(s, "/info/mr_aggregated");
+        },
+    ),
+    case(
+        "info.device_id (both copies)",
+        "stated by the host, measured by nobody; reported as such, and pinned on request",
+        "verified",
+        |s| {
+            s.app.device_id = [9; 32];
+        },
+    ),
+    case(
+        "vm_config but for memory_size",
+        "unmeasured; the ACPI tables describe the machine's shape",
+        "verified",
+        |s| {
+            s.vm_config.cpu_count = 1;
+            s.vm_config.num_gpus = 0;
+            s.vm_config.image = "x".to_owned();
+            s.vm_config.os_image_hash = "00".repeat(32);
+        },
+    ),
+    case(
+        "payloads of events in RTMR0 to RTMR2",
+        "their digests do not cover them; the digests are judged",
+        "verified",
+        |s| {
+            s.hooks
+                .events_after
+                .push(|events| events[0].event_payload = vec![1, 2, 3]);
+        },
+    ),
+    case(
+        "events of RTMR3 after system-ready",
+        "written by the application; they have to replay, and are counted",
+        "verified",
+        |s| {
+            s.app.app_events = vec![("app-id".to_owned(), vec![9; 20])];
+        },
+    ),
+    case(
+        "MROWNER and MROWNERCONFIG",
+        "identifiers of the host's choice that no measured code reads",
+        "verified",
+        |s| {
+            s.td.mr_owner = [9; 48];
+            s.td.mr_owner_config = [9; 48];
+        },
+    ),
+    case(
+        "MRSEAM",
+        "Intel's TCB info judges the module's signer and version; pinned on request",
+        "verified",
+        |s| {
+            s.td.mr_seam = [9; 48];
+        },
+    ),
+    case(
+        "the quote's user_data and SVN header fields",
+        "signed, and without meaning to a verifier",
+        "verified",
+        |s| {
+            s.quote.user_data = [9; 20];
+            s.quote.qe_svn = 9;
+        },
+    ),
+    case(
+        "the event log inside app_cert",
+        "the certificate's quote is compared, register by register",
+        "verified",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| leaf.event_log = Some(vec![1]));
+        },
+    ),
 ];
 
 #[test]
@@ -222,7 +300,13 @@ fn what_is_not_compared_changes_nothing() {
         let mut spec = spec();
         (case.change)(&mut spec);
         let appraisal = judge(&spec);
-        assert_eq!(code(&appraisal), case.code, "{}: {:?}", case.row, appraisal.report.rejected);
+        assert_eq!(
+            code(&appraisal),
+            case.code,
+            "{}: {:?}",
+            case.row,
+            appraisal.report.rejected
+        );
     }
 }
 
@@ -236,7 +320,10 @@ fn the_document_lists_them_all() {
          row says so, and exactly this code is expected. \"Row\" is the line of the threat list.\n",
     );
     for (part, cases) in PARTS {
-        let _ = write!(text, "\n## {part}\n\n| row | tampering | code |\n|---|---|---|\n");
+        let _ = write!(
+            text,
+            "\n## {part}\n\n| row | tampering | code |\n|---|---|---|\n"
+        );
         for case in cases {
             let _ = writeln!(text, "| {} | {} | `{}` |", case.row, case.what, case.code);
         }

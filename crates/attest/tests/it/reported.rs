@@ -1,0 +1,225 @@
+//! What a person reads: the words, not only the verdict.
+
+use attest::{CheckId, Evidence, Group, PckCa, Policy, Report, Status, TrustAnchors};
+
+use crate::support::{challenge, judge, spec};
+
+fn fact(report: &Report, name: &str) -> String {
+    let fact = report.facts.iter().find(|fact| fact.name == name);
+    fact.unwrap_or_else(|| panic!("no {name}: {:?}", report.facts))
+        .value
+        .clone()
+}
+
+#[test]
+fn a_report_names_the_policy_the_root_and_the_time() {
+    let report = judge(&spec()).report;
+    assert_eq!(report.policy.name, "fake");
+    assert!(!report.policy.hardware_only);
+    assert!(!report.intel_root);
+    assert_eq!(report.at.to_string(), "2026-11-22T12:00:00Z");
+    assert!(TrustAnchors::intel().is_intel());
+    // Intel's SGX root CA, as published and as in both recordings.
+    assert_eq!(
+        format!("{:?}", TrustAnchors::intel()),
+        "TrustAnchors { tdx_root_sha256: \"44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3\" }"
+    );
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["verdict"], "verified");
+    assert_eq!(json["trust_root"], "DANGER: not Intel's");
+    assert_eq!(json["code"], serde_json::Value::Null);
+    assert_eq!(json["checks"][0]["group"], "Evidence");
+    assert_eq!(json["checks"][1]["title"], "a TDX quote, version 4 or 5");
+}
+
+#[test]
+fn every_check_stands_in_the_report_once_and_in_order() {
+    let report = judge(&spec()).report;
+    let ids: Vec<_> = report.checks.iter().map(|check| check.id).collect();
+    assert_eq!(ids, CheckId::ALL);
+    let mut groups: Vec<Group> = ids.iter().map(|id| id.group()).collect();
+    groups.dedup();
+    let titles: Vec<_> = groups.iter().map(|group| group.title()).collect();
+    assert_eq!(
+        titles,
+        [
+            "Evidence",
+            "Hardware",
+            "Connection",
+            "Measured boot",
+            "Expected software",
+            "Identity",
+            "Beyond this proof"
+        ]
+    );
+    for check in &report.checks {
+        assert!(!check.detail.is_empty(), "{:?}", check.id);
+    }
+    let beyond = report
+        .checks
+        .iter()
+        .filter(|check| check.id.group() == Group::Beyond);
+    assert!(
+        beyond
+            .into_iter()
+            .all(|check| check.status == Status::NotProved)
+    );
+}
+
+#[test]
+fn facts_are_what_the_machine_shows() {
+    let spec = spec();
+    let report = judge(&spec).report;
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(fact(&report, "fmspc"), hex(&spec.platform.fmspc));
+    assert_eq!(fact(&report, "ppid"), hex(&spec.platform.ppid));
+    assert_eq!(fact(&report, "mrseam"), hex(&spec.td.mr_seam));
+    assert_eq!(fact(&report, "mrtd"), hex(&spec.td.mr_td));
+    assert_eq!(fact(&report, "tee_tcb_svn"), hex(&spec.td.tee_tcb_svn));
+    assert_eq!(fact(&report, "app_id"), hex(&spec.app.app_id));
+    assert_eq!(fact(&report, "instance_id"), hex(&spec.app.instance_id));
+    assert_eq!(fact(&report, "mr_kms"), hex(&spec.app.mr_kms[0]));
+    assert_eq!(fact(&report, "compose_hash"), hex(&spec.app.compose_hash()));
+    assert_eq!(
+        fact(&report, "device_id_unmeasured"),
+        hex(&spec.app.device_id)
+    );
+    assert_eq!(fact(&report, "model_name"), "fake/llama");
+    assert_eq!(
+        fact(&report, "platform"),
+        "dynamic platform: yes, cached keys: yes, SMT: yes"
+    );
+    assert_eq!(
+        fact(&report, "signing_key"),
+        format!("ed25519:{}", hex(&spec.signing.address))
+    );
+    let mut other = spec.clone();
+    other.platform.smt_enabled = false;
+    other.app.mr_kms = vec![vec![1; 32], vec![2; 32]];
+    let report = judge(&other).report;
+    assert_eq!(
+        fact(&report, "platform"),
+        "dynamic platform: yes, cached keys: yes, SMT: no"
+    );
+    assert_eq!(
+        fact(&report, "mr_kms"),
+        format!("{} {}", "01".repeat(32), "02".repeat(32))
+    );
+}
+
+#[test]
+fn a_refused_level_says_what_intel_says() {
+    let mut spec = spec();
+    spec.tcb_info
+        .set_platform_status("OutOfDate", &["INTEL-SA-00001", "INTEL-SA-00002"]);
+    let rejected = judge(&spec).outcome.unwrap_err();
+    assert_eq!(
+        rejected.to_string(),
+        "the platform's TCB is OutOfDate (level of 2025-11-12T00:00:00Z; INTEL-SA-00001, INTEL-SA-00002), which the policy does not accept"
+    );
+    assert!(rejected.hint().ends_with(
+        "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-00001\", \"INTEL-SA-00002\"] }]"
+    ));
+    spec.tcb_info.set_platform_status("Revoked", &[]);
+    let hint = judge(&spec).outcome.unwrap_err().hint();
+    assert!(!hint.contains("policy line"), "{hint}");
+    let pass = judge(&self::spec()).report;
+    let level = &pass.check(CheckId::TcbPlatform).unwrap().detail;
+    assert_eq!(level, "UpToDate (level of 2025-11-12T00:00:00Z)");
+}
+
+#[test]
+fn evidence_says_what_to_ask_a_pcs_for() {
+    let spec = spec();
+    let built = spec.forge(&challenge()).unwrap();
+    let evidence = Evidence::parse(&built.report_bytes).unwrap();
+    let key = evidence.collateral_key().unwrap();
+    assert_eq!(*key.fmspc.as_bytes(), spec.platform.fmspc);
+    assert_eq!(key.ca, PckCa::Platform);
+    assert_eq!(
+        [PckCa::Platform.as_str(), PckCa::Processor.as_str()],
+        ["platform", "processor"]
+    );
+    assert_eq!(evidence.model_name(), "fake/llama");
+    assert_eq!(evidence.signing_key().address(), spec.signing.address);
+}
+
+#[test]
+fn hints_cannot_be_bent_by_evidence() {
+    let policy = format!(
+        "{}pins.device_ids = [\"{}\"]\n",
+        spec().policy_toml(),
+        "00".repeat(32)
+    );
+    let policy = Policy::from_toml(&policy).unwrap();
+    let mut spec = spec();
+    crate::tampering::remove(&mut spec, "/info/tcb_info/device_id");
+    crate::tampering::set(
+        &mut spec,
+        "/info/device_id",
+        serde_json::json!("00\", \"11\"] # \u{1b}[2J"),
+    );
+    let built = spec.forge(&challenge()).unwrap();
+    let judged = crate::support::judge_with(&built, &policy, attest::FloorCheck::NotKept("a test"));
+    let rejected = judged.outcome.unwrap_err();
+    assert_eq!(rejected.code(), "rejected_pin");
+    assert!(
+        !rejected.hint().contains("policy line"),
+        "{}",
+        rejected.hint()
+    );
+}
+
+/// The longest foreign values that pass every check before they are repeated.
+#[test]
+fn what_is_repeated_of_evidence_stays_short() {
+    let mut spec = spec();
+    spec.model_name = "\u{202e}\u{1b}[2J".repeat(80);
+    spec.app.instance_id = vec![7; 64];
+    spec.app.mr_kms = vec![vec![9; 60_000]; 3];
+    crate::tampering::remove(&mut spec, "/info/tcb_info/event_log");
+    crate::tampering::remove(&mut spec, "/all_attestations");
+    let report = judge(&spec).report;
+    let json = serde_json::to_string(&report).unwrap();
+    assert!(json.len() < 30_000, "{}", json.len());
+    assert!(json.chars().all(|c| (' '..='~').contains(&c)));
+}
+
+#[test]
+fn unreadable_texts_are_refused_with_the_place_and_the_reason() {
+    let said = |report: &str| Evidence::parse(report.as_bytes()).unwrap_err().to_string();
+    let text = said("{\"a\": tru}");
+    assert!(
+        text.contains("expected ident at line 1 column 10"),
+        "{text}"
+    );
+    let text = said("[]");
+    assert!(text.contains("expected an object, got \"[]\""), "{text}");
+    let text = said("{\"info\": {}}");
+    assert!(
+        text.contains("the report has no field info.tcb_info"),
+        "{text}"
+    );
+    let collateral = |json: &str| {
+        attest::Collateral::from_json(json.as_bytes())
+            .unwrap_err()
+            .to_string()
+    };
+    let text = collateral("{\"tcb_info\":\"\",\"tcb_info\":\"\"}");
+    assert!(
+        text.contains("the key \"tcb_info\" stands twice in one object"),
+        "{text}"
+    );
+    let text = collateral(&"[".repeat(100));
+    assert!(text.contains("more than 16 levels deep"), "{text}");
+    let text = collateral("{}");
+    assert!(
+        text.contains("missing field `pck_crl_issuer_chain`"),
+        "{text}"
+    );
+}
