@@ -466,7 +466,7 @@ fn collateral_never_goes_back() {
 #[test]
 fn an_edition_that_refuses_counts_as_seen() {
     const DAY: u64 = 86_400;
-    let changes: [(&str, fn(&mut Spec)); 4] = [
+    let changes: [Change; 4] = [
         ("rejected_tcb_platform", |s| {
             s.tcb_info.tcb_evaluation_data_number += 1;
             s.tcb_info
