@@ -1,0 +1,240 @@
+//! Step 7: what the policy expects of image, machine and identity.
+
+use super::{Run, check_of};
+use crate::event_log::BootEvents;
+use crate::policy::{AcpiMode, OsImage, firmware_line, machine_line};
+use crate::quote::{Td, VerifiedQuote};
+use crate::report::CheckId;
+use crate::rtmr0::{Rtmr0, td_hob_digest};
+use crate::text::{hex_bytes, quoted, shown, shown_hex};
+use crate::{Rejected, UnixTime, app_cert, binding};
+
+impl Run<'_> {
+    pub(super) fn software_is_not_looked_at(&mut self) {
+        for check in [
+            CheckId::OsImage,
+            CheckId::Firmware,
+            CheckId::TdHob,
+            CheckId::Acpi,
+            CheckId::Kms,
+            CheckId::AppId,
+            CheckId::KeyProvider,
+        ] {
+            self.report
+                .not_proved(check, "the policy is hardware only: any software passes");
+        }
+    }
+
+    /// The expected image, on a machine of a known shape.
+    pub(super) fn software(
+        &mut self,
+        td: &Td,
+        boot: &BootEvents,
+        rtmr0: &Rtmr0,
+    ) -> Result<(), Rejected> {
+        let rules = self.rules();
+        self.begin(CheckId::OsImage);
+        let [_, rtmr1, rtmr2, _] = td.rtmr;
+        let image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
+        let Some(name) = rules.os_image(&image) else {
+            return Err(Rejected::OsImage {
+                mrtd: image.mrtd.to_string(),
+                rtmr1: image.rtmr1.to_string(),
+                rtmr2: image.rtmr2.to_string(),
+                os_image_hash: image.os_image_hash.to_string(),
+                allowed: rules.os_images.len(),
+                accept: image.line(),
+            });
+        };
+        self.pass(shown(name));
+
+        self.begin(CheckId::Firmware);
+        match rules.firmware(&rtmr0.firmware) {
+            Ok(name) => self.pass(shown(name)),
+            Err((event, got)) => {
+                return Err(Rejected::Firmware {
+                    event,
+                    got: hex::encode(got),
+                    accept: firmware_line(&rtmr0.firmware),
+                });
+            }
+        }
+
+        self.begin(CheckId::TdHob);
+        let memory_size =
+            self.request
+                .evidence
+                .memory_size
+                .ok_or_else(|| Rejected::EvidenceMissingField {
+                    field: "info.vm_config.memory_size".to_owned(),
+                })?;
+        let expected = td_hob_digest(memory_size);
+        if expected != Some(rtmr0.td_hob) {
+            return Err(Rejected::TdHob {
+                got: hex::encode(rtmr0.td_hob),
+                expected: expected.map_or("no machine".to_owned(), hex::encode),
+                memory_size,
+            });
+        }
+        self.pass(format!("{memory_size} bytes of memory"));
+
+        self.begin(CheckId::Acpi);
+        match (rules.machine(&rtmr0.acpi), rules.acpi) {
+            (Some(name), _) => self.pass(shown(name)),
+            (None, AcpiMode::Report) => self.report.not_proved(
+                CheckId::Acpi,
+                "no machine shape of the policy, which does not require one (acpi = \"report\")",
+            ),
+            (None, AcpiMode::Require) => {
+                return Err(Rejected::Acpi {
+                    loader: hex::encode(rtmr0.acpi.loader),
+                    rsdp: hex::encode(rtmr0.acpi.rsdp),
+                    tables: hex::encode(rtmr0.acpi.tables),
+                    allowed: rules.machines.len(),
+                    accept: machine_line(&rtmr0.acpi),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the KMS signed decides; RTMR3 has to agree.
+    pub(super) fn identity(&mut self, td: &Td, boot: &BootEvents) -> Result<UnixTime, Rejected> {
+        let request = self.request;
+        self.begin(CheckId::Kms);
+        let identity = app_cert::verify(
+            request.evidence.app_cert.as_deref(),
+            td,
+            &boot.rtmr3_since_ready,
+            self.rules(),
+            request.now,
+        )
+        .inspect_err(|rejected| self.current = check_of(rejected))?;
+        self.pass("certificate of the expected KMS, issued for these registers");
+
+        self.begin(CheckId::AppId);
+        if identity.app_id != boot.app_id {
+            return Err(Rejected::AppIdDisagrees {
+                rtmr3: hex::encode(boot.app_id),
+                signed: shown_hex(&identity.app_id),
+            });
+        }
+        self.pass(hex::encode(&identity.app_id));
+
+        self.begin(CheckId::KeyProvider);
+        let got = String::from_utf8_lossy(&boot.key_provider);
+        if !binding::is_key_provider(&boot.key_provider, &identity.kms_root) {
+            return Err(Rejected::KeyProvider {
+                got: quoted(&got),
+                expected: format!("name \"kms\", id {}", identity.kms_root),
+            });
+        }
+        self.pass("the same KMS");
+        Ok(identity.valid_until)
+    }
+
+    pub(super) fn pins(
+        &mut self,
+        quote: &VerifiedQuote,
+        boot: &BootEvents,
+    ) -> Result<(), Rejected> {
+        self.begin(CheckId::Pins);
+        let pins = &self.rules().pins;
+        let td = quote.td();
+        let [rtmr0, ..] = td.rtmr;
+        let evidence = self.request.evidence;
+        let device_id = evidence.repeated.device_id.as_deref().and_then(hex_bytes);
+        let device_id = device_id.map_or("absent".to_owned(), |id| shown_hex(&id));
+        let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
+        let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
+        let pinned = [
+            (
+                "mr_kms",
+                texts(&mut pins.mr_kms.iter().map(ToString::to_string)),
+                kms,
+            ),
+            (
+                "mrseam",
+                texts(&mut pins.mrseam.iter().map(ToString::to_string)),
+                vec![hex::encode(td.mr_seam)],
+            ),
+            (
+                "instance_ids",
+                texts(&mut pins.instance_ids.iter().map(|id| id.as_str().to_owned())),
+                vec![hex::encode(&boot.instance_id)],
+            ),
+            (
+                "device_ids",
+                texts(&mut pins.device_ids.iter().map(ToString::to_string)),
+                vec![device_id],
+            ),
+            (
+                "ppids",
+                texts(&mut pins.ppids.iter().map(ToString::to_string)),
+                vec![hex::encode(quote.ppid())],
+            ),
+            (
+                "rtmr0",
+                texts(&mut pins.rtmr0.iter().map(ToString::to_string)),
+                vec![hex::encode(rtmr0)],
+            ),
+            (
+                "compose_hashes",
+                texts(&mut pins.compose_hashes.iter().map(ToString::to_string)),
+                vec![hex::encode(&boot.compose_hash)],
+            ),
+            (
+                "signing_keys",
+                texts(&mut pins.signing_keys.iter().cloned()),
+                vec![evidence.signing_key.to_string()],
+            ),
+        ];
+        let mut compared = Vec::new();
+        for (what, allowed, seen) in pinned {
+            if allowed.is_empty() {
+                continue;
+            }
+            // An absent value (no mr-kms event) satisfies no pin.
+            let bad = match seen.iter().find(|value| !allowed.contains(value)) {
+                Some(value) => Some(value.clone()),
+                None if seen.is_empty() => Some("absent".to_owned()),
+                None => None,
+            };
+            if let Some(got) = bad {
+                return Err(Rejected::Pin {
+                    what,
+                    allowed: allowed.len(),
+                    accept: pin_line(what, &got),
+                    got: shown(&got),
+                });
+            }
+            compared.push(what);
+        }
+        if compared.is_empty() {
+            self.report
+                .not_proved(CheckId::Pins, "the policy pins none");
+        } else if compared == ["device_ids"] {
+            // Refused if it differs, but a host can state any.
+            self.report.not_proved(
+                CheckId::Pins,
+                "device_ids is as pinned, but nobody measures it",
+            );
+        } else {
+            self.pass(compared.join(", "));
+        }
+        Ok(())
+    }
+}
+
+/// The policy line that would accept a pinned value; none for a value that no
+/// policy could hold.
+fn pin_line(what: &str, value: &str) -> String {
+    let digits = value.rsplit(':').next().unwrap_or_default();
+    let is_plain =
+        (1..=128).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_plain {
+        format!("pins.{what} = [\"{value}\"]")
+    } else {
+        String::new()
+    }
+}

@@ -1,0 +1,310 @@
+//! The rules of a resolved policy, and what they admit.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::hex::{Hex, HexText};
+use super::written::identity_line;
+use crate::Rejected;
+use crate::rtmr0::{AcpiDigests, Firmware};
+use crate::tcb::{Component, Level, TcbStatus};
+use crate::text::{quoted, shown, shown_hex};
+
+/// Every rule of a resolved policy. Sets are ordered, so that equal rules have
+/// equal digests however they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Rules {
+    pub(crate) software: Software,
+    pub(crate) acpi: AcpiMode,
+    pub(crate) tcb: TcbRules,
+    pub(crate) td: TdRules,
+    pub(crate) pins: Pins,
+    #[serde(rename = "identity")]
+    pub(crate) identities: BTreeSet<Identity>,
+    #[serde(rename = "os_image")]
+    pub(crate) os_images: BTreeSet<OsImage>,
+    #[serde(rename = "firmware")]
+    pub(crate) firmwares: BTreeSet<FirmwareRule>,
+    #[serde(rename = "machine")]
+    pub(crate) machines: BTreeSet<Machine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Software {
+    /// Compared with what the policy names.
+    Expected,
+    /// Not looked at: hardware only.
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AcpiMode {
+    /// A machine shape of the policy.
+    Require,
+    /// Any; the verdict says "not proved".
+    Report,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TcbRules {
+    /// Accepted whatever advisories there are.
+    pub(crate) accept: BTreeSet<TcbStatus>,
+    /// Accepted if each advisory of the level is listed.
+    pub(crate) accept_advisories: BTreeSet<AcceptTcb>,
+    /// The least `tcbEvaluationDataNumber`.
+    pub(crate) min_evaluation_number: Option<u32>,
+}
+
+impl TcbRules {
+    pub(crate) fn admits(&self, component: Component, level: &Level) -> bool {
+        level.status != TcbStatus::Revoked
+            && (self.accept.contains(&level.status)
+                || self
+                    .accept_advisories
+                    .iter()
+                    .any(|rule| rule.admits(component, level)))
+    }
+}
+
+/// A TCB status that is accepted as long as no other advisories apply than these.
+///
+/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079`, for platform, TDX module
+/// and quoting enclave alike. A rule with advisories accepts no level without
+/// any; `OutOfDate:` accepts just those.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptTcb {
+    /// Whose level; all three if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) component: Option<Component>,
+    pub(super) status: TcbStatus,
+    pub(super) advisories: BTreeSet<String>,
+}
+
+impl FromStr for AcceptTcb {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (status, advisories) = text.split_once(':').ok_or_else(|| {
+            format!(
+                "expected STATUS:ADVISORY,... such as OutOfDate:INTEL-SA-01036, got {}",
+                quoted(text)
+            )
+        })?;
+        let rule = Self {
+            component: None,
+            status: status.parse()?,
+            advisories: advisories
+                .split(',')
+                .map(str::trim)
+                .filter(|id| !id.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        };
+        rule.check()?;
+        Ok(rule)
+    }
+}
+
+impl AcceptTcb {
+    fn admits(&self, component: Component, level: &Level) -> bool {
+        self.component.is_none_or(|own| own == component)
+            && self.status == level.status
+            && self.advisories.is_empty() == level.advisories.is_empty()
+            && level
+                .advisories
+                .iter()
+                .all(|id| self.advisories.contains(id))
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.status == TcbStatus::Revoked {
+            return Err(
+                "no policy can accept Revoked: keys of that level are compromised".to_owned(),
+            );
+        }
+        for id in &self.advisories {
+            let is_plain = (1..=64).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+            if !is_plain {
+                return Err(format!(
+                    "expected an advisory such as INTEL-SA-01036, got {}",
+                    quoted(id)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TdRules {
+    pub(crate) attributes: BTreeSet<Hex<8>>,
+    pub(crate) xfam: BTreeSet<Hex<8>>,
+}
+
+/// An application under a KMS. They count together only: an app-id is the
+/// host's choice until the KMS that it belongs to has signed for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    pub(super) name: String,
+    pub(super) app_id: Hex<20>,
+    /// SubjectPublicKeyInfo (DER) of the root key.
+    pub(super) kms_root: HexText,
+}
+
+impl Rules {
+    /// Some identity names this KMS, and one names it with this application.
+    pub(crate) fn admit_identity(&self, kms_root: &str, app_id: &[u8]) -> Result<(), Rejected> {
+        let of_kms = || {
+            self.identities
+                .iter()
+                .filter(|own| own.kms_root.0 == kms_root)
+        };
+        if of_kms().next().is_none() {
+            return Err(Rejected::KmsRoot {
+                got: shown(kms_root),
+                allowed: self.identities.len(),
+                accept: identity_line(app_id, kms_root),
+            });
+        }
+        if !of_kms().any(|own| own.app_id.0 == app_id) {
+            return Err(Rejected::AppId {
+                got: shown_hex(app_id),
+                accept: identity_line(app_id, kms_root),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Firmware, kernel and initrd of one image. They count together only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OsImage {
+    pub(super) name: String,
+    pub(crate) mrtd: Hex<48>,
+    pub(crate) rtmr1: Hex<48>,
+    pub(crate) rtmr2: Hex<48>,
+    pub(crate) os_image_hash: Hex<32>,
+}
+
+/// The constant events of RTMR0 of one firmware. They count together only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FirmwareRule {
+    pub(super) name: String,
+    pub(super) cfv: Hex<48>,
+    pub(super) secure_boot: Hex<48>,
+    pub(super) pk: Hex<48>,
+    pub(super) kek: Hex<48>,
+    pub(super) db: Hex<48>,
+    pub(super) dbx: Hex<48>,
+    pub(super) separator: Hex<48>,
+    pub(super) boot_order: Hex<48>,
+    pub(super) boot_0000: Hex<48>,
+}
+
+impl FirmwareRule {
+    fn digests(&self) -> Firmware {
+        Firmware {
+            cfv: self.cfv.0,
+            secure_boot: self.secure_boot.0,
+            pk: self.pk.0,
+            kek: self.kek.0,
+            db: self.db.0,
+            dbx: self.dbx.0,
+            separator: self.separator.0,
+            boot_order: self.boot_order.0,
+            boot_0000: self.boot_0000.0,
+        }
+    }
+}
+
+/// The ACPI tables of one machine shape. They count together only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Machine {
+    pub(super) name: String,
+    pub(super) acpi_loader: Hex<48>,
+    pub(super) acpi_rsdp: Hex<48>,
+    pub(super) acpi_tables: Hex<48>,
+}
+
+impl Rules {
+    /// The name of the image, if it is allowed.
+    pub(crate) fn os_image(&self, seen: &OsImage) -> Option<&str> {
+        self.os_images
+            .iter()
+            .find(|allowed| {
+                (
+                    allowed.mrtd,
+                    allowed.rtmr1,
+                    allowed.rtmr2,
+                    allowed.os_image_hash,
+                ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
+            })
+            .map(|allowed| allowed.name.as_str())
+    }
+
+    /// The name of the firmware, if it is allowed; else the first event that
+    /// differs from the firmware that agrees most.
+    pub(crate) fn firmware(&self, seen: &Firmware) -> Result<&str, (&'static str, [u8; 48])> {
+        let mut nearest: Option<(usize, (&'static str, [u8; 48]))> = None;
+        for allowed in &self.firmwares {
+            let differing: Vec<_> = seen
+                .events()
+                .into_iter()
+                .zip(allowed.digests().events())
+                .filter(|((_, got), (_, expected))| got != expected)
+                .map(|((name, got), _)| (name, *got))
+                .collect();
+            let Some(first) = differing.first() else {
+                return Ok(&allowed.name);
+            };
+            if nearest.is_none_or(|(count, _)| differing.len() < count) {
+                nearest = Some((differing.len(), *first));
+            }
+        }
+        Err(nearest.map_or(("cfv", seen.cfv), |(_, first)| first))
+    }
+
+    /// The name of the machine shape, if it is allowed.
+    pub(crate) fn machine(&self, seen: &AcpiDigests) -> Option<&str> {
+        self.machines
+            .iter()
+            .find(|allowed| {
+                (
+                    allowed.acpi_loader.0,
+                    allowed.acpi_rsdp.0,
+                    allowed.acpi_tables.0,
+                ) == (seen.loader, seen.rsdp, seen.tables)
+            })
+            .map(|allowed| allowed.name.as_str())
+    }
+}
+
+/// Values that only a policy of one's own pins; where a list is empty the value
+/// is reported and not compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Pins {
+    pub(crate) mr_kms: BTreeSet<Hex<32>>,
+    pub(crate) mrseam: BTreeSet<Hex<48>>,
+    pub(crate) instance_ids: BTreeSet<HexText>,
+    pub(crate) device_ids: BTreeSet<Hex<32>>,
+    pub(crate) ppids: BTreeSet<Hex<16>>,
+    pub(crate) rtmr0: BTreeSet<Hex<48>>,
+    pub(crate) compose_hashes: BTreeSet<Hex<32>>,
+    /// `ecdsa:<40 hex>` or `ed25519:<64 hex>`.
+    pub(crate) signing_keys: BTreeSet<String>,
+}

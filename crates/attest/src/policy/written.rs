@@ -1,0 +1,144 @@
+//! The other direction: lines and whole policies that accept what was seen.
+
+use super::hex::Hex;
+use super::rules::OsImage;
+use crate::SigningKey;
+use crate::rtmr0::{AcpiDigests, Firmware};
+
+/// Measured values of one report, as a policy would name them.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) attributes: Hex<8>,
+    pub(crate) xfam: Hex<8>,
+    pub(crate) os_image: OsImage,
+    pub(crate) firmware: Firmware,
+    pub(crate) acpi: AcpiDigests,
+    pub(crate) app_id: [u8; 20],
+    /// `info.app_cert`, which is only read if somebody asks.
+    pub(crate) app_cert: Option<String>,
+    pub(crate) mr_seam: Hex<48>,
+    pub(crate) rtmr0: Hex<48>,
+    pub(crate) compose_hash: Hex<32>,
+    pub(crate) instance_id: Vec<u8>,
+    pub(crate) ppid: Vec<u8>,
+    pub(crate) signing_key: SigningKey,
+}
+
+impl OsImage {
+    /// What a quote and its boot events show.
+    pub(crate) fn seen(
+        mrtd: [u8; 48],
+        rtmr1: [u8; 48],
+        rtmr2: [u8; 48],
+        os_image_hash: [u8; 32],
+    ) -> Self {
+        Self {
+            name: "seen".to_owned(),
+            mrtd: Hex(mrtd),
+            rtmr1: Hex(rtmr1),
+            rtmr2: Hex(rtmr2),
+            os_image_hash: Hex(os_image_hash),
+        }
+    }
+
+    /// The policy line that allows this image.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\" }}]",
+            self.mrtd, self.rtmr1, self.rtmr2, self.os_image_hash
+        )
+    }
+}
+
+/// The policy line that allows this application under this KMS.
+pub(crate) fn identity_line(app_id: &[u8], kms_root: &str) -> String {
+    format!(
+        "identity = [{{ name = \"reviewed\", app_id = \"{}\", kms_root = \"{kms_root}\" }}]",
+        ::hex::encode(app_id)
+    )
+}
+
+/// The policy line that allows these digests of a firmware.
+pub(crate) fn firmware_line(seen: &Firmware) -> String {
+    let fields: Vec<_> = seen
+        .events()
+        .iter()
+        .map(|(name, digest)| format!("{name} = \"{}\"", ::hex::encode(digest)))
+        .collect();
+    format!(
+        "firmware = [{{ name = \"reviewed\", {} }}]",
+        fields.join(", ")
+    )
+}
+
+/// The policy line that allows this machine shape.
+pub(crate) fn machine_line(seen: &AcpiDigests) -> String {
+    format!(
+        "machine = [{{ name = \"reviewed\", acpi_loader = \"{}\", acpi_rsdp = \"{}\", acpi_tables = \"{}\" }}]",
+        ::hex::encode(seen.loader),
+        ::hex::encode(seen.rsdp),
+        ::hex::encode(seen.tables)
+    )
+}
+
+impl Seen {
+    /// A policy that accepts what was seen, with a word on each line, for review.
+    pub(crate) fn to_policy_toml(&self, at: crate::UnixTime) -> String {
+        let day = at.to_string();
+        let day = day.split('T').next().unwrap_or("1970-01-01");
+        format!(
+            r#"# Written from one report, judged at {at}. It accepts what that report
+# showed; nothing here says that this is what it should be. Before you use it,
+# ask the backend's operator which values are theirs, and delete this paragraph.
+
+name = "reviewed"
+date = "{day}"
+software = "expected"
+acpi = "require"
+
+# The OS image: firmware (MRTD), kernel (RTMR1), command line and initrd (RTMR2).
+{os_image}
+
+# Firmware configuration, as RTMR0 measured it.
+{firmware}
+
+# The machine's shape: ACPI tables that the host handed over.
+{machine}
+
+# The application, and the root key of the KMS that its certificate names.
+{identity}
+
+td.attributes = ["{attributes}"]
+td.xfam = ["{xfam}"]
+
+# Intel's judgements that are fine. Others need tcb.accept_advisories.
+tcb.accept = ["UpToDate", "SWHardeningNeeded"]
+
+# These change with honest updates or differ between honest machines: pin them
+# only if you want to be stopped by every change.
+# pins.mrseam = ["{mr_seam}"]
+# pins.rtmr0 = ["{rtmr0}"]
+# pins.compose_hashes = ["{compose_hash}"]
+# pins.instance_ids = ["{instance_id}"]
+# pins.ppids = ["{ppid}"]
+# pins.signing_keys = ["{signing_key}"]
+"#,
+            os_image = self.os_image.line(),
+            firmware = firmware_line(&self.firmware),
+            machine = machine_line(&self.acpi),
+            identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
+                Some(root) => identity_line(&self.app_id, &root),
+                None => "# The report has no certificate of a KMS: there is no identity to accept."
+                    .to_owned(),
+            },
+            attributes = self.attributes,
+            xfam = self.xfam,
+            mr_seam = self.mr_seam,
+            rtmr0 = self.rtmr0,
+            compose_hash = self.compose_hash,
+            instance_id = ::hex::encode(&self.instance_id),
+            ppid = ::hex::encode(&self.ppid),
+            signing_key = self.signing_key,
+        )
+    }
+}
