@@ -191,6 +191,16 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A8",
+        "a PCK chain whose second certificate is none",
+        "rejected_quote_format",
+        |s| {
+            s.hooks
+                .signed_quote
+                .push(|quote| quote.pck_chain[1] = vec![0x30, 0]);
+        },
+    ),
+    case(
+        "A8",
         "the PCK chain in reverse order",
         "rejected_quote_format",
         |s| {
