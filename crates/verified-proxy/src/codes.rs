@@ -59,7 +59,7 @@ codes! {
         "The backend redirects to another place, where nothing is verified."
         "Report it to the backend's operator.";
     BackendBrokeOff "backend_broke_off" "502"
-        "The connection broke after the request was sent; the backend may have done its work."
+        "The connection broke after the request was sent, or the answer has no clear end and is not passed on; the backend may have done its work."
         "Decide whether to send it again.";
     EvidenceUnavailable "evidence_unavailable" "502"
         "The backend answered the attestation request with an error."
@@ -68,7 +68,7 @@ codes! {
         "The endpoint list could not be fetched and none is known from before."
         "Check the network and --endpoints-url.";
     CollateralUnavailable "collateral_unavailable" "503"
-        "Intel's documents about the backend's platform could not be fetched."
+        "Intel's documents about the backend's platform could not be fetched, or not in time."
         "Check the network; --pccs-url names another source.";
     NoRandomness "no_randomness" "503"
         "This machine's random number generator failed, so no nonce could be made."

@@ -10,11 +10,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::{Collateral, CollateralKey, CollateralParts, Rejected};
+use attest::{Collateral, CollateralKey, CollateralParts, Rejected, TrustAnchors};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
+use x509_cert::der::Decode;
 use x509_cert::ext::pkix::CrlDistributionPoints;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 
@@ -27,6 +28,9 @@ const MAX_CHAIN_BYTES: usize = 64 << 10;
 /// Collateral is valid for 30 days; a day bounds how long a newly published
 /// weakness stays unknown.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a failure is answered for, so that those who waited for one attempt
+/// do not repeat it one after another.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Families of machines behind one set of domains: a handful.
 const MAX_KEYS: usize = 64;
 
@@ -92,39 +96,77 @@ impl Fetched {
     }
 }
 
-type Slot = Arc<Mutex<Option<Arc<Fetched>>>>;
+type Slot = Arc<Mutex<State>>;
+
+#[derive(Debug, Default)]
+struct State {
+    good: Option<Arc<Fetched>>,
+    failed: Option<(CollateralError, Instant)>,
+}
 
 /// The sources and what they gave.
 #[derive(Debug)]
 pub(crate) struct Collaterals {
     fetcher: Arc<Fetcher>,
     sources: Vec<FetchUrl>,
+    /// Where the trust anchor says its revocation list is. What a source sends
+    /// has no say: nothing is verified yet when the list is fetched.
+    root_crl: Result<FetchUrl, String>,
     slots: std::sync::Mutex<HashMap<CollateralKey, Slot>>,
 }
 
 impl Collaterals {
-    pub(crate) fn new(fetcher: Arc<Fetcher>, sources: Vec<FetchUrl>) -> Self {
+    pub(crate) fn new(
+        fetcher: Arc<Fetcher>,
+        sources: Vec<FetchUrl>,
+        trust_anchors: &TrustAnchors,
+    ) -> Self {
+        let root_crl = crl_address(trust_anchors.tdx_root_der())
+            .ok_or_else(|| "the root certificate names no address for it".to_owned())
+            .and_then(|address| address.parse());
         Self {
             fetcher,
             sources,
+            root_crl,
             slots: std::sync::Mutex::default(),
         }
     }
 
+    /// All of them, for people.
+    pub(crate) fn sources(&self) -> String {
+        let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+        sources.join(", ")
+    }
+
     /// Cached, or fetched from the first source that answers. One fetch a key
-    /// at a time; who waits finds what it brought, or tries.
+    /// at a time; who waits finds what it brought, or why it failed.
     pub(crate) async fn get(&self, key: CollateralKey) -> Result<Arc<Fetched>, CollateralError> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
-        if let Some(cached) = &*slot
+        if let Some(cached) = &slot.good
             && cached.at.elapsed() < MAX_AGE
         {
             return Ok(Arc::clone(cached));
         }
+        if let Some((error, since)) = &slot.failed
+            && since.elapsed() < RETRY_PAUSE
+        {
+            return Err(error.clone());
+        }
         let order: Vec<usize> = (0..self.sources.len()).collect();
-        let fetched = self.fetch(key, &order).await?;
-        *slot = Some(Arc::clone(&fetched));
-        Ok(fetched)
+        match self.fetch(key, &order).await {
+            Ok(fetched) => {
+                *slot = State {
+                    good: Some(Arc::clone(&fetched)),
+                    failed: None,
+                };
+                Ok(fetched)
+            }
+            Err(error) => {
+                slot.failed = Some((error.clone(), Instant::now()));
+                Err(error)
+            }
+        }
     }
 
     /// Other collateral than `bad`, which an appraisal blamed: first from the
@@ -136,17 +178,17 @@ impl Collaterals {
     ) -> Result<Arc<Fetched>, CollateralError> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
-        match &*slot {
+        match &slot.good {
             // Somebody else was faster.
             Some(current) if current.at > bad.at => return Ok(Arc::clone(current)),
-            _ => *slot = None,
+            _ => slot.good = None,
         }
         let count = self.sources.len();
         let others = (1..count).map(|step| (bad.index + step) % count);
         let own = (!bad.is_new()).then_some(bad.index);
         let order: Vec<usize> = own.into_iter().chain(others).collect();
         let fetched = self.fetch(key, &order).await?;
-        *slot = Some(Arc::clone(&fetched));
+        slot.good = Some(Arc::clone(&fetched));
         Ok(fetched)
     }
 
@@ -223,9 +265,7 @@ impl Collaterals {
         let root_ca_crl = match root_crl {
             Ok(answer) => der_or_hex(&answer.body, "root CRL")?,
             // Intel's own service has no such route.
-            Err(SourceError::Status { status: 404, .. }) => {
-                self.root_crl_by_certificate(&tcb_info_issuer_chain).await?
-            }
+            Err(SourceError::Status { status: 404, .. }) => self.root_crl_by_anchor(base).await?,
             Err(error) => return Err(error),
         };
         let parts = CollateralParts {
@@ -265,16 +305,18 @@ impl Collaterals {
         Ok(answer)
     }
 
-    /// From the address that the root certificate itself names.
-    async fn root_crl_by_certificate(&self, issuer_chain: &str) -> Result<Vec<u8>, SourceError> {
+    /// From the address that the trust anchor itself names.
+    async fn root_crl_by_anchor(&self, base: &FetchUrl) -> Result<Vec<u8>, SourceError> {
         const DOCUMENT: &str = "root CRL";
-        let format = |detail: String| SourceError::Format {
+        let refused = |detail: String| SourceError::Format {
             document: DOCUMENT,
             detail,
         };
-        let address = crl_address(issuer_chain)
-            .ok_or_else(|| format("the root certificate names no address for it".to_owned()))?;
-        let url: FetchUrl = address.parse().map_err(format)?;
+        let url = self.root_crl.clone().map_err(refused)?;
+        // A distant source is no reason to knock on this machine's own doors.
+        if url.is_loopback() && !base.is_loopback() {
+            return Err(refused(format!("{url} is on loopback, the source is not")));
+        }
         let answer = self.document(DOCUMENT, url).await?;
         der_or_hex(&answer.body, DOCUMENT)
     }
@@ -335,12 +377,11 @@ fn der_or_hex(body: &[u8], document: &'static str) -> Result<Vec<u8>, SourceErro
     })
 }
 
-/// The first URL in the CRL distribution points (RFC 5280 §4.2.1.13) of the
-/// last certificate, the root.
-fn crl_address(issuer_chain: &str) -> Option<String> {
-    let chain = x509_cert::Certificate::load_pem_chain(issuer_chain.as_bytes()).ok()?;
-    let (_, points) = chain
-        .last()?
+/// The first URL in the CRL distribution points (RFC 5280 §4.2.1.13) of a
+/// root certificate.
+fn crl_address(root_der: &[u8]) -> Option<String> {
+    let root = x509_cert::Certificate::from_der(root_der).ok()?;
+    let (_, points) = root
         .tbs_certificate()
         .get_extension::<CrlDistributionPoints>()
         .ok()??;
@@ -369,6 +410,41 @@ mod tests {
         assert_eq!(object, r#"{"b": 1,  "a":[ 2 ]}"#);
         assert_eq!(signature, [0, 0xff]);
         assert!(signed(b"<html>", "TCB info", "tcbInfo").is_err());
+    }
+
+    #[test]
+    fn intels_root_names_its_revocation_list() {
+        assert_eq!(
+            crl_address(TrustAnchors::intel().tdx_root_der()).unwrap(),
+            "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_distant_source_leads_to_nothing_on_loopback() {
+        use rcgen::{CertificateParams, CrlDistributionPoint, KeyPair};
+        let mut params = CertificateParams::default();
+        params.crl_distribution_points = vec![CrlDistributionPoint {
+            uris: vec!["http://127.0.0.1:9/crl".to_owned()],
+        }];
+        let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let webpki = crate::tls::webpki(&[root.der().clone()]).unwrap();
+        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default()).unwrap();
+        let anchors = TrustAnchors::danger_tdx_root(root.der().to_vec());
+        let collaterals = Collaterals::new(Arc::new(fetcher), Vec::new(), &anchors);
+        let from = async |source: &str| {
+            let source = source.parse().unwrap();
+            collaterals.root_crl_by_anchor(&source).await.unwrap_err()
+        };
+        assert!(matches!(
+            from("https://pccs.example").await,
+            SourceError::Format { .. }
+        ));
+        // From here it is tried; nobody listens on the discard port.
+        assert!(matches!(
+            from("http://127.0.0.1:9").await,
+            SourceError::Fetch { .. }
+        ));
     }
 
     #[test]

@@ -31,12 +31,34 @@ pub struct Config {
     pub webpki: WebPki,
     /// The largest request body, in bytes.
     pub max_body: u64,
+    /// How long clients may keep the proxy waiting.
+    pub client_timeouts: ClientTimeouts,
     /// For a request to find a verified connection.
     pub attest_timeout: Duration,
     /// How long a verdict is remembered.
     pub verdict_ttl: Duration,
     /// Which hosts may be backends.
     pub allow: AllowList,
+}
+
+/// How long clients may keep the proxy waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// Between two pieces of a request's body.
+    pub body_idle: Duration,
+    /// For a client to read something of its answer.
+    pub unread: Duration,
+}
+
+impl Default for ClientTimeouts {
+    /// A minute, as for a request's head; ten, as between two pieces of a
+    /// backend's answer.
+    fn default() -> Self {
+        Self {
+            body_idle: Duration::from_secs(60),
+            unread: Duration::from_secs(10 * 60),
+        }
+    }
 }
 
 impl Config {

@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use attest::Expected;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use crate::backend::{AllowList, Backend};
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::upstream::MAX_MODEL_BYTES;
 
 /// Real lists have some kilobytes.
 const MAX_LIST_BYTES: usize = 1 << 20;
 /// A thousand times what is served today.
 const MAX_ENTRIES: usize = 10_000;
+/// Names that are compared with an unknown one; far more than any list has.
+const MAX_COMPARED: usize = 1_000;
 /// What every known client of the list uses.
 const LIST_TTL: Duration = Duration::from_secs(300);
 /// How long a failed fetch is answered for, so that waiting requests share one
@@ -50,16 +54,20 @@ pub(crate) struct EndpointList {
 impl EndpointList {
     fn parse(body: &[u8], allow: &AllowList) -> Result<Self, String> {
         #[derive(Deserialize)]
-        struct Wire {
-            endpoints: Vec<serde_json::Value>,
+        struct Wire<'a> {
+            #[serde(borrow)]
+            endpoints: Vec<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Entry {
             domain: String,
             models: Vec<String>,
         }
-        // serde_json's own limit of 128 levels bounds the depth.
-        let wire: Wire = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        // Foreign bytes never become a `serde_json::Value`: with the feature
+        // `raw_value` a certain key makes it parse strings inside strings, which
+        // escapes the limit of 128 levels. Raw entries are skipped over, and read
+        // once, as what they should be.
+        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         if wire.endpoints.len() > MAX_ENTRIES {
             return Err(format!(
                 "{} entries, at most {MAX_ENTRIES} are read",
@@ -68,9 +76,9 @@ impl EndpointList {
         }
         let mut list = Self::default();
         let mut dropped = 0_usize;
-        for value in wire.endpoints {
+        for raw in wire.endpoints {
             // One entry that nobody understands does not take the others away.
-            let entry: Option<Entry> = serde_json::from_value(value).ok();
+            let entry: Option<Entry> = serde_json::from_str(raw.get()).ok();
             let admitted = entry.and_then(|entry| {
                 let backend = allow
                     .backend(
@@ -145,12 +153,18 @@ impl EndpointList {
             })
     }
 
-    /// Names that somebody who asked for `wanted` may have meant.
+    /// Names that somebody who asked for `wanted` may have meant. Similarity
+    /// costs the product of both lengths, so long names have none.
     pub(crate) fn close_to(&self, wanted: &str) -> Vec<String> {
+        if wanted.len() > MAX_MODEL_BYTES {
+            return Vec::new();
+        }
         let wanted = wanted.to_ascii_lowercase();
         let tail = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
         let mut scored: Vec<(f64, &str)> = self
             .models()
+            .filter(|model| model.len() <= MAX_MODEL_BYTES)
+            .take(MAX_COMPARED)
             .map(|model| {
                 let name = model.to_ascii_lowercase();
                 let whole = strsim::jaro_winkler(&wanted, &name);
@@ -303,6 +317,37 @@ mod tests {
             ["m/one", "m/alias"]
         );
         assert_eq!(list.close_to("ONE"), ["m/one"]);
+    }
+
+    #[test]
+    fn json_in_strings_in_json_is_not_followed() {
+        // Each level is a string of its own, with serde_json's depth anew.
+        let mut inner = "0".to_owned();
+        for _ in 0..10 {
+            let deep = format!("{}{inner}{}", "[".repeat(100), "]".repeat(100));
+            let quoted = serde_json::to_string(&deep).unwrap();
+            inner = format!("{{\"$serde_json::private::RawValue\":{quoted}}}");
+        }
+        let body = format!(
+            "{{\"endpoints\":[{inner},{{\"domain\":\"a.completions.near.ai\",\"models\":[\"m/one\"],\"x\":{inner}}}]}}"
+        );
+        assert!(body.len() < MAX_LIST_BYTES, "{}", body.len());
+        // A small stack: a reader that follows them overflows it.
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let models =
+            small.spawn(move || list(&body).models().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(models.unwrap().join().unwrap(), ["m/one"]);
+    }
+
+    #[test]
+    fn long_names_are_like_nothing() {
+        let long = "x".repeat(MAX_MODEL_BYTES + 1);
+        let list = list(&format!(
+            r#"{{"endpoints":[{{"domain":"a.completions.near.ai","models":["{long}","m/one"]}}]}}"#
+        ));
+        assert!(list.close_to(&long).is_empty());
+        assert!(list.close_to(&long[1..]).is_empty());
+        assert_eq!(list.close_to("m/on"), ["m/one"]);
     }
 
     #[tokio::test]

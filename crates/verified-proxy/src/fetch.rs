@@ -44,6 +44,10 @@ impl FetchUrl {
         }
     }
 
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
     fn authority(&self) -> String {
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)

@@ -1,14 +1,16 @@
 //! Accepts clients, seals each request as its first act, and finds it a
 //! verified connection.
 
+mod client_io;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::Either;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,19 +18,21 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use self::client_io::{ClientIo, Ending};
 use crate::admin;
+use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
+use crate::limits;
 use crate::respond::{self, Body, Failure};
 use crate::route::{self, RouteError, Target};
 use crate::upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Upstream};
 use crate::verdicts::Verdicts;
 
-/// Sockets open at a time; further clients wait in the kernel's queue.
-const MAX_CLIENTS: usize = 4_096;
 /// Requests that wait for an answer's first byte at a time.
 const MAX_WAITING: usize = 1_024;
-/// For request bodies: ten of the largest at a time, or thousands of usual ones.
+/// For request bodies: five to ten of the largest at a time, or thousands of usual ones.
 const HELD_MEBIBYTES: usize = 1_024;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,8 +40,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_RESENDS: usize = 2;
 /// How long answers may go on after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(30);
-/// After a failed accept, which is mostly for want of file descriptors.
+/// After a failed accept, which is mostly for want of file descriptors; doubled
+/// with each that follows.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two lines on the log about failed accepts.
+const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// What every request needs.
 #[derive(Debug)]
@@ -46,6 +54,7 @@ pub(crate) struct Ingress {
     upstream: Upstream,
     verdicts: Arc<Verdicts>,
     max_body: u64,
+    timeouts: ClientTimeouts,
     held: BodyBudget,
     waiting: Semaphore,
 }
@@ -56,12 +65,14 @@ impl Ingress {
         upstream: Upstream,
         verdicts: Arc<Verdicts>,
         max_body: u64,
+        timeouts: ClientTimeouts,
     ) -> Self {
         Self {
             endpoints,
             upstream,
             verdicts,
             max_body,
+            timeouts,
             held: BodyBudget::of_mebibytes(HELD_MEBIBYTES),
             waiting: Semaphore::new(MAX_WAITING),
         }
@@ -71,7 +82,8 @@ impl Ingress {
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
-        let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+        let clients = Arc::new(Semaphore::new(limits::clients()));
+        let mut trouble = Trouble::default();
         // Dropped at the end, which aborts whatever is left.
         let mut tasks = JoinSet::new();
         let mut shutdown = pin!(shutdown);
@@ -84,20 +96,25 @@ impl Ingress {
             let (stream, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "no client accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
+                    let pause = trouble.with(&error);
+                    tokio::select! {
+                        () = &mut shutdown => break,
+                        () = tokio::time::sleep(pause) => continue,
+                    }
                 }
             };
+            trouble.is_over();
+            let ending = Arc::new(Ending::default());
+            let io = ClientIo::new(stream, Arc::clone(&ending), ingress.timeouts.unread);
             let ingress = Arc::clone(&ingress);
             let service = service_fn(move |request| {
-                let ingress = Arc::clone(&ingress);
-                async move { Ok::<_, Infallible>(ingress.handle(request).await) }
+                let (ingress, ending) = (Arc::clone(&ingress), Arc::clone(&ending));
+                async move { Ok::<_, Infallible>(ingress.handle(request, &ending).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(io), service);
             let connection = graceful.watch(connection);
             tasks.spawn(async move {
                 let _permit = permit;
@@ -116,12 +133,23 @@ impl Ingress {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        let request = ClientRequest::seal(request, self.max_body);
-        match self.answer(request).await {
-            Ok(response) => response,
-            Err(failure) => respond::failure(&failure),
+    async fn handle(&self, request: Request<Incoming>, ending: &Ending) -> Response<Body> {
+        let ends_with_connection = request.version() == Version::HTTP_10;
+        let has_body = !request.body().is_end_stream();
+        let request = ClientRequest::seal(request, self.max_body, self.timeouts.body_idle);
+        if ends_with_connection {
+            ending.reset_if_cut_off();
         }
+        self.answer(request).await.unwrap_or_else(|failure| {
+            let mut response = respond::failure(&failure);
+            if has_body {
+                // The rest of it may be on its way still.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+                ending.linger();
+            }
+            response
+        })
     }
 
     async fn answer(&self, mut request: ClientRequest) -> Result<Response<Body>, Failure> {
@@ -153,9 +181,10 @@ impl Ingress {
             let list = self.endpoints.list().await?;
             route::candidates(&wanted, &list, allow)?
         };
+        let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            let verified = self.upstream.verified(&candidates).await?;
+            let verified = self.upstream.verified(&candidates, deadline).await?;
             match verified.forward(request).await {
                 Ok(response) => return Ok(response.map(Either::Left)),
                 Err(ForwardError::Unsent { request: back, why }) if resends < MAX_RESENDS => {
@@ -179,6 +208,51 @@ async fn accept(
         .await
         .map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        // It is gone already, which is no trouble of the listener's.
+        tracing::debug!(%error, "client connection without TCP_NODELAY");
+    }
     Ok((stream, permit))
+}
+
+/// Failures to accept, one after another.
+#[derive(Debug, Default)]
+struct Trouble {
+    in_a_row: u32,
+    said: Option<Instant>,
+}
+
+impl Trouble {
+    /// Says so, not too often, and returns how long to pause.
+    fn with(&mut self, error: &std::io::Error) -> Duration {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self
+            .said
+            .is_none_or(|said| said.elapsed() >= ACCEPT_LOG_PAUSE)
+        {
+            tracing::warn!(%error, in_a_row = self.in_a_row, "no client accepted");
+            self.said = Some(Instant::now());
+        }
+        let doubled = ACCEPT_PAUSE.saturating_mul(1 << (self.in_a_row - 1).min(8));
+        doubled.min(MAX_ACCEPT_PAUSE)
+    }
+
+    fn is_over(&mut self) {
+        self.in_a_row = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_accepts_slow_down_and_recover() {
+        let error = std::io::Error::other("no descriptors");
+        let mut trouble = Trouble::default();
+        let pauses: Vec<_> = (0..7).map(|_| trouble.with(&error).as_millis()).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
+        trouble.is_over();
+        assert_eq!(trouble.with(&error), ACCEPT_PAUSE);
+    }
 }

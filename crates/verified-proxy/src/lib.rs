@@ -17,7 +17,9 @@ mod collateral;
 pub mod config;
 mod endpoints;
 mod fetch;
+mod idle;
 mod ingress;
+mod limits;
 mod net;
 mod respond;
 mod route;
@@ -43,36 +45,63 @@ use crate::verdicts::Verdicts;
 /// What backends and fetched-from servers see of this program.
 const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
 
-/// Serves clients on `listener` until `shutdown` resolves, then until their
-/// answers have ended or half a minute has passed.
+/// A proxy that is set up and does not serve yet.
+#[derive(Debug)]
+pub struct Server(Ingress);
+
+impl Server {
+    /// Sets everything up that can fail.
+    ///
+    /// # Errors
+    /// If outgoing TLS cannot be set up.
+    pub fn new(config: Config) -> Result<Self, TlsSetupError> {
+        let webpki = tls::webpki(&config.extra_ca)?;
+        let connect_to = ConnectMap::new(config.connect_to);
+        let fetcher = Arc::new(Fetcher::new(Arc::clone(&webpki), connect_to.clone())?);
+        let endpoints = Endpoints::new(Arc::clone(&fetcher), config.endpoints_url, config.allow);
+        let collaterals =
+            Collaterals::new(fetcher, config.collateral_sources, &config.trust_anchors);
+        let judge = Judge::new(
+            config.policy,
+            config.trust_anchors,
+            config.signing_algo,
+            config.webpki,
+            collaterals,
+        );
+        let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
+        let upstream = Upstream::new(
+            webpki,
+            connect_to,
+            judge,
+            Arc::clone(&verdicts),
+            config.attest_timeout,
+        )?;
+        Ok(Self(Ingress::new(
+            endpoints,
+            upstream,
+            verdicts,
+            config.max_body,
+            config.client_timeouts,
+        )))
+    }
+
+    /// Serves clients on `listener` until `shutdown` resolves, then until their
+    /// answers have ended or half a minute has passed. Dropping the future ends
+    /// them at once.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.0.serve(listener, shutdown).await;
+    }
+}
+
+/// [`Server::new`] and [`Server::serve`].
 ///
 /// # Errors
-/// If outgoing TLS cannot be set up.
+/// Those of [`Server::new`].
 pub async fn run(
     config: Config,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), TlsSetupError> {
-    let webpki = tls::webpki(&config.extra_ca)?;
-    let connect_to = ConnectMap::new(config.connect_to);
-    let fetcher = Arc::new(Fetcher::new(Arc::clone(&webpki), connect_to.clone())?);
-    let endpoints = Endpoints::new(Arc::clone(&fetcher), config.endpoints_url, config.allow);
-    let judge = Judge::new(
-        config.policy,
-        config.trust_anchors,
-        config.signing_algo,
-        config.webpki,
-        Collaterals::new(fetcher, config.collateral_sources),
-    );
-    let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
-    let upstream = Upstream::new(
-        webpki,
-        connect_to,
-        judge,
-        Arc::clone(&verdicts),
-        config.attest_timeout,
-    )?;
-    let ingress = Ingress::new(endpoints, upstream, verdicts, config.max_body);
-    ingress.serve(listener, shutdown).await;
+    Server::new(config)?.serve(listener, shutdown).await;
     Ok(())
 }

@@ -12,8 +12,8 @@ use crate::codes::Code;
 use crate::endpoints::EndpointsError;
 use crate::route::RouteError;
 use crate::upstream::{
-    AnswerBody, AttemptError, AttestError, DialError, ForwardError, Framing, PathError, SealError,
-    VERDICT,
+    AnswerBody, AttemptError, AttestError, BodyError, DialError, ForwardError, Framing, PathError,
+    SealError, VERDICT, WaitedFor,
 };
 
 /// An answer: a backend's, as it comes, or the proxy's own.
@@ -170,15 +170,7 @@ fn line(failure: &Failure) -> Line {
     match failure {
         Failure::Framing(framing) => framing_line(*framing),
         Failure::Seal(error) => match error {
-            SealError::TooLarge { .. } => too_large(error.to_string()),
-            SealError::BrokenOff => broken_off_by_client(error.to_string()),
-            SealError::Stalled => Line::new(
-                StatusCode::REQUEST_TIMEOUT,
-                REQUEST,
-                Code::BadRequest.as_str(),
-                Retry::Helps,
-                error.to_string(),
-            ),
+            SealError::Body(error) => body_line(*error),
             SealError::NoMemory => busy(error.to_string()),
         },
         Failure::Route(error) => route_line(error),
@@ -230,9 +222,9 @@ fn framing_line(framing: Framing) -> Line {
             StatusCode::NOT_IMPLEMENTED,
             "the only transfer-coding taken is one \"chunked\"",
         ),
-        Framing::Usual | Framing::Ambiguous => refused(
+        Framing::Usual | Framing::Target => refused(
             StatusCode::BAD_REQUEST,
-            "the request gives its length twice (Transfer-Encoding and Content-Length)",
+            "the request's target is an authority, not a path",
         ),
     }
 }
@@ -331,7 +323,12 @@ fn attempt_line(error: &AttemptError) -> Line {
         },
         AttemptError::Attest(attest) => attest_line(attest),
         AttemptError::ClosedAfterProbe(_) => upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str()),
-        AttemptError::Deadline(_) => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
+        AttemptError::Deadline { waited_for, .. } => match waited_for {
+            WaitedFor::Connection | WaitedFor::Report => {
+                upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str())
+            }
+            WaitedFor::Collateral(_) => no_collateral(error.to_string()),
+        },
     }
 }
 
@@ -391,17 +388,26 @@ fn attest_line(error: &AttestError) -> Line {
             )
             .hint(rejected.hint())
         }
-        AttestError::Collateral(_) => Line::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            PROXY,
-            Code::CollateralUnavailable.as_str(),
+        AttestError::OtherKey => Line::new(
+            StatusCode::BAD_GATEWAY,
+            VERIFICATION,
+            "rejected_spki_mismatch",
             Retry::Helps,
             message,
-        )
-        .hint(
-            "without Intel's documents no machine can be judged; --pccs-url names another source",
         ),
+        AttestError::Collateral(_) => no_collateral(message),
     }
+}
+
+fn no_collateral(message: String) -> Line {
+    Line::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        PROXY,
+        Code::CollateralUnavailable.as_str(),
+        Retry::Helps,
+        message,
+    )
+    .hint("without Intel's documents no machine can be judged; --pccs-url names another source")
 }
 
 fn forward_line(error: &ForwardError) -> Line {
@@ -417,44 +423,37 @@ fn forward_line(error: &ForwardError) -> Line {
     };
     match error {
         ForwardError::Unsent { .. } => upstream(Code::BackendUnreachable.as_str(), Retry::Helps),
-        ForwardError::OtherKey => Line::new(
-            StatusCode::BAD_GATEWAY,
-            VERIFICATION,
-            "rejected_spki_mismatch",
-            Retry::Helps,
-            message,
-        ),
         ForwardError::BrokenOff(_) => upstream(Code::BackendBrokeOff.as_str(), Retry::Unsafe),
-        ForwardError::Switched => upstream(Code::BackendBrokeOff.as_str(), Retry::Useless),
+        ForwardError::Switched | ForwardError::Framing(_) => {
+            upstream(Code::BackendBrokeOff.as_str(), Retry::Useless)
+        }
         ForwardError::FirstByte => {
             Line::new(StatusCode::GATEWAY_TIMEOUT, UPSTREAM, Code::BackendTimeout.as_str(), Retry::Unsafe, message)
         }
         ForwardError::Redirect => upstream(Code::BackendRedirect.as_str(), Retry::Useless)
             .hint("the proxy keeps requests on the verified backend and does not pass redirects away from it on"),
-        ForwardError::BodyTooLarge { .. } => too_large(message),
-        ForwardError::ClientBrokeOff => broken_off_by_client(message),
+        ForwardError::Body(error) => body_line(*error),
     }
 }
 
-fn too_large(message: String) -> Line {
-    Line::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        REQUEST,
-        Code::BodyTooLarge.as_str(),
-        Retry::Useless,
-        message,
-    )
-    .hint("--max-body sets the limit")
-}
-
-fn broken_off_by_client(message: String) -> Line {
-    Line::new(
-        StatusCode::BAD_REQUEST,
-        REQUEST,
-        Code::BadRequest.as_str(),
-        Retry::Useless,
-        message,
-    )
+fn body_line(error: BodyError) -> Line {
+    let line = |status, code: Code, retry| {
+        Line::new(status, REQUEST, code.as_str(), retry, error.to_string())
+    };
+    match error {
+        BodyError::TooLarge { .. } => line(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Code::BodyTooLarge,
+            Retry::Useless,
+        )
+        .hint("--max-body sets the limit"),
+        BodyError::BrokenOff | BodyError::Malformed => {
+            line(StatusCode::BAD_REQUEST, Code::BadRequest, Retry::Useless)
+        }
+        BodyError::Stalled { .. } => {
+            line(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, Retry::Helps)
+        }
+    }
 }
 
 fn busy(message: impl Into<String>) -> Line {

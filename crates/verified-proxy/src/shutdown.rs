@@ -1,34 +1,61 @@
-//! The signal to stop.
+//! The signal to stop, and the one to stop at once.
 
-/// Resolves on Ctrl-C, and where the system has it on SIGTERM.
-pub(crate) async fn signal() {
-    let interrupt = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::error!(%error, "Ctrl-C cannot be caught");
+use tokio::sync::watch;
+
+/// Counts Ctrl-C, and where the system has it SIGTERM.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals(watch::Receiver<u32>);
+
+impl Signals {
+    /// Catches signals from now on.
+    pub(crate) fn catch() -> Self {
+        let (count, seen) = watch::channel(0);
+        spawn_counters(&count);
+        Self(seen)
+    }
+
+    /// Resolves when `times` signals have come.
+    pub(crate) async fn came(mut self, times: u32) {
+        if self.0.wait_for(|count| *count >= times).await.is_err() {
+            // Nothing can be caught; it has been said.
             std::future::pending::<()>().await;
         }
-    };
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate() => {}
     }
 }
 
 #[cfg(unix)]
-async fn terminate() {
+fn spawn_counters(count: &watch::Sender<u32>) {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut stream) => {
-            stream.recv().await;
-        }
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be caught");
-            std::future::pending::<()>().await;
+    for (name, kind) in [
+        ("Ctrl-C", SignalKind::interrupt()),
+        ("SIGTERM", SignalKind::terminate()),
+    ] {
+        let count = count.clone();
+        match signal(kind) {
+            Ok(mut stream) => {
+                tokio::spawn(async move {
+                    while stream.recv().await.is_some() {
+                        count.send_modify(|count| *count += 1);
+                    }
+                });
+            }
+            Err(error) => tracing::error!(%error, "{name} cannot be caught"),
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn terminate() {
-    std::future::pending::<()>().await;
+fn spawn_counters(count: &watch::Sender<u32>) {
+    let count = count.clone();
+    tokio::spawn(async move {
+        loop {
+            match tokio::signal::ctrl_c().await {
+                Ok(()) => count.send_modify(|count| *count += 1),
+                Err(error) => {
+                    tracing::error!(%error, "Ctrl-C cannot be caught");
+                    return;
+                }
+            }
+        }
+    });
 }

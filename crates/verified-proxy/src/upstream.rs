@@ -12,18 +12,20 @@
 //!                             refused: the connection is gone
 //! ```
 //!
-//! A `ClientRequest` is opened in `Verified::forward` and nowhere else;
-//! `Unverified` has nothing that takes one; a `Verified` is made only from an
-//! `Unverified`, which is used up, and a proof about its TLS key.
+//! A `ClientRequest` is opened in `Verified::forward` and nowhere else, with a
+//! `ProvedLink` in hand. That is made only from a `Link`, which is used up and
+//! can write nothing but a probe, and a proof about its TLS key.
 
 mod dial;
 mod headers;
 mod judge;
+mod link;
 mod request;
 mod unverified;
 mod verified;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use attest::Domain;
@@ -34,7 +36,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::net::ConnectMap;
 use crate::tls::TlsSetupError;
-use crate::verdicts::{Key, Verdicts};
+use crate::verdicts::{Key, Lane, Stage, Verdicts};
 
 use self::dial::Dialer;
 use self::unverified::Unverified;
@@ -42,7 +44,9 @@ use self::unverified::Unverified;
 pub(crate) use self::dial::DialError;
 pub use self::dial::WebPki;
 pub(crate) use self::judge::Judge;
-pub(crate) use self::request::{BodyBudget, ClientRequest, Framing, Model, Named, SealError, View};
+pub(crate) use self::request::{
+    BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named, SealError, View,
+};
 pub(crate) use self::unverified::AttestError;
 pub(crate) use self::verified::{AnswerBody, ForwardError, VERDICT, Verified};
 
@@ -59,9 +63,34 @@ pub(crate) enum AttemptError {
     Attest(#[from] AttestError),
     #[error("the backend closed the connection after its report: {0}")]
     ClosedAfterProbe(#[source] hyper::Error),
-    #[error("the time for a first request (--attest-timeout, {} s) was over", .0.as_secs())]
-    Deadline(Duration),
+    #[error("the time for a first request (--attest-timeout, {} s) was over, waiting for {waited_for}", .limit.as_secs())]
+    Deadline {
+        limit: Duration,
+        waited_for: WaitedFor,
+    },
 }
+
+/// What had not come at the deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WaitedFor {
+    Connection,
+    Report,
+    /// From these sources.
+    Collateral(String),
+}
+
+impl fmt::Display for WaitedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection => f.write_str("the connection"),
+            Self::Report => f.write_str("the attestation report"),
+            Self::Collateral(sources) => write!(f, "Intel's collateral from {sources}"),
+        }
+    }
+}
+
+/// The lane that an attempt has got into.
+type Position = Mutex<Option<Arc<Lane>>>;
 
 /// Every attempt of a request that found no verified connection.
 #[derive(Debug)]
@@ -94,16 +123,29 @@ impl Upstream {
         })
     }
 
+    /// When a request that begins now has to have its connection.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.attest_timeout
+    }
+
     /// A proved connection to one of `candidates`, tried in order.
-    pub(crate) async fn verified(&self, candidates: &[Backend]) -> Result<Verified, PathError> {
-        let deadline = Instant::now() + self.attest_timeout;
+    pub(crate) async fn verified(
+        &self,
+        candidates: &[Backend],
+        deadline: Instant,
+    ) -> Result<Verified, PathError> {
         let mut attempts = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
-            let outcome = tokio::time::timeout_at(deadline, self.attempt(backend)).await;
+            let position = Position::default();
+            let attempt = self.attempt(backend, &position);
+            let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
                 Ok(Ok(verified)) => return Ok(verified),
                 Ok(Err(error)) => error,
-                Err(_) => AttemptError::Deadline(self.attest_timeout),
+                Err(_) => AttemptError::Deadline {
+                    limit: self.attest_timeout,
+                    waited_for: self.waited_for(&position),
+                },
             };
             tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
             let elsewhere_helps = helps_elsewhere(&error);
@@ -115,7 +157,20 @@ impl Upstream {
         Err(PathError { attempts })
     }
 
-    async fn attempt(&self, backend: &Backend) -> Result<Verified, AttemptError> {
+    fn waited_for(&self, position: &Position) -> WaitedFor {
+        let lane = position.lock().unwrap_or_else(PoisonError::into_inner);
+        match lane.as_deref().map(Lane::stage) {
+            None => WaitedFor::Connection,
+            Some(Stage::Report) => WaitedFor::Report,
+            Some(Stage::Collateral) => WaitedFor::Collateral(self.judge.collateral_sources()),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        backend: &Backend,
+        position: &Position,
+    ) -> Result<Verified, AttemptError> {
         let unverified = self.dialer.dial(backend).await?;
         let key = Key {
             domain: backend.domain().clone(),
@@ -126,13 +181,18 @@ impl Upstream {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
-        let _flight = self.verdicts.flight(&key).await;
+        let lane = self.verdicts.lane(&key);
+        *position.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lane));
+        let _leave = lane.leave().await;
         // Somebody may have flown before.
         let unverified = match self.recall(unverified, &key) {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
-        let verified = self.attest(unverified, key).await?;
+        let outcome = self.attest(unverified, key, &lane).await;
+        // Not reached by who is cut off: what held it up still holds up the next.
+        lane.reach(Stage::Report);
+        let verified = outcome?;
         verified
             .still_open()
             .await
@@ -146,8 +206,13 @@ impl Upstream {
         }
     }
 
-    async fn attest(&self, unverified: Unverified, key: Key) -> Result<Verified, AttestError> {
-        let outcome = unverified.attest(&self.judge).await;
+    async fn attest(
+        &self,
+        unverified: Unverified,
+        key: Key,
+        lane: &Lane,
+    ) -> Result<Verified, AttestError> {
+        let outcome = unverified.attest(&self.judge, lane).await;
         if let Err(AttestError::Rejected { report, .. }) = &outcome {
             self.verdicts.refuse(&key, (**report).clone());
         }
@@ -167,7 +232,7 @@ impl Upstream {
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
-        AttemptError::Deadline(_) => false,
+        AttemptError::Deadline { .. } => false,
         AttemptError::Dial(_) | AttemptError::Attest(_) | AttemptError::ClosedAfterProbe(_) => true,
     }
 }

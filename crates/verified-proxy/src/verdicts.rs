@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use attest::{Domain, Nonce, PolicyDigest, Record, Report, Spki};
 use http::HeaderValue;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::MutexGuard as MutexGuardAsync;
 
 use crate::upstream::WebPki;
 
@@ -18,6 +18,9 @@ use crate::upstream::WebPki;
 const MAX_RECORDS: usize = 1_000;
 /// Reports of refusals kept for their readers, newest first.
 const MAX_REFUSALS: usize = 100;
+/// Reports of verdicts that a newer one replaced, newest first: answers that
+/// named them may still be read. Some kilobytes each.
+const MAX_FORMER: usize = 200;
 
 /// Names one verdict: 64 bits of a digest over what it is about. The nonce in
 /// it is fresh, so no two verdicts share a name by chance.
@@ -105,10 +108,38 @@ struct Remembered {
     report: VerdictReport,
 }
 
-/// Leave to attest; others with the same key wait until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Flight {
-    _leave: OwnedMutexGuard<()>,
+/// Where those who would attest the same key queue: one of them does.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    leave: tokio::sync::Mutex<()>,
+    stage: Mutex<Stage>,
+}
+
+/// How far the first in a lane has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stage {
+    /// It asks for the backend's report.
+    #[default]
+    Report,
+    /// It has the report and asks for Intel's collateral.
+    Collateral,
+}
+
+impl Lane {
+    /// Waits for leave to attest, which ends when it is dropped. Who gets it
+    /// looks for a record first; a leader that failed leaves none, and the next
+    /// one tries on its own connection.
+    pub(crate) async fn leave(&self) -> MutexGuardAsync<'_, ()> {
+        self.leave.lock().await
+    }
+
+    pub(crate) fn reach(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The store.
@@ -122,7 +153,18 @@ pub(crate) struct Verdicts {
 struct Inner {
     records: HashMap<Key, Remembered>,
     refusals: VecDeque<VerdictReport>,
-    flights: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
+    former: VecDeque<VerdictReport>,
+    lanes: HashMap<Key, Arc<Lane>>,
+}
+
+impl Inner {
+    /// Drops a record, and keeps its report.
+    fn forget(&mut self, key: &Key) {
+        if let Some(former) = self.records.remove(key) {
+            self.former.truncate(MAX_FORMER - 1);
+            self.former.push_front(former.report);
+        }
+    }
 }
 
 impl Verdicts {
@@ -144,20 +186,11 @@ impl Verdicts {
         (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
     }
 
-    /// Waits until nobody attests this key. Who gets leave looks for a record
-    /// first; a leader that failed leaves none, and the next one tries on its
-    /// own connection.
-    pub(crate) async fn flight(&self, key: &Key) -> Flight {
-        let flight = {
-            let mut inner = self.lock();
-            inner
-                .flights
-                .retain(|_, flight| Arc::strong_count(flight) > 1);
-            Arc::clone(inner.flights.entry(key.clone()).or_default())
-        };
-        Flight {
-            _leave: flight.lock_owned().await,
-        }
+    /// The lane of this key; gone when nobody is in it.
+    pub(crate) fn lane(&self, key: &Key) -> Arc<Lane> {
+        let mut inner = self.lock();
+        inner.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        Arc::clone(inner.lanes.entry(key.clone()).or_default())
     }
 
     pub(crate) fn remember(&self, key: Key, record: Record, report: VerdictReport) {
@@ -168,7 +201,7 @@ impl Verdicts {
                 .iter()
                 .min_by_key(|(_, remembered)| remembered.made);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                inner.records.remove(&oldest);
+                inner.forget(&oldest);
             }
         }
         let remembered = Remembered {
@@ -176,13 +209,14 @@ impl Verdicts {
             made: Instant::now(),
             report,
         };
+        inner.forget(&key);
         inner.records.insert(key, remembered);
     }
 
     /// Keeps the report of a refusal, and drops what was remembered before.
     pub(crate) fn refuse(&self, key: &Key, report: VerdictReport) {
         let mut inner = self.lock();
-        inner.records.remove(key);
+        inner.forget(key);
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(report);
     }
@@ -193,6 +227,7 @@ impl Verdicts {
         let verified = inner.records.values().map(|remembered| &remembered.report);
         let found = verified
             .chain(&inner.refusals)
+            .chain(&inner.former)
             .find(|report| report.id.0 == id);
         found.map(|report| Arc::clone(&report.json))
     }

@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::inputs::{self, Failure};
-use crate::config::{AllowList, AllowPattern, Config, ConnectTo, FetchUrl, WebPki};
-use crate::shutdown;
+use crate::config::{AllowList, AllowPattern, ClientTimeouts, Config, ConnectTo, FetchUrl, WebPki};
+use crate::shutdown::Signals;
+use crate::{Server, limits};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -143,19 +144,33 @@ enum WebPkiMode {
 }
 
 pub(super) fn main(args: Args) -> ExitCode {
-    let filter =
-        EnvFilter::try_from_env("VERIFIED_PROXY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, not_understood) = log_filter(std::env::var("VERIFIED_PROXY_LOG").ok());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if let Some(problem) = not_understood {
+        tracing::warn!("VERIFIED_PROXY_LOG is not understood, \"info\" is taken: {problem}");
+    }
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");
             failure.exit_code()
         }
+    }
+}
+
+/// What is logged, and what was wrong with the user's wish.
+fn log_filter(wish: Option<String>) -> (EnvFilter, Option<String>) {
+    let usual = || EnvFilter::new("info");
+    match wish.filter(|wish| !wish.is_empty()) {
+        None => (usual(), None),
+        Some(wish) => match EnvFilter::try_new(&wish) {
+            Ok(filter) => (filter, None),
+            Err(error) => (usual(), Some(format!("{wish:?}: {error}"))),
+        },
     }
 }
 
@@ -168,6 +183,7 @@ fn start(args: Args) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, address: (IpAddr, u16)) -> Result<(), Failure> {
+    limits::raise();
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| cannot_listen(address, &error))?;
@@ -177,10 +193,16 @@ async fn serve(config: Config, address: (IpAddr, u16)) -> Result<(), Failure> {
     if !local.ip().is_loopback() {
         tracing::warn!(%local, "listening beyond loopback: whoever reaches this port can use it");
     }
-    announce(&config, local);
-    crate::run(config, listener, shutdown::signal())
-        .await
-        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))
+    let announcement = announcement(&config, local);
+    let server = Server::new(config)
+        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
+    let signals = Signals::catch();
+    announce(&announcement);
+    tokio::select! {
+        () = server.serve(listener, signals.clone().came(1)) => {}
+        () = signals.came(2) => tracing::warn!("second signal: answers were cut off"),
+    }
+    Ok(())
 }
 
 fn cannot_listen((host, port): (IpAddr, u16), error: &std::io::Error) -> Failure {
@@ -203,18 +225,22 @@ fn cannot_listen((host, port): (IpAddr, u16), error: &std::io::Error) -> Failure
     clippy::print_stdout,
     reason = "the one line for people and scripts; logs go to stderr"
 )]
-fn announce(config: &Config, local: std::net::SocketAddr) {
+fn announce(line: &str) {
+    println!("{line}");
+}
+
+fn announcement(config: &Config, local: std::net::SocketAddr) -> String {
     let policy = &config.policy;
     let hardware_only = if policy.hardware_only() {
         ", ANY SOFTWARE"
     } else {
         ""
     };
-    println!(
+    format!(
         "verified-proxy on http://{local} (policy {}{hardware_only}, digest {})",
         policy.name(),
         policy.digest()
-    );
+    )
 }
 
 fn config(args: Args) -> Result<Config, Failure> {
@@ -248,6 +274,7 @@ fn config(args: Args) -> Result<Config, Failure> {
             WebPkiMode::Off => WebPki::Off,
         },
         max_body: args.max_body,
+        client_timeouts: ClientTimeouts::default(),
         attest_timeout: Duration::from_secs(args.attest_timeout),
         verdict_ttl: Duration::from_secs(args.verdict_ttl),
         allow: AllowList::new(args.allow_domain),
@@ -277,9 +304,11 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err("expected bytes, or a number with KiB, MiB or GiB".to_owned()),
     };
     let number: u64 = digits.parse().map_err(|_| "expected a number".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "too large".to_owned())
+    match number.checked_mul(1 << shift) {
+        Some(0) => Err("expected at least one byte".to_owned()),
+        Some(size) => Ok(size),
+        None => Err("too large".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -287,10 +316,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_log_level_that_is_not_understood_is_said() {
+        for fine in [
+            None,
+            Some(""),
+            Some("debug"),
+            Some("verified_proxy=trace,warn"),
+        ] {
+            assert_eq!(log_filter(fine.map(str::to_owned)).1, None, "{fine:?}");
+        }
+        let (filter, problem) = log_filter(Some("verified_proxy=loud".to_owned()));
+        assert_eq!(filter.to_string(), "info");
+        assert!(problem.unwrap().contains("loud"));
+    }
+
+    #[test]
     fn sizes() {
         assert_eq!(parse_size("100MiB"), Ok(100 << 20));
         assert_eq!(parse_size("5"), Ok(5));
-        for text in ["", "MiB", "1MB", "-1", "99999999999GiB"] {
+        for text in ["", "MiB", "1MB", "-1", "0", "0MiB", "99999999999GiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

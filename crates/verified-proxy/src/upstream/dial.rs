@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::Spki;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,11 +14,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::request::RequestBody;
+use super::link::Link;
 use super::unverified::Unverified;
 use crate::backend::{BACKEND_PORT, Backend};
 use crate::net::ConnectMap;
@@ -121,81 +117,28 @@ impl Dialer {
             .connect(name, tcp)
             .await
             .map_err(classify)?;
-        let link = Link::over(tls).await?;
+        let link = over(tls).await?;
         Ok(Unverified::new(link, backend.clone()))
     }
 }
 
-/// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
-/// socket.
-#[derive(Debug)]
-pub(super) struct Link {
-    spki: Spki,
-    sender: SendRequest<RequestBody>,
-    driver: Driver,
-}
-
-impl Link {
-    /// Reads the SPKI from the session: with the parser that checked the
-    /// handshake's signature, so that the key that signed is the key that is
-    /// hashed.
-    async fn over(tls: TlsStream<TcpStream>) -> Result<Self, DialError> {
-        let spki = {
-            let (_, session) = tls.get_ref();
-            let no_certificate = || DialError::Certificate(rustls::Error::NoCertificatesPresented);
-            let leaf = session
-                .peer_certificates()
-                .and_then(<[CertificateDer<'_>]>::first)
-                .ok_or_else(no_certificate)?;
-            let parsed = ParsedCertificate::try_from(leaf).map_err(DialError::Certificate)?;
-            Spki::of_der(&parsed.subject_public_key_info())
-        };
-        #[expect(clippy::disallowed_methods, reason = "as in connect")]
-        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
-        let driver = Driver(tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "backend connection ended");
-            }
-        }));
-        Ok(Self {
-            spki,
-            sender,
-            driver,
-        })
-    }
-
-    pub(super) fn spki(&self) -> Spki {
-        self.spki
-    }
-
-    /// Resolves when the connection can take a request, fails when it is closed.
-    pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
-        self.sender.ready().await
-    }
-
-    /// Hands the request back if not a byte of it was written.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.sender.try_send_request(request).await
-    }
-
-    /// For a body that outlives its request.
-    pub(super) fn into_driver(self) -> Driver {
-        self.driver
-    }
-}
-
-/// The task that moves a connection's bytes. Dropping it ends the task and so
-/// closes the socket at once, in the middle of whatever it was doing.
-#[derive(Debug)]
-pub(super) struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// HTTP/1.1 over a TLS session. The SPKI is read from the session, with the
+/// parser that checked the handshake's signature, so that the key that signed is
+/// the key that is hashed.
+async fn over(tls: TlsStream<TcpStream>) -> Result<Link, DialError> {
+    let spki = {
+        let (_, session) = tls.get_ref();
+        let no_certificate = || DialError::Certificate(rustls::Error::NoCertificatesPresented);
+        let leaf = session
+            .peer_certificates()
+            .and_then(<[CertificateDer<'_>]>::first)
+            .ok_or_else(no_certificate)?;
+        let parsed = ParsedCertificate::try_from(leaf).map_err(DialError::Certificate)?;
+        Spki::of_der(&parsed.subject_public_key_info())
+    };
+    #[expect(clippy::disallowed_methods, reason = "as in connect")]
+    let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
+    Ok(Link::new(spki, sender, connection))
 }
 
 /// Keeps rustls's errors apart: they come wrapped in an I/O error.

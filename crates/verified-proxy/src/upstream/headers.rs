@@ -36,6 +36,41 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
 }
 
+/// Leaves one statement of an answer's length, the one that its body was read
+/// by (RFC 9112 §6.3), or says why there is none.
+///
+/// hyper reads a body by its transfer-coding and leaves Content-Length beside
+/// it; whoever framed the same body by that would cut it off unnoticed.
+pub(super) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let one_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !one_chunked || codings.next().is_some() {
+            return Err("a transfer-coding besides one \"chunked\"");
+        }
+        headers.remove(header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for text in value.to_str().unwrap_or_default().split(',') {
+            let text = text.trim();
+            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let Some(number) = text.parse::<u64>().ok().filter(|_| digits) else {
+                return Err("a Content-Length that is no number");
+            };
+            if length.is_some_and(|other| other != number) {
+                return Err("two lengths");
+            }
+            length = Some(number);
+        }
+    }
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Ok(())
+}
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -175,6 +210,36 @@ mod tests {
         ]);
         strip_response(&mut headers);
         assert_eq!(names(&headers), ["content-encoding"]);
+    }
+
+    #[test]
+    fn an_answer_has_one_length() {
+        let settled = |pairs: &[(&str, &str)]| {
+            let mut headers = map(pairs);
+            settle_length(&mut headers).map(|()| {
+                let lengths = headers.get_all("content-length").iter();
+                lengths
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        let (te, cl) = ("transfer-encoding", "content-length");
+        assert!(settled(&[]).unwrap().is_empty());
+        assert!(settled(&[(te, "Chunked"), (cl, "5")]).unwrap().is_empty());
+        for pairs in [&[(cl, "5")][..], &[(cl, "5, 5")], &[(cl, "5"), (cl, "05")]] {
+            assert_eq!(settled(pairs).unwrap(), ["5"]);
+        }
+        for pairs in [
+            &[(te, "gzip, chunked")][..],
+            &[(te, "gzip")],
+            &[(te, "chunked"), (te, "chunked")],
+            &[(cl, "5, 6")],
+            &[(cl, "5"), (cl, "6")],
+            &[(cl, "+5")],
+            &[(cl, "")],
+        ] {
+            assert!(settled(pairs).is_err(), "{pairs:?}");
+        }
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Judge {
         self.webpki
     }
 
+    /// For people.
+    pub(super) fn collateral_sources(&self) -> String {
+        self.collaterals.sources()
+    }
+
     pub(super) fn policy_digest(&self) -> PolicyDigest {
         self.policy_digest
     }

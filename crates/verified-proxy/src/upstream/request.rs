@@ -1,43 +1,42 @@
 //! What a client sent, closed until a connection is proved.
 //!
 //! [`ClientRequest`] has private content and one exit, [`ClientRequest::open`],
-//! which only `upstream` can name and only `Verified::forward` calls. Until
-//! then routing sees a [`View`]: method, path, `X-Backend-Domain` and the model.
+//! which only `upstream` can name and only who holds a [`ProvedLink`] can call:
+//! `Verified::forward` does. Until then routing sees a [`View`]: method, path, `X-Backend-Domain` and the model.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::headers;
+use super::link::ProvedLink;
+use crate::idle::IdleTimer;
+
 /// Names a backend, in place of the model.
 pub(crate) const BACKEND_DOMAIN: &str = "x-backend-domain";
+/// The longest names served have 40 bytes.
+pub(crate) const MAX_MODEL_BYTES: usize = 200;
 
 /// Why a body was not taken in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealError {
-    #[error("the body has more than {max} bytes")]
-    TooLarge { max: u64 },
-    #[error("the client broke off its request")]
-    BrokenOff,
-    #[error("the client sent nothing of its body for {} s", BODY_IDLE.as_secs())]
-    Stalled,
+    #[error(transparent)]
+    Body(#[from] BodyError),
     #[error("too many request bodies are held in memory")]
     NoMemory,
 }
-
-/// Between two pieces of a request's body while it is held.
-const BODY_IDLE: Duration = Duration::from_secs(60);
 
 /// Memory for bodies that are held until their model is found and a connection
 /// is verified, over all requests.
@@ -118,20 +117,25 @@ pub(crate) enum Framing {
     Upgrade,
     /// A transfer-coding besides one `chunked` (RFC 9112 §6.1).
     TransferCoding,
-    /// Both Transfer-Encoding and Content-Length (RFC 9112 §6.3, item 3).
-    Ambiguous,
+    /// Authority form, which only CONNECT has (RFC 9112 §3.2.3).
+    Target,
 }
 
 impl ClientRequest {
-    /// Closes over a request: ingress's first act.
-    pub(crate) fn seal(request: Request<Incoming>, max_body: u64) -> Self {
-        let (head, body) = request.into_parts();
+    /// Closes over a request: ingress's first act. Its body may have `max_body`
+    /// bytes, and `body_idle` pass between two pieces of it.
+    pub(crate) fn seal(request: Request<Incoming>, max_body: u64, body_idle: Duration) -> Self {
+        let (mut head, body) = request.into_parts();
+        if let Some(target) = origin_form(&head.uri) {
+            head.uri = target;
+        }
         Self {
             head,
             body: RequestBody::Streaming {
                 body,
                 left: max_body,
                 max: max_body,
+                idle: IdleTimer::new(body_idle),
             },
             model: FoundModel::Absent("the body was not looked at"),
         }
@@ -167,7 +171,7 @@ impl ClientRequest {
         };
         let max = *max;
         if content_length(&self.head.headers).is_some_and(|length| length > max) {
-            return Err(SealError::TooLarge { max });
+            return Err(BodyError::TooLarge { max }.into());
         }
         if self.head.headers.contains_key(BACKEND_DOMAIN) {
             return Ok(());
@@ -181,35 +185,35 @@ impl ClientRequest {
                 FoundModel::Absent("its body is not JSON (Content-Type: application/json)");
             return Ok(());
         }
+        if is_encoded(&self.head.headers) {
+            self.model = FoundModel::Absent(
+                "its body is compressed (Content-Encoding), so no model is read from it",
+            );
+            return Ok(());
+        }
         let mut bytes = BytesMut::new();
         let mut held = None;
-        loop {
-            let next = tokio::time::timeout(BODY_IDLE, body.frame()).await;
-            let Some(frame) = next.map_err(|_| SealError::Stalled)? else {
-                break;
-            };
-            let frame = frame.map_err(|_| SealError::BrokenOff)?;
+        while let Some(frame) = self.body.frame().await {
             // Trailers of a body that was read whole have no meaning to JSON APIs.
-            let Ok(data) = frame.into_data() else {
+            let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            if (bytes.len() + data.len()) as u64 > max {
-                return Err(SealError::TooLarge { max });
+            let needed = bytes.len() + data.len();
+            if needed > bytes.capacity() {
+                // What is allocated counts, not what is filled.
+                let room = needed.max(2 * bytes.capacity());
+                budget.raise(&mut held, room)?;
+                bytes.reserve(room - bytes.len());
             }
-            budget.raise(&mut held, bytes.len() + data.len())?;
             bytes.extend_from_slice(&data);
         }
         self.model = model_in(&bytes);
-        self.body = RequestBody::Whole {
-            bytes: Some(bytes.freeze()),
-            _held: held,
-        };
+        self.body = RequestBody::Whole(Some(held_bytes(bytes.freeze(), held)));
         Ok(())
     }
 
-    /// Opens it. Whoever calls this holds a proof about the connection that the
-    /// content goes to: only `Verified::forward` does.
-    pub(super) fn open(self) -> (Request<RequestBody>, Resealer) {
+    /// Opens it, for whoever holds a connection and the proof about it.
+    pub(super) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
         let resealer = Resealer { model: self.model };
         (Request::from_parts(self.head, self.body), resealer)
     }
@@ -242,14 +246,16 @@ fn framing(head: &Parts) -> Framing {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Framing::Method;
     }
+    // A Content-Length beside a transfer-coding was dropped by hyper: the message
+    // is taken as chunked, and goes on so (RFC 9112 §6.3, item 3).
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(first) = codings.next() {
-        if codings.next().is_some() || !first.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Framing::TransferCoding;
-        }
-        if head.headers.contains_key(header::CONTENT_LENGTH) {
-            return Framing::Ambiguous;
-        }
+    let one_chunked =
+        |coding: &header::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(one_chunked) || codings.next().is_some() {
+        return Framing::TransferCoding;
+    }
+    if head.uri.authority().is_some() {
+        return Framing::Target;
     }
     // curl --http2 and Java's client offer h2c with every request and go on
     // without it.
@@ -264,6 +270,23 @@ fn framing(head: &Parts) -> Framing {
         return Framing::Upgrade;
     }
     Framing::Usual
+}
+
+/// The target as origin servers are asked for it (RFC 9112 §3.2.1), also where
+/// the client used absolute form; nothing for authority form.
+fn origin_form(target: &Uri) -> Option<Uri> {
+    let path = target.path_and_query()?;
+    if path.as_str().starts_with('?') {
+        return format!("/{}", path.as_str()).parse().ok();
+    }
+    Some(path.clone().into())
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -293,6 +316,9 @@ fn model_in(body: &[u8]) -> FoundModel {
         model: Option<Cow<'a, str>>,
     }
     match serde_json::from_slice::<Peek<'_>>(body) {
+        Ok(Peek { model: Some(model) }) if model.len() > MAX_MODEL_BYTES => {
+            FoundModel::Malformed("the name in \"model\" has more than 200 bytes")
+        }
         Ok(Peek { model: Some(model) }) => FoundModel::Named(model.into_owned()),
         Ok(Peek { model: None }) => FoundModel::Absent("its JSON body has no top-level \"model\""),
         // serde_json's own words could repeat parts of the body.
@@ -307,24 +333,59 @@ fn model_in(body: &[u8]) -> FoundModel {
 pub(super) enum RequestBody {
     /// The probe's.
     Empty,
-    Whole {
-        bytes: Option<Bytes>,
-        _held: Option<OwnedSemaphorePermit>,
-    },
+    Whole(Option<Bytes>),
     Streaming {
         body: Incoming,
         left: u64,
         max: u64,
+        idle: IdleTimer,
     },
 }
 
+/// Bytes that count against the budget for as long as anybody has them: hyper
+/// keeps them until they are written.
+fn held_bytes(bytes: Bytes, permit: Option<OwnedSemaphorePermit>) -> Bytes {
+    struct Held {
+        bytes: Bytes,
+        _permit: Option<OwnedSemaphorePermit>,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Held {
+        bytes,
+        _permit: permit,
+    })
+}
+
 /// Why a body stopped in the middle.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(crate) enum BodyError {
     #[error("the body has more than {max} bytes")]
     TooLarge { max: u64 },
     #[error("the client broke off its request")]
     BrokenOff,
+    #[error("the body is not in valid chunks")]
+    Malformed,
+    #[error("the client sent nothing of its body for {} s", .idle.as_secs())]
+    Stalled { idle: Duration },
+}
+
+impl BodyError {
+    /// hyper names what it cannot decode by the kind of an I/O error.
+    fn of(error: &hyper::Error) -> Self {
+        use std::io::ErrorKind;
+        let source = std::error::Error::source(error);
+        let kind = source
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .map(std::io::Error::kind);
+        match kind {
+            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::BrokenOff,
+        }
+    }
 }
 
 impl Body for RequestBody {
@@ -337,30 +398,49 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole { bytes, .. } => {
-                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
-            Self::Streaming { body, left, max } => Pin::new(body).poll_frame(cx).map(|next| {
-                let frame = match next? {
-                    Ok(frame) => frame,
-                    Err(_) => return Some(Err(BodyError::BrokenOff)),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streaming {
+                body,
+                left,
+                max,
+                idle,
+            } => {
+                let frame = match Pin::new(body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => frame,
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Some(Err(BodyError::of(&error))));
+                    }
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        ready!(idle.poll(cx));
+                        let idle = idle.limit();
+                        return Poll::Ready(Some(Err(BodyError::Stalled { idle })));
+                    }
+                };
+                idle.reset();
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        headers::strip_request(&mut trailers);
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                    Err(frame) => frame,
                 };
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                match left.checked_sub(length) {
+                Poll::Ready(Some(match left.checked_sub(length) {
                     Some(rest) => {
                         *left = rest;
-                        Some(Ok(frame))
+                        Ok(frame)
                     }
-                    None => Some(Err(BodyError::TooLarge { max: *max })),
-                }
-            }),
+                    None => Err(BodyError::TooLarge { max: *max }),
+                }))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole { bytes, .. } => bytes.is_none(),
+            Self::Whole(bytes) => bytes.is_none(),
             Self::Streaming { body, .. } => body.is_end_stream(),
         }
     }
@@ -368,9 +448,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole { bytes, .. } => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
-            }
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Streaming { body, .. } => body.size_hint(),
         }
     }
@@ -393,6 +471,39 @@ mod tests {
         assert!(budget.raise(&mut two, 300 << 10).is_ok());
         drop(one);
         assert!(budget.raise(&mut two, 1 << 20).is_ok());
+    }
+
+    #[tokio::test]
+    async fn bytes_count_until_the_last_holder_is_done() {
+        let budget = BodyBudget::of_mebibytes(1);
+        let mut permit = None;
+        budget.raise(&mut permit, 1 << 20).unwrap();
+        let bytes = held_bytes(Bytes::from_static(b"prompt"), permit);
+        let mut body = RequestBody::Whole(Some(bytes));
+        let frame = body.frame().await.unwrap().unwrap();
+        drop(body);
+        let mut other = None;
+        assert!(budget.raise(&mut other, 1).is_err());
+        drop(frame);
+        assert!(budget.raise(&mut other, 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn targets_become_origin_form() {
+        let target = |text: &str| {
+            let form = origin_form(&text.parse().unwrap());
+            form.map(|uri| uri.to_string())
+        };
+        for (text, expected) in [
+            ("/a?b", "/a?b"),
+            ("http://evil.example?y=1", "/?y=1"),
+            ("http://evil.example", "/"),
+            ("http://evil.example/a?b", "/a?b"),
+            ("*", "*"),
+        ] {
+            assert_eq!(target(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(target("evil.example:443"), None);
     }
 
     #[test]

@@ -1,26 +1,25 @@
 //! A connection about which nothing is known yet.
 //!
-//! It has no method that takes a `ClientRequest`. Its only writer sends a
-//! [`Probe`], which is made of public values. [`Unverified::attest`] and
-//! [`Unverified::recall`] consume it, so a refused connection is closed.
+//! It has no method that takes a `ClientRequest`, and its [`Link`] can write a
+//! [`Probe`] only. [`Unverified::attest`] and [`Unverified::recall`] consume it,
+//! so a refused connection is closed.
 
 use std::time::Duration;
 
 use attest::{
-    Appraisal, Attested, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest, Record, Rejected,
-    SigningAlgo, Spki, UnixTime,
+    Appraisal, Attested, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest, Record, Rejected, Spki,
+    UnixTime,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http::StatusCode;
 use http_body_util::BodyExt;
 
-use super::dial::Link;
 use super::judge::Judge;
-use super::request::RequestBody;
+use super::link::{Link, Probe};
 use super::verified::Verified;
 use crate::backend::Backend;
 use crate::collateral::CollateralError;
-use crate::verdicts::{VerdictId, VerdictReport};
+use crate::verdicts::{Lane, Stage, VerdictId, VerdictReport};
 
 /// NEAR's own gateways allow 10 s for the report; a machine whose eight GPUs
 /// sign one after another can need more.
@@ -42,6 +41,8 @@ pub(crate) enum AttestError {
         rejected: Rejected,
         report: Box<VerdictReport>,
     },
+    #[error("the proof is about another TLS key than this connection's")]
+    OtherKey,
     #[error(transparent)]
     Collateral(#[from] CollateralError),
 }
@@ -76,7 +77,7 @@ impl Unverified {
             return Err(self);
         }
         match record.recall(self.backend.domain(), self.link.spki(), policy, now) {
-            Ok(proof) => Ok(self.admit(proof)),
+            Ok(proof) => self.admit(proof),
             Err(reason) => {
                 tracing::debug!(domain = %self.backend.domain(), %reason, "verdict not recalled");
                 Err(self)
@@ -88,6 +89,7 @@ impl Unverified {
     pub(super) async fn attest(
         mut self,
         judge: &Judge,
+        lane: &Lane,
     ) -> Result<(Verified, VerdictReport), AttestError> {
         let mut nonce = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
@@ -99,6 +101,7 @@ impl Unverified {
         };
         let appraisal = match Evidence::parse(&body) {
             Ok(evidence) => {
+                lane.reach(Stage::Collateral);
                 judge
                     .appraise(&evidence, &self.backend.subject(), self.link.spki(), nonce)
                     .await?
@@ -122,7 +125,10 @@ impl Unverified {
             &report,
         );
         match outcome {
-            Ok(proof) => Ok((self.admit(proof), report)),
+            Ok(proof) => match self.admit(proof) {
+                Ok(verified) => Ok((verified, report)),
+                Err(_) => Err(AttestError::OtherKey),
+            },
             Err(rejected) => Err(AttestError::Rejected {
                 rejected,
                 report: Box::new(report),
@@ -130,14 +136,16 @@ impl Unverified {
         }
     }
 
-    fn admit(self, proof: Attested) -> Verified {
-        Verified::new(self.link, self.backend, proof)
+    fn admit(self, proof: Attested) -> Result<Verified, Self> {
+        let Self { link, backend } = self;
+        match link.prove(proof) {
+            Ok(link) => Ok(Verified::new(link, backend)),
+            Err(link) => Err(Self { link, backend }),
+        }
     }
 
-    /// The only writer.
     async fn ask(&mut self, probe: Probe) -> Result<Bytes, AttestError> {
-        let sent = self.link.send(probe.request).await;
-        let response = sent.map_err(|refused| refused.into_error())?;
+        let response = self.link.probe(probe).await?;
         if response.status() != StatusCode::OK {
             return Err(AttestError::Status(response.status()));
         }
@@ -153,36 +161,5 @@ impl Unverified {
             }
         }
         Ok(bytes.freeze())
-    }
-}
-
-/// The attestation request: nothing in it comes from a client.
-struct Probe {
-    request: Request<RequestBody>,
-}
-
-impl Probe {
-    fn new(backend: &Backend, nonce: Nonce, algo: SigningAlgo) -> Self {
-        let target = format!(
-            "/v1/attestation/report?signing_algo={}&nonce={nonce}&include_tls_fingerprint=true",
-            algo.as_str()
-        );
-        let mut request = Request::new(RequestBody::Empty);
-        // Letters, digits and fixed text: always a valid target and host.
-        *request.uri_mut() = target.parse::<Uri>().unwrap_or_default();
-        let headers = request.headers_mut();
-        if let Ok(host) = HeaderValue::from_str(backend.domain().as_str()) {
-            headers.insert(header::HOST, host);
-        }
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(crate::USER_AGENT),
-        );
-        Self { request }
     }
 }

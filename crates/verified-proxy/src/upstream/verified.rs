@@ -6,20 +6,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use attest::{Attested, NoDomain, Record, UnixTime};
+use attest::{NoDomain, Record, UnixTime};
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
-use super::dial::{Driver, Link};
 use super::headers;
+use super::link::{Driver, ProvedLink};
 use super::request::{BodyError, ClientRequest, RequestBody};
 use crate::backend::Backend;
 use crate::clock;
+use crate::idle::IdleTimer;
 use crate::verdicts::VerdictId;
 
 /// nginx in front of the engines waits as long (proxy_read_timeout 3600s).
@@ -41,8 +39,6 @@ pub(crate) enum ForwardError {
         request: Box<ClientRequest>,
         why: Unsent,
     },
-    #[error("the proof is about another TLS key than this connection's")]
-    OtherKey,
     #[error("the backend broke off before it answered: {0}")]
     BrokenOff(#[source] hyper::Error),
     #[error("the backend did not begin to answer in {} min", FIRST_BYTE_TIMEOUT.as_secs() / 60)]
@@ -51,10 +47,10 @@ pub(crate) enum ForwardError {
     Switched,
     #[error("the backend redirects to another place")]
     Redirect,
-    #[error("the body has more than {max} bytes")]
-    BodyTooLarge { max: u64 },
-    #[error("the client broke off its request")]
-    ClientBrokeOff,
+    #[error("the backend's answer has {0}")]
+    Framing(&'static str),
+    #[error(transparent)]
+    Body(BodyError),
 }
 
 /// Why a request was not even begun.
@@ -69,32 +65,26 @@ pub(crate) enum Unsent {
 /// A proved connection: the proof and the socket it is about, together.
 #[derive(Debug)]
 pub(crate) struct Verified {
-    link: Link,
+    link: ProvedLink,
     backend: Backend,
-    proof: Attested,
     id: VerdictId,
 }
 
 impl Verified {
-    /// Only `dial` and `unverified` ever hold a [`Link`], and only the latter a proof.
-    pub(super) fn new(link: Link, backend: Backend, proof: Attested) -> Self {
+    pub(super) fn new(link: ProvedLink, backend: Backend) -> Self {
+        let proof = link.proof();
         let id = VerdictId::of(
             backend.domain(),
             proof.spki(),
             proof.policy(),
             proof.nonce(),
         );
-        Self {
-            link,
-            backend,
-            proof,
-            id,
-        }
+        Self { link, backend, id }
     }
 
     /// What may be remembered.
     pub(super) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
-        self.proof.record(now, ttl.as_secs())
+        self.link.proof().record(now, ttl.as_secs())
     }
 
     /// Fails if the backend closed the connection after the probe.
@@ -108,16 +98,13 @@ impl Verified {
         mut self,
         request: ClientRequest,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if self.proof.spki() != self.link.spki() {
-            return Err(ForwardError::OtherKey);
-        }
-        if clock::now() >= self.proof.valid_until() {
+        if clock::now() >= self.link.proof().valid_until() {
             return Err(unsent(request, Unsent::Expired));
         }
         if self.link.ready().await.is_err() {
             return Err(unsent(request, Unsent::Closed));
         }
-        let (request, resealer) = request.open();
+        let (request, resealer) = request.open(&self.link);
         let request = self.outgoing(request);
         let sent = tokio::time::timeout(FIRST_BYTE_TIMEOUT, self.link.send(request)).await;
         let response = match sent {
@@ -136,15 +123,6 @@ impl Verified {
     /// The request as this backend gets it. Doing it twice changes nothing more.
     fn outgoing(&self, request: Request<RequestBody>) -> Request<RequestBody> {
         let (mut head, body) = request.into_parts();
-        // Origin form (RFC 9112 §3.2.1), also where the client used absolute form.
-        let target = head
-            .uri
-            .path_and_query()
-            .map(|target| target.as_str().to_owned());
-        head.uri = match target {
-            Some(target) => target.parse::<Uri>().unwrap_or_default(),
-            None => Uri::default(),
-        };
         head.version = Version::HTTP_11;
         headers::strip_request(&mut head.headers);
         if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
@@ -158,15 +136,16 @@ impl Verified {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(ForwardError::Switched);
         }
+        headers::settle_length(&mut head.headers).map_err(ForwardError::Framing)?;
         headers::strip_response(&mut head.headers);
         self.confine_location(head.status, &mut head.headers)?;
         head.headers.insert(VERDICT, self.id.header_value());
         head.headers
-            .insert(MODEL, headers::printable(self.proof.model_name()));
+            .insert(MODEL, headers::printable(self.link.proof().model_name()));
         head.version = Version::HTTP_11;
         let answer = AnswerBody {
             body,
-            idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
+            idle: IdleTimer::new(IDLE_TIMEOUT),
             domain: self.backend.domain().to_string(),
             _driver: self.link.into_driver(),
         };
@@ -213,8 +192,7 @@ fn broken_off(error: hyper::Error) -> ForwardError {
         .into_iter()
         .find_map(|source| source.downcast_ref::<BodyError>())
     {
-        Some(BodyError::TooLarge { max }) => ForwardError::BodyTooLarge { max: *max },
-        Some(BodyError::BrokenOff) => ForwardError::ClientBrokeOff,
+        Some(body) => ForwardError::Body(*body),
         None => ForwardError::BrokenOff(error),
     }
 }
@@ -223,7 +201,7 @@ fn broken_off(error: hyper::Error) -> ForwardError {
 /// is dropped, the backend's socket closes at once.
 pub(crate) struct AnswerBody {
     body: Incoming,
-    idle: Pin<Box<Sleep>>,
+    idle: IdleTimer,
     domain: String,
     _driver: Driver,
 }
@@ -255,12 +233,20 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         let error = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                this.idle.reset();
+                // Trailers are headers that come late.
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        headers::strip_response(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                };
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
-            Poll::Pending => match this.idle.as_mut().poll(cx) {
+            Poll::Pending => match this.idle.poll(cx) {
                 Poll::Ready(()) => AnswerError::Idle,
                 Poll::Pending => return Poll::Pending,
             },

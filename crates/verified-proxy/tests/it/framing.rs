@@ -150,3 +150,168 @@ async fn redirects_stay_on_the_backend_or_are_refused() {
         assert_eq!(answer.header("location"), "");
     }
 }
+
+/// What a client gets of `answer`.
+async fn through_the_proxy(answer: &'static str) -> String {
+    let fake = fake().await;
+    let oddities = Oddities {
+        raw_answer: Some(answer),
+        ..NO_ODDITIES
+    };
+    let backend = Scripted::start(&fake, oddities, |_| unreachable!()).await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    let request = format!(
+        "GET /x HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n"
+    );
+    proxy.raw(request.as_bytes()).await.to_ascii_lowercase()
+}
+
+#[tokio::test]
+async fn an_answer_of_two_lengths_is_read_and_sent_by_its_chunks() {
+    let answer = through_the_proxy(
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(answer.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{answer}");
+    for lengths in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+    ] {
+        let answer = through_the_proxy(lengths).await;
+        let whole = answer.contains("content-length: 5\r\n") && answer.ends_with("\r\nhello");
+        assert!(
+            whole || answer.starts_with("http/1.1 502 "),
+            "{lengths} {answer}"
+        );
+        assert_eq!(answer.matches("content-length").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_clear_end_is_refused() {
+    for head in [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Content-Length: 5\r\nContent-Length: 6",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        let answer = through_the_proxy(answer.leak()).await;
+        assert!(answer.starts_with("http/1.1 502 "), "{head}: {answer}");
+        assert!(answer.contains("backend_broke_off"), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_say_no_more_than_headers_may() {
+    let answer = through_the_proxy(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-verified-proxy-verdict, alt-svc, proxy-x, x-kept\r\n\r\n\
+         5\r\nhello\r\n0\r\nX-Verified-Proxy-Verdict: forged\r\nAlt-Svc: forged\r\nProxy-X: forged\r\nX-Kept: kept\r\n\r\n",
+    )
+    .await;
+    assert!(answer.contains("0\r\nx-kept: kept\r\n"), "{answer}");
+    assert!(!answer.contains("forged"), "{answer}");
+
+    let fake = fake().await;
+    let backend = Scripted::start(&fake, NO_ODDITIES, |_| {
+        Response::new(Script::whole(b"ok".to_vec()))
+    })
+    .await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    let answer = proxy
+        .raw(
+            format!(
+                "POST /x HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x-request-hash, proxy-x, x-kept\r\n\r\n2\r\nhi\r\n0\r\nX-Request-Hash: forged\r\nProxy-X: forged\r\nX-Kept: kept\r\n\r\n"
+            )
+            .as_bytes(),
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let lines = backend.lines();
+    let request = lines.last().unwrap();
+    assert!(request.contains("x-kept: \"kept\""), "{request}");
+    assert!(!request.contains("forged"), "{request}");
+}
+
+#[tokio::test]
+async fn a_request_of_two_lengths_goes_on_in_chunks_only() {
+    let fake = fake().await;
+    let backend = Scripted::start(&fake, NO_ODDITIES, |request| {
+        Response::new(Script::whole(request.body().to_vec()))
+    })
+    .await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    for lengths in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+    ] {
+        let request = format!(
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n{lengths}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        );
+        let answer = proxy.raw(request.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\nhello\r\n"),
+            "{answer}"
+        );
+        let lines = backend.lines();
+        let request = lines.last().unwrap();
+        assert!(
+            request.contains("transfer-encoding: \"chunked\"")
+                && !request.contains("content-length"),
+            "{request}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn targets_in_other_forms() {
+    let fake = fake().await;
+    let backend = Scripted::start(&fake, NO_ODDITIES, |_| {
+        Response::new(Script::whole(b"ok".to_vec()))
+    })
+    .await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    let get = async |target: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
+        );
+        proxy.raw(request.as_bytes()).await
+    };
+    for (target, expected) in [
+        ("http://evil.example?y=1", "GET /?y=1 "),
+        ("http://evil.example/a?y=1", "GET /a?y=1 "),
+        ("http://evil.example", "GET / "),
+    ] {
+        let answer = get(target).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+        let lines = backend.lines();
+        let request = lines.last().unwrap();
+        assert!(request.starts_with(expected), "{target}: {request}");
+    }
+    let before = backend.lines().len();
+    let answer = get("evil.example:443").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request"),
+        "{answer}"
+    );
+    assert_eq!(backend.lines().len(), before);
+}
+
+#[tokio::test]
+async fn a_malformed_chunk_is_called_so() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    for domain in ["", &format!("X-Backend-Domain: {DOMAIN}\r\n")] {
+        let request = format!(
+            "POST /x HTTP/1.1\r\nHost: localhost\r\n{domain}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n"
+        );
+        let answer = proxy.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.contains("not in valid chunks") && !answer.contains("broke off"),
+            "{answer}"
+        );
+    }
+}

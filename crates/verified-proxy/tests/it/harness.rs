@@ -34,7 +34,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use verified_proxy::Config;
-use verified_proxy::config::{AllowList, WebPki};
+use verified_proxy::config::{AllowList, ClientTimeouts, WebPki};
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";
@@ -138,6 +138,7 @@ pub(crate) fn config(fake: &Running) -> Config {
         signing_algo: SigningAlgo::Ecdsa,
         webpki: WebPki::Require,
         max_body: 1 << 20,
+        client_timeouts: ClientTimeouts::default(),
         attest_timeout: Duration::from_secs(20),
         verdict_ttl: Duration::from_secs(3600),
         allow: AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
@@ -351,6 +352,8 @@ pub(crate) struct Oddities {
     pub(crate) close_after_each: bool,
     /// Answers the attestation request with this status.
     pub(crate) report_status: StatusCode,
+    /// Answers everything else with these bytes, and closes.
+    pub(crate) raw_answer: Option<&'static str>,
 }
 
 pub(crate) const NO_ODDITIES: Oddities = Oddities {
@@ -358,6 +361,7 @@ pub(crate) const NO_ODDITIES: Oddities = Oddities {
     drop_first: 0,
     close_after_each: false,
     report_status: StatusCode::OK,
+    raw_answer: None,
 };
 
 impl Scripted {
@@ -455,13 +459,19 @@ impl Scripted {
                             String::from_utf8_lossy(tls.alpn_protocol().unwrap_or_default()),
                         ));
                     }
+                    if let Some(raw_answer) = oddities.raw_answer {
+                        answer_raw(stream, &report, raw_answer).await;
+                        return;
+                    }
                     let service = service_fn(async |request: Request<Incoming>| {
                         let (head, body) = request.into_parts();
-                        let body = body.collect().await?.to_bytes();
-                        let request = Request::from_parts(head, body);
+                        let body = body.collect().await?;
+                        let trailers = body.trailers().cloned().unwrap_or_default();
+                        let request = Request::from_parts(head, body.to_bytes());
                         let headers: Vec<_> = request
                             .headers()
                             .iter()
+                            .chain(&trailers)
                             .map(|(name, value)| format!("{name}: {value:?}"))
                             .collect();
                         let line = format!(
@@ -513,6 +523,36 @@ impl Scripted {
 
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
+    }
+}
+
+/// Requests without bodies, one after another, until `raw_answer` was given.
+async fn answer_raw(
+    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
+    report: &Handler,
+    raw_answer: &str,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let target = head.split(' ').nth(1).unwrap();
+        if !target.starts_with("/v1/attestation/report") {
+            let _ = stream.write_all(raw_answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+            return;
+        }
+        let response = report(&Request::get(target).body(Bytes::new()).unwrap());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(head.as_bytes()).await;
+        let _ = stream.write_all(&body).await;
     }
 }
 

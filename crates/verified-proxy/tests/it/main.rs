@@ -7,6 +7,7 @@
 )]
 
 mod chat;
+mod clients;
 mod connection;
 mod docs;
 mod framing;
@@ -14,5 +15,6 @@ mod harness;
 mod own_pages;
 mod refused;
 mod routing;
+mod serve;
 mod sources;
 mod verify;

@@ -53,3 +53,29 @@ async fn without_a_list_the_proxy_lives_but_is_not_ready() {
         assert_eq!(answer.header("x-should-retry"), "");
     }
 }
+
+#[tokio::test]
+async fn a_report_outlives_its_verdict() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.verdict_ttl = std::time::Duration::from_secs(1);
+    let proxy = Proxy::start(config).await;
+    let verdict = async || {
+        let answer = proxy.chat().await;
+        assert_eq!(answer.status, StatusCode::OK);
+        answer.header("x-verified-proxy-verdict").to_owned()
+    };
+    let first = verdict().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let second = verdict().await;
+    assert_ne!(first, second);
+    fake.tamper("report-data").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert_eq!(proxy.chat().await.code(), "rejected_report_data");
+    for id in [first, second] {
+        let report = proxy.get(&format!("/_proxy/verdicts/{id}")).await;
+        assert_eq!(report.status, StatusCode::OK);
+        assert_eq!(report.json()["id"], id);
+        assert_eq!(report.json()["verdict"], "verified");
+    }
+}

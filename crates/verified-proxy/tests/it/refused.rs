@@ -113,7 +113,12 @@ async fn the_built_in_policy_refuses_the_fake() {
 
 #[tokio::test]
 async fn intels_root_refuses_the_fake() {
-    let fake = fake().await;
+    // With a root CRL of its own, so that nobody asks Intel for one.
+    let fake = fake_with(fake_tee::serve::Options {
+        pccs: true,
+        ..Default::default()
+    })
+    .await;
     let mut config = config(&fake);
     config.trust_anchors = attest::TrustAnchors::intel();
     let answer = Proxy::start(config).await.chat().await;

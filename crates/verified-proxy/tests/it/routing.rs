@@ -124,3 +124,43 @@ async fn a_body_beyond_the_limit_is_refused() {
         assert!(answer.contains("body_too_large"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_long_model_name_is_compared_with_nothing() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.max_body = 64 << 20;
+    let proxy = Proxy::start(config).await;
+    let long = "fake/llama".repeat(2 << 20);
+    let body = format!(r#"{{"model":"{long}"}}"#);
+    let began = std::time::Instant::now();
+    let answer = post(&proxy, &[JSON], &body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.code(), "bad_request");
+    assert!(
+        answer.message().contains("200 bytes"),
+        "{}",
+        answer.message()
+    );
+    assert!(answer.message().len() < 1_000);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    let path = format!("/v1/models/{}", &long[..30_000]);
+    assert_eq!(proxy.get(&path).await.code(), "model_not_found");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_not_called_malformed() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let gzip = ("content-encoding", "gzip");
+    let answer = post(&proxy, &[JSON, gzip], "\u{1f}\u{8b}").await;
+    assert_eq!(answer.code(), "no_backend");
+    let message = answer.message();
+    assert!(
+        message.contains("Content-Encoding") && !message.contains("not valid JSON"),
+        "{message}"
+    );
+    let identity = ("content-encoding", "identity");
+    let answer = post(&proxy, &[JSON, identity], "{}").await;
+    assert!(answer.message().contains("no top-level"));
+}

@@ -1,9 +1,39 @@
 //! Intel's collateral: where it comes from, and what happens when it does not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use fake_tee::serve::Options;
 use http::StatusCode;
 
 use crate::harness::*;
+
+/// A source that counts connections, and answers each with 503 or not at all.
+async fn sulking(answers: bool) -> (String, Arc<AtomicUsize>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            if answers {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let answer = b"HTTP/1.1 503 Sulking\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    (url, count)
+}
 
 async fn nowhere() -> String {
     format!("http://127.0.0.1:{}", dead_port().await)
@@ -70,4 +100,63 @@ async fn no_collateral_is_an_error_that_names_every_source() {
     // No other connection would have helped.
     assert_eq!(probes(&fake.received()), 1);
     assert_only_probes(&fake.received());
+}
+
+#[tokio::test]
+async fn those_who_wait_share_a_failure() {
+    let fake = fake().await;
+    let (url, asked) = sulking(true).await;
+    let mut config = config(&fake);
+    config.collateral_sources = vec![url.parse().unwrap()];
+    let proxy = Arc::new(Proxy::start(config).await);
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let proxy = Arc::clone(&proxy);
+        requests.spawn(async move { proxy.chat().await.code() });
+    }
+    assert_eq!(requests.join_all().await, ["collateral_unavailable"; 8]);
+    // Four documents, once.
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_deadline_names_the_source_that_is_waited_for() {
+    let fake = fake().await;
+    let (url, _) = sulking(false).await;
+    let mut config = config(&fake);
+    config.collateral_sources = vec![url.parse().unwrap()];
+    config.attest_timeout = Duration::from_secs(3);
+    let proxy = Proxy::start(config).await;
+    // The one who asks, and one who waits for that.
+    let (one, two) = tokio::join!(proxy.chat(), proxy.chat());
+    for answer in [one, two] {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.code(), "collateral_unavailable");
+        assert!(answer.message().contains(&url), "{}", answer.message());
+    }
+}
+
+#[tokio::test]
+async fn the_root_crl_is_where_the_trust_anchor_says() {
+    let fake = fake().await;
+    // Another PCS, whose own root names a list of its own, must not be followed.
+    let other = fake_with(Options::default()).await;
+    let mut config = config(&fake);
+    config.collateral_sources = vec![other.http_url().parse().unwrap()];
+    config.trust_anchors = attest::TrustAnchors::danger_tdx_root(
+        rcgen::generate_simple_self_signed(Vec::new())
+            .unwrap()
+            .cert
+            .der()
+            .to_vec(),
+    );
+    let answer = Proxy::start(config).await.chat().await;
+    assert_eq!(answer.code(), "collateral_unavailable");
+    assert!(
+        answer
+            .message()
+            .contains("the root certificate names no address for it"),
+        "{}",
+        answer.message()
+    );
 }

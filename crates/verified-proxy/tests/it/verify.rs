@@ -235,7 +235,12 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
     };
     for day in ["20260424", "20260610"] {
         let dir = Path::new(&captures).join(day);
-        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
+        let read = |name: &str| {
+            std::fs::read_to_string(dir.join(name))
+                .unwrap()
+                .trim()
+                .to_owned()
+        };
         let report: Value = serde_json::from_str(&read("attestation_report.json")).unwrap();
         let at: u64 = read("verify_at_unix").parse().unwrap();
         let run = |at: u64| {
@@ -252,7 +257,12 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
                 .unwrap()
         };
         let verified = run(at);
-        assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+        assert_eq!(
+            verified.status.code(),
+            Some(0),
+            "{}",
+            text(&verified.stdout)
+        );
         let json: Value = serde_json::from_slice(&verified.stdout).unwrap();
         assert_eq!(json["verdict"], "verified");
         assert_eq!(json["policy"]["name"], "near");

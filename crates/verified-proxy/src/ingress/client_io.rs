@@ -1,0 +1,166 @@
+//! A client's socket, and how it ends: what hyper leaves to the socket's owner.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::idle::IdleTimer;
+
+/// After an answer to a request that was not read to its end, the rest is read
+/// and thrown away, so that a client that writes before it reads gets to see
+/// the answer (RFC 9112 §9.6). nginx does the same for 30 s (lingering_time) and
+/// 5 s of silence (lingering_timeout); a client on the same machine needs less.
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_IDLE: Duration = Duration::from_secs(2);
+
+/// What the requests on a socket say about its end.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    linger: AtomicBool,
+    reset: AtomicBool,
+}
+
+impl Ending {
+    /// A request was answered before it was read.
+    pub(super) fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// The client takes the connection's end for the answer's (HTTP/1.0). So
+    /// one that is cut off must not end like one that is whole.
+    pub(super) fn reset_if_cut_off(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct ClientIo {
+    stream: TcpStream,
+    ending: Arc<Ending>,
+    unread: IdleTimer,
+    closing: Closing,
+}
+
+#[derive(Debug)]
+enum Closing {
+    NotYet,
+    Lingering { until: Instant, silence: IdleTimer },
+    Done,
+}
+
+impl ClientIo {
+    /// Fails a write that makes no progress for `unread`: a client that does
+    /// not read would keep a backend's work for ever.
+    pub(super) fn new(stream: TcpStream, ending: Arc<Ending>, unread: Duration) -> Self {
+        Self {
+            stream,
+            ending,
+            unread: IdleTimer::new(unread),
+            closing: Closing::NotYet,
+        }
+    }
+
+    fn progress<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, io::Error>> {
+        match polled {
+            Poll::Ready(outcome) => {
+                self.unread.reset();
+                Poll::Ready(Ok(outcome))
+            }
+            Poll::Pending => self.unread.poll(cx).map(|()| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client does not read",
+                ))
+            }),
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.progress(cx, polled).map(Result::flatten)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        this.progress(cx, polled).map(Result::flatten)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Closing::NotYet = this.closing {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.closing = if this.ending.linger.load(Ordering::Relaxed) {
+                Closing::Lingering {
+                    until: Instant::now() + LINGER,
+                    silence: IdleTimer::new(LINGER_IDLE),
+                }
+            } else {
+                Closing::Done
+            };
+        }
+        if let Closing::Lingering { until, silence } = &mut this.closing {
+            let mut rest = [0; 16 << 10];
+            while Instant::now() < *until {
+                let mut buffer = ReadBuf::new(&mut rest);
+                match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => silence.reset(),
+                    Poll::Ready(_) => break,
+                    Poll::Pending => {
+                        ready!(silence.poll(cx));
+                        break;
+                    }
+                }
+            }
+            this.closing = Closing::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        let cut_off = !matches!(self.closing, Closing::Done);
+        if cut_off && self.ending.reset.load(Ordering::Relaxed) {
+            // A reset in place of the usual end.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}

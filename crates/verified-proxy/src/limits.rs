@@ -1,0 +1,53 @@
+//! File descriptors: every client is one, and so is every connection to a backend.
+
+/// Sockets of clients at a time; further clients wait in the kernel's queue.
+const MAX_CLIENTS: usize = 4_096;
+/// For the runtime, the standard streams, the listener, files and fetches.
+const RESERVED: u64 = 32;
+
+/// Raises this process's soft limit of descriptors to its hard limit.
+pub(crate) fn raise() {
+    #[cfg(unix)]
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors was not raised"),
+    }
+}
+
+/// How many clients may be served at a time.
+pub(crate) fn clients() -> usize {
+    clients_under(descriptors())
+}
+
+#[cfg(unix)]
+fn descriptors() -> Option<u64> {
+    rlimit::Resource::NOFILE.get_soft().ok()
+}
+
+#[cfg(not(unix))]
+fn descriptors() -> Option<u64> {
+    None
+}
+
+/// Half of what there is: each client can have one request on its way, which
+/// has one connection to a backend.
+fn clients_under(descriptors: Option<u64>) -> usize {
+    let Some(descriptors) = descriptors else {
+        return MAX_CLIENTS;
+    };
+    let half = descriptors.saturating_sub(RESERVED) / 2;
+    usize::try_from(half).map_or(MAX_CLIENTS, |half| half.clamp(1, MAX_CLIENTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_descriptors_are_not_clients() {
+        assert_eq!(clients_under(None), MAX_CLIENTS);
+        assert_eq!(clients_under(Some(u64::MAX)), MAX_CLIENTS);
+        assert_eq!(clients_under(Some(1_024)), 496);
+        assert_eq!(clients_under(Some(16)), 1);
+    }
+}
