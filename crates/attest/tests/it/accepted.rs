@@ -452,6 +452,13 @@ fn collateral_never_goes_back() {
     spec.crls.root.this_update -= 7 * DAY;
     assert_eq!(code(&kept(&floors, &spec)), "verified");
 
+    let early = FloorCheck::Kept {
+        floors: &Floors::default(),
+        channel: Channel::Early,
+    };
+    let built = base.forge(&challenge()).unwrap();
+    let seen = judge_with(&built, policy(), early).floor_seen.unwrap();
+    assert!(floors.raise(&seen), "another channel, another floor");
     let again = Floors::from_json(floors.to_json().as_bytes()).unwrap();
     assert_eq!(again, floors);
     let intel = FloorKey::new(

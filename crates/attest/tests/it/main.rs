@@ -11,6 +11,7 @@
 )]
 
 mod accepted;
+mod diagnosed;
 mod docs;
 mod identifiers;
 mod limits;
