@@ -1,7 +1,7 @@
 # Sourced by check and scripts/*: cargo tools at fixed versions.
 #
 # A tool that is on the PATH at its version is used; any other is built from
-# crates.io into the target folder, locked, and kept there.
+# source into the target folder, locked, and kept there.
 
 tools_root=${CARGO_TARGET_DIR:-target}/tools
 [[ $tools_root == /* ]] || tools_root=$PWD/$tools_root

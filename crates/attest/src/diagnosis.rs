@@ -11,7 +11,7 @@ use x509_cert::der::Decode;
 
 use crate::collateral::{Collateral, Floor, TrustAnchors};
 use crate::quote::{ParsedQuote, Refusal};
-use crate::tcb::{Svns, TcbStatus, platform_and_module};
+use crate::tcb::{Svns, TcbStatus, platform_and_module, qe_level};
 use crate::x509::{self, P256Key};
 use crate::{Fmspc, Rejected, UnixTime};
 
@@ -361,21 +361,12 @@ impl Documents {
         if let Some(level) = module.into_iter().find(revoked) {
             return Some(Rejected::TcbModule { level });
         }
-        // Nothing else of dcap-qvl's refusals depends on the QE's level.
-        let qe: dcap_qvl::QeIdentity =
-            serde_json::from_str(&collateral.documents.qe_identity).ok()?;
-        let all_revoked = !qe.tcb_levels.is_empty()
-            && qe
-                .tcb_levels
-                .iter()
-                .all(|level| level.tcb_status == dcap_qvl::TcbStatus::Revoked);
-        all_revoked.then(|| Rejected::TcbQe {
-            level: crate::tcb::Level {
-                status: TcbStatus::Revoked,
-                advisories: Vec::new(),
-                date: "any date".to_owned(),
-            },
-        })
+        match qe_level(&collateral.documents.qe_identity, quote.claimed_qe_svn()) {
+            Ok(level) => revoked(&level).then_some(Rejected::TcbQe { level }),
+            Err(detail) => Some(Rejected::TcbUnknown {
+                detail: crate::text::shown(&detail),
+            }),
+        }
     }
 }
 

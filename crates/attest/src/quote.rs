@@ -139,6 +139,15 @@ impl ParsedQuote {
             .map_or([0; 48], |td| td.mr_service_td)
     }
 
+    /// ISV SVN of the quoting enclave (bytes 258 and 259 of an enclave report), as
+    /// claimed by an unverified quote.
+    pub(crate) fn claimed_qe_svn(&self) -> u16 {
+        match self.quote.qe_report().get(258..260) {
+            Some(&[low, high]) => u16::from_le_bytes([low, high]),
+            _ => 0,
+        }
+    }
+
     /// What levels are matched with, as claimed by an unverified quote.
     pub(crate) fn claimed_svns(&self) -> Option<([u8; 16], u16, Vec<[u8; 16]>)> {
         let chain = self.pck_chain().ok()?;

@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use dcap_qvl::policy::QuoteClaims;
-use dcap_qvl::{TcbInfo, TcbLevel};
+use dcap_qvl::{QeIdentity, TcbInfo, TcbLevel};
 
 use crate::text::shown;
 
@@ -255,6 +255,19 @@ pub(crate) fn platform_and_module(
         }
     }
     Ok((platform, module))
+}
+
+/// The level of a quoting enclave of this ISV SVN.
+pub(crate) fn qe_level(qe_identity: &str, isv_svn: u16) -> Result<Level, String> {
+    let identity: QeIdentity =
+        serde_json::from_str(qe_identity).map_err(|error| error.to_string())?;
+    identity
+        .tcb_levels
+        .iter()
+        .filter(|level| level.tcb.isvsvn <= isv_svn)
+        .max_by_key(|level| level.tcb.isvsvn)
+        .map(|level| Level::new(level.tcb_status, &level.advisory_ids, &level.tcb_date))
+        .ok_or_else(|| format!("no level of the quoting enclave is met by its SVN {isv_svn}"))
 }
 
 fn first_met<'a>(

@@ -109,3 +109,15 @@ fn what_else_is_wrong_is_said_first() {
         assert_eq!(said(change), expected);
     }
 }
+
+/// Only the level that the enclave is at counts, not those above or below it.
+#[test]
+fn a_revoked_level_of_another_enclave_is_no_reason() {
+    for revoked in [0, 1] {
+        let other = said(|s| {
+            s.qe_identity.tcb_levels[revoked].tcb_status = "Revoked".to_owned();
+            s.qe.isv_svn = if revoked == 0 { 3 } else { 4 };
+        });
+        assert_eq!(other, "rejected_quote_untrusted", "{revoked}");
+    }
+}

@@ -434,6 +434,21 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A6",
+        "a quoting enclave below every level, signed",
+        "rejected_tcb_unknown",
+        |s| s.qe.isv_svn = 0,
+    ),
+    case(
+        "A6",
+        "a quoting enclave at a revoked level, signed",
+        "rejected_tcb_qe",
+        |s| {
+            s.qe_identity.tcb_levels[1].tcb_status = "Revoked".to_owned();
+            s.qe.isv_svn = 1;
+        },
+    ),
+    case(
+        "A6",
         "quoting enclave ConfigurationNeeded, signed",
         "rejected_tcb_qe",
         |s| {
