@@ -188,7 +188,7 @@ fn out_of_date_passes_only_with_every_advisory_accepted() {
 
 #[test]
 fn the_hinted_policy_line_accepts_what_was_refused() {
-    let changes: [Change; 8] = [
+    let changes: [Change; 9] = [
         ("rejected_os_image", |s| s.td.mr_td = [7; 48]),
         ("rejected_firmware", |s| s.boot.cfv = [7; 48]),
         ("rejected_acpi", |s| s.boot.acpi_tables = [7; 48]),
@@ -198,6 +198,9 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         }),
         ("rejected_td_attributes", |s| s.td.td_attributes[3] |= 0x40),
         ("rejected_xfam", |s| s.td.xfam[2] ^= 1),
+        ("rejected_tcb_qe", |s| {
+            s.qe_identity.set_status("OutOfDate", &["INTEL-SA-00008"]);
+        }),
         ("rejected_tcb_module", |s| {
             s.tcb_info
                 .set_module_status("OutOfDate", &["INTEL-SA-00009"])

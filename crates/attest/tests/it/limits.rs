@@ -44,6 +44,26 @@ fn a_certificate_is_valid_from_its_first_to_its_last_second() {
 }
 
 #[test]
+fn collateral_is_valid_from_the_second_of_its_issue() {
+    assert_eq!(
+        verdict(|s| s.tcb_info.set_validity(NOW, NOW + 9)),
+        "verified"
+    );
+    assert_eq!(
+        verdict(|s| s.tcb_info.set_validity(NOW + 1, NOW + 9)),
+        "rejected_collateral_not_yet_valid"
+    );
+    assert_eq!(
+        verdict(|s| s.tcb_info.set_validity(NOW - 9, NOW + 1)),
+        "verified"
+    );
+    assert_eq!(
+        verdict(|s| s.tcb_info.set_validity(NOW - 9, NOW)),
+        "rejected_collateral_expired"
+    );
+}
+
+#[test]
 fn a_chain_of_256_kib_is_read_and_one_byte_more_is_not() {
     // Past the limit the length is named, below it the contents are.
     for (len, word) in [

@@ -239,6 +239,10 @@ fn what_a_policy_must_not_say_is_refused() {
         let refused = refusal(&text);
         assert!(refused.contains(expected), "{text}: {refused}");
     }
+    for built_in in ["near", "hardware"] {
+        let alone = whole().replace("name = \"fake\"", &format!("name = \"{built_in}\""));
+        assert!(refusal(&alone).contains("is the name of a built-in policy"));
+    }
     for good in [
         format!(
             "{near}pins.signing_keys = [\"ecdsa:{}\", \"ed25519:{}\"]\n",

@@ -30,6 +30,33 @@ fn a_report_names_the_policy_the_root_and_the_time() {
     assert_eq!(json["code"], serde_json::Value::Null);
     assert_eq!(json["checks"][0]["group"], "Evidence");
     assert_eq!(json["checks"][1]["title"], "a TDX quote, version 4 or 5");
+    let status = |json: &serde_json::Value, id: &str| {
+        let checks = json["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["id"] == id).unwrap();
+        check["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(status(&json, "quote"), "pass");
+    assert_eq!(status(&json, "pins"), "not_proved");
+    let mut debug = spec();
+    debug.td.td_attributes[0] = 1;
+    let json = serde_json::to_value(judge(&debug).report).unwrap();
+    assert_eq!(status(&json, "td_attributes"), "fail");
+    assert_eq!(status(&json, "tls_key"), "not_proved");
+    for (format, version) in [
+        (
+            fake_tee::QuoteFormat::TdxV4,
+            "version 4, under a DANGEROUS root",
+        ),
+        (
+            fake_tee::QuoteFormat::TdxV5Td15,
+            "version 5, under a DANGEROUS root",
+        ),
+    ] {
+        let mut spec = spec();
+        spec.quote.format = format;
+        let report = judge(&spec).report;
+        assert_eq!(report.check(CheckId::Quote).unwrap().detail, version);
+    }
 }
 
 #[test]
