@@ -201,3 +201,18 @@ fn collateral_of_1_mib_is_read_and_one_byte_more_is_not() {
     assert!(json(2 * max).is_ok());
     assert!(json(2 * max + 1).is_err());
 }
+
+#[test]
+fn a_chain_of_8_certificates_is_read_and_one_more_is_not() {
+    for (count, word) in [
+        (8, "8 certificates, expected leaf"),
+        (9, "9 certificates, at most 8 are read"),
+    ] {
+        let mut spec = spec();
+        spec.hooks
+            .app_chain
+            .push(move |chain| chain.resize(count, chain[2].clone()));
+        let rejected = judge(&spec).outcome.unwrap_err();
+        assert!(rejected.to_string().contains(word), "{rejected}");
+    }
+}

@@ -76,6 +76,16 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A18",
+        "a KMS CA with a key on P-384",
+        "rejected_app_cert",
+        |s| {
+            s.hooks
+                .app_chain
+                .push(|chain| chain[2] = p384_certificate());
+        },
+    ),
+    case(
+        "A18",
         "a leaf under its own root",
         "rejected_kms_root",
         |s| {
@@ -354,4 +364,11 @@ fn huge_key(certificate: &[u8]) -> Vec<u8> {
     out.extend(vec![0; 150_001]);
     out.extend(&certificate[at + 68..]);
     out
+}
+
+fn p384_certificate() -> Vec<u8> {
+    use fake_tee::rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384};
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap();
+    certificate.der().to_vec()
 }
