@@ -10,7 +10,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
 use crate::policy::Rules;
 use crate::quote::{ParsedQuote, Td};
@@ -26,10 +26,9 @@ const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.6
 const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
 
 /// Extensions that may be critical, since they are looked at.
-const UNDERSTOOD: [ObjectIdentifier; 6] = [
+const UNDERSTOOD: [ObjectIdentifier; 5] = [
     KeyUsage::OID,
     BasicConstraints::OID,
-    ExtendedKeyUsage::OID,
     OID_QUOTE,
     OID_APP_ID,
     OID_USAGE,

@@ -72,7 +72,7 @@ pub struct Appraisal {
 }
 
 impl Appraisal {
-    /// The verdict on a report that could not be read.
+    /// The verdict on a report, or on collateral, that could not be read.
     #[must_use]
     pub fn unreadable(
         rejected: Rejected,
@@ -81,7 +81,7 @@ impl Appraisal {
         now: UnixTime,
     ) -> Self {
         let mut report = new_report(policy, trust_anchors, now);
-        report.set(CheckId::Evidence, Status::Fail, rejected.to_string());
+        report.set(check_of(&rejected), Status::Fail, rejected.to_string());
         report.rejected = Some(rejected.clone());
         Self {
             outcome: Err(rejected),
@@ -338,6 +338,10 @@ fn check_of(rejected: &Rejected) -> CheckId {
         | Rejected::AppCertQuote { .. }
         | Rejected::AppCertReportData { .. }
         | Rejected::KmsRoot { .. } => CheckId::Kms,
-        _ => CheckId::Quote,
+        Rejected::QuoteNotTdx { .. } => CheckId::QuoteFormat,
+        Rejected::QuoteUntrusted { .. }
+        | Rejected::CertificateRevoked { .. }
+        | Rejected::PlatformCertificate { .. } => CheckId::Quote,
+        _ => CheckId::Evidence,
     }
 }

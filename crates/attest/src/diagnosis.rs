@@ -1,10 +1,10 @@
 //! Why verification failed, in words that help.
 //!
 //! dcap-qvl answers with a sentence; a person needs to know whether to set the
-//! clock, change the source of collateral or leave the backend. This module
-//! looks for the reason AFTER the refusal is certain: it can only choose
-//! among refusals. It reads unverified documents, so its words are hints about
-//! what was sent.
+//! clock, change the source of collateral or leave the backend. [`explain`]
+//! looks for the reason AFTER the refusal is certain: it chooses among refusals,
+//! and tells what genuine documents said about themselves, which can only make
+//! later verdicts stricter.
 
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -38,7 +38,7 @@ pub(crate) fn explain(
     let rejected = documents.reason(quote, collateral, &root, now);
     Refusal {
         rejected: rejected.unwrap_or(Rejected::QuoteUntrusted { detail }),
-        genuine: documents.floor(),
+        genuine: documents.floor(&root),
     }
 }
 
@@ -136,6 +136,11 @@ impl Documents {
         }
         // Whatever else a quote brings along, a backend has made up.
         let [leaf, ca] = self.signed_platform(root)?;
+        if !self.pck_crl_is_of(ca) {
+            return Some(Rejected::CollateralUntrusted {
+                detail: "the PCK CRL is of another CA than the platform's".to_owned(),
+            });
+        }
         for (what, certificate) in [
             ("the platform's certificate", leaf),
             ("the platform CA's certificate", ca),
@@ -184,15 +189,27 @@ impl Documents {
         Some([leaf, ca])
     }
 
-    /// What these genuine documents say about themselves.
-    fn floor(&self) -> Option<(Fmspc, Floor)> {
+    fn pck_crl_is_of(&self, ca: &Certificate) -> bool {
+        x509::subject_key(ca).is_ok_and(|key| x509::crl_is_signed_by(&self.pck_crl, &key))
+    }
+
+    /// What these genuine documents say about themselves. A PCK CRL counts for
+    /// the CA that it is of only.
+    fn floor(&self, root: &P256Key) -> Option<(Fmspc, Floor)> {
         let fmspc = self.tcb_info.fmspc.as_deref()?.parse().ok()?;
+        let own_crl = self
+            .signed_platform(root)
+            .is_some_and(|[_, ca]| self.pck_crl_is_of(ca));
         Some((
             fmspc,
             Floor {
                 tcb_info: self.tcb_info.evaluation_number?,
                 qe_identity: self.qe_identity.evaluation_number?,
-                pck_crl: x509::unix(self.pck_crl.tbs_cert_list.this_update),
+                pck_crl: if own_crl {
+                    x509::unix(self.pck_crl.tbs_cert_list.this_update)
+                } else {
+                    UnixTime::default()
+                },
                 root_crl: x509::unix(self.root_crl.tbs_cert_list.this_update),
             },
         ))
@@ -329,13 +346,18 @@ impl Documents {
                 what: "the platform's PCK certificate",
             });
         }
+        if x509::is_revoked(&self.root_crl, ca) {
+            return Some(Rejected::CertificateRevoked {
+                what: "the platform CA's certificate",
+            });
+        }
+        // The source's choice, not the platform's: another source may do better.
         [&self.tcb_chain, &self.qe_chain]
             .into_iter()
             .flatten()
-            .chain([ca])
             .any(|certificate| x509::is_revoked(&self.root_crl, certificate))
-            .then_some(Rejected::CertificateRevoked {
-                what: "a certificate under the trust root",
+            .then(|| Rejected::CollateralUntrusted {
+                detail: "its signer's certificate is revoked".to_owned(),
             })
     }
 

@@ -283,9 +283,22 @@ pub(crate) fn verify(
             let detail = shown(&format!("{error:#}"));
             diagnosis::explain(quote, collateral, anchors, now, detail)
         })?;
-    verified(claims, collateral, now).map_err(|rejected| Refusal {
+    let fmspc = Fmspc::from_bytes(claims.platform.pck.fmspc);
+    let floor = floor(&claims, collateral);
+    verified(claims, collateral, floor, now).map_err(|rejected| Refusal {
         rejected,
-        genuine: None,
+        genuine: floor.map(|floor| (fmspc, floor)),
+    })
+}
+
+/// What verified documents say about themselves.
+fn floor(claims: &QuoteClaims, collateral: &Collateral) -> Option<Floor> {
+    let documents = &collateral.documents;
+    Some(Floor {
+        tcb_info: diagnosis::evaluation_number(&documents.tcb_info)?,
+        qe_identity: claims.qe.tcb_eval_data_number,
+        pck_crl: x509::crl_issued(&documents.pck_crl)?,
+        root_crl: x509::crl_issued(&documents.root_ca_crl)?,
     })
 }
 
@@ -293,6 +306,7 @@ pub(crate) fn verify(
 fn verified(
     claims: QuoteClaims,
     collateral: &Collateral,
+    floor: Option<Floor>,
     now: UnixTime,
 ) -> Result<VerifiedQuote, Rejected> {
     // dcap-qvl judges each document at `now`; these two lines do not depend on
@@ -326,19 +340,10 @@ fn verified(
     }
     let levels = Levels::of(&claims, &documents.tcb_info).map_err(untrusted)?;
     let td = td(&claims.report).ok_or_else(|| untrusted("no TD report".to_owned()))?;
-    let issued = |what: &str, der: &[u8]| {
-        x509::crl_issued(der).ok_or_else(|| untrusted(format!("the {what} has no date")))
-    };
     Ok(VerifiedQuote {
         td,
         levels,
-        floor: Floor {
-            tcb_info: diagnosis::evaluation_number(&documents.tcb_info)
-                .ok_or_else(|| untrusted("no tcbEvaluationDataNumber".to_owned()))?,
-            qe_identity: claims.qe.tcb_eval_data_number,
-            pck_crl: issued("PCK CRL", &documents.pck_crl)?,
-            root_crl: issued("root CRL", &documents.root_ca_crl)?,
-        },
+        floor: floor.ok_or_else(|| untrusted("the collateral has no edition".to_owned()))?,
         evaluation_number: claims.tcb.eval_data_number,
         valid_until: UnixTime(claims.earliest_expiration_date),
         claims,

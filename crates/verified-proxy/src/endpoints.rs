@@ -99,6 +99,10 @@ impl EndpointList {
                 "endpoint list: entries outside --allow-domain or malformed"
             );
         }
+        if list.domains.is_empty() {
+            // It would take the last good list's place (a list that lost its backends is no list).
+            return Err("it names no backend that may be asked".to_owned());
+        }
         Ok(list)
     }
 
@@ -283,6 +287,18 @@ mod tests {
 
     fn list(json: &str) -> EndpointList {
         EndpointList::parse(json.as_bytes(), &allow()).unwrap()
+    }
+
+    #[test]
+    fn a_list_without_a_backend_is_no_list() {
+        for json in [
+            r#"{"endpoints":[]}"#,
+            r#"{"endpoints":[{"domain":"evil.example","models":["m"]}]}"#,
+            r#"{"endpoints":[{"host":"a.completions.near.ai","models":["m"]}]}"#,
+        ] {
+            let error = EndpointList::parse(json.as_bytes(), &allow()).unwrap_err();
+            assert!(error.contains("no backend"), "{json}: {error}");
+        }
     }
 
     #[test]

@@ -232,6 +232,11 @@ impl Upstream {
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
+        AttemptError::Attest(AttestError::Rejected { rejected, .. })
+            if judge::blames_collateral(rejected) =>
+        {
+            false
+        }
         AttemptError::Deadline { .. } => false,
         AttemptError::Dial(_) | AttemptError::Attest(_) | AttemptError::ClosedAfterProbe(_) => true,
     }

@@ -117,7 +117,7 @@ impl Judge {
 }
 
 /// True if other documents about the same platform could change the verdict.
-fn blames_collateral(rejected: &Rejected) -> bool {
+pub(super) fn blames_collateral(rejected: &Rejected) -> bool {
     matches!(
         rejected,
         Rejected::CollateralFormat { .. }
@@ -126,5 +126,6 @@ fn blames_collateral(rejected: &Rejected) -> bool {
             | Rejected::CollateralExpired { .. }
             | Rejected::CollateralUntrusted { .. }
             | Rejected::CollateralRollback { .. }
+            | Rejected::TcbEvaluation { .. }
     )
 }

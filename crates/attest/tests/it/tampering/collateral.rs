@@ -134,7 +134,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "A8",
         "the TCB signer revoked",
-        "rejected_certificate_revoked",
+        "rejected_collateral_untrusted",
         |s| {
             s.crls.root.revoked.push(s.certs.tcb_signer.serial.clone());
         },

@@ -138,11 +138,11 @@ fn each_tampering_is_refused_by_its_own_code() {
 /// The lines of the report that a code may stand on.
 fn checks_of(code: &str) -> &'static [CheckId] {
     match code {
-        "rejected_quote_format" => &[CheckId::Evidence, CheckId::QuoteFormat],
+        "rejected_quote_format" | "rejected_quote_not_tdx" => &[CheckId::QuoteFormat],
         "rejected_quote_untrusted"
         | "rejected_certificate_revoked"
         | "rejected_platform_certificate" => &[CheckId::Quote],
-        "rejected_collateral_format" => &[CheckId::Evidence, CheckId::CollateralValid],
+        "rejected_collateral_format" => &[CheckId::CollateralValid],
         "rejected_collateral_untrusted"
         | "rejected_collateral_fmspc"
         | "rejected_collateral_expired"
