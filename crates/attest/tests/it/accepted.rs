@@ -390,6 +390,26 @@ fn pins_hold_what_they_name_and_nothing_else() {
 }
 
 #[test]
+fn a_report_names_the_pins_that_somebody_measures() {
+    let spec = spec();
+    let pins = |policy: &Policy| {
+        let report = judge_under(&spec, policy).report;
+        let check = report.check(attest::CheckId::Pins).unwrap();
+        (check.status, check.detail.clone())
+    };
+    let device = format!("pins.device_ids = [\"{}\"]\n", hex(&spec.app.device_id));
+    let kms = format!("pins.mr_kms = [\"{}\"]\n", hex(&spec.app.mr_kms[0]));
+    let (status, detail) = pins(policy());
+    assert_eq!(status, attest::Status::NotProved);
+    assert_eq!(detail, "the policy pins none");
+    let (status, detail) = pins(&extended(&device));
+    assert_eq!(status, attest::Status::NotProved);
+    assert!(detail.contains("nobody measures it"), "{detail}");
+    let (status, detail) = pins(&extended(&format!("{device}{kms}")));
+    assert_eq!((status, detail.as_str()), (attest::Status::Pass, "mr_kms"));
+}
+
+#[test]
 fn the_evaluation_number_has_a_minimum() {
     let spec = spec();
     let number = spec.tcb_info.tcb_evaluation_data_number;
