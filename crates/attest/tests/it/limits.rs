@@ -188,7 +188,9 @@ fn collateral_of_1_mib_is_read_and_one_byte_more_is_not() {
     };
     let max = attest::MAX_COLLATERAL_BYTES;
     assert!(attest::Collateral::from_parts(parts(max)).is_ok());
-    assert!(attest::Collateral::from_parts(parts(max + 1)).is_err());
+    let refused = attest::Collateral::from_parts(parts(max + 1)).unwrap_err();
+    assert_eq!(refused.code(), "rejected_collateral_format");
+    assert!(refused.to_string().contains("1048577 bytes"), "{refused}");
     let json = |len: usize| {
         let mut json = spec()
             .forge(&crate::support::challenge())
@@ -199,7 +201,8 @@ fn collateral_of_1_mib_is_read_and_one_byte_more_is_not() {
         attest::Collateral::from_json(&json)
     };
     assert!(json(2 * max).is_ok());
-    assert!(json(2 * max + 1).is_err());
+    let refused = json(2 * max + 1).unwrap_err();
+    assert!(refused.to_string().contains("2097153 bytes"), "{refused}");
 }
 
 #[test]
