@@ -274,7 +274,8 @@ fn path_line(error: &PathError) -> Line {
         );
     };
     let mut line = attempt_line(main);
-    line.message = format!("{domain} was not verified, nothing was sent to it: {main}");
+    line.message =
+        format!("{domain} was not verified, nothing of the request was sent to it: {main}");
     if error.attempts.len() > 1 {
         let _ = write!(
             line.message,
