@@ -1,11 +1,13 @@
 //! What the proxy needs to know, parsed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use attest::{Policy, SigningAlgo, TrustAnchors};
 use rustls::pki_types::CertificateDer;
 
 pub use crate::backend::{AllowList, AllowPattern};
+pub use crate::clock::Clock;
 pub use crate::fetch::FetchUrl;
 pub use crate::net::ConnectTo;
 pub use crate::upstream::WebPki;
@@ -31,14 +33,27 @@ pub struct Config {
     pub webpki: WebPki,
     /// The largest request body, in bytes.
     pub max_body: u64,
+    /// For request bodies held in memory, over all requests, in bytes.
+    pub body_memory: u64,
     /// How long clients may keep the proxy waiting.
     pub client_timeouts: ClientTimeouts,
+    /// How long backends may.
+    pub backend_timeouts: BackendTimeouts,
+    /// Connections to backends that are kept.
+    pub pool: PoolLimits,
+    /// How long answers may go on after the signal to stop.
+    pub drain: Duration,
     /// For a request to find a verified connection.
     pub attest_timeout: Duration,
     /// How long a verdict is remembered.
     pub verdict_ttl: Duration,
     /// Which hosts may be backends.
     pub allow: AllowList,
+    /// Where collateral, its floors and the endpoint list outlive the process;
+    /// nothing of it if absent.
+    pub state_dir: Option<PathBuf>,
+    /// What the time is.
+    pub clock: Clock,
 }
 
 /// How long clients may keep the proxy waiting.
@@ -61,7 +76,90 @@ impl Default for ClientTimeouts {
     }
 }
 
+/// How long backends may keep the proxy waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendTimeouts {
+    /// From DNS to the end of the TLS handshake.
+    pub connect: Duration,
+    /// For an answer to begin.
+    pub first_byte: Duration,
+    /// Between two pieces of an answer that has begun.
+    pub idle: Duration,
+}
+
+impl Default for BackendTimeouts {
+    /// Ten seconds are generous for a round trip around the world, short beside
+    /// what a client waits. nginx in front of the engines waits an hour for a
+    /// first byte (proxy_read_timeout 3600s).
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(60 * 60),
+            idle: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// How many connections to backends are kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections to one backend at a time; further requests wait their turn.
+    pub per_backend: usize,
+    /// How long a connection may lie unused.
+    pub idle: Duration,
+    /// How old a connection may get before its next request.
+    pub age: Duration,
+    /// Requests on one connection.
+    pub requests: u64,
+}
+
+impl Default for PoolLimits {
+    /// The fleet's nginx keeps idle connections for an hour (keepalive_timeout
+    /// 1h) and many requests on them; middleboxes forget idle ones after some
+    /// minutes. A connection's age bounds how long it sticks to one instance.
+    fn default() -> Self {
+        Self {
+            per_backend: 256,
+            idle: Duration::from_secs(90),
+            age: Duration::from_secs(60 * 60),
+            requests: 100_000,
+        }
+    }
+}
+
 impl Config {
+    /// The product's defaults, with Intel's root, for these places. Nothing is
+    /// kept on disk.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        endpoints_url: FetchUrl,
+        collateral_sources: Vec<FetchUrl>,
+        allow: AllowList,
+    ) -> Self {
+        Self {
+            endpoints_url,
+            collateral_sources,
+            extra_ca: Vec::new(),
+            connect_to: Vec::new(),
+            trust_anchors: TrustAnchors::intel(),
+            policy,
+            signing_algo: SigningAlgo::Ecdsa,
+            webpki: WebPki::Require,
+            max_body: Self::MAX_BODY,
+            body_memory: Self::BODY_MEMORY,
+            client_timeouts: ClientTimeouts::default(),
+            backend_timeouts: BackendTimeouts::default(),
+            pool: PoolLimits::default(),
+            drain: Self::DRAIN,
+            attest_timeout: Self::ATTEST_TIMEOUT,
+            verdict_ttl: Self::VERDICT_TTL,
+            allow,
+            state_dir: None,
+            clock: Clock::system(),
+        }
+    }
+
     /// Where the fleet's endpoint list is.
     pub const ENDPOINTS_URL: &str = "https://completions.near.ai/endpoints";
     /// Intel's own service, then the public cache that the fleet's operator uses.
@@ -71,4 +169,14 @@ impl Config {
     ];
     /// The fleet's names.
     pub const ALLOW_DOMAIN: &str = "*.completions.near.ai";
+    /// A hundred MiB, as the fleet's nginx takes (client_max_body_size 100m).
+    pub const MAX_BODY: u64 = 100 << 20;
+    /// Ten of the largest bodies at a time, or thousands of usual ones.
+    pub const BODY_MEMORY: u64 = 1 << 30;
+    /// Half a minute, as service managers mostly give.
+    pub const DRAIN: Duration = Duration::from_secs(30);
+    /// Two probes that time out.
+    pub const ATTEST_TIMEOUT: Duration = Duration::from_secs(120);
+    /// An hour.
+    pub const VERDICT_TTL: Duration = Duration::from_secs(60 * 60);
 }

@@ -32,14 +32,10 @@ use crate::verdicts::Verdicts;
 
 /// Requests that wait for an answer's first byte at a time.
 const MAX_WAITING: usize = 1_024;
-/// For request bodies: five to ten of the largest at a time, or thousands of usual ones.
-const HELD_MEBIBYTES: usize = 1_024;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection handed a request back unsent: how often another one is made.
 const MAX_RESENDS: usize = 2;
-/// How long answers may go on after the signal to stop.
-const DRAIN: Duration = Duration::from_secs(30);
 /// After a failed accept, which is mostly for want of file descriptors; doubled
 /// with each that follows.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,14 +43,23 @@ const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines on the log about failed accepts.
 const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
 
+/// What a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientLimits {
+    pub(crate) max_body: u64,
+    pub(crate) body_memory: u64,
+    pub(crate) timeouts: ClientTimeouts,
+    /// How long answers may go on after the signal to stop.
+    pub(crate) drain: Duration,
+}
+
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct Ingress {
     endpoints: Endpoints,
     upstream: Upstream,
     verdicts: Arc<Verdicts>,
-    max_body: u64,
-    timeouts: ClientTimeouts,
+    limits: ClientLimits,
     held: BodyBudget,
     waiting: Semaphore,
 }
@@ -64,22 +69,21 @@ impl Ingress {
         endpoints: Endpoints,
         upstream: Upstream,
         verdicts: Arc<Verdicts>,
-        max_body: u64,
-        timeouts: ClientTimeouts,
+        limits: ClientLimits,
     ) -> Self {
         Self {
             endpoints,
             upstream,
             verdicts,
-            max_body,
-            timeouts,
-            held: BodyBudget::of_mebibytes(HELD_MEBIBYTES),
+            held: BodyBudget::new(limits.body_memory),
+            limits,
             waiting: Semaphore::new(MAX_WAITING),
         }
     }
 
     /// Serves until `shutdown`, then lets answers end for a while.
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let drain = self.limits.drain;
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
         let clients = Arc::new(Semaphore::new(limits::clients()));
@@ -105,7 +109,7 @@ impl Ingress {
             };
             trouble.is_over();
             let ending = Arc::new(Ending::default());
-            let io = ClientIo::new(stream, Arc::clone(&ending), ingress.timeouts.unread);
+            let io = ClientIo::new(stream, Arc::clone(&ending), ingress.limits.timeouts.unread);
             let ingress = Arc::clone(&ingress);
             let service = service_fn(move |request| {
                 let (ingress, ending) = (Arc::clone(&ingress), Arc::clone(&ending));
@@ -125,18 +129,22 @@ impl Ingress {
         }
         drop(listener);
         tracing::info!(open = graceful.count(), "stopping");
-        if tokio::time::timeout(DRAIN, graceful.shutdown())
+        if tokio::time::timeout(drain, graceful.shutdown())
             .await
             .is_err()
         {
-            tracing::warn!("answers were cut off after {} s", DRAIN.as_secs());
+            tracing::warn!("answers were cut off after {} s", drain.as_secs());
         }
     }
 
     async fn handle(&self, request: Request<Incoming>, ending: &Ending) -> Response<Body> {
         let ends_with_connection = request.version() == Version::HTTP_10;
         let has_body = !request.body().is_end_stream();
-        let request = ClientRequest::seal(request, self.max_body, self.timeouts.body_idle);
+        let request = ClientRequest::seal(
+            request,
+            self.limits.max_body,
+            self.limits.timeouts.body_idle,
+        );
         if ends_with_connection {
             ending.reset_if_cut_off();
         }

@@ -36,10 +36,10 @@ use crate::collateral::Collaterals;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
-use crate::ingress::Ingress;
+use crate::ingress::{ClientLimits, Ingress};
 use crate::net::ConnectMap;
 pub use crate::tls::TlsSetupError;
-use crate::upstream::{Judge, Upstream};
+use crate::upstream::{Judge, Terms, Upstream};
 use crate::verdicts::Verdicts;
 
 /// What backends and fetched-from servers see of this program.
@@ -67,6 +67,7 @@ impl Server {
             config.signing_algo,
             config.webpki,
             collaterals,
+            config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
         let upstream = Upstream::new(
@@ -75,13 +76,21 @@ impl Server {
             judge,
             Arc::clone(&verdicts),
             config.attest_timeout,
+            Terms {
+                timeouts: config.backend_timeouts,
+                clock: config.clock,
+            },
         )?;
         Ok(Self(Ingress::new(
             endpoints,
             upstream,
             verdicts,
-            config.max_body,
-            config.client_timeouts,
+            ClientLimits {
+                max_body: config.max_body,
+                body_memory: config.body_memory,
+                timeouts: config.client_timeouts,
+                drain: config.drain,
+            },
         )))
     }
 

@@ -304,7 +304,7 @@ fn attempt_line(error: &AttemptError) -> Line {
             DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_) => {
                 upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str())
             }
-            DialError::Timeout => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
+            DialError::Timeout(_) => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
             DialError::Certificate(_) => Line::new(
                 StatusCode::BAD_GATEWAY,
                 VERIFICATION,
@@ -428,7 +428,7 @@ fn forward_line(error: &ForwardError) -> Line {
         ForwardError::Switched | ForwardError::Framing(_) => {
             upstream(Code::BackendBrokeOff.as_str(), Retry::Useless)
         }
-        ForwardError::FirstByte => {
+        ForwardError::FirstByte(_) => {
             Line::new(StatusCode::GATEWAY_TIMEOUT, UPSTREAM, Code::BackendTimeout.as_str(), Retry::Unsafe, message)
         }
         ForwardError::Redirect => upstream(Code::BackendRedirect.as_str(), Retry::Useless)

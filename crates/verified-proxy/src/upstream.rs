@@ -16,6 +16,7 @@
 //! `ProvedLink` in hand. That is made only from a `Link`, which is used up and
 //! can write nothing but a probe, and a proof about its TLS key.
 
+mod answer;
 mod dial;
 mod headers;
 mod judge;
@@ -33,7 +34,8 @@ use rustls::client::WebPkiServerVerifier;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
-use crate::clock;
+use crate::clock::Clock;
+use crate::config::BackendTimeouts;
 use crate::net::ConnectMap;
 use crate::tls::TlsSetupError;
 use crate::verdicts::{Key, Lane, Stage, Verdicts};
@@ -41,14 +43,15 @@ use crate::verdicts::{Key, Lane, Stage, Verdicts};
 use self::dial::Dialer;
 use self::unverified::Unverified;
 
+pub(crate) use self::answer::AnswerBody;
 pub(crate) use self::dial::DialError;
 pub use self::dial::WebPki;
 pub(crate) use self::judge::Judge;
 pub(crate) use self::request::{
     BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named, SealError, View,
 };
-pub(crate) use self::unverified::AttestError;
-pub(crate) use self::verified::{AnswerBody, ForwardError, VERDICT, Verified};
+pub(crate) use self::unverified::{AttestError, Examined};
+pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
 
 /// Connections tried for one request: a refused instance may have a neighbour
 /// that is not, or be in the middle of a certificate rotation.
@@ -105,6 +108,14 @@ pub(crate) struct Upstream {
     judge: Judge,
     verdicts: Arc<Verdicts>,
     attest_timeout: Duration,
+    terms: Arc<Terms>,
+}
+
+/// What holds on every connection.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) timeouts: BackendTimeouts,
+    pub(crate) clock: Clock,
 }
 
 impl Upstream {
@@ -114,9 +125,12 @@ impl Upstream {
         judge: Judge,
         verdicts: Arc<Verdicts>,
         attest_timeout: Duration,
+        terms: Terms,
     ) -> Result<Self, TlsSetupError> {
+        let terms = Arc::new(terms);
         Ok(Self {
-            dialer: Dialer::new(judge.webpki(), webpki, connect_to)?,
+            dialer: Dialer::new(judge.webpki(), webpki, connect_to, Arc::clone(&terms))?,
+            terms,
             judge,
             verdicts,
             attest_timeout,
@@ -155,6 +169,23 @@ impl Upstream {
             }
         }
         Err(PathError { attempts })
+    }
+
+    /// What one connection to `backend` shows: for `verified-proxy verify`.
+    pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
+        let lane = Arc::new(Lane::default());
+        let position = Position::new(Some(Arc::clone(&lane)));
+        let attempt = async {
+            let mut unverified = self.dialer.dial(backend).await?;
+            Ok(unverified.examine(&self.judge, &lane).await?)
+        };
+        match tokio::time::timeout_at(self.deadline(), attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(AttemptError::Deadline {
+                limit: self.attest_timeout,
+                waited_for: self.waited_for(&position),
+            }),
+        }
     }
 
     fn waited_for(&self, position: &Position) -> WaitedFor {
@@ -201,7 +232,7 @@ impl Upstream {
 
     fn recall(&self, unverified: Unverified, key: &Key) -> Result<Verified, Unverified> {
         match self.verdicts.get(key) {
-            Some(record) => unverified.recall(&record, key.policy, clock::now()),
+            Some(record) => unverified.recall(&record, key.policy, self.terms.clock.now()),
             None => Err(unverified),
         }
     }
@@ -219,7 +250,7 @@ impl Upstream {
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
         tracing::info!(%domain, %spki, verdict = %report.id, "attested");
-        match verified.record(clock::now(), self.verdicts.ttl()) {
+        match verified.record(self.terms.clock.now(), self.verdicts.ttl()) {
             Ok(record) => self.verdicts.remember(key, record, report),
             Err(error) => tracing::error!(%error, "a verdict cannot be remembered"),
         }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::inputs::{self, Failure};
-use crate::config::{AllowList, AllowPattern, ClientTimeouts, Config, ConnectTo, FetchUrl, WebPki};
+use crate::config::{AllowList, AllowPattern, Config, ConnectTo, FetchUrl, WebPki};
 use crate::shutdown::Signals;
 use crate::{Server, limits};
 
@@ -259,12 +259,9 @@ fn config(args: Args) -> Result<Config, Failure> {
         extra_ca.extend(read_certificates(path)?);
     }
     Ok(Config {
-        endpoints_url: args.endpoints_url,
-        collateral_sources: args.pccs_url,
         extra_ca,
         connect_to: args.connect_to,
         trust_anchors,
-        policy,
         signing_algo: match args.signing_algo {
             Algo::Ecdsa => SigningAlgo::Ecdsa,
             Algo::Ed25519 => SigningAlgo::Ed25519,
@@ -274,10 +271,14 @@ fn config(args: Args) -> Result<Config, Failure> {
             WebPkiMode::Off => WebPki::Off,
         },
         max_body: args.max_body,
-        client_timeouts: ClientTimeouts::default(),
         attest_timeout: Duration::from_secs(args.attest_timeout),
         verdict_ttl: Duration::from_secs(args.verdict_ttl),
-        allow: AllowList::new(args.allow_domain),
+        ..Config::new(
+            policy,
+            args.endpoints_url,
+            args.pccs_url,
+            AllowList::new(args.allow_domain),
+        )
     })
 }
 

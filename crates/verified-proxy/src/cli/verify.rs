@@ -11,7 +11,7 @@ use attest::{
 
 use super::inputs::{self, Failure};
 use super::report_text;
-use crate::clock;
+use crate::clock::Clock;
 
 /// Judge a recorded attestation report, without network
 ///
@@ -109,7 +109,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     let trust_anchors = inputs::trust_anchors(args.danger_tdx_root.as_ref())?;
     let evidence = inputs::read(&args.evidence)?;
     let collateral = inputs::read(&args.collateral)?;
-    let now = args.at.unwrap_or_else(clock::now);
+    let now = args.at.unwrap_or_else(|| Clock::system().now());
     let unreadable =
         |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
     let evidence = match Evidence::parse(&evidence) {

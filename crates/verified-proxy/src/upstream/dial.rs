@@ -17,15 +17,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Terms;
 use super::link::Link;
 use super::unverified::Unverified;
 use crate::backend::{BACKEND_PORT, Backend};
 use crate::net::ConnectMap;
 use crate::tls::{self, TlsSetupError};
-
-/// From DNS to the end of the TLS handshake: generous for a round trip around
-/// the world, short beside what a client waits.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a certificate authority has to vouch for the domain, beside the
 /// evidence.
@@ -52,8 +49,8 @@ impl WebPki {
 pub(crate) enum DialError {
     #[error("no connection: {0}")]
     Connect(#[source] std::io::Error),
-    #[error("no connection in {} s", CONNECT_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no connection in {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the certificate is not accepted: {0}")]
     Certificate(#[source] rustls::Error),
     #[error("the server does not hold the key of the certificate it shows")]
@@ -69,6 +66,7 @@ pub(crate) enum DialError {
 pub(super) struct Dialer {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
+    terms: Arc<Terms>,
 }
 
 impl Dialer {
@@ -77,6 +75,7 @@ impl Dialer {
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
+        terms: Arc<Terms>,
     ) -> Result<Self, TlsSetupError> {
         let verifier = BackendVerifier {
             chain: match mode {
@@ -88,14 +87,16 @@ impl Dialer {
         Ok(Self {
             tls: Arc::new(tls::client_config(Arc::new(verifier))?),
             connect_to,
+            terms,
         })
     }
 
     /// A new connection. Nothing but TLS has been said on it.
     pub(super) async fn dial(&self, backend: &Backend) -> Result<Unverified, DialError> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.connect(backend)).await {
+        let limit = self.terms.timeouts.connect;
+        match tokio::time::timeout(limit, self.connect(backend)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(DialError::Timeout),
+            Err(_) => Err(DialError::Timeout(limit)),
         }
     }
 
@@ -118,7 +119,11 @@ impl Dialer {
             .await
             .map_err(classify)?;
         let link = over(tls).await?;
-        Ok(Unverified::new(link, backend.clone()))
+        Ok(Unverified::new(
+            link,
+            backend.clone(),
+            Arc::clone(&self.terms),
+        ))
     }
 }
 

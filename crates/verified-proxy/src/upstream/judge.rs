@@ -8,7 +8,7 @@ use attest::{
 };
 
 use super::WebPki;
-use crate::clock;
+use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched};
 
 /// Policy, trust root and collateral.
@@ -20,6 +20,7 @@ pub(crate) struct Judge {
     signing_algo: SigningAlgo,
     webpki: WebPki,
     collaterals: Collaterals,
+    clock: Clock,
     /// The highest collateral numbers seen since the start.
     floors: Mutex<Floors>,
 }
@@ -31,6 +32,7 @@ impl Judge {
         signing_algo: SigningAlgo,
         webpki: WebPki,
         collaterals: Collaterals,
+        clock: Clock,
     ) -> Self {
         Self {
             policy_digest: policy.digest(),
@@ -39,6 +41,7 @@ impl Judge {
             signing_algo,
             webpki,
             collaterals,
+            clock,
             floors: Mutex::default(),
         }
     }
@@ -87,7 +90,7 @@ impl Judge {
                 },
                 policy: &self.policy,
                 trust_anchors: &self.trust_anchors,
-                now: clock::now(),
+                now: self.clock.now(),
             });
             // Also what refuses a platform has been seen.
             if let Some(seen) = &appraisal.floor_seen {
@@ -112,7 +115,12 @@ impl Judge {
 
     /// The verdict on something that is no evidence.
     pub(super) fn unreadable(&self, rejected: Rejected) -> Appraisal {
-        Appraisal::unreadable(rejected, &self.policy, &self.trust_anchors, clock::now())
+        Appraisal::unreadable(
+            rejected,
+            &self.policy,
+            &self.trust_anchors,
+            self.clock.now(),
+        )
     }
 }
 

@@ -44,8 +44,12 @@ pub(crate) enum SealError {
 pub(crate) struct BodyBudget(Arc<Semaphore>);
 
 impl BodyBudget {
-    pub(crate) fn of_mebibytes(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count << 10)))
+    /// Of that many bytes, in whole KiB.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let kibibytes = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+        Self(Arc::new(Semaphore::new(
+            kibibytes.min(Semaphore::MAX_PERMITS),
+        )))
     }
 
     /// Raises what is held to `bytes`, in steps of a KiB.
@@ -460,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_shared_and_given_back() {
-        let budget = BodyBudget::of_mebibytes(1);
+        let budget = BodyBudget::new(1 << 20);
         let (mut one, mut two) = (None, None);
         assert!(budget.raise(&mut one, 1_000).is_ok());
         assert!(budget.raise(&mut one, 700 << 10).is_ok());
@@ -475,7 +479,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_count_until_the_last_holder_is_done() {
-        let budget = BodyBudget::of_mebibytes(1);
+        let budget = BodyBudget::new(1 << 20);
         let mut permit = None;
         budget.raise(&mut permit, 1 << 20).unwrap();
         let bytes = held_bytes(Bytes::from_static(b"prompt"), permit);

@@ -4,6 +4,7 @@
 //! [`Probe`] only. [`Unverified::attest`] and [`Unverified::recall`] consume it,
 //! so a refused connection is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{
@@ -14,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
+use super::Terms;
 use super::judge::Judge;
 use super::link::{Link, Probe};
 use super::verified::Verified;
@@ -47,16 +49,30 @@ pub(crate) enum AttestError {
     Collateral(#[from] CollateralError),
 }
 
+/// Evidence and what was made of it.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// Absent if it could not be read.
+    pub(crate) evidence: Option<Evidence>,
+    pub(crate) appraisal: Appraisal,
+    pub(crate) report: VerdictReport,
+}
+
 /// A TLS connection to a backend.
 #[derive(Debug)]
 pub(super) struct Unverified {
     link: Link,
     backend: Backend,
+    terms: Arc<Terms>,
 }
 
 impl Unverified {
-    pub(super) fn new(link: Link, backend: Backend) -> Self {
-        Self { link, backend }
+    pub(super) fn new(link: Link, backend: Backend, terms: Arc<Terms>) -> Self {
+        Self {
+            link,
+            backend,
+            terms,
+        }
     }
 
     /// The TLS key of this connection.
@@ -91,40 +107,10 @@ impl Unverified {
         judge: &Judge,
         lane: &Lane,
     ) -> Result<(Verified, VerdictReport), AttestError> {
-        let mut nonce = [0_u8; 32];
-        aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
-        let nonce = Nonce::from_bytes(nonce);
-        let probe = Probe::new(&self.backend, nonce, judge.signing_algo());
-        let body = match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
-            Ok(body) => body?,
-            Err(_) => return Err(AttestError::Timeout),
-        };
-        let appraisal = match Evidence::parse(&body) {
-            Ok(evidence) => {
-                lane.reach(Stage::Collateral);
-                judge
-                    .appraise(&evidence, &self.backend.subject(), self.link.spki(), nonce)
-                    .await?
-            }
-            Err(rejected) => judge.unreadable(rejected),
-        };
-        let id = VerdictId::of(
-            self.backend.domain(),
-            self.link.spki(),
-            judge.policy_digest(),
-            nonce,
-        );
-        let Appraisal {
-            outcome, report, ..
-        } = appraisal;
-        let report = VerdictReport::new(
-            id,
-            self.backend.domain(),
-            self.link.spki(),
-            judge.webpki(),
-            &report,
-        );
-        match outcome {
+        let Examined {
+            appraisal, report, ..
+        } = self.examine(judge, lane).await?;
+        match appraisal.outcome {
             Ok(proof) => match self.admit(proof) {
                 Ok(verified) => Ok((verified, report)),
                 Err(_) => Err(AttestError::OtherKey),
@@ -136,11 +122,49 @@ impl Unverified {
         }
     }
 
+    /// The same for somebody who wants to know, not to send.
+    pub(super) async fn examine(
+        &mut self,
+        judge: &Judge,
+        lane: &Lane,
+    ) -> Result<Examined, AttestError> {
+        let mut nonce = [0_u8; 32];
+        aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
+        let nonce = Nonce::from_bytes(nonce);
+        let probe = Probe::new(&self.backend, nonce, judge.signing_algo());
+        let body = match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
+            Ok(body) => body?,
+            Err(_) => return Err(AttestError::Timeout),
+        };
+        let spki = self.link.spki();
+        let (evidence, appraisal) = match Evidence::parse(&body) {
+            Ok(evidence) => {
+                lane.reach(Stage::Collateral);
+                let subject = self.backend.subject();
+                let appraisal = judge.appraise(&evidence, &subject, spki, nonce).await?;
+                (Some(evidence), appraisal)
+            }
+            Err(rejected) => (None, judge.unreadable(rejected)),
+        };
+        let domain = self.backend.domain();
+        let id = VerdictId::of(domain, spki, judge.policy_digest(), nonce);
+        let report = VerdictReport::new(id, domain, spki, judge.webpki(), &appraisal.report);
+        Ok(Examined {
+            evidence,
+            appraisal,
+            report,
+        })
+    }
+
     fn admit(self, proof: Attested) -> Result<Verified, Self> {
-        let Self { link, backend } = self;
+        let Self {
+            link,
+            backend,
+            terms,
+        } = self;
         match link.prove(proof) {
-            Ok(link) => Ok(Verified::new(link, backend)),
-            Err(link) => Err(Self { link, backend }),
+            Ok(link) => Ok(Verified::new(link, backend, terms)),
+            Err(link) => Err(Self::new(link, backend, terms)),
         }
     }
 

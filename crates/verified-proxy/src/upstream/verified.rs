@@ -1,29 +1,20 @@
 //! A connection that is proved to end in the TEE, and the only way for a
 //! client's request to leave.
 
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{NoDomain, Record, UnixTime};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::Terms;
+use super::answer::AnswerBody;
 use super::headers;
-use super::link::{Driver, ProvedLink};
+use super::link::ProvedLink;
 use super::request::{BodyError, ClientRequest, RequestBody};
 use crate::backend::Backend;
-use crate::clock;
-use crate::idle::IdleTimer;
 use crate::verdicts::VerdictId;
-
-/// nginx in front of the engines waits as long (proxy_read_timeout 3600s).
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// Between two pieces of an answer that has begun.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Names the verdict that the answer's connection stands on.
 pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
@@ -41,8 +32,8 @@ pub(crate) enum ForwardError {
     },
     #[error("the backend broke off before it answered: {0}")]
     BrokenOff(#[source] hyper::Error),
-    #[error("the backend did not begin to answer in {} min", FIRST_BYTE_TIMEOUT.as_secs() / 60)]
-    FirstByte,
+    #[error("the backend did not begin to answer in {} s", .0.as_secs())]
+    FirstByte(Duration),
     #[error("the backend switched protocols without being asked")]
     Switched,
     #[error("the backend redirects to another place")]
@@ -67,11 +58,12 @@ pub(crate) enum Unsent {
 pub(crate) struct Verified {
     link: ProvedLink,
     backend: Backend,
+    terms: Arc<Terms>,
     id: VerdictId,
 }
 
 impl Verified {
-    pub(super) fn new(link: ProvedLink, backend: Backend) -> Self {
+    pub(super) fn new(link: ProvedLink, backend: Backend, terms: Arc<Terms>) -> Self {
         let proof = link.proof();
         let id = VerdictId::of(
             backend.domain(),
@@ -79,7 +71,12 @@ impl Verified {
             proof.policy(),
             proof.nonce(),
         );
-        Self { link, backend, id }
+        Self {
+            link,
+            backend,
+            terms,
+            id,
+        }
     }
 
     /// What may be remembered.
@@ -98,15 +95,16 @@ impl Verified {
         mut self,
         request: ClientRequest,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if clock::now() >= self.link.proof().valid_until() {
+        if self.terms.clock.now() >= self.link.proof().valid_until() {
             return Err(unsent(request, Unsent::Expired));
         }
         if self.link.ready().await.is_err() {
             return Err(unsent(request, Unsent::Closed));
         }
+        let first_byte = self.terms.timeouts.first_byte;
         let (request, resealer) = request.open(&self.link);
         let request = self.outgoing(request);
-        let sent = tokio::time::timeout(FIRST_BYTE_TIMEOUT, self.link.send(request)).await;
+        let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(mut refused)) => {
@@ -115,7 +113,7 @@ impl Verified {
                     None => broken_off(refused.into_error()),
                 });
             }
-            Err(_) => return Err(ForwardError::FirstByte),
+            Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
         self.incoming(response)
     }
@@ -143,12 +141,12 @@ impl Verified {
         head.headers
             .insert(MODEL, headers::printable(self.link.proof().model_name()));
         head.version = Version::HTTP_11;
-        let answer = AnswerBody {
+        let answer = AnswerBody::new(
             body,
-            idle: IdleTimer::new(IDLE_TIMEOUT),
-            domain: self.backend.domain().to_string(),
-            _driver: self.link.into_driver(),
-        };
+            self.terms.timeouts.idle,
+            self.backend.domain().to_string(),
+            self.link.into_driver(),
+        );
         Ok(Response::from_parts(head, answer))
     }
 
@@ -194,72 +192,5 @@ fn broken_off(error: hyper::Error) -> ForwardError {
     {
         Some(body) => ForwardError::Body(*body),
         None => ForwardError::BrokenOff(error),
-    }
-}
-
-/// An answer on its way. It owns the connection: when the client goes and this
-/// is dropped, the backend's socket closes at once.
-pub(crate) struct AnswerBody {
-    body: Incoming,
-    idle: IdleTimer,
-    domain: String,
-    _driver: Driver,
-}
-
-/// Why an answer stopped in the middle. hyper then aborts the client's
-/// connection, so that the client never takes it for the end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
-    #[error("the backend broke off its answer: {0}")]
-    BrokenOff(#[source] hyper::Error),
-    #[error("the backend sent nothing for {} min", IDLE_TIMEOUT.as_secs() / 60)]
-    Idle,
-}
-
-impl fmt::Debug for AnswerBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnswerBody(..)")
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = AnswerError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let this = self.get_mut();
-        let error = match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.idle.reset();
-                // Trailers are headers that come late.
-                let frame = match frame.into_trailers() {
-                    Ok(mut trailers) => {
-                        headers::strip_response(&mut trailers);
-                        Frame::trailers(trailers)
-                    }
-                    Err(frame) => frame,
-                };
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
-            Poll::Pending => match this.idle.poll(cx) {
-                Poll::Ready(()) => AnswerError::Idle,
-                Poll::Pending => return Poll::Pending,
-            },
-        };
-        tracing::warn!(domain = %this.domain, %error, "answer aborted");
-        Poll::Ready(Some(Err(error)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use attest::{Policy, SigningAlgo, TrustAnchors};
+use attest::{Policy, TrustAnchors};
 use bytes::Bytes;
 use fake_tee::serve::{Options, Running};
 use fake_tee::{Challenge, Signing, Spec};
@@ -34,7 +34,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use verified_proxy::Config;
-use verified_proxy::config::{AllowList, ClientTimeouts, WebPki};
+use verified_proxy::config::AllowList;
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";
@@ -129,19 +129,17 @@ pub(crate) async fn fake() -> Running {
 /// What points a proxy at `fake`.
 pub(crate) fn config(fake: &Running) -> Config {
     Config {
-        endpoints_url: fake.endpoints_url().parse().unwrap(),
-        collateral_sources: vec![fake.http_url().parse().unwrap()],
         extra_ca: vec![ca(&fake.tls_ca_pem)],
         connect_to: vec![fake.connect_to().parse().unwrap()],
         trust_anchors: TrustAnchors::danger_tdx_root(fake.tdx_root_der.clone()),
-        policy: Policy::from_toml(&fake.policy_toml).unwrap(),
-        signing_algo: SigningAlgo::Ecdsa,
-        webpki: WebPki::Require,
         max_body: 1 << 20,
-        client_timeouts: ClientTimeouts::default(),
         attest_timeout: Duration::from_secs(20),
-        verdict_ttl: Duration::from_secs(3600),
-        allow: AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
+        ..Config::new(
+            Policy::from_toml(&fake.policy_toml).unwrap(),
+            fake.endpoints_url().parse().unwrap(),
+            vec![fake.http_url().parse().unwrap()],
+            AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
+        )
     }
 }
 

@@ -1,0 +1,93 @@
+//! A backend's answer on its way to the client, frame by frame.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::headers;
+use super::link::Driver;
+use crate::idle::IdleTimer;
+
+/// An answer on its way. It owns the connection: when the client goes and this
+/// is dropped, the backend's socket closes at once.
+pub(crate) struct AnswerBody {
+    body: Incoming,
+    idle: IdleTimer,
+    domain: String,
+    _driver: Driver,
+}
+
+impl AnswerBody {
+    /// `idle` may pass between two pieces.
+    pub(super) fn new(body: Incoming, idle: Duration, domain: String, driver: Driver) -> Self {
+        Self {
+            body,
+            idle: IdleTimer::new(idle),
+            domain,
+            _driver: driver,
+        }
+    }
+}
+
+/// Why an answer stopped in the middle. hyper then aborts the client's
+/// connection, so that the client never takes it for the end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error("the backend broke off its answer: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    #[error("the backend sent nothing for {} s", .0.as_secs())]
+    Idle(Duration),
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerBody(..)")
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let this = self.get_mut();
+        let error = match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.idle.reset();
+                // Trailers are headers that come late.
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        headers::strip_response(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                };
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
+            Poll::Pending => match this.idle.poll(cx) {
+                Poll::Ready(()) => AnswerError::Idle(this.idle.limit()),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        tracing::warn!(domain = %this.domain, %error, "answer aborted");
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
