@@ -28,6 +28,7 @@ pub(crate) async fn page(
                 r#"{"status":"not ready","reason":"the endpoint list names no allowed backend"}"#,
             )),
         },
+        "verdicts" => Ok(json(StatusCode::OK, verdicts.list())),
         other => {
             let report = other
                 .strip_prefix("verdicts/")

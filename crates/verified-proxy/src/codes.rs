@@ -39,7 +39,7 @@ codes! {
         "GET /v1/models lists the names; the message names close matches.";
     NotFound "not_found" "404"
         "The proxy has no such page, or no longer has this report."
-        "/_proxy/live, /_proxy/ready and /_proxy/verdicts/{id} exist.";
+        "/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist.";
     MethodNotAllowed "method_not_allowed" "405"
         "The proxy's own pages are read with GET."
         "Use GET.";

@@ -90,6 +90,8 @@ impl Ingress {
         let mut trouble = Trouble::default();
         // Dropped at the end, which aborts whatever is left.
         let mut tasks = JoinSet::new();
+        let housekeeper = Arc::clone(&ingress);
+        tasks.spawn(async move { housekeeper.upstream.maintain().await });
         let mut shutdown = pin!(shutdown);
         loop {
             while tasks.try_join_next().is_some() {}
@@ -192,8 +194,8 @@ impl Ingress {
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            let verified = self.upstream.verified(&candidates, deadline).await?;
-            match verified.forward(request).await {
+            let verified = self.upstream.verified(&candidates, None, deadline).await?;
+            match self.upstream.forward(verified, request).await {
                 Ok(response) => return Ok(response.map(Either::Left)),
                 Err(ForwardError::Unsent { request: back, why }) if resends < MAX_RESENDS => {
                     tracing::debug!(%why, "the request goes to another connection");

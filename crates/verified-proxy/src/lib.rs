@@ -39,7 +39,7 @@ use crate::fetch::Fetcher;
 use crate::ingress::{ClientLimits, Ingress};
 use crate::net::ConnectMap;
 pub use crate::tls::TlsSetupError;
-use crate::upstream::{Judge, Terms, Upstream};
+use crate::upstream::{Dialer, Judge, Terms, Upstream};
 use crate::verdicts::Verdicts;
 
 /// What backends and fetched-from servers see of this program.
@@ -70,17 +70,19 @@ impl Server {
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
+        let terms = Arc::new(Terms {
+            timeouts: config.backend_timeouts,
+            clock: config.clock,
+        });
+        let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
         let upstream = Upstream::new(
-            webpki,
-            connect_to,
+            dialer,
+            config.pool,
             judge,
             Arc::clone(&verdicts),
             config.attest_timeout,
-            Terms {
-                timeouts: config.backend_timeouts,
-                clock: config.clock,
-            },
-        )?;
+            terms,
+        );
         Ok(Self(Ingress::new(
             endpoints,
             upstream,

@@ -187,7 +187,7 @@ fn line(failure: &Failure) -> Line {
         Failure::Busy => busy("too many requests are waiting for a verified connection"),
         Failure::NoSuchPage => {
             Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, "the proxy has no such page")
-                .hint("/_proxy/live, /_proxy/ready and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
+                .hint("/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
         }
         Failure::NotAPage => Line::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -260,9 +260,7 @@ fn route_line(error: &RouteError) -> Line {
 
 /// The line of the attempt that says most: a verdict before a failure to reach one.
 fn path_line(error: &PathError) -> Line {
-    let is_verdict = |(_, error): &&(_, AttemptError)| {
-        matches!(error, AttemptError::Attest(AttestError::Rejected { .. }))
-    };
+    let is_verdict = |(_, error): &&(_, AttemptError)| matches!(error, AttemptError::Attest(error) if error.refusal().is_some());
     let verdict = error.attempts.iter().find(is_verdict);
     let Some((domain, main)) = verdict.or(error.attempts.last()) else {
         return Line::new(
@@ -290,8 +288,11 @@ fn path_line(error: &PathError) -> Line {
             );
         }
     }
-    if let AttemptError::Attest(AttestError::Rejected { report, .. }) = main {
-        let _ = write!(line.message, "\nreport: GET /_proxy/verdicts/{}", report.id);
+    if let AttemptError::Attest(error) = main
+        && let Some(refusal) = error.refusal()
+    {
+        let id = &refusal.report.id;
+        let _ = write!(line.message, "\nreport: GET /_proxy/verdicts/{id}");
     }
     line
 }
@@ -323,8 +324,11 @@ fn attempt_line(error: &AttemptError) -> Line {
             .hint("somebody shows a certificate that is not theirs: do not use this network path"),
         },
         AttemptError::Attest(attest) => attest_line(attest),
-        AttemptError::ClosedAfterProbe(_) => upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str()),
+        AttemptError::ClosedAfterProbe(_) | AttemptError::OtherInstance => {
+            upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str())
+        }
         AttemptError::Deadline { waited_for, .. } => match waited_for {
+            WaitedFor::Place => busy(error.to_string()),
             WaitedFor::Connection | WaitedFor::Report => {
                 upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str())
             }
@@ -372,7 +376,8 @@ fn attest_line(error: &AttestError) -> Line {
             Retry::Helps,
             message,
         ),
-        AttestError::Rejected { rejected, .. } => {
+        AttestError::Rejected(refusal) | AttestError::RefusedBefore { refusal, .. } => {
+            let rejected = &refusal.rejected;
             let retry = match rejected {
                 // A rotation, a mixed-up answer, a machine that has just booted.
                 Rejected::SpkiMismatch { .. }

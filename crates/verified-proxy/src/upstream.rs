@@ -21,6 +21,7 @@ mod dial;
 mod headers;
 mod judge;
 mod link;
+mod pool;
 mod request;
 mod unverified;
 mod verified;
@@ -29,23 +30,24 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use attest::Domain;
-use rustls::client::WebPkiServerVerifier;
-use tokio::time::Instant;
+use attest::{Domain, Spki};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::Response;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backend::Backend;
 use crate::clock::Clock;
-use crate::config::BackendTimeouts;
-use crate::net::ConnectMap;
-use crate::tls::TlsSetupError;
-use crate::verdicts::{Key, Lane, Stage, Verdicts};
+use crate::config::{BackendTimeouts, PoolLimits};
+use crate::verdicts::{Due, Key, Lane, Stage, Verdicts};
 
-use self::dial::Dialer;
+use self::pool::{Place, Pool};
 use self::unverified::Unverified;
+use self::verified::Unsent;
 
 pub(crate) use self::answer::AnswerBody;
-pub(crate) use self::dial::DialError;
 pub use self::dial::WebPki;
+pub(crate) use self::dial::{DialError, Dialer};
 pub(crate) use self::judge::Judge;
 pub(crate) use self::request::{
     BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named, SealError, View,
@@ -53,6 +55,8 @@ pub(crate) use self::request::{
 pub(crate) use self::unverified::{AttestError, Examined};
 pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
 
+/// How often connections and verdicts are looked after.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Connections tried for one request: a refused instance may have a neighbour
 /// that is not, or be in the middle of a certificate rotation.
 const MAX_ATTEMPTS: usize = 3;
@@ -66,6 +70,8 @@ pub(crate) enum AttemptError {
     Attest(#[from] AttestError),
     #[error("the backend closed the connection after its report: {0}")]
     ClosedAfterProbe(#[source] hyper::Error),
+    #[error("another instance of the backend answered than the one that was asked for")]
+    OtherInstance,
     #[error("the time for a first request (--attest-timeout, {} s) was over, waiting for {waited_for}", .limit.as_secs())]
     Deadline {
         limit: Duration,
@@ -76,6 +82,7 @@ pub(crate) enum AttemptError {
 /// What had not come at the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WaitedFor {
+    Place,
     Connection,
     Report,
     /// From these sources.
@@ -85,6 +92,7 @@ pub(crate) enum WaitedFor {
 impl fmt::Display for WaitedFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Place => f.write_str("one of the connections to the backend to be free"),
             Self::Connection => f.write_str("the connection"),
             Self::Report => f.write_str("the attestation report"),
             Self::Collateral(sources) => write!(f, "Intel's collateral from {sources}"),
@@ -92,23 +100,19 @@ impl fmt::Display for WaitedFor {
     }
 }
 
-/// The lane that an attempt has got into.
-type Position = Mutex<Option<Arc<Lane>>>;
+/// How far an attempt has got.
+#[derive(Debug, Default)]
+enum Position {
+    #[default]
+    Queue,
+    Dial,
+    Lane(Arc<Lane>),
+}
 
 /// Every attempt of a request that found no verified connection.
 #[derive(Debug)]
 pub(crate) struct PathError {
     pub(crate) attempts: Vec<(Domain, AttemptError)>,
-}
-
-/// Makes verified connections.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    dialer: Dialer,
-    judge: Judge,
-    verdicts: Arc<Verdicts>,
-    attest_timeout: Duration,
-    terms: Arc<Terms>,
 }
 
 /// What holds on every connection.
@@ -118,23 +122,34 @@ pub(crate) struct Terms {
     pub(crate) clock: Clock,
 }
 
+/// Makes verified connections.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    dialer: Dialer,
+    pool: Pool,
+    judge: Judge,
+    verdicts: Arc<Verdicts>,
+    attest_timeout: Duration,
+    terms: Arc<Terms>,
+}
+
 impl Upstream {
     pub(crate) fn new(
-        webpki: Arc<WebPkiServerVerifier>,
-        connect_to: ConnectMap,
+        dialer: Dialer,
+        pool: PoolLimits,
         judge: Judge,
         verdicts: Arc<Verdicts>,
         attest_timeout: Duration,
-        terms: Terms,
-    ) -> Result<Self, TlsSetupError> {
-        let terms = Arc::new(terms);
-        Ok(Self {
-            dialer: Dialer::new(judge.webpki(), webpki, connect_to, Arc::clone(&terms))?,
-            terms,
+        terms: Arc<Terms>,
+    ) -> Self {
+        Self {
+            dialer,
+            pool: Pool::new(pool),
             judge,
             verdicts,
             attest_timeout,
-        })
+            terms,
+        }
     }
 
     /// When a request that begins now has to have its connection.
@@ -142,16 +157,18 @@ impl Upstream {
         Instant::now() + self.attest_timeout
     }
 
-    /// A proved connection to one of `candidates`, tried in order.
+    /// A proved connection to one of `candidates`, tried in order; to one
+    /// instance, if its key is given.
     pub(crate) async fn verified(
         &self,
         candidates: &[Backend],
+        instance: Option<Spki>,
         deadline: Instant,
     ) -> Result<Verified, PathError> {
         let mut attempts = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
-            let position = Position::default();
-            let attempt = self.attempt(backend, &position);
+            let position = Mutex::default();
+            let attempt = self.attempt(backend, instance, &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
                 Ok(Ok(verified)) => return Ok(verified),
@@ -171,12 +188,25 @@ impl Upstream {
         Err(PathError { attempts })
     }
 
+    /// Sends a request on a connection whose verdict stands at this moment.
+    pub(crate) async fn forward(
+        &self,
+        verified: Verified,
+        request: ClientRequest,
+    ) -> Result<Response<AnswerBody>, ForwardError> {
+        match self.verdicts.standing(&verified.key()) {
+            Some(standing) => verified.forward(request, standing).await,
+            None => Err(ForwardError::unsent(request, Unsent::Expired)),
+        }
+    }
+
     /// What one connection to `backend` shows: for `verified-proxy verify`.
     pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         let lane = Arc::new(Lane::default());
-        let position = Position::new(Some(Arc::clone(&lane)));
+        let position = Mutex::new(Position::Lane(Arc::clone(&lane)));
         let attempt = async {
-            let mut unverified = self.dialer.dial(backend).await?;
+            let place = self.pool.place(backend.domain()).await;
+            let mut unverified = self.dialled(backend, place).await?;
             Ok(unverified.examine(&self.judge, &lane).await?)
         };
         match tokio::time::timeout_at(self.deadline(), attempt).await {
@@ -188,35 +218,88 @@ impl Upstream {
         }
     }
 
-    fn waited_for(&self, position: &Position) -> WaitedFor {
-        let lane = position.lock().unwrap_or_else(PoisonError::into_inner);
-        match lane.as_deref().map(Lane::stage) {
-            None => WaitedFor::Connection,
-            Some(Stage::Report) => WaitedFor::Report,
-            Some(Stage::Collateral) => WaitedFor::Collateral(self.judge.collateral_sources()),
+    /// Keeps house: closes connections that lay idle for too long, and makes
+    /// verdicts anew that are in use and near their end. For ever.
+    pub(crate) async fn maintain(&self) {
+        let mut tick = tokio::time::interval(HOUSEKEEPING);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewals = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    self.pool.tidy();
+                    renewals.extend(self.verdicts.due().into_iter().map(|due| self.renew(due)));
+                }
+                Some(()) = renewals.next() => {}
+            }
+        }
+    }
+
+    /// Attests a key again while its verdict still stands, on a connection that
+    /// lies idle or a new one.
+    async fn renew(&self, due: Due) {
+        let Due { key, backend } = due;
+        let lane = self.verdicts.lane(&key);
+        // Somebody is at it.
+        let Some(_leave) = lane.try_leave() else {
+            return;
+        };
+        let renewal = async {
+            let unverified = self
+                .connection(&backend, Some(key.spki), &Mutex::default())
+                .await?;
+            if unverified.spki() != key.spki {
+                unverified.put_back();
+                return Err(AttemptError::OtherInstance);
+            }
+            Ok(self.attest(unverified, key, &lane).await?)
+        };
+        match tokio::time::timeout(self.attest_timeout, renewal).await {
+            Ok(Ok(verified)) => verified.put_back(),
+            Ok(Err(error)) => {
+                tracing::warn!(domain = %backend.domain(), %error, "verdict not renewed");
+            }
+            Err(_) => tracing::warn!(domain = %backend.domain(), "verdict not renewed in time"),
+        }
+    }
+
+    fn waited_for(&self, position: &Mutex<Position>) -> WaitedFor {
+        let position = position.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*position {
+            Position::Queue => WaitedFor::Place,
+            Position::Dial => WaitedFor::Connection,
+            Position::Lane(lane) => match lane.stage() {
+                Stage::Report => WaitedFor::Report,
+                Stage::Collateral => WaitedFor::Collateral(self.judge.collateral_sources()),
+            },
         }
     }
 
     async fn attempt(
         &self,
         backend: &Backend,
-        position: &Position,
+        instance: Option<Spki>,
+        position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
-        let unverified = self.dialer.dial(backend).await?;
+        let unverified = self.connection(backend, instance, position).await?;
+        if instance.is_some_and(|instance| instance != unverified.spki()) {
+            unverified.put_back();
+            return Err(AttemptError::OtherInstance);
+        }
         let key = Key {
             domain: backend.domain().clone(),
             spki: unverified.spki(),
             policy: self.judge.policy_digest(),
         };
-        let unverified = match self.recall(unverified, &key) {
+        let unverified = match self.recall(unverified, &key)? {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
         let lane = self.verdicts.lane(&key);
-        *position.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lane));
+        reach(position, Position::Lane(Arc::clone(&lane)));
         let _leave = lane.leave().await;
         // Somebody may have flown before.
-        let unverified = match self.recall(unverified, &key) {
+        let unverified = match self.recall(unverified, &key)? {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
@@ -230,10 +313,52 @@ impl Upstream {
             .map_err(AttemptError::ClosedAfterProbe)
     }
 
-    fn recall(&self, unverified: Unverified, key: &Key) -> Result<Verified, Unverified> {
-        match self.verdicts.get(key) {
-            Some(record) => unverified.recall(&record, key.policy, self.terms.clock.now()),
-            None => Err(unverified),
+    /// A connection that lies idle, on `instance` if given, or a new one.
+    async fn connection(
+        &self,
+        backend: &Backend,
+        instance: Option<Spki>,
+        position: &Mutex<Position>,
+    ) -> Result<Unverified, AttemptError> {
+        let place = self.pool.place(backend.domain()).await;
+        match place.take(instance) {
+            Some(link) => Ok(Unverified::new(
+                link,
+                backend.clone(),
+                place,
+                Arc::clone(&self.terms),
+            )),
+            None => {
+                reach(position, Position::Dial);
+                Ok(self.dialled(backend, place).await?)
+            }
+        }
+    }
+
+    async fn dialled(&self, backend: &Backend, place: Place) -> Result<Unverified, DialError> {
+        let link = self.dialer.dial(backend).await?;
+        Ok(Unverified::new(
+            link,
+            backend.clone(),
+            place,
+            Arc::clone(&self.terms),
+        ))
+    }
+
+    /// What is remembered of the key: a verdict, nothing, or that it was refused
+    /// a moment ago.
+    fn recall(
+        &self,
+        unverified: Unverified,
+        key: &Key,
+    ) -> Result<Result<Verified, Unverified>, AttestError> {
+        if let Some(record) = self.verdicts.get(key) {
+            let now = self.terms.clock.now();
+            return Ok(unverified.recall(&record, key.policy, now));
+        }
+        match self.verdicts.refused(key) {
+            Some((refusal, pause)) => Err(AttestError::RefusedBefore { refusal, pause }),
+            None => Ok(Err(unverified)),
         }
     }
 
@@ -243,19 +368,30 @@ impl Upstream {
         key: Key,
         lane: &Lane,
     ) -> Result<Verified, AttestError> {
+        let began = std::time::Instant::now();
+        let backend = unverified.backend().clone();
         let outcome = unverified.attest(&self.judge, lane).await;
-        if let Err(AttestError::Rejected { report, .. }) = &outcome {
-            self.verdicts.refuse(&key, (**report).clone());
+        if let Err(AttestError::Rejected(refusal)) = &outcome {
+            self.verdicts.refuse(&key, Arc::clone(refusal));
+            self.pool.close(&key.domain, key.spki);
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
         tracing::info!(%domain, %spki, verdict = %report.id, "attested");
-        match verified.record(self.terms.clock.now(), self.verdicts.ttl()) {
-            Ok(record) => self.verdicts.remember(key, record, report),
+        let now = self.terms.clock.now();
+        match verified.record(now, self.verdicts.ttl()) {
+            Ok(record) => {
+                self.verdicts
+                    .remember(key, backend, record, now, began, report);
+            }
             Err(error) => tracing::error!(%error, "a verdict cannot be remembered"),
         }
         Ok(verified)
     }
+}
+
+fn reach(position: &Mutex<Position>, to: Position) {
+    *position.lock().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
 /// Collateral is about a family of machines, and this machine's random numbers
@@ -263,12 +399,17 @@ impl Upstream {
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
-        AttemptError::Attest(AttestError::Rejected { rejected, .. })
-            if judge::blames_collateral(rejected) =>
+        AttemptError::Attest(error)
+            if error
+                .refusal()
+                .is_some_and(|refusal| judge::blames_collateral(&refusal.rejected)) =>
         {
             false
         }
         AttemptError::Deadline { .. } => false,
-        AttemptError::Dial(_) | AttemptError::Attest(_) | AttemptError::ClosedAfterProbe(_) => true,
+        AttemptError::Dial(_)
+        | AttemptError::Attest(_)
+        | AttemptError::OtherInstance
+        | AttemptError::ClosedAfterProbe(_) => true,
     }
 }

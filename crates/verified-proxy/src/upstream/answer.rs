@@ -10,26 +10,38 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::headers;
-use super::link::Driver;
+use super::link::Link;
+use super::pool::Place;
 use crate::idle::IdleTimer;
+use crate::verdicts::Standing;
 
-/// An answer on its way. It owns the connection: when the client goes and this
-/// is dropped, the backend's socket closes at once.
+/// An answer on its way. It owns the connection: one that is dropped before its
+/// end, since the client went or the backend broke off, closes the backend's
+/// socket at once. After its end the connection is kept.
 pub(crate) struct AnswerBody {
     body: Incoming,
+    ended: bool,
     idle: IdleTimer,
-    domain: String,
-    _driver: Driver,
+    standing: Standing,
+    /// Taken when it is dropped.
+    connection: Option<(Link, Place)>,
 }
 
 impl AnswerBody {
     /// `idle` may pass between two pieces.
-    pub(super) fn new(body: Incoming, idle: Duration, domain: String, driver: Driver) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        idle: Duration,
+        link: Link,
+        place: Place,
+        standing: Standing,
+    ) -> Self {
         Self {
             body,
+            ended: false,
             idle: IdleTimer::new(idle),
-            domain,
-            _driver: driver,
+            standing,
+            connection: Some((link, place)),
         }
     }
 }
@@ -65,6 +77,7 @@ impl Body for AnswerBody {
                 // Trailers are headers that come late.
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
+                        this.ended = true;
                         headers::strip_response(&mut trailers);
                         Frame::trailers(trailers)
                     }
@@ -72,14 +85,17 @@ impl Body for AnswerBody {
                 };
                 return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.ended = true;
+                return Poll::Ready(None);
+            }
             Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
             Poll::Pending => match this.idle.poll(cx) {
                 Poll::Ready(()) => AnswerError::Idle(this.idle.limit()),
                 Poll::Pending => return Poll::Pending,
             },
         };
-        tracing::warn!(domain = %this.domain, %error, "answer aborted");
+        tracing::warn!(domain = %this.standing.domain(), %error, "answer aborted");
         Poll::Ready(Some(Err(error)))
     }
 
@@ -89,5 +105,17 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        let ended = self.ended || self.body.is_end_stream();
+        if let Some((link, place)) = self.connection.take()
+            && ended
+            && self.standing.holds()
+        {
+            place.put(link);
+        }
     }
 }

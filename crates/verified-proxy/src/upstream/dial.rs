@@ -1,5 +1,5 @@
-//! The one door to backends: TCP, TLS, and an HTTP/1.1 connection over it that
-//! is [`Unverified`].
+//! The one door to backends: TCP, TLS, and an HTTP/1.1 connection over it, which
+//! is a [`Link`] and so unproved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use tokio_rustls::client::TlsStream;
 
 use super::Terms;
 use super::link::Link;
-use super::unverified::Unverified;
 use crate::backend::{BACKEND_PORT, Backend};
 use crate::net::ConnectMap;
 use crate::tls::{self, TlsSetupError};
@@ -63,7 +62,7 @@ pub(crate) enum DialError {
 
 /// Dials backends.
 #[derive(Debug)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
     terms: Arc<Terms>,
@@ -71,7 +70,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// `webpki` is consulted if and only if `mode` requires it.
-    pub(super) fn new(
+    pub(crate) fn new(
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
@@ -92,7 +91,7 @@ impl Dialer {
     }
 
     /// A new connection. Nothing but TLS has been said on it.
-    pub(super) async fn dial(&self, backend: &Backend) -> Result<Unverified, DialError> {
+    pub(super) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let limit = self.terms.timeouts.connect;
         match tokio::time::timeout(limit, self.connect(backend)).await {
             Ok(outcome) => outcome,
@@ -100,12 +99,12 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, backend: &Backend) -> Result<Unverified, DialError> {
+    async fn connect(&self, backend: &Backend) -> Result<Link, DialError> {
         let domain = backend.domain().as_str();
         let (host, port) = self.connect_to.target(domain, BACKEND_PORT);
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one door to backends; what it opens is Unverified"
+            reason = "the one door to backends; what it opens is unproved"
         )]
         let tcp = TcpStream::connect((host.as_str(), port))
             .await
@@ -118,12 +117,7 @@ impl Dialer {
             .connect(name, tcp)
             .await
             .map_err(classify)?;
-        let link = over(tls).await?;
-        Ok(Unverified::new(
-            link,
-            backend.clone(),
-            Arc::clone(&self.terms),
-        ))
+        over(tls).await
     }
 }
 

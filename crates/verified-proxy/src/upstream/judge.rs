@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use attest::{
     Appraisal, Appraise, Channel, Evidence, FloorCheck, Floors, Nonce, Policy, PolicyDigest,
-    Rejected, SigningAlgo, Spki, Subject, TrustAnchors, appraise,
+    Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -111,6 +111,10 @@ impl Judge {
             }
         }
         Ok(appraisal)
+    }
+
+    pub(super) fn now(&self) -> UnixTime {
+        self.clock.now()
     }
 
     /// The verdict on something that is no evidence.

@@ -5,15 +5,26 @@
 //! about its TLS key, by [`Link::prove`] and nowhere else. The sender is private
 //! to this module, so there is no third way.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use attest::{Attested, Nonce, SigningAlgo, Spki};
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::request::RequestBody;
 use crate::backend::Backend;
+
+/// Interim answers (1xx) before an answer; more are an attack, since hyper
+/// swallows them without bound (threats.md B8). Servers send one or two: 100, 103.
+const MAX_INTERIM: u32 = 16;
 
 /// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
 /// socket.
@@ -21,7 +32,9 @@ use crate::backend::Backend;
 pub(super) struct Link {
     spki: Spki,
     sender: SendRequest<RequestBody>,
-    driver: Driver,
+    _driver: Driver,
+    made: Instant,
+    requests: u64,
 }
 
 impl Link {
@@ -38,7 +51,9 @@ impl Link {
         Self {
             spki,
             sender,
-            driver,
+            _driver: driver,
+            made: Instant::now(),
+            requests: 0,
         }
     }
 
@@ -46,10 +61,30 @@ impl Link {
         self.spki
     }
 
+    /// Since the connection was made.
+    pub(super) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    /// Requests of clients that it has carried.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The last answer has ended and the backend keeps the connection open, as
+    /// far as has been heard.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Resolves when the connection can take a request, fails when it is closed.
+    pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
+        self.sender.ready().await
+    }
+
     /// The only writer.
-    pub(super) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, hyper::Error> {
-        let sent = self.sender.try_send_request(probe.request).await;
-        sent.map_err(TrySendError::into_error)
+    pub(super) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
+        self.send(probe.request).await.map_err(|(error, _)| error)
     }
 
     /// Proved, if the proof is about this very TLS key; handed back if not.
@@ -58,6 +93,48 @@ impl Link {
             return Err(self);
         }
         Ok(ProvedLink { link: self, proof })
+    }
+
+    async fn send(
+        &mut self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (SendError, Option<Request<RequestBody>>)> {
+        let interim = Arc::new(Interim::default());
+        let seen = Arc::clone(&interim);
+        hyper::ext::on_informational(&mut request, move |_| seen.count());
+        let sent = tokio::select! {
+            biased;
+            () = interim.too_many.notified() => return Err((SendError::Interim, None)),
+            sent = self.sender.try_send_request(request) => sent,
+        };
+        sent.map_err(|mut refused: TrySendError<_>| {
+            let unsent = refused.take_message();
+            (SendError::Broken(refused.into_error()), unsent)
+        })
+    }
+}
+
+/// Why a message on a connection has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("{0}")]
+    Broken(#[from] hyper::Error),
+    #[error("more than {MAX_INTERIM} interim answers (1xx)")]
+    Interim,
+}
+
+/// Interim answers to one request.
+#[derive(Debug, Default)]
+struct Interim {
+    seen: AtomicU32,
+    too_many: Notify,
+}
+
+impl Interim {
+    fn count(&self) {
+        if self.seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.too_many.notify_one();
+        }
     }
 }
 
@@ -104,32 +181,38 @@ impl ProvedLink {
         &self.proof
     }
 
-    /// Resolves when the connection can take a request, fails when it is closed.
+    /// [`Link::ready`].
     pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
-        self.link.sender.ready().await
+        self.link.ready().await
     }
 
     /// Hands the request back if not a byte of it was written.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.link.sender.try_send_request(request).await
+    ) -> Result<Response<Incoming>, (SendError, Option<Request<RequestBody>>)> {
+        self.link.requests += 1;
+        self.link.send(request).await
     }
 
-    /// For a body that outlives its request.
-    pub(super) fn into_driver(self) -> Driver {
-        self.link.driver
+    /// The connection without its proof, for whoever proves it again.
+    pub(super) fn forget_proof(self) -> Link {
+        self.link
     }
 }
 
 /// The task that moves a connection's bytes. Dropping it ends the task and so
 /// closes the socket at once, in the middle of whatever it was doing.
-#[derive(Debug)]
-pub(super) struct Driver(JoinHandle<()>);
+struct Driver(JoinHandle<()>);
 
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Driver")
     }
 }

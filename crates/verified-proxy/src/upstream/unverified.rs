@@ -1,4 +1,4 @@
-//! A connection about which nothing is known yet.
+//! A connection about which nothing is known yet, or no longer.
 //!
 //! It has no method that takes a `ClientRequest`, and its [`Link`] can write a
 //! [`Probe`] only. [`Unverified::attest`] and [`Unverified::recall`] consume it,
@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{
-    Appraisal, Attested, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest, Record, Rejected, Spki,
-    UnixTime,
+    Appraisal, Attested, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest, Record, Spki, UnixTime,
 };
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -17,11 +16,12 @@ use http_body_util::BodyExt;
 
 use super::Terms;
 use super::judge::Judge;
-use super::link::{Link, Probe};
+use super::link::{Link, Probe, SendError};
+use super::pool::Place;
 use super::verified::Verified;
 use crate::backend::Backend;
 use crate::collateral::CollateralError;
-use crate::verdicts::{Lane, Stage, VerdictId, VerdictReport};
+use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
 
 /// NEAR's own gateways allow 10 s for the report; a machine whose eight GPUs
 /// sign one after another can need more.
@@ -35,18 +35,30 @@ pub(crate) enum AttestError {
     #[error("no complete attestation report in {} s", PROBE_TIMEOUT.as_secs())]
     Timeout,
     #[error("the connection broke off during the attestation request: {0}")]
-    BrokenOff(#[from] hyper::Error),
+    BrokenOff(#[from] SendError),
     #[error("this machine's random number generator failed")]
     NoRandomness,
-    #[error("{rejected}")]
-    Rejected {
-        rejected: Rejected,
-        report: Box<VerdictReport>,
+    #[error("{}", .0.rejected)]
+    Rejected(Arc<Refusal>),
+    #[error("{} (refused a moment ago; asked again in {} s)", .refusal.rejected, .pause.as_secs().max(1))]
+    RefusedBefore {
+        refusal: Arc<Refusal>,
+        pause: Duration,
     },
     #[error("the proof is about another TLS key than this connection's")]
     OtherKey,
     #[error(transparent)]
     Collateral(#[from] CollateralError),
+}
+
+impl AttestError {
+    /// The verdict behind it, if there is one.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Rejected(refusal) | Self::RefusedBefore { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
 }
 
 /// Evidence and what was made of it.
@@ -58,21 +70,27 @@ pub(crate) struct Examined {
     pub(crate) report: VerdictReport,
 }
 
-/// A TLS connection to a backend.
+/// A TLS connection to a backend, and its place among those.
 #[derive(Debug)]
 pub(super) struct Unverified {
     link: Link,
     backend: Backend,
+    place: Place,
     terms: Arc<Terms>,
 }
 
 impl Unverified {
-    pub(super) fn new(link: Link, backend: Backend, terms: Arc<Terms>) -> Self {
+    pub(super) fn new(link: Link, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
         Self {
             link,
             backend,
+            place,
             terms,
         }
+    }
+
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// The TLS key of this connection.
@@ -115,10 +133,10 @@ impl Unverified {
                 Ok(verified) => Ok((verified, report)),
                 Err(_) => Err(AttestError::OtherKey),
             },
-            Err(rejected) => Err(AttestError::Rejected {
+            Err(rejected) => Err(AttestError::Rejected(Arc::new(Refusal {
                 rejected,
-                report: Box::new(report),
-            }),
+                report,
+            }))),
         }
     }
 
@@ -132,9 +150,12 @@ impl Unverified {
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
         let nonce = Nonce::from_bytes(nonce);
         let probe = Probe::new(&self.backend, nonce, judge.signing_algo());
-        let body = match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
-            Ok(body) => body?,
-            Err(_) => return Err(AttestError::Timeout),
+        let body = {
+            let _only_one = lane.probing().await;
+            match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
+                Ok(body) => body?,
+                Err(_) => return Err(AttestError::Timeout),
+            }
         };
         let spki = self.link.spki();
         let (evidence, appraisal) = match Evidence::parse(&body) {
@@ -148,7 +169,7 @@ impl Unverified {
         };
         let domain = self.backend.domain();
         let id = VerdictId::of(domain, spki, judge.policy_digest(), nonce);
-        let report = VerdictReport::new(id, domain, spki, judge.webpki(), &appraisal.report);
+        let report = VerdictReport::new(id, domain, spki, judge.webpki(), judge.now(), &appraisal);
         Ok(Examined {
             evidence,
             appraisal,
@@ -156,15 +177,21 @@ impl Unverified {
         })
     }
 
+    /// Back among the connections that are kept.
+    pub(super) fn put_back(self) {
+        self.place.put(self.link);
+    }
+
     fn admit(self, proof: Attested) -> Result<Verified, Self> {
         let Self {
             link,
             backend,
+            place,
             terms,
         } = self;
         match link.prove(proof) {
-            Ok(link) => Ok(Verified::new(link, backend, terms)),
-            Err(link) => Err(Self::new(link, backend, terms)),
+            Ok(link) => Ok(Verified::new(link, backend, place, terms)),
+            Err(link) => Err(Self::new(link, backend, place, terms)),
         }
     }
 
@@ -176,7 +203,7 @@ impl Unverified {
         let mut body = response.into_body();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
+            if let Ok(data) = frame.map_err(SendError::from)?.into_data() {
                 bytes.extend_from_slice(&data);
             }
             if bytes.len() > MAX_REPORT_BYTES {

@@ -11,10 +11,11 @@ use hyper::body::Incoming;
 use super::Terms;
 use super::answer::AnswerBody;
 use super::headers;
-use super::link::ProvedLink;
+use super::link::{ProvedLink, SendError};
+use super::pool::Place;
 use super::request::{BodyError, ClientRequest, RequestBody};
 use crate::backend::Backend;
-use crate::verdicts::VerdictId;
+use crate::verdicts::{Key, Standing, VerdictId};
 
 /// Names the verdict that the answer's connection stands on.
 pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
@@ -31,7 +32,7 @@ pub(crate) enum ForwardError {
         why: Unsent,
     },
     #[error("the backend broke off before it answered: {0}")]
-    BrokenOff(#[source] hyper::Error),
+    BrokenOff(#[source] SendError),
     #[error("the backend did not begin to answer in {} s", .0.as_secs())]
     FirstByte(Duration),
     #[error("the backend switched protocols without being asked")]
@@ -42,6 +43,15 @@ pub(crate) enum ForwardError {
     Framing(&'static str),
     #[error(transparent)]
     Body(BodyError),
+}
+
+impl ForwardError {
+    pub(super) fn unsent(request: ClientRequest, why: Unsent) -> Self {
+        Self::Unsent {
+            request: Box::new(request),
+            why,
+        }
+    }
 }
 
 /// Why a request was not even begun.
@@ -58,12 +68,13 @@ pub(crate) enum Unsent {
 pub(crate) struct Verified {
     link: ProvedLink,
     backend: Backend,
+    place: Place,
     terms: Arc<Terms>,
     id: VerdictId,
 }
 
 impl Verified {
-    pub(super) fn new(link: ProvedLink, backend: Backend, terms: Arc<Terms>) -> Self {
+    pub(super) fn new(link: ProvedLink, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
         let proof = link.proof();
         let id = VerdictId::of(
             backend.domain(),
@@ -74,6 +85,7 @@ impl Verified {
         Self {
             link,
             backend,
+            place,
             terms,
             id,
         }
@@ -90,16 +102,32 @@ impl Verified {
         Ok(self)
     }
 
+    /// Whose verdict it stands on.
+    pub(super) fn key(&self) -> Key {
+        let proof = self.link.proof();
+        Key {
+            domain: self.backend.domain().clone(),
+            spki: proof.spki(),
+            policy: proof.policy(),
+        }
+    }
+
+    /// Back among the connections that are kept, without its proof.
+    pub(super) fn put_back(self) {
+        self.place.put(self.link.forget_proof());
+    }
+
     /// Opens the request, sends it, and returns the answer as it comes.
     pub(crate) async fn forward(
         mut self,
         request: ClientRequest,
+        standing: Standing,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         if self.terms.clock.now() >= self.link.proof().valid_until() {
-            return Err(unsent(request, Unsent::Expired));
+            return Err(ForwardError::unsent(request, Unsent::Expired));
         }
         if self.link.ready().await.is_err() {
-            return Err(unsent(request, Unsent::Closed));
+            return Err(ForwardError::unsent(request, Unsent::Closed));
         }
         let first_byte = self.terms.timeouts.first_byte;
         let (request, resealer) = request.open(&self.link);
@@ -107,15 +135,13 @@ impl Verified {
         let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;
         let response = match sent {
             Ok(Ok(response)) => response,
-            Ok(Err(mut refused)) => {
-                return Err(match refused.take_message() {
-                    Some(request) => unsent(resealer.seal(request), Unsent::Closed),
-                    None => broken_off(refused.into_error()),
-                });
+            Ok(Err((_, Some(request)))) => {
+                return Err(ForwardError::unsent(resealer.seal(request), Unsent::Closed));
             }
+            Ok(Err((error, None))) => return Err(broken_off(error)),
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
-        self.incoming(response)
+        self.incoming(response, standing)
     }
 
     /// The request as this backend gets it. Doing it twice changes nothing more.
@@ -129,7 +155,11 @@ impl Verified {
         Request::from_parts(head, body)
     }
 
-    fn incoming(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, ForwardError> {
+    fn incoming(
+        self,
+        response: Response<Incoming>,
+        standing: Standing,
+    ) -> Result<Response<AnswerBody>, ForwardError> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(ForwardError::Switched);
@@ -144,8 +174,9 @@ impl Verified {
         let answer = AnswerBody::new(
             body,
             self.terms.timeouts.idle,
-            self.backend.domain().to_string(),
-            self.link.into_driver(),
+            self.link.forget_proof(),
+            self.place,
+            standing,
         );
         Ok(Response::from_parts(head, answer))
     }
@@ -176,15 +207,8 @@ impl Verified {
     }
 }
 
-fn unsent(request: ClientRequest, why: Unsent) -> ForwardError {
-    ForwardError::Unsent {
-        request: Box::new(request),
-        why,
-    }
-}
-
 /// hyper wraps an error of the request's own body.
-fn broken_off(error: hyper::Error) -> ForwardError {
+fn broken_off(error: SendError) -> ForwardError {
     let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
     match sources
         .into_iter()

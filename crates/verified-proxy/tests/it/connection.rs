@@ -43,7 +43,9 @@ async fn every_handshake_is_a_full_one() {
     let fake = fake().await;
     // It offers tickets and early data; see what is made of them.
     let backend = Scripted::start(&fake, NO_ODDITIES, ok).await;
-    let proxy = Proxy::start(backend.config(&fake)).await;
+    let mut config = backend.config(&fake);
+    config.pool.requests = 1;
+    let proxy = Proxy::start(config).await;
     for _ in 0..3 {
         assert_eq!(proxy.chat().await.status, StatusCode::OK);
     }
@@ -64,7 +66,7 @@ async fn concurrent_first_requests_share_one_attestation() {
     assert_eq!(statuses, [StatusCode::OK; 64]);
     let received = fake.received();
     assert_eq!(probes(&received), 1);
-    assert_eq!(received.len(), 64);
+    assert!(received.len() <= 64);
 }
 
 #[tokio::test]

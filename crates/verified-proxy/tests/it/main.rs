@@ -12,6 +12,7 @@ mod connection;
 mod docs;
 mod framing;
 mod harness;
+mod kept;
 mod own_pages;
 mod refused;
 mod routing;

@@ -1,5 +1,7 @@
 //! Each tampering has its own code, and the backend saw nothing but probes.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use crate::harness::*;
@@ -155,7 +157,18 @@ async fn a_backend_that_recovers_is_attested_anew() {
     fake.tamper("report-data").unwrap();
     assert_eq!(proxy.chat().await.code(), "rejected_report_data");
     fake.tamper("none").unwrap();
+    // Refused three times in a row, it is left alone for a second.
+    let answer = proxy.chat().await;
+    assert_eq!(answer.code(), "rejected_report_data");
+    assert!(
+        answer.message().contains("refused a moment ago"),
+        "{}",
+        answer.message()
+    );
+    assert_eq!(probes(&fake.received()), 3);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    assert_eq!(probes(&fake.received()), 4);
 }
 
 #[tokio::test]

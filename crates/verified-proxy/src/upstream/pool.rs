@@ -1,0 +1,169 @@
+//! Connections that are kept between requests.
+//!
+//! What lies here is unproved: a [`Link`] gave up its proof when it came, and is
+//! proved again, by what is remembered at that moment, before its next request.
+//! So nothing outlives its verdict by lying in a pool, and the pool's key need
+//! not contain the policy.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attest::{Domain, Spki};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::link::Link;
+use crate::config::PoolLimits;
+
+/// After an answer's end, for the rest of its request to be written; longer is
+/// not worth keeping a place for.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The connections to all backends.
+#[derive(Debug)]
+pub(super) struct Pool {
+    limits: PoolLimits,
+    shelves: Mutex<HashMap<Domain, Arc<Shelf>>>,
+}
+
+/// The connections to one backend: in use are at most as many as there are
+/// places, and a connection is made only when none lies idle, so there are
+/// never more of them than places.
+#[derive(Debug)]
+struct Shelf {
+    limits: PoolLimits,
+    /// First come, first served.
+    places: Arc<Semaphore>,
+    /// The one used last is on top.
+    idle: Mutex<Vec<Resting>>,
+}
+
+#[derive(Debug)]
+struct Resting {
+    link: Link,
+    since: Instant,
+}
+
+/// Leave to use one connection to a backend.
+#[derive(Debug)]
+pub(super) struct Place {
+    shelf: Arc<Shelf>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Pool {
+    pub(super) fn new(limits: PoolLimits) -> Self {
+        Self {
+            limits,
+            shelves: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place among the connections to `domain`.
+    pub(super) async fn place(&self, domain: &Domain) -> Place {
+        let shelf = self.shelf(domain);
+        // Fails when the semaphore is closed, which nobody does.
+        let permit = Arc::clone(&shelf.places).acquire_owned().await.ok();
+        Place {
+            shelf,
+            _permit: permit,
+        }
+    }
+
+    /// Closes what is idle on this key.
+    pub(super) fn close(&self, domain: &Domain, spki: Spki) {
+        let shelf = lock(&self.shelves).get(domain).cloned();
+        if let Some(shelf) = shelf {
+            lock(&shelf.idle).retain(|resting| resting.link.spki() != spki);
+        }
+    }
+
+    /// Closes what is closed, too old or idle for too long, and forgets
+    /// backends without connections.
+    pub(super) fn tidy(&self) {
+        let mut shelves = lock(&self.shelves);
+        shelves.retain(|_, shelf| {
+            let mut idle = lock(&shelf.idle);
+            idle.retain(|resting| shelf.serves(resting));
+            !idle.is_empty() || Arc::strong_count(shelf) > 1
+        });
+    }
+
+    fn shelf(&self, domain: &Domain) -> Arc<Shelf> {
+        let mut shelves = lock(&self.shelves);
+        if let Some(shelf) = shelves.get(domain) {
+            return Arc::clone(shelf);
+        }
+        let shelf = Arc::new(Shelf {
+            limits: self.limits,
+            places: Arc::new(Semaphore::new(self.limits.per_backend)),
+            idle: Mutex::default(),
+        });
+        shelves.insert(domain.clone(), Arc::clone(&shelf));
+        shelf
+    }
+}
+
+impl Shelf {
+    fn serves(&self, resting: &Resting) -> bool {
+        resting.since.elapsed() < self.limits.idle && self.admits(&resting.link)
+    }
+
+    fn admits(&self, link: &Link) -> bool {
+        link.is_ready() && link.age() < self.limits.age && link.requests() < self.limits.requests
+    }
+}
+
+impl Place {
+    /// The connection that was used last, of those that are still good for a
+    /// request; on this key, if one is named.
+    pub(super) fn take(&self, spki: Option<Spki>) -> Option<Link> {
+        let mut idle = lock(&self.shelf.idle);
+        let Some(spki) = spki else {
+            while let Some(resting) = idle.pop() {
+                if self.shelf.serves(&resting) {
+                    return Some(resting.link);
+                }
+            }
+            return None;
+        };
+        idle.retain(|resting| self.shelf.serves(resting));
+        let at = idle
+            .iter()
+            .rposition(|resting| resting.link.spki() == spki)?;
+        Some(idle.remove(at).link)
+    }
+
+    /// Keeps a connection whose answer has ended, once it is ready for the next
+    /// request; the place is free then.
+    pub(super) fn put(self, mut link: Link) {
+        if link.is_ready() {
+            self.rest(link);
+            return;
+        }
+        // hyper has yet to see the end, or the request's body is still on its way.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Ok(Ok(())) = tokio::time::timeout(SETTLE, link.ready()).await {
+                self.rest(link);
+            }
+        });
+    }
+
+    fn rest(self, link: Link) {
+        if self.shelf.admits(&link) {
+            lock(&self.shelf.idle).push(Resting {
+                link,
+                since: Instant::now(),
+            });
+        }
+    }
+}
+
+/// A lock is poisoned by a panic elsewhere; the lists under it are whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
