@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dcap_qvl::QuoteCollateralV3;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fmspc, Rejected, UnixTime, json};
+use crate::{Fmspc, Rejected, UnixTime, diagnosis, json, x509};
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
 /// stays far below this.
@@ -49,11 +49,18 @@ impl TrustAnchors {
     pub fn tdx_root_der(&self) -> &[u8] {
         &self.tdx_root_der
     }
+
+    /// SHA-256 of the root certificate: what must not be shared between roots
+    /// is kept under it.
+    #[must_use]
+    pub fn tdx_root_sha256(&self) -> [u8; 32] {
+        crate::hash::sha256(&[&self.tdx_root_der])
+    }
 }
 
 impl std::fmt::Debug for TrustAnchors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digest = hex::encode(crate::hash::sha256(&[&self.tdx_root_der]));
+        let digest = hex::encode(self.tdx_root_sha256());
         f.debug_struct("TrustAnchors")
             .field("tdx_root_sha256", &digest)
             .finish()
@@ -175,18 +182,6 @@ impl Collateral {
     /// # Errors
     /// [`Rejected::CollateralFormat`], naming what is wrong.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Rejected> {
-        #[derive(Deserialize)]
-        struct Wire {
-            pck_crl_issuer_chain: String,
-            root_ca_crl: String,
-            pck_crl: String,
-            tcb_info_issuer_chain: String,
-            tcb_info: String,
-            tcb_info_signature: String,
-            qe_identity_issuer_chain: String,
-            qe_identity: String,
-            qe_identity_signature: String,
-        }
         if bytes.len() > MAX_COLLATERAL_BYTES.saturating_mul(2) {
             return Err(too_large(bytes.len()));
         }
@@ -212,6 +207,59 @@ impl Collateral {
             qe_identity: wire.qe_identity,
         })
     }
+
+    /// Writes what [`Collateral::from_json`] reads, for a cache.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let documents = &self.documents;
+        let wire = Wire {
+            pck_crl_issuer_chain: documents.pck_crl_issuer_chain.clone(),
+            root_ca_crl: hex::encode(&documents.root_ca_crl),
+            pck_crl: hex::encode(&documents.pck_crl),
+            tcb_info_issuer_chain: documents.tcb_info_issuer_chain.clone(),
+            tcb_info: documents.tcb_info.clone(),
+            tcb_info_signature: hex::encode(&documents.tcb_info_signature),
+            qe_identity_issuer_chain: documents.qe_identity_issuer_chain.clone(),
+            qe_identity: documents.qe_identity.clone(),
+            qe_identity_signature: hex::encode(&documents.qe_identity_signature),
+        };
+        // Strings only: it cannot fail.
+        serde_json::to_string(&wire).unwrap_or_default()
+    }
+
+    /// The earliest `nextUpdate` that the four documents state, to know how long
+    /// they may be kept; `None` if they cannot be read. Nothing is verified here:
+    /// whoever wrote them can state any time, also one in the past.
+    #[must_use]
+    pub fn next_update(&self) -> Option<UnixTime> {
+        let documents = &self.documents;
+        // RFC 5280 §5.1.2.5 demands a nextUpdate; without one a list ends nothing.
+        let of_crl = |der: &[u8]| {
+            let list = x509::crl(der).ok()?.tbs_cert_list;
+            Some(list.next_update.map_or(UnixTime(u64::MAX), x509::unix))
+        };
+        let dates = [
+            diagnosis::next_update(&documents.tcb_info)?,
+            diagnosis::next_update(&documents.qe_identity)?,
+            of_crl(&documents.pck_crl)?,
+            of_crl(&documents.root_ca_crl)?,
+        ];
+        dates.into_iter().min()
+    }
+}
+
+/// How collateral is written down: byte fields in hex.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    pck_crl_issuer_chain: String,
+    root_ca_crl: String,
+    pck_crl: String,
+    tcb_info_issuer_chain: String,
+    tcb_info: String,
+    tcb_info_signature: String,
+    qe_identity_issuer_chain: String,
+    qe_identity: String,
+    qe_identity_signature: String,
 }
 
 fn too_large(size: usize) -> Rejected {
@@ -305,7 +353,7 @@ impl FloorKey {
     #[must_use]
     pub fn new(anchors: &TrustAnchors, fmspc: Fmspc, channel: Channel) -> Self {
         Self {
-            root_sha256: crate::hash::sha256(&[anchors.tdx_root_der()]),
+            root_sha256: anchors.tdx_root_sha256(),
             fmspc,
             channel,
         }
@@ -361,6 +409,19 @@ impl Floors {
         let before = *floor;
         floor.raise(&seen.floor);
         *floor != before
+    }
+
+    /// Raises every floor to what another process saw: two that share a file
+    /// merge theirs. Returns true if anything changed.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let mut changed = false;
+        for (key, floor) in &other.by_key {
+            changed |= self.raise(&FloorSeen {
+                key: key.clone(),
+                floor: *floor,
+            });
+        }
+        changed
     }
 
     /// Reads what [`Floors::to_json`] wrote.

@@ -1,57 +1,48 @@
 //! Intel's collateral: which platforms are trustworthy, from Intel's PCS or a
-//! cache of it (a PCCS). Format: Intel SGX and TDX Provisioning Certification
-//! Service API, version 4.
+//! cache of it (a PCCS).
 //!
-//! Nothing here is trusted: signatures and validity are judged together with a
-//! quote, by `attest`. So the signed JSON is kept byte for byte.
+//! Nothing here is trusted: signatures, validity and floors are judged together
+//! with a quote, by `attest`. So documents are kept byte for byte, each source's
+//! on its own: what one source serves below the floor takes nothing from another.
+//!
+//! There is no clockwork: documents are refreshed when somebody asks for them,
+//! so an idle proxy is silent.
 
-use std::collections::HashMap;
+mod client;
+mod slot;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use attest::{Collateral, CollateralKey, CollateralParts, Rejected, TrustAnchors};
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tokio::sync::Mutex;
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::CrlDistributionPoints;
-use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
+use attest::{Collateral, CollateralKey, PckCa, TrustAnchors};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use crate::fetch::{FetchError, FetchUrl, Fetched as Answer, Fetcher};
+use self::client::{Client, SourceError};
+use self::slot::Slot;
+use crate::clock::Clock;
+use crate::fetch::{FetchUrl, Fetcher};
+use crate::refresh::{Landing, Stamp};
+use crate::state::{Cached, Place, StateDir};
 
-/// One document; the largest real one has 30 KB.
-const MAX_DOCUMENT_BYTES: usize = 512 << 10;
-/// Real chains have 3 KB.
-const MAX_CHAIN_BYTES: usize = 64 << 10;
 /// Collateral is valid for 30 days; a day bounds how long a newly published
 /// weakness stays unknown.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two fetches from one source that gave something: an end that lies in
+/// the past, whoever wrote it, is no reason to knock without pause.
+const MIN_AGE: Duration = Duration::from_secs(60);
 /// How long a failure is answered for, so that those who waited for one attempt
 /// do not repeat it one after another.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// A source that has not answered by then gets company from the next. Real ones
+/// take tenths of a second.
+const HEDGE: Duration = Duration::from_secs(2);
+/// How long a source that failed, or was overtaken, is not waited for alone.
+const TROUBLE: Duration = Duration::from_secs(5 * 60);
 /// Families of machines behind one set of domains: a handful.
 const MAX_KEYS: usize = 64;
-
-/// Why one source gave none.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum SourceError {
-    #[error("{document}: {source}")]
-    Fetch {
-        document: &'static str,
-        source: FetchError,
-    },
-    #[error("{document}: status {status}")]
-    Status { document: &'static str, status: u16 },
-    #[error("{document}: {detail}")]
-    Format {
-        document: &'static str,
-        detail: String,
-    },
-    #[error("{0}")]
-    Parts(Box<Rejected>),
-}
 
 /// No source gave any.
 #[derive(Debug, Clone)]
@@ -78,10 +69,25 @@ pub(crate) struct Fetched {
     collateral: Collateral,
     source: FetchUrl,
     index: usize,
-    at: Instant,
+    at: Stamp,
+    /// How long it may be used, from `at`.
+    life: Duration,
 }
 
 impl Fetched {
+    fn new(collateral: Collateral, index: usize, source: FetchUrl, at: Stamp) -> Self {
+        // What cannot be read is refused by the appraisal; soon it may be mended.
+        let next_update = collateral.next_update().unwrap_or_default();
+        let left = Duration::from_secs(next_update.0.saturating_sub(at.wall().0));
+        Self {
+            collateral,
+            source,
+            index,
+            at,
+            life: left.clamp(MIN_AGE, MAX_AGE),
+        }
+    }
+
     pub(crate) fn collateral(&self) -> &Collateral {
         &self.collateral
     }
@@ -90,373 +96,321 @@ impl Fetched {
         &self.source
     }
 
-    /// Fetched a moment ago: its source would give the same again.
-    fn is_new(&self) -> bool {
-        self.at.elapsed() < Duration::from_secs(60)
+    fn usable(&self, clock: &Clock) -> bool {
+        self.at.age(clock) < self.life
+    }
+
+    /// A quarter of its life is left to find a successor in.
+    fn due(&self, clock: &Clock) -> bool {
+        self.at.age(clock) >= (self.life / 4 * 3).max(MIN_AGE)
+    }
+
+    /// Its source would give the same again.
+    fn young(&self, clock: &Clock) -> bool {
+        self.at.age(clock) < MIN_AGE
     }
 }
 
-type Slot = Arc<Mutex<State>>;
-
-#[derive(Debug, Default)]
-struct State {
-    good: Option<Arc<Fetched>>,
-    failed: Option<(CollateralError, Instant)>,
+/// Which sources a search may ask.
+#[derive(Debug, Clone, Copy)]
+enum Search {
+    /// Those whose documents run out, or that gave none.
+    Renewal,
+    /// All but those that were asked a moment ago.
+    Others,
 }
 
 /// The sources and what they gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Collaterals(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Collaterals {
-    fetcher: Arc<Fetcher>,
+struct Shared {
+    client: Client,
     sources: Vec<FetchUrl>,
-    /// Where the trust anchor says its revocation list is. What a source sends
-    /// has no say: nothing is verified yet when the list is fetched.
-    root_crl: Result<FetchUrl, String>,
-    slots: std::sync::Mutex<HashMap<CollateralKey, Slot>>,
+    clock: Clock,
+    state: Option<Arc<StateDir>>,
+    slots: Mutex<HashMap<CollateralKey, Slot>>,
+    /// By source: when it last failed or was overtaken.
+    trouble: Mutex<Vec<Option<Stamp>>>,
 }
 
 impl Collaterals {
+    /// With what is on disk. Damaged files are fetched again.
     pub(crate) fn new(
         fetcher: Arc<Fetcher>,
         sources: Vec<FetchUrl>,
         trust_anchors: &TrustAnchors,
+        clock: Clock,
+        state: Option<Arc<StateDir>>,
     ) -> Self {
-        let root_crl = crl_address(trust_anchors.tdx_root_der())
-            .ok_or_else(|| "the root certificate names no address for it".to_owned())
-            .and_then(|address| address.parse());
-        Self {
-            fetcher,
+        let shared = Shared {
+            client: Client::new(fetcher, trust_anchors),
+            trouble: Mutex::new(vec![None; sources.len()]),
             sources,
-            root_crl,
-            slots: std::sync::Mutex::default(),
-        }
+            clock,
+            state,
+            slots: Mutex::default(),
+        };
+        shared.load();
+        Self(Arc::new(shared))
     }
 
     /// All of them, for people.
     pub(crate) fn sources(&self) -> String {
-        let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+        let sources: Vec<_> = self.0.sources.iter().map(ToString::to_string).collect();
         sources.join(", ")
     }
 
-    /// Cached, or fetched from the first source that answers. One fetch a key
-    /// at a time; who waits finds what it brought, or why it failed.
-    pub(crate) async fn get(&self, key: CollateralKey) -> Result<Arc<Fetched>, CollateralError> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
-        if let Some(cached) = &slot.good
-            && cached.at.elapsed() < MAX_AGE
-        {
-            return Ok(Arc::clone(cached));
-        }
-        if let Some((error, since)) = &slot.failed
-            && since.elapsed() < RETRY_PAUSE
-        {
-            return Err(error.clone());
-        }
-        let order: Vec<usize> = (0..self.sources.len()).collect();
-        match self.fetch(key, &order).await {
-            Ok(fetched) => {
-                *slot = State {
-                    good: Some(Arc::clone(&fetched)),
-                    failed: None,
-                };
-                Ok(fetched)
-            }
-            Err(error) => {
-                slot.failed = Some((error.clone(), Instant::now()));
-                Err(error)
+    /// How many there are.
+    pub(crate) fn source_count(&self) -> usize {
+        self.0.sources.len()
+    }
+
+    /// Renews what runs out of every machine family seen before; returns at once.
+    pub(crate) fn prewarm(&self) {
+        let clock = &self.0.clock;
+        for (key, slot) in self.0.slots().iter() {
+            let renewed = slot.documents().any(|found| !found.due(clock));
+            if slot.seen && !renewed && slot.failed(clock).is_none() {
+                self.search(*key, slot, Search::Renewal);
             }
         }
     }
 
-    /// Other collateral than `bad`, which an appraisal blamed: first from the
-    /// sources after its own; from its own if that one's was kept for long.
-    pub(crate) async fn instead_of(
+    /// Documents that are not `set_aside`: kept ones, in the order of the
+    /// sources, or those of the first source that answers.
+    pub(crate) async fn get(
         &self,
         key: CollateralKey,
-        bad: &Fetched,
+        set_aside: &[Arc<Fetched>],
     ) -> Result<Arc<Fetched>, CollateralError> {
-        let slot = self.slot(key);
-        let mut slot = slot.lock().await;
-        match &slot.good {
-            // Somebody else was faster.
-            Some(current) if current.at > bad.at => return Ok(Arc::clone(current)),
-            _ => slot.good = None,
-        }
-        let count = self.sources.len();
-        let others = (1..count).map(|step| (bad.index + step) % count);
-        let own = (!bad.is_new()).then_some(bad.index);
-        let order: Vec<usize> = own.into_iter().chain(others).collect();
-        let fetched = self.fetch(key, &order).await?;
-        slot.good = Some(Arc::clone(&fetched));
-        Ok(fetched)
+        let landing = {
+            let clock = &self.0.clock;
+            let mut slots = self.0.slots();
+            let slot = slot::of(&mut slots, key, clock);
+            let blamed = |found: &Arc<Fetched>| set_aside.iter().any(|bad| Arc::ptr_eq(bad, found));
+            let kept = slot
+                .documents()
+                .find(|found| found.usable(clock) && !blamed(found));
+            let failed = slot.failed(clock);
+            if let Some(kept) = kept {
+                if kept.due(clock) && failed.is_none() {
+                    self.search(key, slot, Search::Renewal);
+                }
+                return Ok(Arc::clone(kept));
+            }
+            if let Some(error) = failed {
+                return Err(error.clone());
+            }
+            self.search(key, slot, Search::Others)
+        };
+        let lost = CollateralError {
+            failures: Vec::new(),
+        };
+        landing.outcome().await.unwrap_or(Err(lost))
     }
 
-    fn slot(&self, key: CollateralKey) -> Slot {
-        let mut slots = self
-            .slots
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if slots.len() >= MAX_KEYS && !slots.contains_key(&key) {
-            slots.clear();
+    /// Documents that proved to be genuine outlive the process, once.
+    pub(crate) fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
+        let mut slots = self.0.slots();
+        let slot = slot::of(&mut slots, key, &self.0.clock);
+        slot.seen = true;
+        if !slot.saves(genuine) {
+            return;
         }
-        Arc::clone(slots.entry(key).or_default())
+        if let Some(state) = &self.0.state {
+            let place = Place::Collateral {
+                family: family(key),
+            };
+            let cached = Cached {
+                source: genuine.source.to_string(),
+                fetched_at: genuine.at.wall(),
+                body: genuine.collateral.to_json().into_bytes(),
+            };
+            state.save(place, cached);
+        }
     }
 
-    async fn fetch(
+    /// One search a family at a time, in a task of its own. It ends by itself:
+    /// each source's fetches do.
+    fn search(
         &self,
+        key: CollateralKey,
+        slot: &Slot,
+        search: Search,
+    ) -> Landing<Result<Arc<Fetched>, CollateralError>> {
+        slot.flight.join(|| {
+            let shared = Arc::clone(&self.0);
+            let clock = &shared.clock;
+            let order: Vec<usize> = (0..shared.sources.len())
+                .filter(|&index| {
+                    slot.of_source(index).is_none_or(|found| match search {
+                        Search::Renewal => found.due(clock),
+                        Search::Others => !found.young(clock),
+                    })
+                })
+                .collect();
+            async move {
+                let outcome = shared.first_of(key, &order).await;
+                let mut slots = shared.slots();
+                let slot = slot::of(&mut slots, key, &shared.clock);
+                match &outcome {
+                    Ok(fetched) => slot.put(Arc::clone(fetched)),
+                    // None could be asked: no failure of theirs.
+                    Err(error) if error.failures.is_empty() => {}
+                    Err(error) => slot.fail(error.clone(), Stamp::now(&shared.clock)),
+                }
+                drop(slots);
+                outcome
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<CollateralKey, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first of these sources that answers. Each has a head start before the
+    /// next, unless it was in trouble lately.
+    async fn first_of(
+        self: &Arc<Self>,
         key: CollateralKey,
         order: &[usize],
     ) -> Result<Arc<Fetched>, CollateralError> {
-        let mut failures = Vec::new();
-        for &index in order {
-            let Some(source) = self.sources.get(index) else {
+        let mut failures: Vec<(usize, SourceError)> = Vec::new();
+        // Dropped with the search: who is overtaken is hung up on.
+        let mut asked = JoinSet::new();
+        let mut waiting = HashSet::new();
+        let mut next = order.iter().copied().peekable();
+        loop {
+            if let Some(index) = next.next()
+                && let Some(source) = self.sources.get(index).cloned()
+            {
+                let shared = Arc::clone(self);
+                waiting.insert(index);
+                asked.spawn(async move {
+                    let answer = shared.client.fetch(&source, key).await;
+                    (index, source, answer)
+                });
+                if next.peek().is_some() && self.in_trouble(index) {
+                    continue;
+                }
+            }
+            let head_start = next.peek().map(|_| Instant::now() + HEDGE);
+            while !asked.is_empty() {
+                let joined = match head_start {
+                    Some(end) => match timeout_at(end, asked.join_next()).await {
+                        Ok(joined) => joined,
+                        Err(_) => break,
+                    },
+                    None => asked.join_next().await,
+                };
+                // An error: the task panicked or the runtime is shutting down.
+                let Some(Ok((index, source, answer))) = joined else {
+                    continue;
+                };
+                waiting.remove(&index);
+                match answer {
+                    Ok(collateral) => {
+                        self.mark(index, false);
+                        for overtaken in waiting.into_iter().filter(|&other| other < index) {
+                            self.mark(overtaken, true);
+                        }
+                        let at = Stamp::now(&self.clock);
+                        return Ok(Arc::new(Fetched::new(collateral, index, source, at)));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%source, %error, "collateral not fetched");
+                        self.mark(index, true);
+                        failures.push((index, error));
+                    }
+                }
+            }
+            if asked.is_empty() && next.peek().is_none() {
+                break;
+            }
+        }
+        failures.sort_by_key(|(index, _)| *index);
+        let failures = failures.into_iter().filter_map(|(index, error)| {
+            let source = self.sources.get(index)?;
+            Some((source.to_string(), error))
+        });
+        Err(CollateralError {
+            failures: failures.collect(),
+        })
+    }
+
+    fn in_trouble(&self, index: usize) -> bool {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = trouble.get(index).copied().flatten();
+        since.is_some_and(|since| since.age(&self.clock) < TROUBLE)
+    }
+
+    fn mark(&self, index: usize, trouble: bool) {
+        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = all.get_mut(index) {
+            *source = trouble.then(|| Stamp::now(&self.clock));
+        }
+    }
+
+    fn load(&self) {
+        let Some(state) = &self.state else {
+            return;
+        };
+        let mut slots = self.slots();
+        for name in state.families() {
+            let Some(key) = key_of(&name) else {
                 continue;
             };
-            match self.fetch_from(source, key).await {
+            if slots.len() >= MAX_KEYS {
+                break;
+            }
+            let slot = slot::of(&mut slots, key, &self.clock);
+            // Prewarmed even if the file is of no use.
+            slot.seen = true;
+            let Some(cached) = state.load(&Place::Collateral { family: name }) else {
+                continue;
+            };
+            // A source that is no longer named is no longer used.
+            let mut sources = self.sources.iter().enumerate();
+            let Some((index, source)) =
+                sources.find(|(_, source)| source.to_string() == cached.source)
+            else {
+                continue;
+            };
+            match Collateral::from_json(&cached.body) {
                 Ok(collateral) => {
-                    return Ok(Arc::new(Fetched {
-                        collateral,
-                        source: source.clone(),
-                        index,
-                        at: Instant::now(),
-                    }));
+                    let at = Stamp::remembered(cached.fetched_at, &self.clock);
+                    let fetched = Arc::new(Fetched::new(collateral, index, source.clone(), at));
+                    slot.saves(&fetched);
+                    slot.put(fetched);
                 }
-                Err(error) => {
-                    tracing::warn!(%source, %error, "collateral not fetched");
-                    failures.push((source.to_string(), error));
+                Err(rejected) => {
+                    tracing::warn!(
+                        family = family(key), %rejected,
+                        "collateral on disk not read; it will be fetched again"
+                    );
                 }
             }
         }
-        Err(CollateralError { failures })
-    }
-
-    async fn fetch_from(
-        &self,
-        base: &FetchUrl,
-        key: CollateralKey,
-    ) -> Result<Collateral, SourceError> {
-        let tcb_path = format!(
-            "/tdx/certification/v4/tcb?fmspc={}&update=standard",
-            key.fmspc.to_string().to_uppercase()
-        );
-        let crl_path = format!(
-            "/sgx/certification/v4/pckcrl?ca={}&encoding=der",
-            key.ca.as_str()
-        );
-        let (tcb, qe, pck_crl, root_crl) = tokio::join!(
-            self.document("TCB info", base.join(&tcb_path)),
-            self.document(
-                "QE identity",
-                base.join("/tdx/certification/v4/qe/identity?update=standard")
-            ),
-            self.document("PCK CRL", base.join(&crl_path)),
-            self.document("root CRL", base.join("/sgx/certification/v4/rootcacrl")),
-        );
-        let (tcb, qe, pck_crl) = (tcb?, qe?, pck_crl?);
-        let (tcb_info, tcb_info_signature) = signed(&tcb.body, "TCB info", "tcbInfo")?;
-        let (qe_identity, qe_identity_signature) =
-            signed(&qe.body, "QE identity", "enclaveIdentity")?;
-        let tcb_info_issuer_chain = chain(
-            &tcb.headers,
-            "TCB info",
-            &["tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"],
-        )?;
-        let root_ca_crl = match root_crl {
-            Ok(answer) => der_or_hex(&answer.body, "root CRL")?,
-            // Intel's own service has no such route.
-            Err(SourceError::Status { status: 404, .. }) => self.root_crl_by_anchor(base).await?,
-            Err(error) => return Err(error),
-        };
-        let parts = CollateralParts {
-            pck_crl_issuer_chain: chain(
-                &pck_crl.headers,
-                "PCK CRL",
-                &["sgx-pck-crl-issuer-chain"],
-            )?,
-            root_ca_crl,
-            pck_crl: der_or_hex(&pck_crl.body, "PCK CRL")?,
-            tcb_info_issuer_chain,
-            tcb_info,
-            tcb_info_signature,
-            qe_identity_issuer_chain: chain(
-                &qe.headers,
-                "QE identity",
-                &["sgx-enclave-identity-issuer-chain"],
-            )?,
-            qe_identity,
-            qe_identity_signature,
-        };
-        Collateral::from_parts(parts).map_err(|rejected| SourceError::Parts(Box::new(rejected)))
-    }
-
-    async fn document(&self, document: &'static str, url: FetchUrl) -> Result<Answer, SourceError> {
-        let answer = self
-            .fetcher
-            .get(&url, MAX_DOCUMENT_BYTES)
-            .await
-            .map_err(|source| SourceError::Fetch { document, source })?;
-        if answer.status != StatusCode::OK {
-            return Err(SourceError::Status {
-                document,
-                status: answer.status.as_u16(),
-            });
-        }
-        Ok(answer)
-    }
-
-    /// From the address that the trust anchor itself names.
-    async fn root_crl_by_anchor(&self, base: &FetchUrl) -> Result<Vec<u8>, SourceError> {
-        const DOCUMENT: &str = "root CRL";
-        let refused = |detail: String| SourceError::Format {
-            document: DOCUMENT,
-            detail,
-        };
-        let url = self.root_crl.clone().map_err(refused)?;
-        // A distant source is no reason to knock on this machine's own doors.
-        if url.is_loopback() && !base.is_loopback() {
-            return Err(refused(format!("{url} is on loopback, the source is not")));
-        }
-        let answer = self.document(DOCUMENT, url).await?;
-        der_or_hex(&answer.body, DOCUMENT)
     }
 }
 
-/// The object under `field`, byte for byte, and the signature over it.
-fn signed(
-    body: &[u8],
-    document: &'static str,
-    field: &str,
-) -> Result<(String, Vec<u8>), SourceError> {
-    #[derive(Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow, alias = "tcbInfo", rename = "enclaveIdentity")]
-        object: &'a RawValue,
-        signature: String,
-    }
-    let format = |detail: String| SourceError::Format { document, detail };
-    let wire: Wire<'_> = serde_json::from_slice(body)
-        .map_err(|error| format(format!("expected {field} and signature: {error}")))?;
-    let signature =
-        hex::decode(&wire.signature).map_err(|_| format("the signature is not hex".to_owned()))?;
-    Ok((wire.object.get().to_owned(), signature))
+/// A family's name in a file's: nothing but hex digits and letters.
+fn family(key: CollateralKey) -> String {
+    format!("{}-{}", key.fmspc, key.ca.as_str())
 }
 
-/// A PEM chain out of a header, URL-encoded as the API specifies.
-fn chain(
-    headers: &HeaderMap,
-    document: &'static str,
-    names: &[&str],
-) -> Result<String, SourceError> {
-    let format = |detail: String| SourceError::Format { document, detail };
-    let value = names
-        .iter()
-        .find_map(|name| headers.get(*name))
-        .ok_or_else(|| format(format!("the header {} is missing", names.join(" or "))))?;
-    if value.len() > MAX_CHAIN_BYTES {
-        return Err(format(format!(
-            "the issuer chain has more than {MAX_CHAIN_BYTES} bytes"
-        )));
-    }
-    percent_encoding::percent_decode(value.as_bytes())
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| format("the issuer chain is not text".to_owned()))
-}
-
-/// DER begins with a SEQUENCE (0x30, which is no complete hex text here); a
-/// PCCS answers in hex.
-fn der_or_hex(body: &[u8], document: &'static str) -> Result<Vec<u8>, SourceError> {
-    let is_hex = body.len() > 2 && body.trim_ascii().iter().all(u8::is_ascii_hexdigit);
-    if !is_hex {
-        return Ok(body.to_vec());
-    }
-    hex::decode(body.trim_ascii()).map_err(|_| SourceError::Format {
-        document,
-        detail: "an odd number of hex digits".to_owned(),
+fn key_of(family: &str) -> Option<CollateralKey> {
+    let (fmspc, ca) = family.split_once('-')?;
+    let ca = [PckCa::Platform, PckCa::Processor]
+        .into_iter()
+        .find(|known| known.as_str() == ca)?;
+    Some(CollateralKey {
+        fmspc: fmspc.parse().ok()?,
+        ca,
     })
-}
-
-/// The first URL in the CRL distribution points (RFC 5280 §4.2.1.13) of a
-/// root certificate.
-fn crl_address(root_der: &[u8]) -> Option<String> {
-    let root = x509_cert::Certificate::from_der(root_der).ok()?;
-    let (_, points) = root
-        .tbs_certificate()
-        .get_extension::<CrlDistributionPoints>()
-        .ok()??;
-    points
-        .0
-        .iter()
-        .find_map(|point| match &point.distribution_point {
-            Some(DistributionPointName::FullName(names)) => {
-                names.iter().find_map(|name| match name {
-                    GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-                    _ => None,
-                })
-            }
-            _ => None,
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signed_json_is_kept_byte_for_byte() {
-        let body = br#"{ "tcbInfo" : {"b": 1,  "a":[ 2 ]} , "signature":"00ff"}"#;
-        let (object, signature) = signed(body, "TCB info", "tcbInfo").unwrap();
-        assert_eq!(object, r#"{"b": 1,  "a":[ 2 ]}"#);
-        assert_eq!(signature, [0, 0xff]);
-        assert!(signed(b"<html>", "TCB info", "tcbInfo").is_err());
-    }
-
-    #[test]
-    fn intels_root_names_its_revocation_list() {
-        assert_eq!(
-            crl_address(TrustAnchors::intel().tdx_root_der()).unwrap(),
-            "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_distant_source_leads_to_nothing_on_loopback() {
-        use rcgen::{CertificateParams, CrlDistributionPoint, KeyPair};
-        let mut params = CertificateParams::default();
-        params.crl_distribution_points = vec![CrlDistributionPoint {
-            uris: vec!["http://127.0.0.1:9/crl".to_owned()],
-        }];
-        let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let webpki = crate::tls::webpki(&[root.der().clone()]).unwrap();
-        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default()).unwrap();
-        let anchors = TrustAnchors::danger_tdx_root(root.der().to_vec());
-        let collaterals = Collaterals::new(Arc::new(fetcher), Vec::new(), &anchors);
-        let from = async |source: &str| {
-            let source = source.parse().unwrap();
-            collaterals.root_crl_by_anchor(&source).await.unwrap_err()
-        };
-        assert!(matches!(
-            from("https://pccs.example").await,
-            SourceError::Format { .. }
-        ));
-        // From here it is tried; nobody listens on the discard port.
-        assert!(matches!(
-            from("http://127.0.0.1:9").await,
-            SourceError::Fetch { .. }
-        ));
-    }
-
-    #[test]
-    fn revocation_lists_come_in_der_or_hex() {
-        assert_eq!(
-            der_or_hex(b"3003020101\n", "root CRL").unwrap(),
-            [0x30, 3, 2, 1, 1]
-        );
-        assert_eq!(
-            der_or_hex(&[0x30, 3, 2, 1, 1], "root CRL").unwrap(),
-            [0x30, 3, 2, 1, 1]
-        );
-        assert!(der_or_hex(b"300", "root CRL").is_err());
-    }
 }

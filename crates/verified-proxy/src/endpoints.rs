@@ -5,16 +5,18 @@
 //! (threats.md A14, B10).
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use attest::Expected;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
 
 use crate::backend::{AllowList, Backend};
+use crate::clock::Clock;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::refresh::{Flight, Landing, Stamp};
+use crate::state::{Cached, Place, StateDir};
 use crate::upstream::MAX_MODEL_BYTES;
 
 /// Real lists have some kilobytes.
@@ -39,6 +41,8 @@ pub(crate) enum EndpointsError {
     Status { url: String, status: u16 },
     #[error("{url} answered with something else than an endpoint list: {detail}")]
     Format { url: String, detail: String },
+    #[error("{url}: the fetch was given up")]
+    Lost { url: String },
 }
 
 /// One edition of the list, filtered.
@@ -188,78 +192,117 @@ impl EndpointList {
     }
 }
 
-/// Fetches the list when it is asked for and older than its time; keeps the
-/// last good one for as long as there is no better.
+/// The list, and the last good one for as long as there is no better: in memory,
+/// and on disk as it came.
+///
+/// It is fetched when somebody asks for it, so an idle proxy is silent. An old
+/// list is answered with at once, while a task of its own fetches the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoints(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Endpoints {
+struct Shared {
     fetcher: Arc<Fetcher>,
     url: FetchUrl,
     allow: AllowList,
-    ttl: Duration,
+    clock: Clock,
+    state_dir: Option<Arc<StateDir>>,
     state: Mutex<State>,
+    flight: Flight<Result<Arc<EndpointList>, EndpointsError>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    good: Option<(Arc<EndpointList>, Instant)>,
-    failed: Option<(EndpointsError, Instant)>,
+    good: Option<(Arc<EndpointList>, Stamp)>,
+    failed: Option<(EndpointsError, Stamp)>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(fetcher: Arc<Fetcher>, url: FetchUrl, allow: AllowList) -> Self {
-        Self {
+    /// With the list on disk, filtered by today's `allow`.
+    pub(crate) fn new(
+        fetcher: Arc<Fetcher>,
+        url: FetchUrl,
+        allow: AllowList,
+        clock: Clock,
+        state_dir: Option<Arc<StateDir>>,
+    ) -> Self {
+        let shared = Shared {
             fetcher,
             url,
             allow,
-            ttl: LIST_TTL,
+            clock,
+            state_dir,
             state: Mutex::default(),
-        }
+            flight: Flight::default(),
+        };
+        shared.state().good = shared.load();
+        Self(Arc::new(shared))
     }
 
     pub(crate) fn allow(&self) -> &AllowList {
-        &self.allow
+        &self.0.allow
     }
 
-    /// The list: cached, fetched, or the last good one.
+    /// The list: cached, the last good one, or fetched.
     pub(crate) async fn list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
-        // Whoever comes while somebody fetches waits here and finds the outcome.
-        let mut state = self.state.lock().await;
-        if let Some((list, since)) = &state.good
-            && since.elapsed() < self.ttl
-        {
-            return Ok(Arc::clone(list));
-        }
-        let pause = match state.good {
-            Some(_) => RETRY_WITH_LIST,
-            None => RETRY_WITHOUT_LIST,
-        };
-        let recent = match &state.failed {
-            Some((error, since)) if since.elapsed() < pause => Some(error.clone()),
-            _ => None,
-        };
-        let error = match recent {
-            Some(error) => error,
-            None => match self.fetch().await {
-                Ok(list) => {
-                    let list = Arc::new(list);
-                    state.good = Some((Arc::clone(&list), Instant::now()));
-                    state.failed = None;
-                    return Ok(list);
+        let landing = {
+            let shared = &self.0;
+            let state = shared.state();
+            let failed = |pause| {
+                let (error, since) = state.failed.as_ref()?;
+                (since.age(&shared.clock) < pause).then_some(error)
+            };
+            match &state.good {
+                Some((list, since)) => {
+                    let old = since.age(&shared.clock) >= LIST_TTL;
+                    if old && failed(RETRY_WITH_LIST).is_none() {
+                        self.fetch();
+                    }
+                    return Ok(Arc::clone(list));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, kept = state.good.is_some(), "endpoint list not fetched");
-                    state.failed = Some((error.clone(), Instant::now()));
-                    error
-                }
-            },
+                None => match failed(RETRY_WITHOUT_LIST) {
+                    Some(error) => return Err(error.clone()),
+                    None => self.fetch(),
+                },
+            }
         };
-        match &state.good {
-            Some((list, _)) => Ok(Arc::clone(list)),
-            None => Err(error),
-        }
+        let lost = || EndpointsError::Lost {
+            url: self.0.url.to_string(),
+        };
+        landing.outcome().await.unwrap_or_else(|| Err(lost()))
     }
 
-    async fn fetch(&self) -> Result<EndpointList, EndpointsError> {
+    /// One fetch at a time. It ends by itself: the fetcher has a time limit.
+    fn fetch(&self) -> Landing<Result<Arc<EndpointList>, EndpointsError>> {
+        self.0.flight.join(|| {
+            let shared = Arc::clone(&self.0);
+            async move {
+                let outcome = shared.fetch().await;
+                let at = Stamp::now(&shared.clock);
+                let mut state = shared.state();
+                match &outcome {
+                    Ok(list) => {
+                        state.good = Some((Arc::clone(list), at));
+                        state.failed = None;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, kept = state.good.is_some(), "endpoint list not fetched");
+                        state.failed = Some((error.clone(), at));
+                    }
+                }
+                drop(state);
+                outcome
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fetch(&self) -> Result<Arc<EndpointList>, EndpointsError> {
         let url = || self.url.to_string();
         let answer = self
             .fetcher
@@ -272,8 +315,43 @@ impl Endpoints {
                 status: answer.status.as_u16(),
             });
         }
-        EndpointList::parse(&answer.body, &self.allow)
-            .map_err(|detail| EndpointsError::Format { url: url(), detail })
+        let list = EndpointList::parse(&answer.body, &self.allow)
+            .map_err(|detail| EndpointsError::Format { url: url(), detail })?;
+        if let Some(state_dir) = &self.state_dir {
+            let cached = Cached {
+                source: url(),
+                fetched_at: self.clock.now(),
+                body: answer.body.to_vec(),
+            };
+            state_dir.save(self.place(), cached);
+        }
+        Ok(Arc::new(list))
+    }
+
+    fn load(&self) -> Option<(Arc<EndpointList>, Stamp)> {
+        let cached = self.state_dir.as_ref()?.load(&self.place())?;
+        if cached.source != self.url.to_string() || cached.body.len() > MAX_LIST_BYTES {
+            return None;
+        }
+        match EndpointList::parse(&cached.body, &self.allow) {
+            Ok(list) => {
+                let at = Stamp::remembered(cached.fetched_at, &self.clock);
+                Some((Arc::new(list), at))
+            }
+            Err(detail) => {
+                tracing::warn!(
+                    detail,
+                    "the endpoint list on disk is not used; it will be fetched again"
+                );
+                None
+            }
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place::Endpoints {
+            url: self.url.to_string(),
+        }
     }
 }
 
@@ -364,28 +442,6 @@ mod tests {
         assert!(list.close_to(&long).is_empty());
         assert!(list.close_to(&long[1..]).is_empty());
         assert_eq!(list.close_to("m/on"), ["m/one"]);
-    }
-
-    #[tokio::test]
-    async fn the_last_good_list_is_kept() {
-        let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
-        let webpki = crate::tls::webpki(&[authority.cert.der().clone()]).unwrap();
-        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default()).unwrap();
-        // The discard port: nobody listens there.
-        let url = "http://127.0.0.1:9/endpoints".parse().unwrap();
-        let mut endpoints = Endpoints::new(Arc::new(fetcher), url, allow());
-        assert!(matches!(
-            endpoints.list().await,
-            Err(EndpointsError::Fetch { .. })
-        ));
-        endpoints.ttl = Duration::ZERO;
-        let good = list(r#"{"endpoints":[{"domain":"a.completions.near.ai","models":["m/one"]}]}"#);
-        *endpoints.state.lock().await = State {
-            good: Some((Arc::new(good), Instant::now())),
-            failed: None,
-        };
-        let kept = endpoints.list().await.unwrap();
-        assert_eq!(kept.models().collect::<Vec<_>>(), ["m/one"]);
     }
 
     #[test]

@@ -21,9 +21,11 @@ mod idle;
 mod ingress;
 mod limits;
 mod net;
+mod refresh;
 mod respond;
 mod route;
 mod shutdown;
+mod state;
 mod tls;
 mod upstream;
 mod verdicts;
@@ -38,6 +40,8 @@ use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
 use crate::ingress::{ClientLimits, Ingress};
 use crate::net::ConnectMap;
+pub use crate::state::StateError;
+use crate::state::{FloorKeeper, StateDir};
 pub use crate::tls::TlsSetupError;
 use crate::upstream::{Dialer, Judge, Terms, Upstream};
 use crate::verdicts::Verdicts;
@@ -45,28 +49,60 @@ use crate::verdicts::Verdicts;
 /// What backends and fetched-from servers see of this program.
 const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
 
+/// Why a proxy cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Outgoing TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// What outlives the process.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 /// A proxy that is set up and does not serve yet.
 #[derive(Debug)]
-pub struct Server(Ingress);
+pub struct Server {
+    ingress: Ingress,
+    collaterals: Collaterals,
+    floors: Arc<FloorKeeper>,
+}
 
 impl Server {
     /// Sets everything up that can fail.
     ///
     /// # Errors
-    /// If outgoing TLS cannot be set up.
-    pub fn new(config: Config) -> Result<Self, TlsSetupError> {
+    /// If outgoing TLS cannot be set up or the state directory cannot be used.
+    pub fn new(config: Config) -> Result<Self, SetupError> {
         let webpki = tls::webpki(&config.extra_ca)?;
         let connect_to = ConnectMap::new(config.connect_to);
         let fetcher = Arc::new(Fetcher::new(Arc::clone(&webpki), connect_to.clone())?);
-        let endpoints = Endpoints::new(Arc::clone(&fetcher), config.endpoints_url, config.allow);
-        let collaterals =
-            Collaterals::new(fetcher, config.collateral_sources, &config.trust_anchors);
+        let state = match &config.state_dir {
+            Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
+            None => None,
+        };
+        let floors = Arc::new(FloorKeeper::load(state.clone())?);
+        let endpoints = Endpoints::new(
+            Arc::clone(&fetcher),
+            config.endpoints_url,
+            config.allow,
+            config.clock.clone(),
+            state.clone(),
+        );
+        let collaterals = Collaterals::new(
+            fetcher,
+            config.collateral_sources,
+            &config.trust_anchors,
+            config.clock.clone(),
+            state,
+        );
         let judge = Judge::new(
             config.policy,
             config.trust_anchors,
             config.signing_algo,
             config.webpki,
-            collaterals,
+            collaterals.clone(),
+            Arc::clone(&floors),
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
@@ -83,7 +119,7 @@ impl Server {
             config.attest_timeout,
             terms,
         );
-        Ok(Self(Ingress::new(
+        let ingress = Ingress::new(
             endpoints,
             upstream,
             verdicts,
@@ -93,14 +129,21 @@ impl Server {
                 timeouts: config.client_timeouts,
                 drain: config.drain,
             },
-        )))
+        );
+        Ok(Self {
+            ingress,
+            collaterals,
+            floors,
+        })
     }
 
     /// Serves clients on `listener` until `shutdown` resolves, then until their
     /// answers have ended or half a minute has passed. Dropping the future ends
     /// them at once.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        self.0.serve(listener, shutdown).await;
+        self.collaterals.prewarm();
+        self.ingress.serve(listener, shutdown).await;
+        self.floors.flush().await;
     }
 }
 
@@ -112,7 +155,7 @@ pub async fn run(
     config: Config,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), TlsSetupError> {
+) -> Result<(), SetupError> {
     Server::new(config)?.serve(listener, shutdown).await;
     Ok(())
 }

@@ -21,5 +21,6 @@ mod properties;
 mod recordings;
 mod remembered;
 mod reported;
+mod stored;
 mod support;
 mod tampering;

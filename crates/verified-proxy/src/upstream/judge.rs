@@ -1,15 +1,16 @@
 //! What a backend is held against, and the one call of [`attest::appraise`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FloorCheck, Floors, Nonce, Policy, PolicyDigest,
-    Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Channel, Evidence, FloorCheck, Nonce, Policy, PolicyDigest, Rejected,
+    SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched};
+use crate::state::FloorKeeper;
 
 /// Policy, trust root and collateral.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) struct Judge {
     webpki: WebPki,
     collaterals: Collaterals,
     clock: Clock,
-    /// The highest collateral numbers seen since the start.
-    floors: Mutex<Floors>,
+    /// The highest collateral numbers seen.
+    floors: Arc<FloorKeeper>,
 }
 
 impl Judge {
@@ -32,6 +33,7 @@ impl Judge {
         signing_algo: SigningAlgo,
         webpki: WebPki,
         collaterals: Collaterals,
+        floors: Arc<FloorKeeper>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -42,7 +44,7 @@ impl Judge {
             webpki,
             collaterals,
             clock,
-            floors: Mutex::default(),
+            floors,
         }
     }
 
@@ -76,41 +78,69 @@ impl Judge {
             Ok(key) => key,
             Err(rejected) => return Ok(self.unreadable(rejected)),
         };
-        let judge = |fetched: &Fetched| {
-            let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
-            let appraisal = appraise(&Appraise {
-                evidence,
-                subject,
-                live_spki,
-                nonce,
-                collateral: fetched.collateral(),
-                floor: FloorCheck::Kept {
-                    floors: &floors,
-                    channel: Channel::Standard,
-                },
-                policy: &self.policy,
-                trust_anchors: &self.trust_anchors,
-                now: self.clock.now(),
-            });
-            // Also what refuses a platform has been seen.
-            if let Some(seen) = &appraisal.floor_seen {
-                floors.raise(seen);
-            }
-            appraisal
-        };
-        let fetched = self.collaterals.get(key).await?;
-        let mut appraisal = judge(&fetched);
-        if let Err(rejected) = &appraisal.outcome
-            && blames_collateral(rejected)
-        {
-            tracing::warn!(source = %fetched.source(), %rejected, "collateral set aside");
-            match self.collaterals.instead_of(key, &fetched).await {
-                Ok(other) => appraisal = judge(&other),
-                // The refusal says more than that there is no other source.
-                Err(error) => tracing::debug!(%error, "no other collateral"),
-            }
+        let mut set_aside = Vec::new();
+        let mut refused = None;
+        // Each source's kept documents, then new ones.
+        for _ in 0..self.collaterals.source_count().max(1) * 2 {
+            let fetched = match self.collaterals.get(key, &set_aside).await {
+                Ok(fetched) => fetched,
+                // A refusal says more than that there is no other source.
+                Err(error) => return refused.ok_or(error),
+            };
+            let appraisal = self.appraise_with(&fetched, evidence, subject, live_spki, nonce);
+            let blamed = match &appraisal.outcome {
+                Err(rejected) if blames_collateral(rejected) => rejected,
+                _ => {
+                    if appraisal.floor_seen.is_some() {
+                        self.collaterals.keep(key, &fetched);
+                    }
+                    return Ok(appraisal);
+                }
+            };
+            tracing::warn!(source = %fetched.source(), rejected = %blamed, "collateral set aside");
+            set_aside.push(fetched);
+            // The first source's verdict stands where no other does better.
+            refused.get_or_insert(appraisal);
         }
-        Ok(appraisal)
+        refused.ok_or(CollateralError {
+            failures: Vec::new(),
+        })
+    }
+
+    fn appraise_with(
+        &self,
+        fetched: &Fetched,
+        evidence: &Evidence,
+        subject: &Subject,
+        live_spki: Spki,
+        nonce: Nonce,
+    ) -> Appraisal {
+        let floors = self.floors.floors().clone();
+        let appraisal = appraise(&Appraise {
+            evidence,
+            subject,
+            live_spki,
+            nonce,
+            collateral: fetched.collateral(),
+            floor: FloorCheck::Kept {
+                floors: &floors,
+                channel: Channel::Standard,
+            },
+            policy: &self.policy,
+            trust_anchors: &self.trust_anchors,
+            now: self.clock.now(),
+        });
+        // Also what refuses a platform has been seen.
+        if let Some(seen) = &appraisal.floor_seen {
+            self.floors.raise(seen);
+        }
+        appraisal
+    }
+
+    /// Renews the collateral of every machine family seen before; returns at
+    /// once. For the time that a report takes.
+    pub(super) fn prewarm(&self) {
+        self.collaterals.prewarm();
     }
 
     pub(super) fn now(&self) -> UnixTime {

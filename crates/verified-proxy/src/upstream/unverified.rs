@@ -150,6 +150,8 @@ impl Unverified {
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
         let nonce = Nonce::from_bytes(nonce);
         let probe = Probe::new(&self.backend, nonce, judge.signing_algo());
+        // What the machine will be judged by comes while it collects evidence.
+        judge.prewarm();
         let body = {
             let _only_one = lane.probing().await;
             match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {

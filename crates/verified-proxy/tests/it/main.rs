@@ -18,4 +18,5 @@ mod refused;
 mod routing;
 mod serve;
 mod sources;
+mod state;
 mod verify;

@@ -1,0 +1,77 @@
+//! What whoever fetches collateral needs to keep it: text, its end, floors of
+//! several processes.
+
+use attest::{Collateral, Floor, FloorKey, Floors, UnixTime};
+use fake_tee::Spec;
+
+use crate::support::{NOW, anchors, challenge, spec};
+
+const DAY: u64 = 86_400;
+
+fn collateral(spec: &Spec) -> Collateral {
+    let built = spec.forge(&challenge()).unwrap();
+    Collateral::from_json(built.collateral_json.as_bytes()).unwrap()
+}
+
+#[test]
+fn collateral_comes_back_as_it_was_written() {
+    let one = collateral(&spec());
+    let again = Collateral::from_json(one.to_json().as_bytes()).unwrap();
+    assert_eq!(again, one);
+}
+
+#[test]
+fn each_document_can_be_the_first_to_end() {
+    let end = NOW + DAY;
+    type Change = fn(&mut Spec, u64);
+    let changes: [(&str, Change); 4] = [
+        ("TCB info", |s, end| {
+            s.tcb_info.next_update = UnixTime(end).to_string();
+        }),
+        ("QE identity", |s, end| {
+            s.qe_identity.next_update = UnixTime(end).to_string();
+        }),
+        ("PCK CRL", |s, end| s.crls.pck.next_update = end),
+        ("root CRL", |s, end| s.crls.root.next_update = end),
+    ];
+    for (what, change) in changes {
+        let mut spec = spec();
+        change(&mut spec, end);
+        assert_eq!(
+            collateral(&spec).next_update(),
+            Some(UnixTime(end)),
+            "{what}"
+        );
+    }
+    let mut unreadable = spec();
+    unreadable.tcb_info.next_update = "soon".to_owned();
+    assert_eq!(collateral(&unreadable).next_update(), None);
+}
+
+#[test]
+fn merged_floors_are_the_higher_of_both() {
+    let sha = hex::encode(anchors().tdx_root_sha256());
+    let floors = |tcb_info: u32, qe_identity: u32| {
+        let json = format!(
+            r#"{{"{sha}/b0c06f000000/standard":{{"tcb_info":{tcb_info},"qe_identity":{qe_identity},"pck_crl":1,"root_crl":2}}}}"#
+        );
+        Floors::from_json(json.as_bytes()).unwrap()
+    };
+    let mut one = floors(20, 17);
+    assert!(one.merge(&floors(19, 18)), "the QE identity's rises");
+    assert!(!one.merge(&floors(20, 1)), "nothing rises");
+    let key = FloorKey::new(
+        &anchors(),
+        "b0c06f000000".parse().unwrap(),
+        attest::Channel::Standard,
+    );
+    let expected = Floor {
+        tcb_info: 20,
+        qe_identity: 18,
+        pck_crl: UnixTime(1),
+        root_crl: UnixTime(2),
+    };
+    assert_eq!(one.get(&key), expected);
+    let mut empty = Floors::default();
+    assert!(empty.merge(&one) && empty == one);
+}

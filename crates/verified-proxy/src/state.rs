@@ -1,0 +1,241 @@
+//! What outlives the process: public documents and how new they have to be.
+//!
+//! ```text
+//! STATE-DIR/                  0700; files 0600
+//!   lock                      held while floors are merged
+//!   endpoints-<URL>           the endpoint list
+//!   tdx-root-<root>/          what depends on the trust root: another root, another folder
+//!     floors.json             the highest collateral numbers seen
+//!     collateral-<family>-<CA>
+//! ```
+//!
+//! Not a byte of any client is written here: there is no way to here from a
+//! request, and verdicts are not kept either (backends are attested anew).
+//!
+//! Whoever can write here can undo the protection against rollback, so the
+//! folder has to be this user's alone. A cache that cannot be read is fetched
+//! again; floors that cannot be read stop the start, since losing them would
+//! admit old collateral without a word.
+
+mod files;
+mod floors;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attest::{TrustAnchors, UnixTime};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::floors::FloorKeeper;
+
+/// Of a cache file: collateral as JSON, with its hexadecimal fields, and a list
+/// have 2 MiB at most.
+const MAX_CACHE_BYTES: u64 = 3 << 20;
+/// Files looked at in the folder; it holds 64 families at most.
+const MAX_LISTED: usize = 1_000;
+/// Of the layout of cache files; another one is not read.
+const CACHE_VERSION: u32 = 1;
+
+/// Why the state directory cannot be used; only at start.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made, read or written.
+    #[error(
+        "the state directory {path} cannot be used: {source}; name another with --state-dir",
+        path = path.display()
+    )]
+    Unusable {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else could change what is in it.
+    #[error(
+        "the state directory {path} {problem}: who writes there can undo the protection against old collateral; \
+         `chmod 700` it and give it to the user that runs verified-proxy, or name another with --state-dir",
+        path = path.display()
+    )]
+    NotPrivate {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The floors cannot be read.
+    #[error(
+        "{path}: {detail}; it remembers how new Intel's collateral has to be, so it is not overwritten. \
+         Restore it from a backup; or remove it, which admits once more what was seen before",
+        path = path.display()
+    )]
+    Floors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// A document that can be fetched again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cached {
+    /// Where it came from.
+    pub(crate) source: String,
+    pub(crate) fetched_at: UnixTime,
+    /// As it came.
+    pub(crate) body: Vec<u8>,
+}
+
+/// The first line of a cache file; the body follows.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    source: String,
+    fetched_at: UnixTime,
+}
+
+/// The state directory.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    by_root: PathBuf,
+    /// A failure to write has been said.
+    warned: AtomicBool,
+}
+
+impl StateDir {
+    /// Makes the folder if need be, and sees that it is private and writable.
+    pub(crate) fn open(path: &Path, anchors: &TrustAnchors) -> Result<Arc<Self>, StateError> {
+        let root = hex::encode(anchors.tdx_root_sha256());
+        let state = Self {
+            path: path.to_owned(),
+            // Half of the digest: 128 bits, beyond collisions that somebody could want.
+            by_root: path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root))),
+            warned: AtomicBool::new(false),
+        };
+        for folder in [&state.path, &state.by_root] {
+            files::private_folder(folder)?;
+        }
+        files::lock(&state.path).map_err(|source| StateError::Unusable {
+            path: state.path.clone(),
+            source,
+        })?;
+        Ok(Arc::new(state))
+    }
+
+    /// What a cache file holds; `None`, with a warning where due, if it is
+    /// absent or nobody can tell.
+    pub(crate) fn load(&self, place: &Place) -> Option<Cached> {
+        let path = self.path_of(place);
+        match files::read(&path, MAX_CACHE_BYTES) {
+            Ok(bytes) => match parse(&bytes) {
+                Ok(cached) => Some(cached),
+                Err(detail) => {
+                    tracing::warn!(path = %path.display(), detail, "not read; it will be fetched again");
+                    None
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "not read; it will be fetched again");
+                None
+            }
+        }
+    }
+
+    /// Writes a cache file, in a thread of its own: disks can stall.
+    pub(crate) fn save(self: &Arc<Self>, place: Place, cached: Cached) {
+        let state = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let header = Header {
+                version: CACHE_VERSION,
+                source: cached.source,
+                fetched_at: cached.fetched_at,
+            };
+            // Strings and numbers only: it cannot fail.
+            let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
+            bytes.push(b'\n');
+            bytes.extend_from_slice(&cached.body);
+            let path = state.path_of(&place);
+            if let Err(error) = files::write(&path, &bytes) {
+                state.not_written(&path, &error);
+            }
+        });
+    }
+
+    /// The platform families whose collateral is here: the ends of their files'
+    /// names.
+    pub(crate) fn families(&self) -> Vec<String> {
+        let entries = match std::fs::read_dir(&self.by_root) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(path = %self.by_root.display(), %error, "not read");
+                return Vec::new();
+            }
+        };
+        let names = entries.take(MAX_LISTED).filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            Some(name.to_str()?.strip_prefix(COLLATERAL)?.to_owned())
+        });
+        names.collect()
+    }
+
+    fn path_of(&self, place: &Place) -> PathBuf {
+        match place {
+            Place::Endpoints { url } => {
+                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, url.as_bytes());
+                let digest = hex::encode(digest);
+                let short = digest.get(..16).unwrap_or(&digest);
+                self.path.join(format!("endpoints-{short}"))
+            }
+            Place::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
+        }
+    }
+
+    /// Said once; from then on memory has to do.
+    fn not_written(&self, path: &Path, error: &dyn std::fmt::Display) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                path = %path.display(), %error,
+                "not written: what is learned from now on may be lost with this process"
+            );
+        }
+    }
+}
+
+const COLLATERAL: &str = "collateral-";
+
+/// A cache file.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// The endpoint list of one address.
+    Endpoints { url: String },
+    /// Collateral of one platform family, named by letters, digits and "-".
+    Collateral { family: String },
+}
+
+fn parse(bytes: &[u8]) -> Result<Cached, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let end = bytes.iter().position(|&byte| byte == b'\n');
+    let (header, body) = end
+        .and_then(|end| Some((bytes.get(..end)?, bytes.get(end + 1..)?)))
+        .ok_or("it has no header")?;
+    let unreadable = |error: serde_json::Error| format!("its header: {error}");
+    let Version { version } = serde_json::from_slice(header).map_err(unreadable)?;
+    if version != CACHE_VERSION {
+        return Err(format!(
+            "it has layout {version}, this program reads {CACHE_VERSION}"
+        ));
+    }
+    let header: Header = serde_json::from_slice(header).map_err(unreadable)?;
+    Ok(Cached {
+        source: header.source,
+        fetched_at: header.fetched_at,
+        body: body.to_vec(),
+    })
+}
