@@ -20,9 +20,15 @@ mod fetch;
 mod idle;
 mod ingress;
 mod limits;
+mod member;
 mod net;
 mod respond;
 mod route;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "answers are not read along with yet")
+)]
+mod served;
 mod shutdown;
 mod tls;
 mod upstream;
