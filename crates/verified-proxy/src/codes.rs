@@ -30,7 +30,7 @@ codes! {
         "Mend the request; the message says what was wrong.";
     NoBackend "no_backend" "400"
         "The request names no model and no backend."
-        "Name a model at the top level of a JSON body, or a backend in the header X-Backend-Domain.";
+        "Name a model at the top level of a JSON body, in a form's field `model` or in `?model=`, or a backend in the header X-Backend-Domain.";
     BackendNotAllowed "backend_not_allowed" "403"
         "The backend is outside the allowed domains, an IP address, or has a port or userinfo."
         "Use a name under completions.near.ai, or allow another with --allow-domain.";
@@ -38,8 +38,8 @@ codes! {
         "The endpoint list has no such model."
         "GET /v1/models lists the names; the message names close matches.";
     NotFound "not_found" "404"
-        "The proxy has no such page, or no longer has this report."
-        "/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist.";
+        "The proxy has no such page, no longer has this report, or does not know who served the answer whose signature is asked for."
+        "/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
     MethodNotAllowed "method_not_allowed" "405"
         "The proxy's own pages are read with GET."
         "Use GET.";

@@ -26,8 +26,9 @@ use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
 use crate::limits;
 use crate::respond::{self, Body, Failure};
-use crate::route::{self, RouteError, Target};
-use crate::upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Upstream};
+use crate::route::{self, RouteError, Target, Wanted};
+use crate::served::Served;
+use crate::upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 use crate::verdicts::Verdicts;
 
 /// Requests that wait for an answer's first byte at a time.
@@ -61,6 +62,7 @@ pub(crate) struct Ingress {
     verdicts: Arc<Verdicts>,
     limits: ClientLimits,
     held: BodyBudget,
+    served: Served,
     waiting: Semaphore,
 }
 
@@ -77,6 +79,7 @@ impl Ingress {
             verdicts,
             held: BodyBudget::new(limits.body_memory),
             limits,
+            served: Served::default(),
             waiting: Semaphore::new(MAX_WAITING),
         }
     }
@@ -167,7 +170,7 @@ impl Ingress {
         if view.framing != Framing::Usual {
             return Err(Failure::Framing(view.framing));
         }
-        match route::target(&view) {
+        let instance = match route::target(&view) {
             Target::Own(page) => {
                 return admin::page(view.method, page, &self.endpoints, &self.verdicts).await;
             }
@@ -180,14 +183,24 @@ impl Ingress {
                 };
                 return Ok(admin::model(&list, id).ok_or_else(not_found)?);
             }
-            Target::Backend => {}
-        }
+            Target::Signature(id) => {
+                let instance = self.served.instance(id);
+                if instance.is_none() && matches!(view.model, Model::Absent(_)) {
+                    return Err(RouteError::UnknownAnswer.into());
+                }
+                instance
+            }
+            Target::Backend => None,
+        };
         request.find_model(&self.held).await?;
         let _waiting = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
         let allow = self.endpoints.allow();
         let candidates = {
             let view = request.view();
-            let wanted = route::wanted(&view, allow)?;
+            let wanted = match instance {
+                Some(instance) => Wanted::Instance(instance),
+                None => route::wanted(&view, allow)?,
+            };
             let list = self.endpoints.list().await?;
             route::candidates(&wanted, &list, allow)?
         };

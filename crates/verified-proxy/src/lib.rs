@@ -20,10 +20,16 @@ mod fetch;
 mod idle;
 mod ingress;
 mod limits;
+mod member;
 mod net;
 mod refresh;
 mod respond;
 mod route;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "answers are not read along with yet")
+)]
+mod served;
 mod shutdown;
 mod state;
 mod tls;

@@ -222,6 +222,10 @@ fn framing_line(framing: Framing) -> Line {
             StatusCode::NOT_IMPLEMENTED,
             "the only transfer-coding taken is one \"chunked\"",
         ),
+        Framing::Host => refused(
+            StatusCode::BAD_REQUEST,
+            "an HTTP/1.1 request has one Host header",
+        ),
         Framing::Usual | Framing::Target => refused(
             StatusCode::BAD_REQUEST,
             "the request's target is an authority, not a path",
@@ -238,7 +242,7 @@ fn route_line(error: &RouteError) -> Line {
             Retry::Useless,
             format!("{error}: {why}"),
         )
-        .hint("name a model at the top level of a JSON body, or a backend in the header X-Backend-Domain"),
+        .hint("name a model at the top level of a JSON body, in a form's field \"model\" or in ?model=, or a backend in the header X-Backend-Domain"),
         RouteError::Malformed(_) => {
             Line::new(StatusCode::BAD_REQUEST, REQUEST, Code::BadRequest.as_str(), Retry::Useless, error.to_string())
         }
@@ -250,6 +254,10 @@ fn route_line(error: &RouteError) -> Line {
             } else {
                 line.hint(format!("close matches: {}; GET /v1/models lists all", close.join(", ")))
             }
+        }
+        RouteError::UnknownAnswer => {
+            Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, error.to_string())
+                .hint("ids are known for 20 minutes of this proxy's life; the header X-Backend-Domain or ?model= names a backend directly")
         }
         RouteError::NotAllowed(_) => {
             Line::new(StatusCode::FORBIDDEN, REQUEST, Code::BackendNotAllowed.as_str(), Retry::Useless, error.to_string())
@@ -453,7 +461,7 @@ fn body_line(error: BodyError) -> Line {
             Retry::Useless,
         )
         .hint("--max-body sets the limit"),
-        BodyError::BrokenOff | BodyError::Malformed => {
+        BodyError::BrokenOff | BodyError::Malformed | BodyError::Content(_) => {
             line(StatusCode::BAD_REQUEST, Code::BadRequest, Retry::Useless)
         }
         BodyError::Stalled { .. } => {

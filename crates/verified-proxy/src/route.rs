@@ -5,6 +5,7 @@ use http::Method;
 
 use crate::backend::{AllowList, Backend, NotAllowed};
 use crate::endpoints::EndpointList;
+use crate::served::{Instance, signature_id};
 use crate::upstream::{Model, Named, View};
 
 /// Why a request goes nowhere.
@@ -16,6 +17,8 @@ pub(crate) enum RouteError {
     Malformed(&'static str),
     #[error("the model {model:?} is not in the endpoint list")]
     ModelNotFound { model: String, close: Vec<String> },
+    #[error("who served the answer with this id is not known")]
+    UnknownAnswer,
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
 }
@@ -29,6 +32,9 @@ pub(crate) enum Target<'a> {
     Models,
     /// The proxy, from the endpoint list.
     Model(&'a str),
+    /// The instance that served the answer with this id, percent-encoded; any
+    /// backend that the request names, if that is not known.
+    Signature(&'a str),
     /// A backend.
     Backend,
 }
@@ -39,8 +45,11 @@ pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     if let Some(own) = view.path.strip_prefix("/_proxy/") {
         return Target::Own(own);
     }
-    if view.method != Method::GET || view.backend_domain != Named::Absent {
+    if !matches!(*view.method, Method::GET | Method::HEAD) || view.backend_domain != Named::Absent {
         return Target::Backend;
+    }
+    if let Some(id) = signature_id(view.path) {
+        return Target::Signature(id);
     }
     match view.path.strip_prefix(MODELS) {
         Some("") => Target::Models,
@@ -58,6 +67,8 @@ pub(crate) enum Wanted<'a> {
     Domain(&'a str),
     /// A model, wherever it is served.
     Model(&'a str),
+    /// Who served an answer before.
+    Instance(Instance),
 }
 
 /// What `view` asks for, as far as that can be told without the endpoint list.
@@ -96,6 +107,10 @@ pub(crate) fn candidates(
                 ),
             };
             return Ok(vec![allow.backend(domain, models)?]);
+        }
+        Wanted::Instance(instance) => {
+            let wanted = Wanted::Domain(instance.domain.as_str());
+            return candidates(&wanted, list, allow);
         }
         Wanted::Model(model) => *model,
     };

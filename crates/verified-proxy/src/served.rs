@@ -1,0 +1,248 @@
+//! Who served which answer: the instance that has the signature of an answer is
+//! the one that gave it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use attest::{Domain, Spki};
+use http::{HeaderMap, Method, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::member::Member;
+
+/// vLLM's ids have 40 bytes or so.
+const MAX_ID_BYTES: usize = 200;
+/// The fleet keeps signatures for 20 minutes.
+const TTL: Duration = Duration::from_secs(20 * 60);
+/// 40 answers a second for that long; with domain and key some 20 MB.
+const MAX_IDS: usize = 50_000;
+/// Of an answer, which has its id in front.
+const MAX_SNIFFED: usize = 4 << 10;
+/// Where answers are signed.
+const PREFIX: &str = "/v1/signature/";
+
+/// The id in a signature's path, as it stands there.
+pub(crate) fn signature_id(path: &str) -> Option<&str> {
+    path.strip_prefix(PREFIX)
+        .filter(|id| !id.is_empty() && !id.contains('/'))
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) domain: Domain,
+    pub(crate) spki: Spki,
+}
+
+/// The answers of the last minutes. The oldest goes first when there are many.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Served(Arc<Mutex<Ids>>);
+
+#[derive(Default)]
+struct Ids {
+    /// The number tells an id that was served again from its older self.
+    known: HashMap<Arc<str>, (u64, Instance)>,
+    oldest: VecDeque<(Arc<str>, u64, Instant)>,
+    count: u64,
+}
+
+/// Ids say which answers a client got.
+impl std::fmt::Debug for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ids", self.known.len())
+    }
+}
+
+impl Served {
+    /// Something to feed an answer's first bytes to, if it may have an id.
+    /// `method` and `path` are the request's, the rest is the answer's.
+    pub(crate) fn sniffer(
+        &self,
+        method: &Method,
+        path: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+        instance: Instance,
+    ) -> Option<Sniffer> {
+        if method != Method::POST || status != StatusCode::OK || !path.starts_with("/v1/") {
+            return None;
+        }
+        let encoded =
+            |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+        if headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .any(encoded)
+        {
+            return None;
+        }
+        let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        let reader = if media_type.eq_ignore_ascii_case("text/event-stream") {
+            Reader::Events(Line::Field(Vec::new()))
+        } else if media_type.eq_ignore_ascii_case("application/json") {
+            Reader::Json(member())
+        } else {
+            return None;
+        };
+        Some(Sniffer(Some(Sniffing {
+            served: self.clone(),
+            instance,
+            reader,
+            left: MAX_SNIFFED,
+        })))
+    }
+
+    /// Who served the answer with this id, which may be percent-encoded.
+    pub(crate) fn instance(&self, id: &str) -> Option<Instance> {
+        if id.len() > 3 * MAX_ID_BYTES {
+            return None;
+        }
+        let id = percent_encoding::percent_decode_str(id)
+            .decode_utf8()
+            .ok()?;
+        let mut ids = self.ids();
+        ids.forget_before(Instant::now());
+        ids.known.get(&*id).map(|(_, instance)| instance.clone())
+    }
+
+    fn remember(&self, id: &str, instance: Instance) {
+        let now = Instant::now();
+        let mut ids = self.ids();
+        ids.forget_before(now);
+        if ids.oldest.len() >= MAX_IDS {
+            ids.forget_oldest();
+        }
+        ids.count += 1;
+        let (id, number) = (Arc::<str>::from(id), ids.count);
+        ids.known.insert(Arc::clone(&id), (number, instance));
+        ids.oldest.push_back((id, number, now));
+    }
+
+    fn ids(&self) -> std::sync::MutexGuard<'_, Ids> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ids {
+    fn forget_before(&mut self, now: Instant) {
+        while let Some((_, _, since)) = self.oldest.front() {
+            if now.duration_since(*since) < TTL {
+                break;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((id, number, _)) = self.oldest.pop_front() {
+            let is_same = |(known, _): &(u64, Instance)| *known == number;
+            if self.known.get(&id).is_some_and(is_same) {
+                self.known.remove(&id);
+            }
+        }
+    }
+}
+
+/// Reads along with an answer until it has the id, or there is none.
+pub(crate) struct Sniffer(Option<Sniffing>);
+
+struct Sniffing {
+    served: Served,
+    instance: Instance,
+    reader: Reader,
+    left: usize,
+}
+
+enum Reader {
+    Json(Box<Member>),
+    Events(Line),
+}
+
+/// What a line of an event stream is (WHATWG HTML §9.2.6).
+enum Line {
+    /// Up to a colon: the field's name.
+    Field(Vec<u8>),
+    /// The value of `data`, which is a JSON object in one line.
+    Data(Box<Member>),
+    /// Another field, or a comment.
+    Other,
+}
+
+/// Says nothing about the answer.
+impl std::fmt::Debug for Sniffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sniffer(..)")
+    }
+}
+
+fn member() -> Box<Member> {
+    Box::new(Member::new("id", MAX_ID_BYTES))
+}
+
+impl Sniffer {
+    /// The next bytes of the answer.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        let Some(sniffing) = &mut self.0 else {
+            return;
+        };
+        let now = bytes.get(..sniffing.left).unwrap_or(bytes);
+        sniffing.left -= now.len();
+        let outcome = sniffing.reader.feed(now);
+        if let Ok(Some(id)) = outcome {
+            sniffing.served.remember(id, sniffing.instance.clone());
+        }
+        if !matches!(outcome, Ok(None)) || sniffing.left == 0 {
+            self.0 = None;
+        }
+    }
+}
+
+/// The answer is not what answers with ids look like.
+struct NoId;
+
+impl Reader {
+    fn feed(&mut self, bytes: &[u8]) -> Result<Option<&str>, NoId> {
+        let line = match self {
+            Self::Json(member) => {
+                // Behind the id nothing matters any more.
+                let fed = member.feed(bytes);
+                return member
+                    .value()
+                    .map(Some)
+                    .map_or(fed.map(|()| None).map_err(|_| NoId), Ok);
+            }
+            Self::Events(line) => line,
+        };
+        for byte in bytes {
+            let is_end = matches!(byte, b'\r' | b'\n');
+            match line {
+                _ if is_end => *line = Line::Field(Vec::new()),
+                Line::Field(name) if *byte == b':' => {
+                    *line = match name.as_slice() {
+                        b"data" => Line::Data(member()),
+                        _ => Line::Other,
+                    };
+                }
+                Line::Field(name) => name.push(*byte),
+                Line::Data(member) => {
+                    if member.feed(std::slice::from_ref(byte)).is_err() {
+                        return Err(NoId);
+                    }
+                    if member.value().is_some() {
+                        break;
+                    }
+                }
+                Line::Other => {}
+            }
+        }
+        match line {
+            Line::Data(member) => Ok(member.value()),
+            Line::Field(_) | Line::Other => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

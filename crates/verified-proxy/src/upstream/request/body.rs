@@ -1,0 +1,207 @@
+//! A request's body on its way: what was held, then the rest as it comes.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::model::{Content, Watch};
+use crate::idle::IdleTimer;
+use crate::upstream::headers;
+
+/// A request's body: never printed.
+pub(in crate::upstream) enum RequestBody {
+    /// The probe's.
+    Empty,
+    Sent(Sent),
+}
+
+/// A client's body.
+pub(in crate::upstream) struct Sent {
+    held: VecDeque<Frame<Bytes>>,
+    rest: Rest,
+}
+
+/// What the client has not sent, or nobody has read.
+pub(super) struct Rest {
+    body: Incoming,
+    left: u64,
+    max: u64,
+    idle: IdleTimer,
+    watch: Option<Watch>,
+}
+
+/// Why a body stopped in the middle.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the body has more than {max} bytes")]
+    TooLarge { max: u64 },
+    #[error("the client broke off its request")]
+    BrokenOff,
+    #[error("the body is not in valid chunks")]
+    Malformed,
+    #[error("{}", .0.0)]
+    Content(Content),
+    #[error("the client sent nothing of its body for {} s", .idle.as_secs())]
+    Stalled { idle: Duration },
+}
+
+impl BodyError {
+    /// hyper names what it cannot decode by the kind of an I/O error.
+    fn of(error: &hyper::Error) -> Self {
+        use std::io::ErrorKind;
+        let source = std::error::Error::source(error);
+        let kind = source
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .map(std::io::Error::kind);
+        match kind {
+            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::BrokenOff,
+        }
+    }
+}
+
+impl Sent {
+    pub(super) fn new(body: Incoming, max: u64, idle: Duration) -> Self {
+        Self {
+            held: VecDeque::new(),
+            rest: Rest {
+                body,
+                left: max,
+                max,
+                idle: IdleTimer::new(idle),
+                watch: None,
+            },
+        }
+    }
+
+    /// What was not read yet.
+    pub(super) fn rest(&mut self) -> &mut Rest {
+        &mut self.rest
+    }
+
+    /// Puts back what was read.
+    pub(super) fn hold(&mut self, frames: VecDeque<Frame<Bytes>>) {
+        self.held = frames;
+    }
+}
+
+impl Rest {
+    pub(super) fn max(&self) -> u64 {
+        self.max
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// Reads along from here on. What comes is not given out before it was read.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// The model, once it has come by.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.watch.as_ref()?.model()
+    }
+
+    pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(BodyError::of(&error))));
+            }
+            Poll::Ready(None) => return Poll::Ready(self.ends().err().map(Err)),
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                let idle = self.idle.limit();
+                return Poll::Ready(Some(Err(BodyError::Stalled { idle })));
+            }
+        };
+        self.idle.reset();
+        Poll::Ready(Some(self.checked(frame)))
+    }
+
+    fn checked(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        let frame = match frame.into_trailers() {
+            Ok(mut trailers) => {
+                self.ends()?;
+                headers::strip_request(&mut trailers);
+                return Ok(Frame::trailers(trailers));
+            }
+            Err(frame) => frame,
+        };
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        let max = self.max;
+        let left = self.left.checked_sub(data.len() as u64);
+        self.left = left.ok_or(BodyError::TooLarge { max })?;
+        if let Some(watch) = &mut self.watch {
+            watch.feed(data).map_err(BodyError::Content)?;
+        }
+        // The last bytes of a known length: a request that is whole cannot be
+        // taken back.
+        if self.body.is_end_stream() {
+            self.ends()?;
+        }
+        Ok(frame)
+    }
+
+    /// The body ends here.
+    fn ends(&mut self) -> Result<(), BodyError> {
+        match self.watch.as_ref().map(Watch::end) {
+            Some(Err(content)) => Err(BodyError::Content(content)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Sent(sent) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        match sent.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => sent.rest.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Sent(sent) => sent.held.is_empty() && sent.rest.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Self::Sent(sent) = self else {
+            return SizeHint::with_exact(0);
+        };
+        let held = sent.held.iter().filter_map(Frame::data_ref);
+        let held = held.map(|data| data.len() as u64).sum::<u64>();
+        let rest = sent.rest.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(held));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
+}

@@ -1,0 +1,235 @@
+//! The field `model` of a `multipart/form-data` body (RFC 7578), found while the
+//! body comes by in pieces of any size. The body itself is not changed.
+
+use std::mem;
+
+use memchr::memmem::Finder;
+
+use super::model::{Content, MAX_MODEL_BYTES};
+use super::parameters::{Ambiguous, parameter};
+
+/// RFC 2046 §5.1.1.
+const MAX_BOUNDARY: usize = 70;
+/// Of one part, whose file name is the longest thing in it.
+const MAX_PART_HEADER: usize = 4 << 10;
+/// Lines of a part's header: `Content-Disposition` and a few more.
+const MAX_PART_HEADERS: usize = 16;
+/// Spaces after a boundary.
+const MAX_PADDING: usize = 128;
+
+/// The search for the field.
+pub(super) struct Form {
+    /// CRLF, `--` and the boundary.
+    delimiter: Finder<'static>,
+    state: State,
+    /// The end of what came by, where the text searched for could have begun, or
+    /// all of a text that is kept.
+    pending: Vec<u8>,
+    seen: bool,
+    model: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a delimiter: the preamble, or a part that is no model.
+    Skipped,
+    /// After a delimiter, up to the line's end.
+    DelimiterLine,
+    Header,
+    Model,
+    /// After the last delimiter.
+    Epilogue,
+}
+
+impl Form {
+    /// For this `Content-Type`.
+    pub(super) fn new(content_type: &str) -> Result<Self, Content> {
+        let boundary = parameter(content_type, "boundary").map_err(|Ambiguous| NO_BOUNDARY)?;
+        let boundary = boundary.ok_or(NO_BOUNDARY)?;
+        if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
+            return Err(NO_BOUNDARY);
+        }
+        let delimiter = format!("\r\n--{boundary}");
+        Ok(Self {
+            delimiter: Finder::new(delimiter.as_bytes()).into_owned(),
+            state: State::Skipped,
+            // The first delimiter may stand at the very beginning.
+            pending: b"\r\n".to_vec(),
+            seen: false,
+            model: None,
+        })
+    }
+
+    /// The next piece of the body.
+    pub(super) fn feed(&mut self, mut piece: &[u8]) -> Result<(), Content> {
+        while !piece.is_empty() {
+            match self.state {
+                State::Skipped => {
+                    if self.skip(&mut piece) {
+                        self.state = State::DelimiterLine;
+                    }
+                }
+                State::DelimiterLine => {
+                    let Some(line) = self.keep(&mut piece, b"\r\n", MAX_PADDING)? else {
+                        // The body may end here, without a line's end.
+                        if self.pending.starts_with(b"--") {
+                            self.state = State::Epilogue;
+                        }
+                        continue;
+                    };
+                    self.state = match line.strip_prefix(b"--") {
+                        Some(_) => State::Epilogue,
+                        None if line.iter().all(|b| matches!(b, b' ' | b'\t')) => State::Header,
+                        // A longer boundary that begins like this one.
+                        None => return Err(NOT_A_FORM),
+                    };
+                    // The empty line after a header may be the only one.
+                    self.pending.extend_from_slice(b"\r\n");
+                }
+                State::Header => {
+                    let Some(header) = self.keep(&mut piece, b"\r\n\r\n", MAX_PART_HEADER)? else {
+                        continue;
+                    };
+                    let is_model = names_model(header.strip_prefix(b"\r\n").unwrap_or_default())?;
+                    if is_model && mem::replace(&mut self.seen, true) {
+                        return Err(TWICE);
+                    }
+                    self.state = match is_model {
+                        true => State::Model,
+                        false => State::Skipped,
+                    };
+                }
+                State::Model => {
+                    let delimiter = self.delimiter.clone();
+                    let Some(value) = self.keep(&mut piece, delimiter.needle(), MAX_MODEL_BYTES)?
+                    else {
+                        continue;
+                    };
+                    self.model = Some(String::from_utf8(value).map_err(|_| NOT_TEXT)?);
+                    self.state = State::DelimiterLine;
+                }
+                State::Epilogue => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The body ends here.
+    pub(super) fn end(&self) -> Result<(), Content> {
+        match self.state {
+            State::Epilogue => Ok(()),
+            _ => Err(NOT_A_FORM),
+        }
+    }
+
+    /// Moves to behind the next delimiter, or to the piece's end.
+    fn skip(&mut self, piece: &mut &[u8]) -> bool {
+        let overlap = self.delimiter.needle().len() - 1;
+        let had = self.pending.len();
+        if had > 0 {
+            let (head, rest) = piece.split_at(overlap.min(piece.len()));
+            self.pending.extend_from_slice(head);
+            if let Some(at) = self.delimiter.find(&self.pending) {
+                let used = (at + overlap + 1).saturating_sub(had);
+                *piece = piece.get(used..).unwrap_or_default();
+                self.pending.clear();
+                return true;
+            }
+            if rest.is_empty() {
+                let excess = self.pending.len().saturating_sub(overlap);
+                self.pending.drain(..excess);
+                *piece = rest;
+                return false;
+            }
+            self.pending.clear();
+        }
+        if let Some(at) = self.delimiter.find(piece) {
+            *piece = piece.get(at + overlap + 1..).unwrap_or_default();
+            return true;
+        }
+        let tail = piece.get(piece.len().saturating_sub(overlap)..);
+        self.pending.extend_from_slice(tail.unwrap_or_default());
+        *piece = &[];
+        false
+    }
+
+    /// Everything up to `end`, which has to come within `max` bytes.
+    fn keep(
+        &mut self,
+        piece: &mut &[u8],
+        end: &[u8],
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, Content> {
+        let had = self.pending.len();
+        let room = (max + end.len()).saturating_sub(had);
+        let (head, rest) = piece.split_at(room.min(piece.len()));
+        self.pending.extend_from_slice(head);
+        let from = had.saturating_sub(end.len() - 1);
+        let searched = self.pending.get(from..).unwrap_or_default();
+        if let Some(at) = memchr::memmem::find(searched, end) {
+            let mut kept = mem::take(&mut self.pending);
+            let used = (from + at + end.len()).saturating_sub(had);
+            *piece = piece.get(used..).unwrap_or_default();
+            kept.truncate(from + at);
+            return Ok(Some(kept));
+        }
+        *piece = rest;
+        if self.pending.len() >= max + end.len() {
+            return Err(TOO_LONG);
+        }
+        Ok(None)
+    }
+}
+
+const NO_BOUNDARY: Content =
+    Content("the Content-Type of its multipart body has no boundary of 1 to 70 characters");
+const NOT_A_FORM: Content = Content("the body is not valid multipart/form-data");
+const TWICE: Content = Content("the form has two fields \"model\"");
+const NOT_TEXT: Content = Content("the form's field \"model\" is not text");
+const TOO_LONG: Content = Content(
+    "the form's field \"model\" has more than 200 bytes, or a part's header more than 4096",
+);
+
+/// Whether a part is the field: its name, given once, in one header.
+fn names_model(header: &[u8]) -> Result<bool, Content> {
+    let mut text = header.to_vec();
+    // What httparse takes for a header's end.
+    text.extend_from_slice(b"\r\n\r\n");
+    let mut lines = [httparse::EMPTY_HEADER; MAX_PART_HEADERS];
+    let parsed = match header {
+        [] => &mut [],
+        _ => match httparse::parse_headers(&text, &mut lines) {
+            Ok(httparse::Status::Complete((_, parsed))) => parsed,
+            _ => return Err(NOT_A_FORM),
+        },
+    };
+    let of = |name: &str| {
+        let mut found = parsed
+            .iter()
+            .filter(|line| line.name.eq_ignore_ascii_case(name));
+        (found.next(), found.next())
+    };
+    let disposition = match of("content-disposition") {
+        (Some(line), None) => String::from_utf8_lossy(line.value),
+        (None, _) => return Ok(false),
+        (Some(_), Some(_)) => return Err(NOT_A_FORM),
+    };
+    let name = parameter(&disposition, "name").map_err(|Ambiguous| NOT_A_FORM)?;
+    if name.as_deref() != Some("model") {
+        return Ok(false);
+    }
+    // A reader would see a file, or other text than stands here.
+    let has_file = parameter(&disposition, "filename") != Ok(None)
+        || parameter(&disposition, "filename*") != Ok(None);
+    if has_file || of("content-transfer-encoding").0.is_some() {
+        return Err(NOT_TEXT);
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TYPE: &str = "multipart/form-data; boundary=\"b\"";
+
+/// What is found in `pieces`.
+fn search<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<String>, Content> {
+    let mut form = Form::new(TYPE)?;
+    for piece in pieces {
+        form.feed(piece)?;
+    }
+    form.end()?;
+    Ok(form.model().map(str::to_owned))
+}
+
+fn whole(text: &str) -> Result<Option<String>, Content> {
+    let by_bytes = search(text.as_bytes().chunks(1));
+    assert_eq!(search([text.as_bytes()]), by_bytes, "{text}");
+    by_bytes
+}
+
+fn part(header: &str, content: &str) -> String {
+    format!("--b\r\n{header}\r\n\r\n{content}\r\n")
+}
+
+const MODEL: &str = "Content-Disposition: form-data; name=\"model\"";
+const FILE: &str =
+    "content-disposition: form-data; name=\"file\"; filename=\"a\"\r\nContent-Type: audio/wav";
+
+#[test]
+fn the_field_may_stand_anywhere() {
+    let file = part(FILE, "\r\n--\r\n--a\r\nname=\"model\"\r\n\r\n--b x");
+    let model = part(MODEL, "a/b");
+    for (text, expected) in [
+        (format!("{model}{file}--b--"), Some("a/b")),
+        (format!("{file}{model}--b--\r\n"), Some("a/b")),
+        (
+            format!("preamble\r\n{file}{file}{model}--b-- \r\nepilogue\r\n--b\r\n"),
+            Some("a/b"),
+        ),
+        (format!("{file}--b--"), None),
+        (format!("--b \t\r\n{MODEL}\r\n\r\na\r\n--b--"), Some("a")),
+        (format!("{}--b--", part(MODEL, "")), Some("")),
+        (format!("--b\r\n\r\nno header\r\n{model}--b--"), Some("a/b")),
+        (
+            format!(
+                "{}--b--",
+                part("X: y\r\nCONTENT-DISPOSITION: form-data; x; NAME=model", "a")
+            ),
+            Some("a"),
+        ),
+        (format!("{}--b--", part(&format!("X: {MODEL}"), "a")), None),
+        ("--b--".to_owned(), None),
+    ] {
+        assert_eq!(whole(&text), Ok(expected.map(str::to_owned)), "{text}");
+    }
+}
+
+#[test]
+fn what_readers_could_disagree_about_is_refused() {
+    let model = part(MODEL, "a");
+    for (text, fault) in [
+        (format!("{model}{model}--b--"), TWICE),
+        (
+            format!("{model}{}--b--", part(FILE, "x")).replace("name=\"file\"", "name=\"model\""),
+            TWICE,
+        ),
+        (
+            format!("{}--b--", part(&format!("{MODEL}; filename=\"x\""), "a")),
+            NOT_TEXT,
+        ),
+        (
+            format!(
+                "{}--b--",
+                part(&format!("{MODEL}; filename*=utf-8''x"), "a")
+            ),
+            NOT_TEXT,
+        ),
+        (
+            format!(
+                "{}--b--",
+                part(
+                    &format!("{MODEL}\r\nContent-Transfer-Encoding: base64"),
+                    "a"
+                )
+            ),
+            NOT_TEXT,
+        ),
+        (
+            format!("{}--b--", part(&format!("{MODEL}; name=\"x\""), "a")),
+            NOT_A_FORM,
+        ),
+        (
+            format!("{}--b--", part(&format!("{MODEL}\r\n{MODEL}"), "a")),
+            NOT_A_FORM,
+        ),
+        (format!("{}--b--", part("no colon", "a")), NOT_A_FORM),
+        (format!("{}--b--", part(MODEL, &"a".repeat(201))), TOO_LONG),
+        (
+            format!("{}--b--", part(&format!("X: {}", "x".repeat(5_000)), "a")),
+            TOO_LONG,
+        ),
+        (format!("--b{}\r\n", " ".repeat(200)), TOO_LONG),
+        (format!("{model}--bc\r\n"), NOT_A_FORM),
+        (model.clone(), NOT_A_FORM),
+        (format!("{model}--b\r\n"), NOT_A_FORM),
+        (
+            format!("{}--b--", part(MODEL, "a").replace("\r\n", "\n")),
+            NOT_A_FORM,
+        ),
+        (String::new(), NOT_A_FORM),
+    ] {
+        assert_eq!(whole(&text), Err(fault), "{text}");
+    }
+    let bytes = [&b"--b\r\n"[..], MODEL.as_bytes(), b"\r\n\r\n\xff\r\n--b--"].concat();
+    assert_eq!(search([&bytes[..]]), Err(NOT_TEXT));
+    assert_eq!(
+        whole(&format!("{}--b--", part(MODEL, &"a".repeat(200)))),
+        Ok(Some("a".repeat(200)))
+    );
+}
+
+#[test]
+fn a_boundary_is_needed() {
+    let long = format!("multipart/form-data; boundary={}", "b".repeat(71));
+    for content_type in [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=a; boundary=b",
+        &long,
+    ] {
+        assert!(Form::new(content_type).is_err(), "{content_type}");
+    }
+}
+
+#[test]
+fn little_is_kept_of_a_large_file() {
+    let mut form = Form::new(TYPE).unwrap();
+    form.feed(format!("--b\r\n{FILE}\r\n\r\n").as_bytes())
+        .unwrap();
+    for piece in [&b"\r\n--"[..], &[b'\r'; 1 << 20], b"\r\n--a", &[0; 77]] {
+        for _ in 0..3 {
+            form.feed(piece).unwrap();
+            assert!(form.pending.len() < 32, "{}", form.pending.len());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_pieces_are_read_alike(
+        contents in proptest::collection::vec("[\r\nb-]{0,12}", 1..5),
+        model in 0..6_usize,
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let mut text = String::new();
+        for (index, content) in contents.iter().enumerate() {
+            // No content has the delimiter in it.
+            let content = content.replace("--b", "--c");
+            text += &part(if index == model { MODEL } else { FILE }, &content);
+        }
+        text += "--b--\r\n";
+        let bytes = text.as_bytes();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+        let expected = contents.get(model).map(|content| content.replace("--b", "--c"));
+        prop_assert_eq!(search(pieces), Ok(expected));
+    }
+}

@@ -1,0 +1,215 @@
+//! Where a request names its model: in its body, or else in its query.
+
+use http::{HeaderMap, Uri, header};
+
+use super::form::Form;
+use super::framing::is_encoded;
+use super::parameters::main_value;
+use crate::member::{Fault, Member};
+
+/// The longest names served have 40 bytes.
+pub(crate) const MAX_MODEL_BYTES: usize = 200;
+
+const MODEL: &str = "model";
+
+/// What is wrong with a body's content. Nothing of the content itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Content(pub(super) &'static str);
+
+/// The model that a request names, or why none is known.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Named(String),
+    Absent(&'static str),
+    Malformed(&'static str),
+}
+
+impl Found {
+    /// What the body says, or else the query. Two names are refused: a backend
+    /// would go by its own choice of them.
+    pub(super) fn or_query(self, query: Self) -> Self {
+        match (self, query) {
+            (Self::Named(body), Self::Named(query)) if body != query => {
+                Self::Malformed("the body names one model, the query (?model=) another")
+            }
+            (Self::Absent(_), query @ Self::Named(_)) => query,
+            (Self::Absent(_) | Self::Named(_), query @ Self::Malformed(_)) => query,
+            (body, _) => body,
+        }
+    }
+}
+
+/// Reads along with a body, to the end: two readers could see different models
+/// if a second one came late.
+pub(super) enum Watch {
+    Json(Box<Member>),
+    Form(Box<Form>),
+}
+
+impl Watch {
+    /// For a body with this header; or why no model is looked for in it.
+    pub(super) fn new(headers: &HeaderMap) -> Result<Self, Found> {
+        if is_encoded(headers) {
+            return Err(Found::Absent(
+                "its body is compressed (Content-Encoding), so no model is read from it",
+            ));
+        }
+        let json = || Self::Json(Box::new(Member::new(MODEL, MAX_MODEL_BYTES)));
+        let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+            return Ok(json());
+        };
+        let text = String::from_utf8_lossy(content_type.as_bytes());
+        let media_type = main_value(&text);
+        if media_type == "application/json" || media_type.ends_with("+json") {
+            return Ok(json());
+        }
+        if media_type == "multipart/form-data" {
+            return match Form::new(&text) {
+                Ok(form) => Ok(Self::Form(Box::new(form))),
+                Err(Content(why)) => Err(Found::Malformed(why)),
+            };
+        }
+        Err(Found::Absent(
+            "its body is neither JSON nor a form (Content-Type: application/json or multipart/form-data)",
+        ))
+    }
+
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), Content> {
+        match self {
+            Self::Json(member) => member.feed(piece).map_err(said_of_json),
+            Self::Form(form) => form.feed(piece),
+        }
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Json(member) => member.value(),
+            Self::Form(form) => form.model(),
+        }
+    }
+
+    /// The body ends here.
+    pub(super) fn end(&self) -> Result<(), Content> {
+        match self {
+            Self::Json(member) => member.end().map_err(said_of_json),
+            Self::Form(form) => form.end(),
+        }
+    }
+
+    /// Why a valid body names no model.
+    pub(super) fn why_absent(&self) -> &'static str {
+        match self {
+            Self::Json(_) => "its JSON body has no top-level \"model\"",
+            Self::Form(_) => "its form has no field \"model\"",
+        }
+    }
+}
+
+fn said_of_json(fault: Fault) -> Content {
+    Content(match fault {
+        Fault::Syntax => "the body is not valid JSON",
+        Fault::NotAnObject => "the body is not a JSON object",
+        Fault::TooDeep => "the JSON body nests deeper than 1024",
+        Fault::Twice => "the body's top-level \"model\" is given twice",
+        Fault::NotAString => "the body's top-level \"model\" is not a string",
+        Fault::TooLong => "the name in \"model\" has more than 200 bytes",
+    })
+}
+
+/// `?model=`.
+pub(super) fn in_query(target: &Uri) -> Found {
+    let query = target.query().unwrap_or_default();
+    let mut models = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == MODEL);
+    match (models.next(), models.next()) {
+        (None, _) => Found::Absent("its query has no \"model\""),
+        (Some((_, model)), None) if model.is_empty() => {
+            Found::Malformed("the query's \"model\" is empty")
+        }
+        (Some((_, model)), None) if model.len() > MAX_MODEL_BYTES => {
+            Found::Malformed("the name in the query's \"model\" has more than 200 bytes")
+        }
+        (Some((_, model)), None) => Found::Named(model.into_owned()),
+        (Some(_), Some(_)) => Found::Malformed("the query's \"model\" is given twice"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(found: Found) -> String {
+        match found {
+            Found::Named(model) => model,
+            Found::Absent(_) => "absent".to_owned(),
+            Found::Malformed(_) => "malformed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_query_names_one_model() {
+        for (target, expected) in [
+            ("/x?model=a%2fb", "a/b"),
+            ("/x?a=b&model=a+b&c", "a b"),
+            ("/x?%6dodel=a", "a"),
+            ("/x?models=a", "absent"),
+            ("/x", "absent"),
+            ("/x?model=", "malformed"),
+            ("/x?model", "malformed"),
+            ("/x?model=a&model=a", "malformed"),
+        ] {
+            assert_eq!(
+                show(in_query(&target.parse().unwrap())),
+                expected,
+                "{target}"
+            );
+        }
+        let long = format!("/x?model={}", "a".repeat(201)).parse().unwrap();
+        assert_eq!(show(in_query(&long)), "malformed");
+    }
+
+    #[test]
+    fn the_body_goes_before_the_query() {
+        let named = |name: &str| Found::Named(name.to_owned());
+        let (absent, malformed) = (Found::Absent("x"), Found::Malformed("x"));
+        for (body, query, expected) in [
+            (named("a"), named("a"), "a"),
+            (named("a"), named("b"), "malformed"),
+            (named("a"), absent.clone(), "a"),
+            (named("a"), malformed.clone(), "malformed"),
+            (absent.clone(), named("b"), "b"),
+            (absent.clone(), absent.clone(), "absent"),
+            (absent.clone(), malformed.clone(), "malformed"),
+            (malformed.clone(), named("b"), "malformed"),
+        ] {
+            assert_eq!(show(body.or_query(query)), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_body_is_said_to_be_decides() {
+        let kind = |pairs: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                let name: http::HeaderName = name.parse().unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            match Watch::new(&headers) {
+                Ok(Watch::Json(_)) => "json".to_owned(),
+                Ok(Watch::Form(_)) => "form".to_owned(),
+                Err(found) => show(found),
+            }
+        };
+        let typed = |value: &str| kind(&[("content-type", value)]);
+        assert_eq!(kind(&[]), "json");
+        assert_eq!(typed("Application/JSON; charset=utf-8"), "json");
+        assert_eq!(typed("application/problem+json"), "json");
+        assert_eq!(typed("multipart/form-data; boundary=x"), "form");
+        assert_eq!(typed("multipart/form-data"), "malformed");
+        assert_eq!(
+            typed("multipart/form-data; boundary=x; boundary=y"),
+            "malformed"
+        );
+        assert_eq!(typed("text/plain"), "absent");
+        assert_eq!(kind(&[("content-encoding", "gzip")]), "absent");
+    }
+}
