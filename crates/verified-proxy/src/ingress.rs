@@ -195,6 +195,7 @@ impl Ingress {
         request.find_model(&self.held).await?;
         let _waiting = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
         let allow = self.endpoints.allow();
+        let spki = instance.as_ref().map(|instance| instance.spki);
         let candidates = {
             let view = request.view();
             let wanted = match instance {
@@ -207,8 +208,8 @@ impl Ingress {
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            let verified = self.upstream.verified(&candidates, None, deadline).await?;
-            match self.upstream.forward(verified, request).await {
+            let verified = self.upstream.verified(&candidates, spki, deadline).await?;
+            match self.upstream.forward(verified, request, &self.served).await {
                 Ok(response) => return Ok(response.map(Either::Left)),
                 Err(ForwardError::Unsent { request: back, why }) if resends < MAX_RESENDS => {
                     tracing::debug!(%why, "the request goes to another connection");

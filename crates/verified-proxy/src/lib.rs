@@ -25,10 +25,6 @@ mod net;
 mod refresh;
 mod respond;
 mod route;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "answers are not read along with yet")
-)]
 mod served;
 mod shutdown;
 mod state;

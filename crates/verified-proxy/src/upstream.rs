@@ -39,6 +39,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
+use crate::served::Served;
 use crate::verdicts::{Due, Key, Lane, Stage, Verdicts};
 
 use self::pool::{Place, Pool};
@@ -193,9 +194,10 @@ impl Upstream {
         &self,
         verified: Verified,
         request: ClientRequest,
+        served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         match self.verdicts.standing(&verified.key()) {
-            Some(standing) => verified.forward(request, standing).await,
+            Some(standing) => verified.forward(request, standing, served).await,
             None => Err(ForwardError::unsent(request, Unsent::Expired)),
         }
     }

@@ -13,6 +13,7 @@ use super::headers;
 use super::link::Link;
 use super::pool::Place;
 use crate::idle::IdleTimer;
+use crate::served::Sniffer;
 use crate::verdicts::Standing;
 
 /// An answer on its way. It owns the connection: one that is dropped before its
@@ -23,6 +24,8 @@ pub(crate) struct AnswerBody {
     ended: bool,
     idle: IdleTimer,
     standing: Standing,
+    /// Reads along until it has the answer's id.
+    sniffer: Option<Sniffer>,
     /// Taken when it is dropped.
     connection: Option<(Link, Place)>,
 }
@@ -35,12 +38,14 @@ impl AnswerBody {
         link: Link,
         place: Place,
         standing: Standing,
+        sniffer: Option<Sniffer>,
     ) -> Self {
         Self {
             body,
             ended: false,
             idle: IdleTimer::new(idle),
             standing,
+            sniffer,
             connection: Some((link, place)),
         }
     }
@@ -81,7 +86,12 @@ impl Body for AnswerBody {
                         headers::strip_response(&mut trailers);
                         Frame::trailers(trailers)
                     }
-                    Err(frame) => frame,
+                    Err(frame) => {
+                        if let (Some(sniffer), Some(data)) = (&mut this.sniffer, frame.data_ref()) {
+                            sniffer.feed(data);
+                        }
+                        frame
+                    }
                 };
                 return Poll::Ready(Some(Ok(frame)));
             }

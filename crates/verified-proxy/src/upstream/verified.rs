@@ -15,6 +15,7 @@ use super::link::{ProvedLink, SendError};
 use super::pool::Place;
 use super::request::{BodyError, ClientRequest, RequestBody};
 use crate::backend::Backend;
+use crate::served::{Instance, Served, Sniffer};
 use crate::verdicts::{Key, Standing, VerdictId};
 
 /// Names the verdict that the answer's connection stands on.
@@ -122,6 +123,7 @@ impl Verified {
         mut self,
         request: ClientRequest,
         standing: Standing,
+        served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         if self.terms.clock.now() >= self.link.proof().valid_until() {
             return Err(ForwardError::unsent(request, Unsent::Expired));
@@ -132,6 +134,7 @@ impl Verified {
         let first_byte = self.terms.timeouts.first_byte;
         let (request, resealer) = request.open(&self.link);
         let request = self.outgoing(request);
+        let asked = (request.method().clone(), request.uri().clone());
         let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -141,7 +144,18 @@ impl Verified {
             Ok(Err((error, None))) => return Err(broken_off(error)),
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
-        self.incoming(response, standing)
+        let instance = Instance {
+            domain: self.backend.domain().clone(),
+            spki: self.link.proof().spki(),
+        };
+        let sniffer = served.sniffer(
+            &asked.0,
+            asked.1.path(),
+            response.status(),
+            response.headers(),
+            instance,
+        );
+        self.incoming(response, standing, sniffer)
     }
 
     /// The request as this backend gets it. Doing it twice changes nothing more.
@@ -159,6 +173,7 @@ impl Verified {
         self,
         response: Response<Incoming>,
         standing: Standing,
+        sniffer: Option<Sniffer>,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -177,6 +192,7 @@ impl Verified {
             self.link.forget_proof(),
             self.place,
             standing,
+            sniffer,
         );
         Ok(Response::from_parts(head, answer))
     }
