@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use crate::idle::IdleTimer;
 
@@ -43,7 +44,8 @@ impl Ending {
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    stream: TcpStream,
+    /// Taken when this is dropped.
+    stream: Option<TcpStream>,
     ending: Arc<Ending>,
     unread: IdleTimer,
     closing: Closing,
@@ -61,11 +63,16 @@ impl ClientIo {
     /// not read would keep a backend's work for ever.
     pub(super) fn new(stream: TcpStream, ending: Arc<Ending>, unread: Duration) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             ending,
             unread: IdleTimer::new(unread),
             closing: Closing::NotYet,
         }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let stream = self.stream.as_mut().map(Pin::new);
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn progress<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, io::Error>> {
@@ -90,7 +97,7 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        self.get_mut().stream()?.poll_read(cx, buffer)
     }
 }
 
@@ -101,7 +108,7 @@ impl AsyncWrite for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let polled = this.stream()?.poll_write(cx, bytes);
         this.progress(cx, polled).map(Result::flatten)
     }
 
@@ -111,22 +118,23 @@ impl AsyncWrite for ClientIo {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        let polled = this.stream()?.poll_write_vectored(cx, slices);
         this.progress(cx, polled).map(Result::flatten)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        let stream = self.stream.as_ref();
+        stream.is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.get_mut().stream()?.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Closing::NotYet = this.closing {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            ready!(this.stream()?.poll_shutdown(cx))?;
             this.closing = if this.ending.linger.load(Ordering::Relaxed) {
                 Closing::Lingering {
                     until: Instant::now() + LINGER,
@@ -136,11 +144,13 @@ impl AsyncWrite for ClientIo {
                 Closing::Done
             };
         }
-        if let Closing::Lingering { until, silence } = &mut this.closing {
+        if let (Closing::Lingering { until, silence }, Some(stream)) =
+            (&mut this.closing, &mut this.stream)
+        {
             let mut rest = [0; 16 << 10];
             while Instant::now() < *until {
                 let mut buffer = ReadBuf::new(&mut rest);
-                match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
                     Poll::Ready(Ok(())) if !buffer.filled().is_empty() => silence.reset(),
                     Poll::Ready(_) => break,
                     Poll::Pending => {
@@ -157,10 +167,34 @@ impl AsyncWrite for ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        let cut_off = !matches!(self.closing, Closing::Done);
-        if cut_off && self.ending.reset.load(Ordering::Relaxed) {
-            // A reset in place of the usual end.
-            let _ = self.stream.set_zero_linger();
+        let Some(stream) = self.stream.take() else {
+            return;
+        };
+        match self.closing {
+            Closing::Done => {}
+            _ if self.ending.reset.load(Ordering::Relaxed) => {
+                // A reset in place of the usual end.
+                let _ = stream.set_zero_linger();
+            }
+            Closing::NotYet if self.ending.linger.load(Ordering::Relaxed) => {
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(see_out(stream));
+                }
+            }
+            Closing::NotYet | Closing::Lingering { .. } => {}
         }
     }
+}
+
+/// Where a request asked for an upgrade, hyper leaves the socket to whoever takes
+/// it: nobody, and a close with something unread would be a reset.
+async fn see_out(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let read_rest = async {
+        let mut rest = vec![0; 16 << 10];
+        while let Ok(Ok(1..)) = timeout(LINGER_IDLE, stream.read(&mut rest)).await {}
+    };
+    let _ = timeout(LINGER, read_rest).await;
 }

@@ -6,12 +6,14 @@
     reason = "a test that cannot set its scene up has failed; clippy knows tests, not their helpers"
 )]
 
+mod bodies;
 mod chat;
 mod clients;
 mod connection;
 mod docs;
 mod framing;
 mod harness;
+mod heads;
 mod kept;
 mod own_pages;
 mod refused;

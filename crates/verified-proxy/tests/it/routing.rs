@@ -112,7 +112,7 @@ async fn a_body_beyond_the_limit_is_refused() {
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(answer.code(), "body_too_large");
     // Also without a length, and where the proxy need not look for a model.
-    let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, "x".repeat(1 << 19));
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, " ".repeat(1 << 19));
     for domain in ["", &format!("X-Backend-Domain: {DOMAIN}\r\n")] {
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{domain}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
