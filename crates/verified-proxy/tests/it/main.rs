@@ -7,9 +7,11 @@
 )]
 
 mod chat;
+mod cli;
 mod clients;
 mod connection;
 mod docs;
+mod drain;
 mod framing;
 mod harness;
 mod own_pages;
@@ -18,3 +20,4 @@ mod routing;
 mod serve;
 mod sources;
 mod verify;
+mod verify_live;
