@@ -79,6 +79,7 @@ def proxy(bin_dir, env):
         "--endpoints-url", env["endpoints_url"], "--pccs-url", env["pccs_url"],
         "--extra-ca", env["extra_ca"], "--connect-to", env["connect_to"],
         "--danger-tdx-root", env["danger_tdx_root"], "--policy", env["policy"],
+        "--state-dir", "none",
     ]
     with process(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         line = child.stdout.readline()

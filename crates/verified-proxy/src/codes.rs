@@ -76,6 +76,9 @@ codes! {
     Busy "busy" "503"
         "Too much is waiting already."
         "Try again after the time in Retry-After.";
+    ShuttingDown "shutting_down" "503"
+        "The proxy was told to stop: it finishes the answers under way and takes no more requests."
+        "Try again on a new connection, once the proxy has started again.";
 }
 
 /// docs/codes.md.

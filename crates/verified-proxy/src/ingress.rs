@@ -28,6 +28,7 @@ use crate::limits;
 use crate::respond::{self, Body, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
 use crate::served::Served;
+use crate::shutdown::{Running, UnderWay};
 use crate::upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 use crate::verdicts::Verdicts;
 
@@ -64,6 +65,7 @@ pub(crate) struct Ingress {
     held: BodyBudget,
     served: Served,
     waiting: Semaphore,
+    running: Running,
 }
 
 impl Ingress {
@@ -81,7 +83,13 @@ impl Ingress {
             limits,
             served: Served::default(),
             waiting: Semaphore::new(MAX_WAITING),
+            running: Running::default(),
         }
+    }
+
+    /// The way to backends alone.
+    pub(crate) fn into_outgoing(self) -> (Endpoints, Upstream) {
+        (self.endpoints, self.upstream)
     }
 
     /// Serves until `shutdown`, then lets answers end for a while.
@@ -134,15 +142,23 @@ impl Ingress {
         }
         drop(listener);
         tracing::info!(open = graceful.count(), "stopping");
-        if tokio::time::timeout(drain, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        // While answers run, kept connections are told that this is the end;
+        // then those on which nothing is under way are closed.
+        let stopped = async {
+            ingress.running.stop().await;
+            graceful.shutdown().await;
+        };
+        if tokio::time::timeout(drain, stopped).await.is_err() {
             tracing::warn!("answers were cut off after {} s", drain.as_secs());
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, ending: &Ending) -> Response<Body> {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        ending: &Ending,
+    ) -> Response<UnderWay<Body>> {
+        let under_way = self.running.begin();
         let ends_with_connection = request.version() == Version::HTTP_10;
         let has_body = !request.body().is_end_stream();
         let request = ClientRequest::seal(
@@ -153,16 +169,25 @@ impl Ingress {
         if ends_with_connection {
             ending.reset_if_cut_off();
         }
-        self.answer(request).await.unwrap_or_else(|failure| {
+        let stopping = self.running.is_stopping();
+        let answer = if stopping {
+            Err(Failure::ShuttingDown)
+        } else {
+            self.answer(request).await
+        };
+        let response = answer.unwrap_or_else(|failure| {
             let mut response = respond::failure(&failure);
-            if has_body {
-                // The rest of it may be on its way still.
+            if has_body || stopping {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
+            }
+            if has_body {
+                // The rest of it may be on its way still.
                 ending.linger();
             }
             response
-        })
+        });
+        response.map(|body| under_way.with(body))
     }
 
     async fn answer(&self, mut request: ClientRequest) -> Result<Response<Body>, Failure> {

@@ -16,6 +16,7 @@ pub mod codes;
 mod collateral;
 pub mod config;
 mod endpoints;
+mod examine;
 mod fetch;
 mod idle;
 mod ingress;
@@ -140,8 +141,8 @@ impl Server {
     }
 
     /// Serves clients on `listener` until `shutdown` resolves, then until their
-    /// answers have ended or half a minute has passed. Dropping the future ends
-    /// them at once.
+    /// answers have ended or [`Config::drain`] has passed. Dropping the future
+    /// ends them at once.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         self.collaterals.prewarm();
         self.ingress.serve(listener, shutdown).await;

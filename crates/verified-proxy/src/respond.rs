@@ -34,6 +34,7 @@ pub(crate) enum Failure {
     Path(PathError),
     Forward(ForwardError),
     Busy,
+    ShuttingDown,
     NoSuchPage,
     NotAPage,
 }
@@ -120,6 +121,34 @@ impl Line {
     }
 }
 
+/// A failure in words, for somebody who is no HTTP client.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl From<Line> for Explained {
+    fn from(line: Line) -> Self {
+        Self {
+            code: line.code,
+            message: line.message,
+            hint: line.hint,
+        }
+    }
+}
+
+/// The words of a failure.
+pub(crate) fn explain(failure: &Failure) -> Explained {
+    line(failure).into()
+}
+
+/// The words of one failed connection.
+pub(crate) fn explain_attempt(error: &AttemptError) -> Explained {
+    attempt_line(error).into()
+}
+
 /// The response for a failure.
 pub(crate) fn failure(failure: &Failure) -> Response<Body> {
     let line = line(failure);
@@ -185,6 +214,13 @@ fn line(failure: &Failure) -> Line {
         Failure::Path(error) => path_line(error),
         Failure::Forward(error) => forward_line(error),
         Failure::Busy => busy("too many requests are waiting for a verified connection"),
+        Failure::ShuttingDown => Line::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            PROXY,
+            Code::ShuttingDown.as_str(),
+            Retry::HelpsLater,
+            "the proxy is stopping and takes no more requests",
+        ),
         Failure::NoSuchPage => {
             Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, "the proxy has no such page")
                 .hint("/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")

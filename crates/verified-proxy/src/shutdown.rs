@@ -1,6 +1,86 @@
-//! The signal to stop, and the one to stop at once.
+//! The signal to stop, the one to stop at once, and what is under way meanwhile.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
+
+/// Requests whose answer has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    count: Arc<watch::Sender<usize>>,
+    stopping: AtomicBool,
+}
+
+impl Running {
+    /// A request has come. Counted before it is asked whether it may go on, so
+    /// [`Running::stop`] overlooks none.
+    pub(crate) fn begin(&self) -> Ticket {
+        self.count.send_modify(|count| *count += 1);
+        Ticket(Arc::clone(&self.count))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// From now on [`Running::is_stopping`]; resolves when nothing is under way.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // The sender is this value's own, so it cannot be gone.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// One request under way, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket(Arc<watch::Sender<usize>>);
+
+impl Ticket {
+    /// `body`, with which it ends.
+    pub(crate) fn with<B>(self, body: B) -> UnderWay<B> {
+        UnderWay {
+            body,
+            _ticket: self,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// An answer's body, which is under way until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay<B> {
+    body: B,
+    _ticket: Ticket,
+}
+
+impl<B: Body + Unpin> Body for UnderWay<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// Counts Ctrl-C, and where the system has it SIGTERM.
 #[derive(Debug, Clone)]

@@ -1,176 +1,106 @@
 //! `verified-proxy serve`.
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use attest::{AcceptTcb, SigningAlgo};
-use clap::ValueEnum;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
-use super::inputs::{self, Failure};
-use crate::config::{AllowList, AllowPattern, Config, ConnectTo, FetchUrl, WebPki};
+use super::inputs::Failure;
+use super::options::Shared;
+use super::settings::Settings;
+use super::units;
+use crate::config::{BackendTimeouts, ClientTimeouts, Config, PoolLimits};
 use crate::shutdown::Signals;
 use crate::{Server, limits};
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Listening")]
 pub(super) struct Args {
     /// Address to listen on
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_HOST",
-        default_value = "127.0.0.1",
-        help_heading = "Listening"
-    )]
+    #[arg(long, env = "VERIFIED_PROXY_HOST", default_value = "127.0.0.1")]
     pub(super) host: IpAddr,
 
     /// Port to listen on; 0 takes a free one
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_PORT",
-        default_value_t = 8080,
-        help_heading = "Listening"
-    )]
+    #[arg(long, env = "VERIFIED_PROXY_PORT", default_value_t = 8080)]
     pub(super) port: u16,
 
     /// Largest request body: bytes, or with KiB, MiB, GiB
-    #[arg(long, env = "VERIFIED_PROXY_MAX_BODY", value_name = "SIZE", default_value = "100MiB", value_parser = parse_size, help_heading = "Listening")]
+    #[arg(long, env = "VERIFIED_PROXY_MAX_BODY", value_name = "SIZE", default_value = "100MiB", value_parser = units::size)]
     max_body: u64,
 
-    /// Built-in policy "near" or "hardware", or a TOML file
-    ///
-    /// "near" expects the software of NEAR AI's fleet. "hardware" accepts ANY software on a
-    /// genuine TDX machine.
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_POLICY",
-        value_name = "near|hardware|FILE",
-        default_value = "near",
-        help_heading = "What is proved"
-    )]
-    policy: String,
+    /// Memory for request bodies, over all requests
+    #[arg(long, env = "VERIFIED_PROXY_BODY_MEMORY", value_name = "SIZE", default_value = "1GiB", value_parser = units::size)]
+    body_memory: u64,
 
-    /// Accept a TCB status whose every advisory you name; repeatable
-    ///
-    /// For example OutOfDate:INTEL-SA-01036,INTEL-SA-01079. In the environment separate several
-    /// with ";".
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_ACCEPT_TCB",
-        value_name = "STATUS:ADVISORY,…",
-        value_delimiter = ';',
-        help_heading = "What is proved"
-    )]
-    accept_tcb: Vec<AcceptTcb>,
+    /// How long a client may pause within a request's body
+    #[arg(long, env = "VERIFIED_PROXY_CLIENT_IDLE_TIMEOUT", value_name = "TIME", default_value = "1m", value_parser = units::between(1, 3_600))]
+    client_idle_timeout: Duration,
 
-    /// Which of its signing keys a backend attests
-    #[arg(long, env = "VERIFIED_PROXY_SIGNING_ALGO", value_enum, default_value_t = Algo::Ecdsa, help_heading = "What is proved")]
-    signing_algo: Algo,
+    /// How long a client may leave its answer unread
+    #[arg(long, env = "VERIFIED_PROXY_CLIENT_UNREAD_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
+    client_unread_timeout: Duration,
 
-    /// Whether a certificate authority has to vouch for the domain, beside the evidence
-    #[arg(long, env = "VERIFIED_PROXY_WEBPKI", value_enum, default_value_t = WebPkiMode::Require, help_heading = "What is proved")]
-    webpki: WebPkiMode,
+    /// How long answers may go on after the signal to stop; a second one ends them at once
+    #[arg(long, env = "VERIFIED_PROXY_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::between(0, 3_600))]
+    drain_timeout: Duration,
 
-    /// Seconds that a verdict is remembered
-    #[arg(long, env = "VERIFIED_PROXY_VERDICT_TTL", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "What is proved")]
-    verdict_ttl: u64,
+    #[command(flatten)]
+    shared: Shared,
 
-    /// Seconds for a request to find a verified connection
-    #[arg(long, env = "VERIFIED_PROXY_ATTEST_TIMEOUT", value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "What is proved")]
-    attest_timeout: u64,
+    /// How long a verdict is remembered
+    #[arg(long, env = "VERIFIED_PROXY_VERDICT_TTL", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400), help_heading = "What is proved")]
+    verdict_ttl: Duration,
 
-    /// DANGER: trust TDX machines under this root certificate (DER or PEM), not Intel's
-    ///
-    /// Whoever holds its key can make any machine look genuine. For tests and demonstrations.
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_DANGER_TDX_ROOT",
-        value_name = "FILE",
-        help_heading = "What is proved"
-    )]
-    danger_tdx_root: Option<PathBuf>,
-
-    /// Where the endpoint list is; plain http on loopback only
-    #[arg(long, env = "VERIFIED_PROXY_ENDPOINTS_URL", value_name = "URL", default_value = Config::ENDPOINTS_URL, help_heading = "Network")]
-    endpoints_url: FetchUrl,
-
-    /// Where Intel's collateral comes from: a PCS or PCCS; repeatable, tried in order
-    #[arg(long, env = "VERIFIED_PROXY_PCCS_URL", value_name = "URL", value_delimiter = ',', default_values = Config::COLLATERAL_SOURCES, help_heading = "Network")]
-    pccs_url: Vec<FetchUrl>,
-
-    /// A backend that may be asked; a leading "*." stands for one label; repeatable
-    #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN, help_heading = "Network")]
-    allow_domain: Vec<AllowPattern>,
-
-    /// Certificate authorities (PEM) beside the system's; repeatable
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_EXTRA_CA",
-        value_name = "FILE",
-        help_heading = "Network"
-    )]
-    extra_ca: Vec<PathBuf>,
-
-    /// Connect to HOST2:PORT2 instead of HOST:PORT, as curl does; repeatable
-    ///
-    /// Names in TLS and HTTP stay, so nothing less is proved. An empty HOST or PORT matches any.
-    #[arg(
-        long,
-        env = "VERIFIED_PROXY_CONNECT_TO",
-        value_name = "HOST:PORT:HOST2:PORT2",
-        value_delimiter = ',',
-        help_heading = "Network"
-    )]
-    connect_to: Vec<ConnectTo>,
+    #[command(flatten)]
+    backends: Backends,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Algo {
-    Ecdsa,
-    Ed25519,
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Connections to backends")]
+struct Backends {
+    /// How long a backend may take to begin an answer
+    #[arg(long, env = "VERIFIED_PROXY_FIRST_BYTE_TIMEOUT", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400))]
+    first_byte_timeout: Duration,
+
+    /// How long a backend may pause within an answer
+    #[arg(long, env = "VERIFIED_PROXY_IDLE_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
+    idle_timeout: Duration,
+
+    /// Connections to one backend at a time; further requests wait their turn
+    #[arg(long, env = "VERIFIED_PROXY_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    max_connections: u32,
+
+    /// How long a connection may lie unused
+    #[arg(long, env = "VERIFIED_PROXY_POOL_IDLE", value_name = "TIME", default_value = "90s", value_parser = units::between(1, 86_400))]
+    pool_idle: Duration,
+
+    /// How old a connection may get before its next request
+    #[arg(long, env = "VERIFIED_PROXY_POOL_AGE", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400))]
+    pool_age: Duration,
+
+    /// Requests on one connection
+    #[arg(long, env = "VERIFIED_PROXY_POOL_REQUESTS", value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pool_requests: u64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum WebPkiMode {
-    /// Chain and host name are checked
-    Require,
-    /// Evidence alone decides; that the server holds its key is checked all the same
-    Off,
-}
-
-pub(super) fn main(args: Args) -> ExitCode {
-    let (filter, not_understood) = log_filter(std::env::var("VERIFIED_PROXY_LOG").ok());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    if let Some(problem) = not_understood {
-        tracing::warn!("VERIFIED_PROXY_LOG is not understood, \"info\" is taken: {problem}");
-    }
+pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
+    args.shared.logs.init();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        options = settings.chosen,
+        "starting"
+    );
+    tracing::debug!(options = settings.all, "every option");
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");
             failure.exit_code()
         }
-    }
-}
-
-/// What is logged, and what was wrong with the user's wish.
-fn log_filter(wish: Option<String>) -> (EnvFilter, Option<String>) {
-    let usual = || EnvFilter::new("info");
-    match wish.filter(|wish| !wish.is_empty()) {
-        None => (usual(), None),
-        Some(wish) => match EnvFilter::try_new(&wish) {
-            Ok(filter) => (filter, None),
-            Err(error) => (usual(), Some(format!("{wish:?}: {error}"))),
-        },
     }
 }
 
@@ -244,99 +174,129 @@ fn announcement(config: &Config, local: std::net::SocketAddr) -> String {
 }
 
 fn config(args: Args) -> Result<Config, Failure> {
-    let policy = inputs::policy(&args.policy, &args.accept_tcb)?;
-    if policy.hardware_only() {
-        tracing::warn!("this policy accepts any software on a genuine TDX machine");
+    if args.max_body > args.body_memory {
+        return Err(Failure::Usage(
+            "--max-body is larger than --body-memory: such a body could never be taken\nhint: raise --body-memory, or lower --max-body".to_owned(),
+        ));
     }
-    let trust_anchors = inputs::trust_anchors(args.danger_tdx_root.as_ref())?;
-    if !trust_anchors.is_intel() {
-        tracing::warn!(
-            "DANGER: TDX machines are trusted under another root than Intel's; verdicts say nothing about real hardware"
-        );
-    }
-    let mut extra_ca = Vec::new();
-    for path in &args.extra_ca {
-        extra_ca.extend(read_certificates(path)?);
-    }
+    let backends = args.backends;
+    let config = args.shared.config()?;
     Ok(Config {
-        extra_ca,
-        connect_to: args.connect_to,
-        trust_anchors,
-        signing_algo: match args.signing_algo {
-            Algo::Ecdsa => SigningAlgo::Ecdsa,
-            Algo::Ed25519 => SigningAlgo::Ed25519,
-        },
-        webpki: match args.webpki {
-            WebPkiMode::Require => WebPki::Require,
-            WebPkiMode::Off => WebPki::Off,
-        },
         max_body: args.max_body,
-        attest_timeout: Duration::from_secs(args.attest_timeout),
-        verdict_ttl: Duration::from_secs(args.verdict_ttl),
-        ..Config::new(
-            policy,
-            args.endpoints_url,
-            args.pccs_url,
-            AllowList::new(args.allow_domain),
-        )
+        body_memory: args.body_memory,
+        client_timeouts: ClientTimeouts {
+            body_idle: args.client_idle_timeout,
+            unread: args.client_unread_timeout,
+        },
+        backend_timeouts: BackendTimeouts {
+            first_byte: backends.first_byte_timeout,
+            idle: backends.idle_timeout,
+            ..config.backend_timeouts
+        },
+        pool: PoolLimits {
+            per_backend: usize::try_from(backends.max_connections).unwrap_or(usize::MAX),
+            idle: backends.pool_idle,
+            age: backends.pool_age,
+            requests: backends.pool_requests,
+        },
+        drain: args.drain_timeout,
+        verdict_ttl: args.verdict_ttl,
+        ..config
     })
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let unreadable = |detail: String| Failure::Unreadable(format!("{}: {detail}", path.display()));
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&inputs::read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error: rustls::pki_types::pem::Error| unreadable(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(unreadable("no certificate in it (expected PEM)".to_owned()));
-    }
-    Ok(certificates)
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    ) {
-        (digits, "" | "B") => (digits, 0),
-        (digits, "KiB") => (digits, 10),
-        (digits, "MiB") => (digits, 20),
-        (digits, "GiB") => (digits, 30),
-        _ => return Err("expected bytes, or a number with KiB, MiB or GiB".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "expected a number".to_owned())?;
-    match number.checked_mul(1 << shift) {
-        Some(0) => Err("expected at least one byte".to_owned()),
-        Some(size) => Ok(size),
-        None => Err("too large".to_owned()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
-    #[test]
-    fn a_log_level_that_is_not_understood_is_said() {
-        for fine in [
-            None,
-            Some(""),
-            Some("debug"),
-            Some("verified_proxy=trace,warn"),
-        ] {
-            assert_eq!(log_filter(fine.map(str::to_owned)).1, None, "{fine:?}");
-        }
-        let (filter, problem) = log_filter(Some("verified_proxy=loud".to_owned()));
-        assert_eq!(filter.to_string(), "info");
-        assert!(problem.unwrap().contains("loud"));
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(options: &[&str]) -> Result<Config, Failure> {
+        let program = ["serve"].iter();
+        config(Alone::parse_from(program.chain(options)).args)
     }
 
     #[test]
-    fn sizes() {
-        assert_eq!(parse_size("100MiB"), Ok(100 << 20));
-        assert_eq!(parse_size("5"), Ok(5));
-        for text in ["", "MiB", "1MB", "-1", "0", "0MiB", "99999999999GiB"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
+    fn defaults_are_those_of_the_library() {
+        let parsed = parsed(&["--state-dir", "none"]).unwrap();
+        let library = Config::new(
+            attest::Policy::built_in("near").unwrap(),
+            Config::ENDPOINTS_URL.parse().unwrap(),
+            Vec::new(),
+            crate::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
+        );
+        assert_eq!(parsed.policy.digest(), library.policy.digest());
+        assert_eq!(parsed.max_body, library.max_body);
+        assert_eq!(parsed.body_memory, library.body_memory);
+        assert_eq!(parsed.client_timeouts, library.client_timeouts);
+        assert_eq!(parsed.backend_timeouts, library.backend_timeouts);
+        assert_eq!(parsed.pool, library.pool);
+        assert_eq!(parsed.drain, library.drain);
+        assert_eq!(parsed.attest_timeout, library.attest_timeout);
+        assert_eq!(parsed.verdict_ttl, library.verdict_ttl);
+        assert_eq!(parsed.webpki, library.webpki);
+        assert_eq!(parsed.allow, library.allow);
+        assert_eq!(parsed.state_dir, library.state_dir);
+        assert_eq!(
+            parsed.collateral_sources.len(),
+            Config::COLLATERAL_SOURCES.len()
+        );
+    }
+
+    #[test]
+    fn each_option_arrives_where_it_belongs() {
+        let config = parsed(&[
+            "--body-memory=2GiB",
+            "--max-body=1GiB",
+            "--connect-timeout=2",
+            "--first-byte-timeout=3s",
+            "--idle-timeout=4",
+            "--client-idle-timeout=5",
+            "--client-unread-timeout=6",
+            "--drain-timeout=0",
+            "--max-connections=7",
+            "--pool-idle=8",
+            "--pool-age=9",
+            "--pool-requests=10",
+            "--state-dir=/state",
+            "--verdict-ttl=11",
+            "--attest-timeout=12",
+        ])
+        .unwrap();
+        let seconds = Duration::from_secs;
+        assert_eq!((config.max_body, config.body_memory), (1 << 30, 2 << 30));
+        let timeouts = config.backend_timeouts;
+        assert_eq!(
+            (timeouts.connect, timeouts.first_byte, timeouts.idle),
+            (seconds(2), seconds(3), seconds(4))
+        );
+        let timeouts = config.client_timeouts;
+        assert_eq!(
+            (timeouts.body_idle, timeouts.unread),
+            (seconds(5), seconds(6))
+        );
+        assert_eq!(config.drain, Duration::ZERO);
+        let pool = config.pool;
+        assert_eq!((pool.per_backend, pool.requests), (7, 10));
+        assert_eq!((pool.idle, pool.age), (seconds(8), seconds(9)));
+        assert_eq!(config.state_dir, Some("/state".into()));
+        assert_eq!(
+            (config.verdict_ttl, config.attest_timeout),
+            (seconds(11), seconds(12))
+        );
+    }
+
+    #[test]
+    fn a_body_that_could_never_be_held_is_refused_at_the_start() {
+        let failure = parsed(&["--max-body", "2GiB"]).unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Usage(why) if why.contains("--body-memory")),
+            "{failure}"
+        );
     }
 }

@@ -1,115 +1,150 @@
-//! `verified-proxy verify`: judges a recorded report, without network.
+//! `verified-proxy verify`: attests live, or judges a recorded report without
+//! network.
+
+mod live;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attest::{
-    AcceptTcb, Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FloorCheck, Nonce,
-    Rejected, Spki, Subject, UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FloorCheck, Nonce, Rejected, Spki,
+    Subject, UnixTime, appraise,
 };
 
 use super::inputs::{self, Failure};
+use super::options::Shared;
 use super::report_text;
 use crate::clock::Clock;
 
-/// Judge a recorded attestation report, without network
+/// Attest a model's backends live, or judge a recorded report without network
 ///
-/// Exit codes: 0 verified, 1 refused (a malformed report included), 2 wrong usage, 3 a file could
-/// not be read or written.
+/// Live, a backend gets an attestation request and nothing else. Exit codes: 0 all verified, 1 one
+/// refused (a malformed report included), 2 wrong usage, 3 something could not be read, fetched,
+/// reached or written.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
-    /// The backend's report: the exact body of GET /v1/attestation/report
-    #[arg(long, value_name = "FILE")]
-    evidence: PathBuf,
+    /// A model of the endpoint list, whose every backend is attested, or one backend's domain
+    #[arg(value_name = "MODEL|DOMAIN", required_unless_present = "evidence")]
+    pub(super) target: Option<String>,
 
-    /// The nonce that was sent with the request
-    #[arg(long, value_name = "HEX")]
-    nonce: Nonce,
-
-    /// SHA-256 of the SubjectPublicKeyInfo of the live TLS certificate
-    #[arg(long, value_name = "HEX")]
-    spki: Spki,
-
-    /// Intel's collateral, as dcap-qvl's QuoteCollateralV3 JSON
-    #[arg(long, value_name = "FILE")]
-    collateral: PathBuf,
-
-    /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME", value_parser = inputs::parse_time)]
-    at: Option<UnixTime>,
-
-    /// The domain that was asked
-    #[arg(long)]
-    domain: Option<Domain>,
-
-    /// Built-in policy "near" or "hardware", or a TOML file
-    ///
-    /// "hardware" accepts ANY software on a genuine TDX machine.
-    #[arg(long, value_name = "near|hardware|FILE", default_value = "near")]
-    policy: String,
-
-    /// Accept a TCB status whose every advisory you name; repeatable
-    ///
-    /// For example OutOfDate:INTEL-SA-01036,INTEL-SA-01079.
-    #[arg(long, value_name = "STATUS:ADVISORY,…")]
-    accept_tcb: Vec<AcceptTcb>,
-
-    /// DANGER: trust TDX machines under this root certificate (DER or PEM), not Intel's
-    #[arg(long, value_name = "FILE")]
-    danger_tdx_root: Option<PathBuf>,
+    /// Connections to each backend, to see the TLS keys of several instances
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(super) connections: u32,
 
     /// Write a policy that accepts what this report shows, for review; never over a file
     #[arg(long, value_name = "FILE")]
-    write_policy: Option<PathBuf>,
+    pub(super) write_policy: Option<PathBuf>,
 
-    /// Print the report as JSON
+    /// Print the report as JSON; live, an array with one for each backend and TLS key
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+
+    #[command(flatten)]
+    recorded: Recorded,
+
+    #[command(flatten)]
+    pub(super) shared: Shared,
 }
 
-pub(super) fn main(args: &Args) -> ExitCode {
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "A recorded report")]
+struct Recorded {
+    /// The backend's report: the exact body of GET /v1/attestation/report
+    #[arg(long, value_name = "FILE", requires_all = ["nonce", "spki", "collateral"], conflicts_with_all = ["target", "connections"])]
+    evidence: Option<PathBuf>,
+
+    /// The nonce that was sent with the request
+    #[arg(long, value_name = "HEX", requires = "evidence")]
+    nonce: Option<Nonce>,
+
+    /// SHA-256 of the SubjectPublicKeyInfo of the live TLS certificate
+    #[arg(long, value_name = "HEX", requires = "evidence")]
+    spki: Option<Spki>,
+
+    /// Intel's collateral, as dcap-qvl's QuoteCollateralV3 JSON
+    #[arg(long, value_name = "FILE", requires = "evidence")]
+    collateral: Option<PathBuf>,
+
+    /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME", value_parser = inputs::parse_time, requires = "evidence")]
+    at: Option<UnixTime>,
+
+    /// The domain that was asked
+    #[arg(long, requires = "evidence")]
+    domain: Option<Domain>,
+}
+
+pub(super) fn main(args: Args) -> ExitCode {
+    args.shared.logs.init();
     match run(args) {
         Ok(code) => code,
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
-            failure.exit_code()
-        }
+        Err(failure) => super::fail(&failure),
     }
 }
 
-fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (evidence, appraisal) = judge(args)?;
+fn run(mut args: Args) -> Result<ExitCode, Failure> {
+    if let Some(target) = args.target.take() {
+        return live::run(&target, args);
+    }
+    let (evidence, appraisal) = judge(&args)?;
     if let Some(path) = &args.write_policy {
         let policy = evidence.and_then(|evidence| appraisal.policy_toml(&evidence));
         write_policy(policy, path)?;
     }
     let report = &appraisal.report;
-    let mut out = std::io::stdout().lock();
-    let printed = if args.json {
+    let text = if args.json {
         let mut json = serde_json::to_value(report).unwrap_or_default();
-        json["domain"] = args.domain.as_ref().map(ToString::to_string).into();
-        writeln!(out, "{json:#}")
+        json["domain"] = args
+            .recorded
+            .domain
+            .as_ref()
+            .map(ToString::to_string)
+            .into();
+        format!("{json:#}\n")
     } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        out.write_all(report_text::render(report, colour).as_bytes())
+        report_text::render(report, colour())
     };
-    printed
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))?;
+    print(&text)?;
     Ok(match appraisal.outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(1),
     })
 }
 
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
+}
+
 /// The evidence, if it could be read, and the verdict.
 fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
-    let policy = inputs::policy(&args.policy, &args.accept_tcb)?;
-    let trust_anchors = inputs::trust_anchors(args.danger_tdx_root.as_ref())?;
-    let evidence = inputs::read(&args.evidence)?;
-    let collateral = inputs::read(&args.collateral)?;
-    let now = args.at.unwrap_or_else(|| Clock::system().now());
+    let Recorded {
+        evidence: Some(evidence),
+        nonce: Some(nonce),
+        spki: Some(spki),
+        collateral: Some(collateral),
+        at,
+        domain,
+    } = &args.recorded
+    else {
+        // clap asks for all of them.
+        let missing = "--evidence needs --nonce, --spki and --collateral";
+        return Err(Failure::Usage(missing.to_owned()));
+    };
+    let policy = args.shared.proved.policy()?;
+    let trust_anchors = args.shared.proved.trust_anchors()?;
+    let evidence = inputs::read(evidence)?;
+    let collateral = inputs::read(collateral)?;
+    let now = at.unwrap_or_else(|| Clock::system().now());
     let unreadable =
         |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
     let evidence = match Evidence::parse(&evidence) {
@@ -123,7 +158,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     let appraisal = appraise(&Appraise {
         evidence: &evidence,
         subject: &Subject {
-            domain: match &args.domain {
+            domain: match domain {
                 Some(domain) => Expected::Known(domain.clone()),
                 None => Expected::NotChecked("no --domain was given"),
             },
@@ -131,8 +166,8 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
                 "offline there is no attested channel that vouches for the name",
             ),
         },
-        live_spki: args.spki,
-        nonce: args.nonce,
+        live_spki: *spki,
+        nonce: *nonce,
         collateral: &collateral,
         floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
         policy: &policy,

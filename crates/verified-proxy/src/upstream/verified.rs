@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use attest::{NoDomain, Record, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::Terms;
@@ -165,6 +166,11 @@ impl Verified {
         headers::strip_request(&mut head.headers);
         if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
             head.headers.insert(header::HOST, host);
+        }
+        // hyper drops the body of a GET whose head does not announce one.
+        if !body.is_end_stream() && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers.insert(header::TRANSFER_ENCODING, chunked);
         }
         Request::from_parts(head, body)
     }

@@ -147,6 +147,8 @@ async fn a_verdict_in_use_is_renewed_on_the_connection_that_is_there() {
     // In use.
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
     until("not renewed", || probes(&fake.received()) == 2).await;
+    // It is judged after it was asked for.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(fake.received().len(), 1);
     let verdicts = proxy.get("/_proxy/verdicts").await.json();
     let stands: Vec<_> = verdicts["verdicts"].as_array().unwrap().iter().collect();

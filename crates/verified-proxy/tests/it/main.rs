@@ -8,9 +8,11 @@
 
 mod bodies;
 mod chat;
+mod cli;
 mod clients;
 mod connection;
 mod docs;
+mod drain;
 mod framing;
 mod harness;
 mod heads;
@@ -22,3 +24,4 @@ mod serve;
 mod sources;
 mod state;
 mod verify;
+mod verify_live;

@@ -60,6 +60,37 @@ impl Program {
     }
 }
 
+/// What points the program at `fake`, with nothing remembered.
+pub(crate) fn arguments(fake: &fake_tee::serve::Running) -> Vec<String> {
+    let write = |name: &str, bytes: &[u8]| {
+        let path = fake.dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let options = [
+        (
+            "--extra-ca",
+            write("test-ca.pem", fake.tls_ca_pem.as_bytes()),
+        ),
+        (
+            "--danger-tdx-root",
+            write("test-root.der", &fake.tdx_root_der),
+        ),
+        (
+            "--policy",
+            write("test-policy.toml", fake.policy_toml.as_bytes()),
+        ),
+        ("--endpoints-url", fake.endpoints_url()),
+        ("--pccs-url", fake.http_url()),
+        ("--connect-to", fake.connect_to()),
+        ("--state-dir", "none".to_owned()),
+    ];
+    options
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+}
+
 fn authority(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.pem"));
     let certificate = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
@@ -69,7 +100,7 @@ fn authority(name: &str) -> String {
 
 #[test]
 fn nothing_is_announced_that_cannot_start() {
-    let mut program = Program::start(1_024, &[]);
+    let mut program = Program::start(1_024, &["--state-dir", "none"]);
     let mut said = String::new();
     program.output.read_to_string(&mut said).unwrap();
     assert_eq!(said, "");
@@ -79,7 +110,14 @@ fn nothing_is_announced_that_cannot_start() {
 #[test]
 fn a_second_signal_ends_the_drain() {
     let ca = authority("second-signal");
-    let arguments = ["--extra-ca", &ca, "--endpoints-url", "http://127.0.0.1:9/"];
+    let arguments = [
+        "--extra-ca",
+        &ca,
+        "--endpoints-url",
+        "http://127.0.0.1:9/",
+        "--state-dir",
+        "none",
+    ];
     let mut program = Program::start(1_024, &arguments);
     let mut client = TcpStream::connect(program.address()).unwrap();
     // A request under way: its body never comes.
@@ -98,25 +136,8 @@ fn a_second_signal_ends_the_drain() {
 #[tokio::test]
 async fn clients_leave_descriptors_for_backends() {
     let fake = fake().await;
-    let write = |name: &str, bytes: &[u8]| {
-        let path = fake.dir.join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.display().to_string()
-    };
-    let arguments = [
-        "--extra-ca",
-        &write("test-ca.pem", fake.tls_ca_pem.as_bytes()),
-        "--danger-tdx-root",
-        &write("test-root.der", &fake.tdx_root_der),
-        "--policy",
-        &write("test-policy.toml", fake.policy_toml.as_bytes()),
-        "--endpoints-url",
-        &fake.endpoints_url(),
-        "--pccs-url",
-        &fake.http_url(),
-        "--connect-to",
-        &fake.connect_to(),
-    ];
+    let arguments = arguments(&fake);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let mut program = Program::start(64, &arguments);
     let address = program.address();
     let asked = tokio::task::spawn_blocking(move || {

@@ -1,0 +1,167 @@
+//! What is logged, and how.
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// This program's own lines.
+const OWN: &str = "verified_proxy";
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Logs")]
+pub(super) struct Args {
+    /// What is logged: error, warn, info, debug, trace, off, or MODULE=LEVEL,…
+    ///
+    /// Libraries are heard from "warn" on, whatever is asked for: below it some print what they
+    /// send and receive.
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_LOG",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log: Filter,
+
+    /// How lines on stderr look: for people, or one JSON object a line
+    #[arg(long, env = "VERIFIED_PROXY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Args {
+    /// Logs to stderr from now on.
+    pub(super) fn init(&self) {
+        let filtered = tracing_subscriber::registry().with(self.log.0.clone());
+        let started = match self.log_format {
+            Format::Text => {
+                let colour =
+                    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+                filtered.with(lines).try_init()
+            }
+            Format::Json => {
+                let lines = fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_span_list(false);
+                filtered.with(lines).try_init()
+            }
+        };
+        // It fails for a process that logs already, and then its lines are those wanted.
+        let _ = started;
+    }
+}
+
+/// A level for each module of this program; libraries never below "warn", since
+/// what they say there can hold requests (h2 prints headers, rustls messages).
+#[derive(Debug, Clone, PartialEq)]
+struct Filter(Targets);
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = if text.is_empty() { "info" } else { text };
+        // A word alone would be taken for a module.
+        let bare = text.split(',').filter(|part| !part.contains('='));
+        for level in bare {
+            if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+                return Err(format!(
+                    "{level:?} is no level; expected such as \"debug\", or MODULE=LEVEL,…"
+                ));
+            }
+        }
+        let wish: Targets = text.parse().map_err(|error| {
+            format!("{error}; expected a level such as \"debug\", or MODULE=LEVEL,…")
+        })?;
+        let usual = wish.default_level().unwrap_or(LevelFilter::OFF);
+        let mut filter = Targets::new()
+            .with_default(usual.min(LevelFilter::WARN))
+            .with_target(OWN, usual);
+        for (target, level) in wish.iter() {
+            let own = target == OWN || target.starts_with("verified_proxy::");
+            let level = if own {
+                level
+            } else {
+                level.min(LevelFilter::WARN)
+            };
+            filter = filter.with_target(target, level);
+        }
+        Ok(Self(filter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    fn filter(text: &str) -> Targets {
+        Filter::from_str(text).unwrap().0
+    }
+
+    #[test]
+    fn libraries_are_never_heard_below_warn() {
+        for wish in [
+            "trace",
+            "hyper=trace",
+            "h2=trace,rustls=debug,trace",
+            "verified=trace",
+            "v=trace",
+            "hyper::proto=trace",
+        ] {
+            let filter = filter(wish);
+            for target in [
+                "hyper",
+                "hyper::proto::h1",
+                "h2::codec",
+                "rustls::conn",
+                "tokio",
+            ] {
+                for level in [Level::TRACE, Level::DEBUG, Level::INFO] {
+                    assert!(
+                        !filter.would_enable(target, &level),
+                        "{wish}: {target} {level}"
+                    );
+                }
+            }
+        }
+        assert!(filter("trace").would_enable("rustls", &Level::WARN));
+        assert!(!filter("off").would_enable("rustls", &Level::ERROR));
+    }
+
+    #[test]
+    fn this_program_is_heard_as_wished() {
+        let own = "verified_proxy::ingress";
+        assert!(filter("info").would_enable(own, &Level::INFO));
+        assert!(filter("").would_enable(own, &Level::INFO));
+        assert!(!filter("info").would_enable(own, &Level::DEBUG));
+        assert!(filter("trace").would_enable(own, &Level::TRACE));
+        assert!(filter("verified_proxy=debug").would_enable(own, &Level::DEBUG));
+        let some = filter("verified_proxy::ingress=debug,info");
+        assert!(some.would_enable(own, &Level::DEBUG));
+        assert!(!some.would_enable("verified_proxy::fetch", &Level::DEBUG));
+        assert!(!filter("off").would_enable(own, &Level::ERROR));
+    }
+
+    #[test]
+    fn a_wish_that_is_not_understood_is_refused() {
+        for wish in ["loud", "verified_proxy=loud", "=,"] {
+            assert!(Filter::from_str(wish).is_err(), "{wish}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The options that mean the same to `serve` and to a live `verify`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use attest::{AcceptTcb, Policy, SigningAlgo, TrustAnchors};
+use clap::{ValueEnum, ValueHint};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::inputs::{self, Failure};
+use super::logs;
+use super::units::{self, StateDir};
+use crate::config::{
+    AllowList, AllowPattern, BackendTimeouts, Config, ConnectTo, FetchUrl, WebPki,
+};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Shared {
+    #[command(flatten)]
+    pub(super) proved: Proved,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    pub(super) logs: logs::Args,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "What is proved")]
+pub(super) struct Proved {
+    /// Built-in policy "near" or "hardware", or a TOML file
+    ///
+    /// "near" expects the software of NEAR AI's fleet. "hardware" accepts ANY software on a
+    /// genuine TDX machine.
+    #[arg(long, env = "VERIFIED_PROXY_POLICY", value_name = "near|hardware|FILE", default_value = "near", value_hint = ValueHint::FilePath)]
+    policy: String,
+
+    /// Accept a TCB status whose every advisory you name; repeatable
+    ///
+    /// For example OutOfDate:INTEL-SA-01036,INTEL-SA-01079. Several in one value are separated
+    /// by ";".
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_ACCEPT_TCB",
+        value_name = "STATUS:ADVISORY,…",
+        value_delimiter = ';'
+    )]
+    accept_tcb: Vec<AcceptTcb>,
+
+    /// Which of its signing keys a backend attests
+    #[arg(long, env = "VERIFIED_PROXY_SIGNING_ALGO", value_enum, default_value_t = Algo::Ecdsa)]
+    signing_algo: Algo,
+
+    /// Whether a certificate authority has to vouch for the domain, beside the evidence
+    #[arg(long, env = "VERIFIED_PROXY_WEBPKI", value_enum, default_value_t = WebPkiMode::Require)]
+    webpki: WebPkiMode,
+
+    /// Time for a request to find a verified connection
+    #[arg(long, env = "VERIFIED_PROXY_ATTEST_TIMEOUT", value_name = "TIME", default_value = "2m", value_parser = units::between(1, 3_600))]
+    attest_timeout: Duration,
+
+    /// DANGER: trust TDX machines under this root certificate (DER or PEM), not Intel's
+    ///
+    /// Whoever holds its key can make any machine look genuine. For tests and demonstrations.
+    #[arg(long, env = "VERIFIED_PROXY_DANGER_TDX_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    danger_tdx_root: Option<PathBuf>,
+}
+
+impl Proved {
+    pub(super) fn policy(&self) -> Result<Policy, Failure> {
+        inputs::policy(&self.policy, &self.accept_tcb)
+    }
+
+    pub(super) fn trust_anchors(&self) -> Result<TrustAnchors, Failure> {
+        inputs::trust_anchors(self.danger_tdx_root.as_ref())
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Network")]
+struct Network {
+    /// Where the endpoint list is; plain http on loopback only
+    #[arg(long, env = "VERIFIED_PROXY_ENDPOINTS_URL", value_name = "URL", default_value = Config::ENDPOINTS_URL)]
+    endpoints_url: FetchUrl,
+
+    /// Where Intel's collateral comes from: a PCS or PCCS; repeatable, tried in order
+    #[arg(long, env = "VERIFIED_PROXY_PCCS_URL", value_name = "URL", value_delimiter = ',', default_values = Config::COLLATERAL_SOURCES)]
+    pccs_url: Vec<FetchUrl>,
+
+    /// A backend that may be asked; a leading "*." stands for one label; repeatable
+    #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN)]
+    allow_domain: Vec<AllowPattern>,
+
+    /// Certificate authorities (PEM) beside the system's; repeatable
+    #[arg(long, env = "VERIFIED_PROXY_EXTRA_CA", value_name = "FILE", value_delimiter = ',', value_hint = ValueHint::FilePath)]
+    extra_ca: Vec<PathBuf>,
+
+    /// Connect to HOST2:PORT2 instead of HOST:PORT, as curl does; repeatable
+    ///
+    /// Names in TLS and HTTP stay, so nothing less is proved. An empty HOST or PORT matches any.
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_CONNECT_TO",
+        value_name = "HOST:PORT:HOST2:PORT2",
+        value_delimiter = ','
+    )]
+    connect_to: Vec<ConnectTo>,
+
+    /// Time from DNS to the end of the TLS handshake with a backend
+    #[arg(long, env = "VERIFIED_PROXY_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = units::between(1, 300))]
+    connect_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Files")]
+struct Files {
+    /// Where Intel's documents and the endpoint list outlive the program; "none" for nowhere
+    /// [default: verified-proxy in the platform's folder for state]
+    #[arg(long, env = "VERIFIED_PROXY_STATE_DIR", value_name = "DIR", value_parser = StateDir::parse, value_hint = ValueHint::DirPath)]
+    state_dir: Option<StateDir>,
+
+    /// Options from a TOML file: a key is an option's long name without dashes
+    ///
+    /// Flags come before the environment, that before the file, that before defaults. Repeatable
+    /// options take arrays. Relative paths in the file are relative to it.
+    #[arg(long, env = "VERIFIED_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Algo {
+    Ecdsa,
+    Ed25519,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WebPkiMode {
+    /// Chain and host name are checked
+    Require,
+    /// Evidence alone decides; that the server holds its key is checked all the same
+    Off,
+}
+
+impl Shared {
+    /// The product's configuration with these options, after reading the files that they name.
+    pub(super) fn config(self) -> Result<Config, Failure> {
+        let policy = self.proved.policy()?;
+        if policy.hardware_only() {
+            tracing::warn!("this policy accepts any software on a genuine TDX machine");
+        }
+        let trust_anchors = self.proved.trust_anchors()?;
+        if !trust_anchors.is_intel() {
+            tracing::warn!(
+                "DANGER: TDX machines are trusted under another root than Intel's; verdicts say nothing about real hardware"
+            );
+        }
+        let network = self.network;
+        let mut extra_ca = Vec::new();
+        for path in &network.extra_ca {
+            extra_ca.extend(read_certificates(path)?);
+        }
+        let state_dir = match self.files.state_dir.unwrap_or_else(StateDir::of_platform) {
+            StateDir::At(folder) => Some(folder),
+            StateDir::Nowhere => None,
+        };
+        Ok(Config {
+            extra_ca,
+            connect_to: network.connect_to,
+            trust_anchors,
+            signing_algo: match self.proved.signing_algo {
+                Algo::Ecdsa => SigningAlgo::Ecdsa,
+                Algo::Ed25519 => SigningAlgo::Ed25519,
+            },
+            webpki: match self.proved.webpki {
+                WebPkiMode::Require => WebPki::Require,
+                WebPkiMode::Off => WebPki::Off,
+            },
+            backend_timeouts: BackendTimeouts {
+                connect: network.connect_timeout,
+                ..BackendTimeouts::default()
+            },
+            attest_timeout: self.proved.attest_timeout,
+            state_dir,
+            ..Config::new(
+                policy,
+                network.endpoints_url,
+                network.pccs_url,
+                AllowList::new(network.allow_domain),
+            )
+        })
+    }
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let unreadable = |detail: String| Failure::Unreadable(format!("{}: {detail}", path.display()));
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&inputs::read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error: rustls::pki_types::pem::Error| unreadable(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(unreadable("no certificate in it (expected PEM)".to_owned()));
+    }
+    Ok(certificates)
+}

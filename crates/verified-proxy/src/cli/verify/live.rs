@@ -1,0 +1,257 @@
+//! Live: one probe on each of some new connections, and nothing else.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Args, colour, print, write_policy};
+use crate::cli::inputs::Failure;
+use crate::cli::report_text;
+use crate::examine::Examiner;
+use crate::respond::{self, Explained, Failure as Unserved};
+use crate::upstream::{AttemptError, DialError, Examined};
+
+/// What some connections to one backend had in common.
+struct Finding {
+    domain: String,
+    /// How many.
+    connections: u32,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Judged(Box<Examined>, Seen),
+    /// TLS already showed that this is not the backend.
+    Impostor(Explained),
+    /// There is nothing to judge.
+    Unavailable(Explained),
+}
+
+/// What the verdict's own page says of its connection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Seen {
+    id: String,
+    spki: String,
+    ca_chain: String,
+}
+
+pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
+    let Args {
+        connections,
+        write_policy: policy_file,
+        json,
+        shared,
+        ..
+    } = args;
+    let examiner = Examiner::new(shared.config()?)
+        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let findings = runtime.block_on(async {
+        let backends = examiner.backends(target).await.map_err(unserved)?;
+        if policy_file.is_some() && (backends.len() > 1 || connections > 1) {
+            let domains: Vec<_> = backends
+                .iter()
+                .map(|backend| backend.domain().as_str())
+                .collect();
+            return Err(Failure::Usage(format!(
+                "--write-policy takes one report\nhint: ask one domain over one connection: {}",
+                domains.join(", ")
+            )));
+        }
+        let mut findings = Vec::new();
+        for backend in &backends {
+            for _ in 0..connections {
+                let outcome = match examiner.examine(backend).await {
+                    Ok(examined) => Outcome::judged(examined),
+                    Err(error) => Outcome::failed(&error),
+                };
+                add(&mut findings, backend.domain().to_string(), outcome);
+            }
+        }
+        Ok(findings)
+    })?;
+    if let (Some(path), [finding]) = (&policy_file, findings.as_slice()) {
+        write_policy(finding.policy_toml(), path)?;
+    }
+    print(&if json {
+        let list: Vec<_> = findings.iter().map(Finding::json).collect();
+        format!("{:#}\n", Value::from(list))
+    } else {
+        text(&findings)
+    })?;
+    Ok(ExitCode::from(
+        // A refusal is said even where others could not be reached.
+        [1, 3]
+            .into_iter()
+            .find(|code| findings.iter().any(|finding| finding.exit_code() == *code))
+            .unwrap_or(0),
+    ))
+}
+
+/// Why there is no backend to ask: a target that is wrong, or no endpoint list.
+fn unserved(failure: Unserved) -> Failure {
+    let Explained {
+        code,
+        message,
+        hint,
+    } = respond::explain(&failure);
+    let mut text = format!("{code}: {message}");
+    if let Some(hint) = hint {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\nhint: {hint}");
+    }
+    match failure {
+        Unserved::Route(_) => Failure::Usage(text),
+        _ => Failure::Unreadable(text),
+    }
+}
+
+/// Counts what was found before, by backend, key and verdict: a refusal is
+/// never hidden behind another verdict on the same key.
+fn add(findings: &mut Vec<Finding>, domain: String, outcome: Outcome) {
+    let same = findings
+        .iter_mut()
+        .find(|finding| finding.domain == domain && finding.outcome.is_like(&outcome));
+    match same {
+        Some(finding) => finding.connections += 1,
+        None => findings.push(Finding {
+            domain,
+            connections: 1,
+            outcome,
+        }),
+    }
+}
+
+impl Outcome {
+    fn judged(examined: Examined) -> Self {
+        let seen = serde_json::from_str(&examined.report.json).unwrap_or_default();
+        Self::Judged(Box::new(examined), seen)
+    }
+
+    fn failed(error: &AttemptError) -> Self {
+        let explained = respond::explain_attempt(error);
+        match error {
+            AttemptError::Dial(DialError::Certificate(_) | DialError::KeyNotHeld) => {
+                Self::Impostor(explained)
+            }
+            _ => Self::Unavailable(explained),
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Judged(examined, _) => examined
+                .appraisal
+                .outcome
+                .as_ref()
+                .err()
+                .map(attest::Rejected::code),
+            Self::Impostor(explained) | Self::Unavailable(explained) => Some(explained.code),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let key = |outcome: &Self| match outcome {
+            Self::Judged(_, seen) => Some(seen.spki.clone()),
+            Self::Impostor(_) | Self::Unavailable(_) => None,
+        };
+        key(self) == key(other) && self.code() == other.code()
+    }
+}
+
+impl Finding {
+    fn exit_code(&self) -> u8 {
+        match &self.outcome {
+            Outcome::Judged(examined, _) if examined.appraisal.outcome.is_ok() => 0,
+            Outcome::Judged(..) | Outcome::Impostor(_) => 1,
+            Outcome::Unavailable(_) => 3,
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.exit_code() {
+            0 => "verified",
+            1 => "rejected",
+            _ => "unavailable",
+        }
+    }
+
+    fn policy_toml(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Judged(examined, _) => {
+                examined.appraisal.policy_toml(examined.evidence.as_ref()?)
+            }
+            Outcome::Impostor(_) | Outcome::Unavailable(_) => None,
+        }
+    }
+
+    /// As the verdict's page is, and how many connections showed it.
+    fn json(&self) -> Value {
+        let mut json = match &self.outcome {
+            Outcome::Judged(examined, seen) => {
+                let mut json = serde_json::to_value(&examined.appraisal.report).unwrap_or_default();
+                json["id"] = seen.id.clone().into();
+                json["spki"] = seen.spki.clone().into();
+                json["ca_chain"] = seen.ca_chain.clone().into();
+                json
+            }
+            Outcome::Impostor(explained) | Outcome::Unavailable(explained) => json!({
+                "verdict": self.verdict(),
+                "code": explained.code,
+                "message": explained.message,
+                "hint": explained.hint,
+            }),
+        };
+        json["domain"] = self.domain.clone().into();
+        json["connections"] = self.connections.into();
+        json
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    for (index, finding) in findings.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        let _ = writeln!(out, "backend {}", finding.domain);
+        if finding.connections > 1 {
+            let _ = writeln!(out, "connections {}", finding.connections);
+        }
+        match &finding.outcome {
+            Outcome::Judged(examined, seen) => {
+                let _ = writeln!(out, "TLS key {}", seen.spki);
+                let _ = writeln!(out, "CA chain {}", seen.ca_chain);
+                out.push_str(&report_text::render(&examined.appraisal.report, colour()));
+            }
+            Outcome::Impostor(explained) | Outcome::Unavailable(explained) => {
+                let _ = writeln!(out, "{}", finding.verdict().to_uppercase());
+                let _ = writeln!(out, "\n{}: {}", explained.code, explained.message);
+                if let Some(hint) = &explained.hint {
+                    let _ = writeln!(out, "hint: {hint}");
+                }
+            }
+        }
+    }
+    if findings.len() > 1 {
+        let count = |code| {
+            findings
+                .iter()
+                .filter(|finding| finding.exit_code() == code)
+                .count()
+        };
+        let _ = writeln!(
+            out,
+            "\n{} verified, {} refused, {} unavailable",
+            count(0),
+            count(1),
+            count(3)
+        );
+    }
+    out
+}
