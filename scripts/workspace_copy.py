@@ -79,16 +79,24 @@ class Injection:
     """Modules appended to the copy; `with` takes them out again.
 
     `modules` holds (site, name, text): the file NAME.rs becomes a child of the
-    module SITE ("" is lib.rs), which sees all that SITE sees and more.
+    module SITE ("" is lib.rs), which sees all that SITE sees and more. `manifest`
+    is appended to the package's Cargo.toml. `attribute` stands before each module:
+    by default its names and unused parts are nobody's business.
     """
 
-    def __init__(self, modules):
+    def __init__(self, modules, manifest="", attribute="#[allow(warnings)]"):
         self.modules = modules
+        self.manifest = manifest
+        self.attribute = attribute
         self.before = {}
         self.new = []
         self.files = {}
 
     def __enter__(self):
+        if self.manifest:
+            for file in [COPY / "Cargo.lock", CRATE / "Cargo.toml"]:
+                self.before[file] = file.read_text()
+            (CRATE / "Cargo.toml").write_text(f"{self.before[CRATE / 'Cargo.toml']}\n{self.manifest}")
         for site, name, text in self.modules:
             path = Path(*site.split("::")) if site else Path()
             parent = CRATE / "src" / (path.with_suffix(".rs") if site else "lib.rs")
@@ -97,8 +105,7 @@ class Injection:
             if parent not in self.before:
                 self.before[parent] = parent.read_text()
             with open(parent, "a") as file:
-                # Its names and unused parts are nobody's business; forbidden lints stay.
-                file.write(f"\n#[allow(warnings)]\nmod {name};\n")
+                file.write(f"\n{self.attribute}\nmod {name};\n")
             child = CRATE / "src" / path / f"{name}.rs"
             if child.exists():
                 raise Broken(f"{name}: {child} exists")
@@ -115,13 +122,12 @@ class Injection:
             path.write_text(text)
 
 
-def cargo(command, *arguments):
+def cargo(command, arguments=("--offline", "--locked")):
     """Runs cargo on the package's library; returns its exit code and the compiler's messages."""
     environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build")}
     environment.pop("CLIPPY_CONF_DIR", None)
     run = subprocess.run(
-        ["cargo", command, "-p", PACKAGE, "--lib", "--offline", "--locked", "--message-format=json"]
-        + list(arguments),
+        ["cargo", command, "-p", PACKAGE, "--lib", "--message-format=json", *arguments],
         cwd=COPY, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
     )
     messages, compiled = [], False
