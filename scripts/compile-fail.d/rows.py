@@ -21,27 +21,30 @@ ROWS = [
     # A connection that is not proved takes no request.
     Row("forward_unverified", "upstream", "forward a request on an unverified connection", """
 use super::{ClientRequest, unverified::Unverified, verified::Verified};
-async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest) {
-    let _ = connection.forward(request).await; //~ E0599 forward
+use crate::{served::Served, verdicts::Standing};
+async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
+    let _ = connection.forward(request, on, served).await; //~ E0599 forward
 }
 """),
     Row("forward_link", "upstream", "forward a request on a bare link", """
 use super::{ClientRequest, link::Link, verified::Verified};
-async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest) {
-    let _ = connection.forward(request).await; //~ E0599 forward
+use crate::{served::Served, verdicts::Standing};
+async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
+    let _ = connection.forward(request, on, served).await; //~ E0599 forward
 }
 """),
     Row("forward_examined", "ingress", "forward a request on an appraisal", """
 use crate::upstream::{ClientRequest, Examined, Verified};
-async fn wrong(connection: [-Examined-]{+Verified+}, request: ClientRequest) {
-    let _ = connection.forward(request).await; //~ E0599 forward
+use crate::{served::Served, verdicts::Standing};
+async fn wrong(connection: [-Examined-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
+    let _ = connection.forward(request, on, served).await; //~ E0599 forward
 }
 """),
     Row("send_on_link", "upstream", "send an open request on a link without a proof", """
 use super::link::{Link, ProvedLink};
 use super::request::RequestBody;
 async fn wrong(link: &mut [-Link-]{+ProvedLink+}, request: http::Request<RequestBody>) {
-    let _ = link.send(request).await; //~ E0599 send
+    let _ = link.send(request).await; //~ E0624 send
 }
 """),
     Row("sender_of_link", "upstream", "reach the sender inside a link", """
@@ -141,16 +144,16 @@ fn wrong(verified: Verified) -> Verified {
 """),
     Row("verified_of_link", "upstream", "make a verified connection of a bare link", """
 use std::sync::Arc;
-use super::{Terms, link::{Link, ProvedLink}, verified::Verified};
+use super::{Terms, link::{Link, ProvedLink}, pool::Place, verified::Verified};
 use crate::backend::Backend;
-fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, terms: Arc<Terms>) -> Verified {
-    Verified::new(link, backend, terms) //~ E0308 mismatched
+fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, place: Place, terms: Arc<Terms>) -> Verified {
+    Verified::new(link, backend, place, terms) //~ E0308 mismatched
 }
 """),
     Row("verified_elsewhere", "ingress", "make a verified connection outside upstream", """
 use crate::upstream::Verified;
 fn wrong(verified: Verified) -> Verified {
-    [-Verified::new(todo!(), todo!(), todo!()) //~ E0624 private
+    [-Verified::new(todo!(), todo!(), todo!(), todo!()) //~ E0624 private
     -]{+verified+}
 }
 """),
@@ -235,9 +238,11 @@ fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &P
 """),
     Row("forward_twice", "ingress", "send one request on two connections", """
 use crate::upstream::{ClientRequest, Verified};
-async fn wrong(first: Verified, second: Verified, request: ClientRequest, other: ClientRequest) {
-    let _ = first.forward(request).await;
-    let _ = second.forward([-request-]{+other+}).await; //~ E0382 request
+use crate::upstream::Upstream;
+use crate::served::Served;
+async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, served: &Served) {
+    let _ = to.forward(first, request, served).await;
+    let _ = to.forward(second, [-request-]{+other+}, served).await; //~ E0382 request
 }
 """),
 
@@ -428,10 +433,23 @@ async fn wrong(dialer: &Dialer, name: &[-str-]{+Backend+}) {
 }
 """),
     Row("dial_verified", "upstream", "take what was dialled for verified", """
-use super::{DialError, dial::Dialer, unverified::Unverified, verified::Verified};
+use super::{DialError, dial::Dialer, link::{Link, ProvedLink}};
 use crate::backend::Backend;
-async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-Verified-]{+Unverified+}, DialError> {
+async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Link+}, DialError> {
     dialer.dial(backend).await //~ E0308 mismatched
+}
+"""),
+
+    Row("pool_proved", "upstream", "take what was kept for proved", """
+use super::{link::{Link, ProvedLink}, pool::Place};
+fn wrong(place: &Place) -> Option<[-ProvedLink-]{+Link+}> {
+    place.take(None) //~ E0308 mismatched
+}
+"""),
+    Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """
+use super::{link::ProvedLink, pool::Place};
+fn wrong(place: Place, link: ProvedLink) {
+    place.put(link[--]{+.forget_proof()+}); //~ E0308 mismatched
 }
 """),
 
