@@ -25,6 +25,34 @@ pub(super) struct Receipt {
     pub(super) prefix: String,
 }
 
+/// A running SHA-256, which hides what it has seen.
+#[derive(Clone)]
+pub(super) struct Hashing(digest::Context);
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl std::fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashing")
+    }
+}
+
+impl Hashing {
+    pub(super) fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+}
+
 /// A response body: `first`, then `repeated` so many times, then `last`.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
@@ -35,7 +63,7 @@ pub(super) struct Frames {
     sized: bool,
     pause: Duration,
     sleeping: Option<Pin<Box<Sleep>>>,
-    receipt: Option<Box<(Receipt, digest::Context)>>,
+    receipt: Option<Box<(Receipt, Hashing)>>,
 }
 
 impl Frames {
@@ -81,8 +109,7 @@ impl Frames {
 
     /// Signs what is sent.
     pub(super) fn sign(&mut self, receipt: Receipt) {
-        let hash = digest::Context::new(&digest::SHA256);
-        self.receipt = Some(Box::new((receipt, hash)));
+        self.receipt = Some(Box::new((receipt, Hashing::default())));
     }
 
     fn take(&mut self) -> Option<Bytes> {

@@ -15,24 +15,31 @@ use crate::Signing;
 /// As real ones do.
 const MAX_KEPT: usize = 10_000;
 
-/// The texts by the ids of the answers.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The texts by the ids of the answers.
+    texts: HashMap<String, String>,
+    /// The ids, oldest first.
+    ids: VecDeque<String>,
+}
+
 #[derive(Debug, Clone, Default)]
-pub(super) struct Signatures(Arc<Mutex<(HashMap<String, String>, VecDeque<String>)>>);
+pub(super) struct Signatures(Arc<Mutex<Kept>>);
 
 impl Signatures {
     pub(super) fn keep(&self, id: &str, text: String) {
         let mut kept = lock(&self.0);
-        if kept.1.len() >= MAX_KEPT
-            && let Some(oldest) = kept.1.pop_front()
+        if kept.ids.len() >= MAX_KEPT
+            && let Some(oldest) = kept.ids.pop_front()
         {
-            kept.0.remove(&oldest);
+            kept.texts.remove(&oldest);
         }
-        kept.1.push_back(id.to_owned());
-        kept.0.insert(id.to_owned(), text);
+        kept.ids.push_back(id.to_owned());
+        kept.texts.insert(id.to_owned(), text);
     }
 
     pub(super) fn text(&self, id: &str) -> Option<String> {
-        lock(&self.0).0.get(id).cloned()
+        lock(&self.0).texts.get(id).cloned()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
+use super::body::Hashing;
 use super::received::Kept;
 
 /// Why a body was not read to its end.
@@ -19,7 +19,7 @@ pub(super) enum Incomplete {
 #[derive(Debug)]
 pub(super) struct Upload {
     incoming: Incoming,
-    hash: Option<Context>,
+    hash: Option<Hashing>,
     len: u64,
     note: Option<(Arc<Kept>, usize)>,
     done: bool,
@@ -29,7 +29,7 @@ impl Upload {
     /// `note`: where the request's record is.
     pub(super) fn new(incoming: Incoming, note: Option<(Arc<Kept>, usize)>) -> Self {
         let mut upload = Self {
-            hash: note.is_some().then(|| Context::new(&SHA256)),
+            hash: note.is_some().then(Hashing::default),
             len: 0,
             done: false,
             note,
@@ -43,7 +43,7 @@ impl Upload {
 
     /// Asks for the SHA-256, before anything is read.
     pub(super) fn hashed(&mut self) {
-        self.hash.get_or_insert_with(|| Context::new(&SHA256));
+        self.hash.get_or_insert_default();
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Incomplete>> {
@@ -98,11 +98,7 @@ impl Upload {
 
     /// SHA-256 of what was read so far, where it was asked for.
     pub(super) fn sha256(&self) -> [u8; 32] {
-        let mut out = [0; 32];
-        if let Some(hash) = &self.hash {
-            out.copy_from_slice(hash.clone().finish().as_ref());
-        }
-        out
+        self.hash.clone().map_or([0; 32], Hashing::finish)
     }
 
     fn finish(&mut self) {
