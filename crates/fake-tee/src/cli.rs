@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::Error;
 use crate::hash::label256;
-use crate::serve::{self, Options, unix_now, write_evidence};
+use crate::serve::{self, Options, Record, Transport, unix_now, write_evidence};
 use crate::spec::{Challenge, Spec};
 use crate::tamper::{TAMPERINGS, Tampering};
 
@@ -37,6 +37,31 @@ pub struct Arguments {
     /// Play a PCCS, which has the route rootcacrl, in place of Intel's PCS
     #[arg(long)]
     pccs: bool,
+    /// Machines behind the backend port, each with a TLS key of its own
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    instances: usize,
+    /// All instances with one TLS key
+    #[arg(long)]
+    shared_key: bool,
+    /// What is kept of requests: every byte, a line each, or nothing; "off" signs no
+    /// answers either and is for measurements
+    #[arg(long, default_value = "full", value_name = "full|heads|off")]
+    record: Record,
+    /// TLS 1.2 only
+    #[arg(long)]
+    tls12: bool,
+    /// HTTP/1.1 only
+    #[arg(long)]
+    http1: bool,
+    /// Session tickets that any instance takes back
+    #[arg(long)]
+    shared_tickets: bool,
+    /// A further domain and its models, for the list and the certificates; repeatable
+    #[arg(long, value_name = "DOMAIN=MODEL,MODEL")]
+    also: Vec<String>,
+    /// A further PCS on a port of its own (see env.json); repeatable
+    #[arg(long, value_name = "pcs|pccs")]
+    source: Vec<String>,
     /// Write a report with all that an offline verification needs, and exit
     #[arg(long, value_name = "DIR")]
     write_evidence: Option<PathBuf>,
@@ -92,6 +117,36 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         port_http: arguments.port_http,
         tamper: arguments.tamper,
         pccs: arguments.pccs,
+        more_sources: arguments
+            .source
+            .iter()
+            .map(|kind| match kind.as_str() {
+                "pcs" => Ok(false),
+                "pccs" => Ok(true),
+                _ => Err(Error::Argument(format!(
+                    "--source {kind}: expected pcs or pccs"
+                ))),
+            })
+            .collect::<Result<_, _>>()?,
+        also: arguments
+            .also
+            .iter()
+            .map(|text| {
+                let (domain, models) = text.split_once('=').ok_or_else(|| {
+                    Error::Argument(format!("--also {text}: expected DOMAIN=MODEL,MODEL"))
+                })?;
+                let models = models.split(',').map(str::to_owned).collect();
+                Ok((domain.to_owned(), models))
+            })
+            .collect::<Result<_, Error>>()?,
+        instances: arguments.instances,
+        shared_key: arguments.shared_key,
+        transport: Transport {
+            http2: !arguments.http1,
+            tls12_only: arguments.tls12,
+            shared_tickets: arguments.shared_tickets,
+        },
+        record: arguments.record,
     };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

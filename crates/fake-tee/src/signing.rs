@@ -1,10 +1,15 @@
-//! The key with which a model signs its answers, as far as a report names it.
+//! The keys with which a model signs its answers. One of each kind, the same for the
+//! whole process and for every process.
 
 use std::sync::OnceLock;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
-use crate::hash::{label, label256, sha512};
+use k256::ecdsa::SigningKey;
+use sha3::{Digest as _, Keccak256};
+
+use crate::Error;
+use crate::hash::label256;
 
 /// `signing_algo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +42,14 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// A real Ed25519 key, the same for the whole process.
+    /// An Ed25519 key.
     pub fn ed25519() -> Self {
         static KEY: OnceLock<Vec<u8>> = OnceLock::new();
         let public_key = KEY
             .get_or_init(|| {
                 // A seed of 32 bytes is always a key; the fallback keeps this total.
-                Ed25519KeyPair::from_seed_unchecked(&label256("Ed25519 seed"))
-                    .map(|pair| pair.public_key().as_ref().to_vec())
-                    .unwrap_or_default()
+                ed25519_key()
+                    .map_or_else(|_| Vec::new(), |pair| pair.public_key().as_ref().to_vec())
             })
             .clone();
         Self {
@@ -55,13 +59,37 @@ impl Signing {
         }
     }
 
-    /// Bytes of the right lengths; no secp256k1 key stands behind them.
+    /// A secp256k1 key.
     pub fn ecdsa() -> Self {
+        static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+        let public_key = KEY
+            .get_or_init(|| {
+                // SEC1 uncompressed: 04 || X || Y.
+                secp256k1_key()
+                    .map(|key| key.verifying_key().to_encoded_point(false).as_bytes()[1..].to_vec())
+                    .unwrap_or_default()
+            })
+            .clone();
         Self {
             algo: SigningAlgo::Ecdsa,
-            address: label::<20>("secp256k1 address").to_vec(),
-            public_key: sha512(b"fake-tee:secp256k1 point").to_vec(),
+            address: keccak256(&[&public_key]).into_iter().skip(12).collect(),
+            public_key,
         }
+    }
+
+    /// Signs with the process's key of this kind, whatever address a test put here:
+    /// `0x` r || s || v over the text as EIP-191 wraps it, or Ed25519 over the text.
+    pub fn sign(&self, text: &str) -> Result<String, Error> {
+        if self.algo == SigningAlgo::Ed25519 {
+            return Ok(hex::encode(ed25519_key()?.sign(text.as_bytes())));
+        }
+        let prefix = format!("\x19Ethereum Signed Message:\n{}", text.len());
+        let digest = keccak256(&[prefix.as_bytes(), text.as_bytes()]);
+        let (signature, recovery) = secp256k1_key()?
+            .sign_prehash_recoverable(&digest)
+            .map_err(|_| Error::Key("signing failed"))?;
+        let v = 27 + recovery.to_byte();
+        Ok(format!("0x{}{v:02x}", hex::encode(signature.to_bytes())))
     }
 
     /// As the wire writes it: Ethereum's form with 0x for ECDSA, bare hex for Ed25519.
@@ -71,4 +99,22 @@ impl Signing {
             SigningAlgo::Ed25519 => hex::encode(&self.address),
         }
     }
+}
+
+fn ed25519_key() -> Result<Ed25519KeyPair, Error> {
+    Ed25519KeyPair::from_seed_unchecked(&label256("Ed25519 seed"))
+        .map_err(|_| Error::Key("an Ed25519 seed was refused"))
+}
+
+fn secp256k1_key() -> Result<SigningKey, Error> {
+    SigningKey::from_slice(&label256("secp256k1 scalar"))
+        .map_err(|_| Error::Key("a secp256k1 scalar was refused"))
+}
+
+fn keccak256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Keccak256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
 }

@@ -1,31 +1,28 @@
-//! The TLS backend: attestation report, models, chat; all else is 404.
+//! The TLS backend: balancer, instances, and what happens to a connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use serde_json::json;
+use hyper::{Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::body::{Reply, error_reply, json_reply};
-use super::received::{Recorded, Shared};
-use super::{
-    ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, TLS_TIMEOUT, chat, lock, report,
-};
+use super::body::Reply;
+use super::faults::{self, Act, Fault, Meter, Metered, Point, Socket};
+use super::instance::{Instance, fate};
+use super::raw::{self, Raw};
+use super::received::{Kept, Record, Recorded};
+use super::upload::Upload;
+use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, TLS_TIMEOUT, engine};
 
-/// Real backends take 10 MiB of JSON.
-pub(super) const MAX_BODY: usize = 10 << 20;
-
-pub(super) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: Arc<State>) {
-    let acceptor = TlsAcceptor::from(tls);
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     while let Ok(slot) = slots.clone().acquire_owned().await {
@@ -35,61 +32,162 @@ pub(super) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, state: 
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let acceptor = acceptor.clone();
-        let state = state.clone();
+        let Some(instance) = state.balancer.choose(&state.instances) else {
+            let _ = stream.set_zero_linger();
+            continue;
+        };
+        instance.accepted.fetch_add(1, Relaxed);
+        if !instance.up.load(Relaxed) {
+            // What a balancer makes of a refused connection.
+            let _ = stream.set_zero_linger();
+            continue;
+        }
+        let fault = fate(&state.faults, instance);
+        let (state, instance) = (state.clone(), instance.clone());
         connections.spawn(async move {
-            connection(stream, acceptor, state).await;
+            connection(stream, fault, state, instance).await;
             drop(slot);
         });
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) {
-    let Ok(Ok(stream)) = timeout(TLS_TIMEOUT, acceptor.accept(stream)).await else {
-        return;
+async fn connection(stream: TcpStream, fault: Fault, state: Arc<State>, instance: Arc<Instance>) {
+    let _ = stream.set_nodelay(true);
+    let mut ends = instance.ends.subscribe();
+    let stream = Arc::new(stream);
+    let reached = Arc::new(Notify::new());
+    let (tcp, plain, act) = match fault {
+        Fault::None => (None, None, Act::Close),
+        Fault::Tcp(point, act) => (Some(point), None, act),
+        Fault::Plain(point, act) => (None, Some(point), act),
     };
-    let record = state.received.open();
-    let recorded = Recorded {
-        stream,
-        record: record.clone(),
+    let tcp = Meter::new(tcp, reached.clone());
+    let plain = Meter::new(plain, reached.clone());
+    if matches!(fault, Fault::Tcp(Point::Sent(0) | Point::Received(0), _)) {
+        reached.notify_one();
+    }
+    let mut closing = Closing(None);
+    let socket = Metered {
+        stream: Socket(stream.clone()),
+        meter: tcp.clone(),
     };
+    let act = tokio::select! {
+        act = served(socket, tcp, plain, &state, &instance, &mut closing) => act,
+        () = reached.notified() => act,
+        _ = ends.changed() => return,
+    };
+    tokio::select! {
+        () = faults::end(stream, act) => {}
+        _ = ends.changed() => {}
+    }
+}
+
+/// Notes the end of a connection, however it comes.
+struct Closing(Option<Arc<Kept>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(record) = &self.0 {
+            record.close();
+        }
+    }
+}
+
+/// Serves until either side has had enough; what to do with the socket then.
+async fn served(
+    socket: Metered<Socket>,
+    tcp: Arc<Meter>,
+    plain: Arc<Meter>,
+    state: &Arc<State>,
+    instance: &Arc<Instance>,
+    closing: &mut Closing,
+) -> Act {
+    let identity = instance.identity();
+    let accepting = TlsAcceptor::from(identity.config.clone()).accept(socket);
+    let Ok(Ok(stream)) = timeout(TLS_TIMEOUT, accepting).await else {
+        return Act::Close;
+    };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let record = (state.options.record != Record::Off).then(|| {
+        let spki = identity.spki_sha256;
+        state.records.open(instance.index, spki, tcp, plain.clone())
+    });
+    closing.0.clone_from(&record);
+    let recorded = TokioIo::new(Recorded {
+        record: record
+            .clone()
+            .filter(|_| state.options.record == Record::Full),
+        stream: Metered {
+            stream,
+            meter: plain,
+        },
+    });
+    let (raw, mut raws) = mpsc::unbounded_channel();
+    let link = Arc::new(Link {
+        state: state.clone(),
+        instance: instance.clone(),
+        record,
+        raw: (!is_http2).then_some(raw),
+    });
     let service = service_fn(move |request| {
-        let state = state.clone();
-        note(&record, &request);
-        async move { Ok::<_, Infallible>(answer(&state, request).await) }
+        let link = link.clone();
+        async move { Ok::<_, Infallible>(link.answer(request).await) }
     });
     // A client that goes away is none of our concern.
-    let _ = http1::Builder::new()
+    if is_http2 {
+        let _ = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(recorded, service)
+            .await;
+        return Act::Close;
+    }
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(recorded), service)
-        .await;
-}
-
-fn note(record: &Shared, request: &Request<Incoming>) {
-    lock(record).request_lines.push(format!(
-        "{} {} {:?}",
-        request.method(),
-        request.uri(),
-        request.version()
-    ));
-}
-
-async fn answer(state: &State, request: Request<Incoming>) -> Reply {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/v1/attestation/report") => {
-            report::answer(state, request.uri().query().unwrap_or_default())
+        .serve_connection(recorded, service);
+    tokio::select! {
+        _ = &mut connection => Act::Close,
+        Some(raw) = raws.recv() => {
+            raw::play(connection.into_parts().io.into_inner(), raw).await
         }
-        (&Method::GET, "/v1/models") => json_reply(
-            StatusCode::OK,
-            &json!({"object": "list", "data": [{
-                "id": state.options.model,
-                "object": "model",
-                "created": state.base.now,
-                "owned_by": "fake-tee",
-            }]}),
-        ),
-        (&Method::POST, "/v1/chat/completions") => chat::answer(state, request).await,
-        _ => error_reply(StatusCode::NOT_FOUND, "not_found", "Not found"),
     }
+}
+
+/// What a request came on.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: Arc<State>,
+    pub(super) instance: Arc<Instance>,
+    record: Option<Arc<Kept>>,
+    /// Takes the connection away from HTTP; there is none with HTTP/2.
+    raw: Option<mpsc::UnboundedSender<Raw>>,
+}
+
+impl Link {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        self.instance.requests.fetch_add(1, Relaxed);
+        let note = self.record.as_ref().and_then(|record| {
+            let line = line(&request, request.version());
+            Some((record.clone(), record.head(line)?))
+        });
+        engine::answer(self, request.map(|body| Upload::new(body, note))).await
+    }
+
+    /// Whether answers are signed: where nothing is recorded, nothing is hashed either.
+    pub(super) fn signs(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Answers with bytes that HTTP would not. Only over HTTP/1.1: then it does not return.
+    pub(super) async fn play(&self, raw: Raw) {
+        if let Some(to) = &self.raw
+            && to.send(raw).is_ok()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn line(request: &Request<Incoming>, version: Version) -> String {
+    format!("{} {} {version:?}", request.method(), request.uri())
 }

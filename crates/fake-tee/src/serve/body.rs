@@ -7,30 +7,122 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
-/// A response body.
+use super::signatures::Signatures;
+
+/// What an instance remembers of an answer once its last byte is on its way.
 #[derive(Debug)]
+pub(super) struct Receipt {
+    pub(super) signatures: Signatures,
+    pub(super) id: String,
+    /// Model name and hash of the request.
+    pub(super) prefix: String,
+}
+
+/// A running SHA-256, which hides what it has seen.
+#[derive(Clone)]
+pub(super) struct Hashing(digest::Context);
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl std::fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashing")
+    }
+}
+
+impl Hashing {
+    pub(super) fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+}
+
+/// A response body: `first`, then `repeated` so many times, then `last`.
+#[derive(Debug, Default)]
 pub(super) struct Frames {
-    frames: VecDeque<Bytes>,
-    pause: Option<Duration>,
+    first: VecDeque<Bytes>,
+    repeated: Option<(Bytes, u64)>,
+    last: VecDeque<Bytes>,
+    /// Whether the length is said.
+    sized: bool,
+    pause: Duration,
     sleeping: Option<Pin<Box<Sleep>>>,
+    receipt: Option<Box<(Receipt, Hashing)>>,
 }
 
 impl Frames {
     fn whole(bytes: Bytes) -> Self {
         Self {
-            frames: [bytes]
+            first: [bytes]
                 .into_iter()
                 .filter(|frame| !frame.is_empty())
                 .collect(),
-            pause: None,
-            sleeping: None,
+            sized: true,
+            ..Self::default()
         }
+    }
+
+    /// An answer of a known length in chunks.
+    pub(super) fn sized(first: Bytes, repeated: Bytes, times: u64, last: Bytes) -> Self {
+        let some = |bytes: Bytes| Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self {
+            first: some(first).into_iter().collect(),
+            repeated: Some((repeated, times)),
+            last: some(last).into_iter().collect(),
+            sized: true,
+            ..Self::default()
+        }
+    }
+
+    /// A stream.
+    pub(super) fn stream(
+        first: Vec<Bytes>,
+        repeated: Bytes,
+        times: u64,
+        last: Vec<Bytes>,
+        pause: Duration,
+    ) -> Self {
+        Self {
+            first: first.into(),
+            repeated: Some((repeated, times)),
+            last: last.into(),
+            pause,
+            ..Self::default()
+        }
+    }
+
+    /// Signs what is sent.
+    pub(super) fn sign(&mut self, receipt: Receipt) {
+        self.receipt = Some(Box::new((receipt, Hashing::default())));
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        if let Some(bytes) = self.first.pop_front() {
+            return Some(bytes);
+        }
+        if let Some((bytes, left)) = &mut self.repeated
+            && *left > 0
+        {
+            *left -= 1;
+            return Some(bytes.clone());
+        }
+        self.last.pop_front()
     }
 }
 
@@ -48,22 +140,42 @@ impl Body for Frames {
             }
             self.sleeping = None;
         }
-        let next = self.frames.pop_front();
-        if !self.frames.is_empty() {
-            self.sleeping = self.pause.map(|pause| Box::pin(sleep(pause)));
+        let Some(bytes) = self.take() else {
+            return Poll::Ready(None);
+        };
+        let over = self.is_end_stream();
+        if let Some(receipt) = &mut self.receipt {
+            receipt.1.update(&bytes);
         }
-        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+        if over {
+            // Before the client can see the end: it may ask for the signature at once.
+            if let Some(receipt) = self.receipt.take() {
+                let (receipt, hash) = *receipt;
+                let text = format!("{}:{}", receipt.prefix, hex::encode(hash.finish()));
+                receipt.signatures.keep(&receipt.id, text);
+            }
+        } else if !self.pause.is_zero() {
+            self.sleeping = Some(Box::pin(sleep(self.pause)));
+        }
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty()
+        self.first.is_empty()
+            && self.repeated.as_ref().is_none_or(|(_, left)| *left == 0)
+            && self.last.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.pause {
-            None => SizeHint::with_exact(self.frames.iter().map(|frame| frame.len() as u64).sum()),
-            Some(_) => SizeHint::default(),
+        if !self.sized {
+            return SizeHint::default();
         }
+        let parts = self.first.iter().chain(&self.last);
+        let repeated = self
+            .repeated
+            .as_ref()
+            .map_or(0, |(bytes, left)| bytes.len() as u64 * left);
+        SizeHint::with_exact(parts.map(|part| part.len() as u64).sum::<u64>() + repeated)
     }
 }
 
@@ -75,7 +187,11 @@ pub(super) fn reply(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Reply {
-    let mut response = Response::new(Frames::whole(body.into()));
+    framed(status, content_type, Frames::whole(body.into()))
+}
+
+pub(super) fn framed(status: StatusCode, content_type: &'static str, frames: Frames) -> Reply {
+    let mut response = Response::new(frames);
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -95,15 +211,4 @@ pub(super) fn error_reply(status: StatusCode, kind: &str, message: &str) -> Repl
         status,
         &json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
     )
-}
-
-/// A stream of frames.
-pub(super) fn stream_reply(frames: Vec<String>, pause: Duration) -> Reply {
-    let mut response = reply(StatusCode::OK, "text/event-stream", Bytes::new());
-    *response.body_mut() = Frames {
-        frames: frames.into_iter().map(Bytes::from).collect(),
-        pause: Some(pause),
-        sleeping: None,
-    };
-    response
 }

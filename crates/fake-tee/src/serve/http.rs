@@ -1,22 +1,23 @@
-//! The plain-HTTP port: PCS, endpoint list, controls.
+//! A plain-HTTP port: PCS, endpoint list, controls.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::behaviour::Gone;
 use super::body::{Reply, error_reply, json_reply};
-use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, pcs};
+use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, control, lock, pcs};
 
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+/// `source`: which of the PCSs is here.
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>, source: usize) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     while let Ok(slot) = slots.clone().acquire_owned().await {
@@ -30,7 +31,7 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
         connections.spawn(async move {
             let service = service_fn(|request| {
                 let state = state.clone();
-                async move { Ok::<_, Infallible>(answer(&state, request).await) }
+                async move { answer(&state, source, request).await }
             });
             // A client that goes away is none of our concern.
             let _ = http1::Builder::new()
@@ -43,65 +44,40 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn answer(state: &State, request: Request<Incoming>) -> Reply {
+async fn answer(state: &State, source: usize, request: Request<Incoming>) -> Result<Reply, Gone> {
     let path = request.uri().path().to_owned();
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let get = request.method() == Method::GET;
-    match (request.method(), path.as_str()) {
-        (&Method::GET, "/endpoints") => json_reply(
-            StatusCode::OK,
-            &json!({"endpoints": [{
-                "domain": state.options.domain,
-                "models": [state.options.model],
-            }]}),
-        ),
-        (&Method::GET, "/_fake/received") => json_reply(StatusCode::OK, &received(state)),
-        (&Method::POST, "/_fake/clear") => {
-            state.received.clear();
-            json_reply(StatusCode::OK, &json!({}))
-        }
-        (&Method::POST, "/_fake/tamper") => tamper(state, request).await,
-        _ => {
-            let found = get
-                .then(|| pcs::answer(&state.machine(), state.options.pccs, &path, &query))
-                .flatten();
-            found
-                .unwrap_or_else(|| error_reply(StatusCode::NOT_FOUND, "not_found", "no such route"))
+    if let Some(control) = path.strip_prefix("/_fake/") {
+        return Ok(control::answer(state, control, request).await);
+    }
+    if path == "/endpoints" {
+        return endpoints(state).await;
+    }
+    if let Some(source) = state.sources.get(source) {
+        let query = request.uri().query().unwrap_or_default();
+        let machine = lock(&state.machine).clone();
+        if let Some(reply) = pcs::answer(&machine, source, &path, query).await? {
+            return Ok(reply);
         }
     }
+    Ok(error_reply(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "no such route",
+    ))
 }
 
-fn received(state: &State) -> Value {
-    state
-        .received
-        .all()
-        .into_iter()
-        .map(|connection| {
-            json!({
-                "connection": connection.id,
-                "bytes": String::from_utf8_lossy(&connection.bytes),
-                "truncated": connection.truncated,
-                "request_lines": connection.request_lines,
-            })
-        })
-        .collect()
-}
-
-async fn tamper(state: &State, request: Request<Incoming>) -> Reply {
-    let bad = |message: &str| error_reply(StatusCode::BAD_REQUEST, "bad_request", message);
-    let Ok(body) = Limited::new(request.into_body(), 4096).collect().await else {
-        return bad("body too large or broken");
-    };
-    let name = serde_json::from_slice::<Value>(&body.to_bytes())
-        .ok()
-        .and_then(|value| value.get("name")?.as_str().map(str::to_owned));
-    let Some(name) = name else {
-        return bad("expected {\"name\": \"...\"}");
-    };
-    match state.tamper(&name) {
-        Ok(()) => json_reply(StatusCode::OK, &json!({"tamper": name})),
-        Err(error) => bad(&error.to_string()),
+async fn endpoints(state: &State) -> Result<Reply, Gone> {
+    state.endpoints_fetched.fetch_add(1, Relaxed);
+    let behaviour = lock(&state.endpoints).clone();
+    if let Some(reply) = behaviour.instead().await? {
+        return Ok(reply);
     }
+    let options = &state.options;
+    let mut list = vec![json!({"domain": options.domain, "models": [options.model]})];
+    for (domain, models) in &options.also {
+        list.push(json!({"domain": domain, "models": models}));
+    }
+    Ok(json_reply(StatusCode::OK, &json!({"endpoints": list})))
 }
 
 /// A query parameter, percent-decoded; the first of its name.

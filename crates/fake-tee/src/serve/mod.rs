@@ -5,34 +5,56 @@
 //! `/_fake/`; one TLS port plays the backend. Everything ends with [`Running`].
 
 mod backend;
+mod behaviour;
 mod body;
 mod chat;
+mod control;
+mod engine;
+mod faults;
 mod files;
 mod http;
+mod instance;
+mod misbehave;
 mod pcs;
+mod raw;
 mod received;
 mod report;
+mod running;
+mod signatures;
 mod tls;
+mod transcription;
+mod upload;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
-use crate::collateral::Collateral;
-use crate::hash::sha256;
+use crate::hash::label;
 use crate::spec::Spec;
 use crate::tamper::Tampering;
 use crate::{Error, Kms, Pki};
 
+use behaviour::Source;
+use faults::Plan;
+use instance::{Balancer, Instance, Machine};
+use misbehave::Orders;
+use received::Records;
+use tls::Authority;
+
+pub use behaviour::{Behaviour, Route};
+pub use faults::{Act, Fault, Point};
 pub use files::write_evidence;
-pub use received::Connection;
+pub use instance::InstanceInfo;
+pub use received::{Connection, Received, Record};
+pub use running::Running;
+pub use tls::Transport;
 
 /// Bounds of a service that serves tests: enough for any, never without end.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +76,18 @@ pub struct Options {
     pub tamper: String,
     /// Whether the PCS has the route `rootcacrl`, which only a PCCS has.
     pub pccs: bool,
+    /// More PCSs, each on a port of its own: whether it is a PCCS.
+    pub more_sources: Vec<bool>,
+    /// Further domains and their models: on the list, and in the certificates.
+    pub also: Vec<(String, Vec<String>)>,
+    /// Machines behind the backend port, each with a TLS key of its own.
+    pub instances: usize,
+    /// All instances with one TLS key.
+    pub shared_key: bool,
+    /// What TLS offers.
+    pub transport: Transport,
+    /// What is kept of requests.
+    pub record: Record,
 }
 
 impl Default for Options {
@@ -66,42 +100,113 @@ impl Default for Options {
             port_http: 0,
             tamper: "none".to_owned(),
             pccs: false,
+            more_sources: Vec::new(),
+            also: Vec::new(),
+            instances: 1,
+            shared_key: false,
+            transport: Transport::default(),
+            record: Record::Full,
         }
     }
-}
-
-/// The machine that is played at the moment.
-#[derive(Debug)]
-struct Machine {
-    spec: Spec,
-    collateral: Collateral,
 }
 
 #[derive(Debug)]
 struct State {
     options: Options,
     base: Spec,
+    /// Every model that the instances serve.
+    models: Vec<String>,
+    /// The machine that the PCS knows.
     machine: Mutex<Arc<Machine>>,
-    received: received::Received,
-    spki_sha256: [u8; 32],
+    instances: Vec<Arc<Instance>>,
+    balancer: Balancer,
+    authority: Authority,
+    /// Of any instance's connections.
+    faults: Plan,
+    orders: Orders,
+    records: Records,
+    sources: Vec<Source>,
+    endpoints: Mutex<Behaviour>,
+    endpoints_fetched: AtomicU64,
 }
 
 impl State {
-    fn machine(&self) -> Arc<Machine> {
-        lock(&self.machine).clone()
+    fn serves(&self, model: &str) -> bool {
+        self.models.iter().any(|known| known == model)
+    }
+
+    fn instance(&self, index: usize) -> Result<&Arc<Instance>, Error> {
+        let count = self.instances.len();
+        self.instances.get(index).ok_or_else(|| {
+            Error::Argument(format!(
+                "there is no instance {index}, only 0 to {}",
+                count - 1
+            ))
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut Spec) -> Result<(), Error>) -> Result<(), Error> {
         let mut spec = self.base.clone();
         change(&mut spec)?;
-        let collateral = spec.forge_collateral()?;
-        *lock(&self.machine) = Arc::new(Machine { spec, collateral });
+        for instance in &self.instances {
+            instance.change(|own| {
+                let id = own.app.instance_id.clone();
+                own.clone_from(&spec);
+                if instance.index > 0 && spec.app.instance_id == self.base.app.instance_id {
+                    own.app.instance_id = id;
+                }
+                Ok(())
+            })?;
+        }
+        *lock(&self.machine) = Machine::new(spec)?;
         Ok(())
     }
 
     fn tamper(&self, name: &str) -> Result<(), Error> {
         let tampering = Tampering::named(name)?;
         self.change(|spec| tampering.apply(spec))
+    }
+
+    fn tamper_instance(&self, index: usize, name: &str) -> Result<(), Error> {
+        let tampering = Tampering::named(name)?;
+        self.instance(index)?.change(|spec| tampering.apply(spec))
+    }
+
+    fn rotate(&self, index: usize) -> Result<[u8; 32], Error> {
+        let instance = self.instance(index)?;
+        let identity = self.authority.issue()?;
+        let spki_sha256 = identity.spki_sha256;
+        *lock(&instance.identity) = Arc::new(identity);
+        Ok(spki_sha256)
+    }
+
+    fn steal(&self, thief: usize, of: usize) -> Result<(), Error> {
+        let stolen = self.authority.stolen(&self.instance(of)?.identity())?;
+        *lock(&self.instance(thief)?.identity) = Arc::new(stolen);
+        Ok(())
+    }
+
+    fn stop(&self, index: usize) -> Result<(), Error> {
+        let instance = self.instance(index)?;
+        instance.up.store(false, Relaxed);
+        instance.end_connections();
+        Ok(())
+    }
+
+    fn start(&self, index: usize) -> Result<(), Error> {
+        self.instance(index)?.up.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn restart(&self, index: usize) -> Result<(), Error> {
+        self.instance(index)?.end_connections();
+        Ok(())
+    }
+
+    fn source(&self, index: usize) -> Result<&Source, Error> {
+        self.sources
+            .get(index)
+            .ok_or_else(|| Error::Argument(format!("there is no PCS {index}")))
     }
 }
 
@@ -117,97 +222,11 @@ pub fn unix_now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// A running fake. Dropping it ends it.
-#[derive(Debug)]
-pub struct Running {
-    /// Plain HTTP: PCS, endpoint list, controls.
-    pub http: SocketAddr,
-    /// The TLS backend.
-    pub backend: SocketAddr,
-    /// Where the files are.
-    pub dir: PathBuf,
-    /// The throw-away TLS CA, PEM.
-    pub tls_ca_pem: String,
-    /// The TDX trust anchor, DER.
-    pub tdx_root_der: Vec<u8>,
-    /// A policy that accepts the untampered machine.
-    pub policy_toml: String,
-    state: Arc<State>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-impl Running {
-    /// Base URL of the plain-HTTP port.
-    pub fn http_url(&self) -> String {
-        format!("http://{}", self.http)
-    }
-
-    /// The endpoint list's URL.
-    pub fn endpoints_url(&self) -> String {
-        format!("http://{}/endpoints", self.http)
-    }
-
-    /// For curl's and the product's `--connect-to`.
-    pub fn connect_to(&self) -> String {
-        format!(
-            "{}:443:{}:{}",
-            self.state.options.domain,
-            self.backend.ip(),
-            self.backend.port()
-        )
-    }
-
-    /// What the backend got since start or [`Running::clear`], connection by connection.
-    pub fn received(&self) -> Vec<Connection> {
-        self.state.received.all()
-    }
-
-    /// Forgets what was received.
-    pub fn clear(&self) {
-        self.state.received.clear();
-    }
-
-    /// Switches to a named tampering; "none" goes back to the valid machine.
-    pub fn tamper(&self, name: &str) -> Result<(), Error> {
-        self.state.tamper(name)
-    }
-
-    /// Plays the valid machine with any change.
-    pub fn change(&self, change: impl FnOnce(&mut Spec)) -> Result<(), Error> {
-        self.state.change(|spec| {
-            change(spec);
-            Ok(())
-        })
-    }
-
-    /// SHA-256 of the backend's SubjectPublicKeyInfo.
-    pub fn spki_sha256(&self) -> [u8; 32] {
-        self.state.spki_sha256
-    }
-
-    /// The command line that points the product here.
-    pub fn command_line(&self) -> String {
-        let dir = self.dir.display();
-        format!(
-            "verified-proxy serve --endpoints-url {} --pccs-url {} --extra-ca {dir}/tls-ca.pem \
-             --connect-to {} --danger-tdx-root {dir}/tdx-root.der --policy {dir}/policy.toml",
-            self.endpoints_url(),
-            self.http_url(),
-            self.connect_to(),
-        )
-    }
-}
-
-/// Binds both ports, writes the files and starts to serve. Needs a tokio runtime.
+/// Binds the ports, writes the files and starts to serve. Needs a tokio runtime.
 pub async fn start(options: Options) -> Result<Running, Error> {
+    if options.instances == 0 {
+        return Err(Error::Argument("there must be an instance".to_owned()));
+    }
     let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let http_listener = listen(options.port_http).await?;
     let backend_listener = listen(options.port_backend).await?;
@@ -221,40 +240,68 @@ pub async fn start(options: Options) -> Result<Running, Error> {
     )))?);
     let mut base = Spec::with(unix_now(), pki, Arc::new(Kms::new()?));
     base.model_name.clone_from(&options.model);
-    let identity = tls::Identity::new(&options.domain, base.now)?;
 
-    let mut machine_spec = base.clone();
-    Tampering::named(&options.tamper)?.apply(&mut machine_spec)?;
-    let collateral = machine_spec.forge_collateral()?;
+    let mut domains = vec![options.domain.clone()];
+    let mut models = vec![options.model.clone()];
+    for (domain, more) in &options.also {
+        domains.push(domain.clone());
+        models.extend(more.iter().cloned());
+    }
+    domains.dedup();
+    let authority = Authority::new(domains, base.now, options.transport)?;
+    let mut instances: Vec<Arc<Instance>> = Vec::new();
+    for index in 0..options.instances {
+        let identity = match instances.first().filter(|_| options.shared_key) {
+            Some(first) => first.identity(),
+            None => Arc::new(authority.issue()?),
+        };
+        let mut own = base.clone();
+        if index > 0 {
+            own.app.instance_id = label::<20>(&format!("instance id {index}")).to_vec();
+        }
+        instances.push(Arc::new(Instance::new(index, own, identity)?));
+    }
     let dir = match &options.dir {
         Some(dir) => dir.clone(),
         None => std::env::temp_dir().join(format!("fake-tee-{}", std::process::id())),
     };
+    let pccs = [options.pccs]
+        .into_iter()
+        .chain(options.more_sources.iter().copied());
     let state = Arc::new(State {
-        machine: Mutex::new(Arc::new(Machine {
-            spec: machine_spec,
-            collateral,
-        })),
-        received: received::Received::default(),
-        spki_sha256: sha256(&identity.spki_der),
+        models,
+        machine: Mutex::new(Machine::new(base.clone())?),
+        instances,
+        balancer: Balancer::default(),
+        authority,
+        faults: Plan::default(),
+        orders: Orders::default(),
+        records: Records::default(),
+        sources: pccs.map(Source::new).collect(),
+        endpoints: Mutex::default(),
+        endpoints_fetched: AtomicU64::new(0),
         options,
         base,
     });
-    let tasks = vec![
-        tokio::spawn(http::serve(http_listener, state.clone())),
-        tokio::spawn(backend::serve(
-            backend_listener,
-            identity.server_config()?,
-            state.clone(),
-        )),
+    state.tamper(&state.options.tamper)?;
+    let mut tasks = vec![
+        tokio::spawn(http::serve(http_listener, state.clone(), 0)),
+        tokio::spawn(backend::serve(backend_listener, state.clone())),
     ];
+    let mut sources = vec![http];
+    for index in 1..state.sources.len() {
+        let listener = listen(0).await?;
+        sources.push(listener.local_addr()?);
+        tasks.push(tokio::spawn(http::serve(listener, state.clone(), index)));
+    }
     let running = Running {
         http,
         backend,
         dir,
-        tls_ca_pem: identity.ca_pem.clone(),
+        tls_ca_pem: state.authority.ca_pem.clone(),
         tdx_root_der: state.base.pki.root_der().to_vec(),
         policy_toml: state.base.policy_toml(),
+        sources,
         state,
         tasks,
     };

@@ -1,18 +1,57 @@
 //! Intel's PCS, or a PCCS in front of it. Shapes: Intel PCS API v4.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use super::Machine;
+use super::behaviour::{Behaviour, Gone, Route, Source};
 use super::body::{Reply, reply};
 use super::http::parameter;
+use super::instance::Machine;
 use crate::encode::{pem_chain, percent};
 
 /// Where the root certificate says that its CRL is.
 pub(super) const ROOT_CRL_PATH: &str = "/content/FakeSGXRootCA.der";
 
+fn route(path: &str, pccs: bool) -> Option<Route> {
+    Some(match path {
+        "/tdx/certification/v4/tcb" => Route::Tcb,
+        "/tdx/certification/v4/qe/identity" => Route::QeIdentity,
+        "/sgx/certification/v4/pckcrl" => Route::PckCrl,
+        "/sgx/certification/v4/rootcacrl" if pccs => Route::RootCrl,
+        ROOT_CRL_PATH => Route::RootCrl,
+        _ => return None,
+    })
+}
+
 /// `None`: not one of a PCS's routes.
-pub(super) fn answer(machine: &Machine, pccs: bool, path: &str, query: &str) -> Option<Reply> {
+pub(super) async fn answer(
+    machine: &Arc<Machine>,
+    source: &Source,
+    path: &str,
+    query: &str,
+) -> Result<Option<Reply>, Gone> {
+    let Some(route) = route(path, source.pccs) else {
+        return Ok(None);
+    };
+    let behaviour = source.behaviour(route);
+    if let Some(reply) = behaviour.instead().await? {
+        return Ok(Some(reply));
+    }
+    let mut machine = machine.clone();
+    if matches!(behaviour, Behaviour::Stale | Behaviour::Expired) {
+        let mut spec = machine.spec.clone();
+        behaviour.age(&mut spec);
+        machine = match Machine::new(spec) {
+            Ok(machine) => machine,
+            Err(_) => return Ok(Some(empty(StatusCode::INTERNAL_SERVER_ERROR))),
+        };
+    }
+    Ok(Some(document(&machine, route, path, query)))
+}
+
+fn document(machine: &Machine, route: Route, path: &str, query: &str) -> Reply {
     let collateral = &machine.collateral;
     let signed = |name: &str, text: &str, signature: &[u8]| {
         // Byte for byte what was signed.
@@ -21,8 +60,8 @@ pub(super) fn answer(machine: &Machine, pccs: bool, path: &str, query: &str) -> 
             hex::encode(signature)
         )
     };
-    Some(match path {
-        "/tdx/certification/v4/tcb" => {
+    match route {
+        Route::Tcb => {
             let known = &machine.spec.tcb_info.fmspc;
             match parameter(query, "fmspc") {
                 Some(fmspc) if fmspc.eq_ignore_ascii_case(known) => with_chain(
@@ -42,7 +81,7 @@ pub(super) fn answer(machine: &Machine, pccs: bool, path: &str, query: &str) -> 
                 None => empty(StatusCode::BAD_REQUEST),
             }
         }
-        "/tdx/certification/v4/qe/identity" => with_chain(
+        Route::QeIdentity => with_chain(
             "SGX-Enclave-Identity-Issuer-Chain",
             &collateral.qe_identity_issuer_chain,
             reply(
@@ -55,7 +94,7 @@ pub(super) fn answer(machine: &Machine, pccs: bool, path: &str, query: &str) -> 
                 ),
             ),
         ),
-        "/sgx/certification/v4/pckcrl" => match parameter(query, "ca").as_deref() {
+        Route::PckCrl => match parameter(query, "ca").as_deref() {
             Some("platform") => with_chain(
                 "SGX-PCK-CRL-Issuer-Chain",
                 &collateral.pck_crl_issuer_chain,
@@ -68,18 +107,17 @@ pub(super) fn answer(machine: &Machine, pccs: bool, path: &str, query: &str) -> 
             Some("processor") => empty(StatusCode::NOT_FOUND),
             _ => empty(StatusCode::BAD_REQUEST),
         },
-        "/sgx/certification/v4/rootcacrl" if pccs => reply(
+        Route::RootCrl if path != ROOT_CRL_PATH => reply(
             StatusCode::OK,
             "text/plain",
             hex::encode(&collateral.root_ca_crl),
         ),
-        ROOT_CRL_PATH => reply(
+        Route::RootCrl => reply(
             StatusCode::OK,
             "application/pkix-crl",
             collateral.root_ca_crl.clone(),
         ),
-        _ => return None,
-    })
+    }
 }
 
 fn empty(status: StatusCode) -> Reply {

@@ -2,13 +2,14 @@
 
 use hyper::StatusCode;
 
-use super::State;
+use super::backend::Link;
 use super::body::{Reply, error_reply, reply};
 use super::http::parameter;
+use super::lock;
 use crate::spec::Challenge;
 use crate::{Signing, SigningAlgo};
 
-pub(super) fn answer(state: &State, query: &str) -> Reply {
+pub(super) fn answer(link: &Link, query: &str) -> Reply {
     let bad = |message: &str| error_reply(StatusCode::BAD_REQUEST, "bad_request", message);
     let algo = match parameter(query, "signing_algo").as_deref() {
         None | Some("ecdsa") => SigningAlgo::Ecdsa,
@@ -44,7 +45,7 @@ pub(super) fn answer(state: &State, query: &str) -> Reply {
         }
     };
 
-    let mut spec = state.machine().spec.clone();
+    let mut spec = lock(&link.instance.machine).spec.clone();
     spec.signing = match algo {
         SigningAlgo::Ecdsa => Signing::ecdsa(),
         SigningAlgo::Ed25519 => Signing::ed25519(),
@@ -61,7 +62,8 @@ pub(super) fn answer(state: &State, query: &str) -> Reply {
     spec.include_tls_fingerprint &= with_fingerprint;
     match spec.forge(&Challenge {
         nonce,
-        spki_sha256: state.spki_sha256,
+        // After a rotation, on older connections too: what a graceful nginx reload shows.
+        spki_sha256: link.instance.identity().spki_sha256,
     }) {
         Ok(built) => reply(StatusCode::OK, "application/json", built.report_bytes),
         Err(_) => internal(),
