@@ -562,3 +562,28 @@ async fn collateral_is_renewed_in_the_background_before_it_runs_out() {
     let _proxy = Proxy::start(config).await;
     until("prewarmed", || front.asked() == 12).await;
 }
+
+#[tokio::test]
+async fn nothing_of_a_client_is_kept() {
+    let (fake, state) = (fake().await, place());
+    let proxy = Proxy::start(with_state(&fake, &state)).await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    fake.tamper("debug-td").unwrap();
+    fake.restart(0).unwrap();
+    let path = format!("/v1/{CANARY}?model={CANARY}");
+    assert_eq!(proxy.get(&path).await.code(), "model_not_found");
+    until("both are written", || {
+        file(&state, "endpoints-").is_some() && file(&state, "collateral-").is_some()
+    })
+    .await;
+    stop(proxy).await;
+    let kept = files(&state);
+    assert!(kept.len() >= 3, "{kept:?}");
+    for path in kept {
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for secret in [CANARY, API_KEY, "Bearer", "chatcmpl"] {
+            assert!(!text.contains(secret), "{secret} in {}", path.display());
+        }
+    }
+}
