@@ -242,10 +242,6 @@ impl Upstream {
     async fn renew(&self, due: Due) {
         let Due { key, backend } = due;
         let lane = self.verdicts.lane(&key);
-        // Somebody is at it.
-        let Some(_leave) = lane.try_leave() else {
-            return;
-        };
         let renewal = async {
             let unverified = self
                 .connection(&backend, Some(key.spki), &Mutex::default())
@@ -254,10 +250,21 @@ impl Upstream {
                 unverified.put_back();
                 return Err(AttemptError::OtherInstance);
             }
-            Ok(self.attest(unverified, key, &lane).await?)
+            // Only now: who waits for a place must not keep others from attesting
+            // on theirs.
+            let Some(_leave) = lane.try_leave() else {
+                // Somebody is at it.
+                unverified.put_back();
+                return Ok(None);
+            };
+            Ok(Some(self.attest(unverified, key, &lane).await?))
         };
         match tokio::time::timeout(self.attest_timeout, renewal).await {
-            Ok(Ok(verified)) => verified.put_back(),
+            Ok(Ok(verified)) => {
+                if let Some(verified) = verified {
+                    verified.put_back();
+                }
+            }
             Ok(Err(error)) => {
                 tracing::warn!(domain = %backend.domain(), %error, "verdict not renewed");
             }

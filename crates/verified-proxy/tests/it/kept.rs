@@ -233,3 +233,34 @@ async fn a_storm_of_interim_answers_ends() {
         assert!(began.elapsed() < Duration::from_secs(5));
     }
 }
+
+#[tokio::test]
+async fn a_renewal_that_waits_for_a_place_holds_nobody_up() {
+    let fake = fake().await;
+    let backend = Scripted::start(&fake, NO_ODDITIES, |request| {
+        let body = String::from_utf8_lossy(request.body());
+        Response::new(match body.contains("\"stream\":true") {
+            true => Script::new(&["data: 1\n\n"], End::Never),
+            false => Script::whole(b"{}".to_vec()),
+        })
+    })
+    .await;
+    let mut config = backend.config(&fake);
+    config.pool.per_backend = 1;
+    config.verdict_ttl = Duration::from_secs(2);
+    let proxy = Arc::new(Proxy::start(config).await);
+    for _ in 0..2 {
+        assert_eq!(proxy.chat().await.status, StatusCode::OK);
+        settle().await;
+    }
+    // The one place is taken; somebody waits for it, and then the renewal does.
+    let mut long = proxy.send(chat_request(true)).await;
+    assert!(long.frame().await.unwrap().is_ok());
+    let waiting = Arc::clone(&proxy);
+    let waiting = tokio::spawn(async move { waiting.chat().await.status });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The verdict is over, so who gets the place has to attest.
+    drop(long);
+    let status = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert_eq!(status.unwrap().unwrap(), StatusCode::OK);
+}
