@@ -397,3 +397,51 @@ async fn a_thousand_stalled_clients_cost_little_and_others_are_served() {
 async fn dial(address: std::net::SocketAddr) -> tokio::net::TcpStream {
     tokio::net::TcpStream::connect(address).await.unwrap()
 }
+
+#[tokio::test]
+async fn a_body_without_a_length_goes_on_whatever_the_method() {
+    let fake = fleet(1, Record::Full).await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    for method in ["GET", "DELETE", "POST"] {
+        fake.clear();
+        let answer = proxy
+            .raw(
+                format!(
+                    "{method} /v1/odd HTTP/1.1\r\nhost: localhost\r\nx-backend-domain: {DOMAIN}\r\n\
+                     transfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                )
+                .as_bytes(),
+            )
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+        let sent: String = fake
+            .received()
+            .iter()
+            .map(|connection| String::from_utf8_lossy(&connection.bytes).into_owned())
+            .collect();
+        assert!(sent.contains("hello"), "{method}: {sent}");
+    }
+}
+
+#[tokio::test]
+async fn tls_1_2_is_proved_the_same_way() {
+    let mut options = Options {
+        instances: 2,
+        ..Options::default()
+    };
+    options.transport.tls12_only = true;
+    let fake = fake_with(options).await;
+    let mut config = config(&fake);
+    config.pool.requests = 1;
+    let proxy = Proxy::start(config.clone()).await;
+    for _ in 0..4 {
+        assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    }
+    // A certificate whose key the server lacks gets nothing here either.
+    fake.steal(0, 1).unwrap();
+    fake.pin(Some(0));
+    fake.clear();
+    let answer = Proxy::start(config).await.chat().await;
+    assert_eq!(answer.code(), "backend_certificate");
+    assert!(fake.received().iter().all(|one| one.bytes.is_empty()));
+}
