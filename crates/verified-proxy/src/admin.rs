@@ -3,7 +3,8 @@
 use http::{Method, Response, StatusCode};
 
 use crate::endpoints::{EndpointList, Endpoints};
-use crate::respond::{Body, Failure, json};
+use crate::metrics;
+use crate::respond::{self, Body, Failure, json};
 use crate::verdicts::Verdicts;
 
 /// `/_proxy/` and `page`.
@@ -12,6 +13,7 @@ pub(crate) async fn page(
     page: &str,
     endpoints: &Endpoints,
     verdicts: &Verdicts,
+    numbers: impl FnOnce() -> String,
 ) -> Result<Response<Body>, Failure> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::NotAPage);
@@ -28,6 +30,11 @@ pub(crate) async fn page(
                 r#"{"status":"not ready","reason":"the endpoint list names no allowed backend"}"#,
             )),
         },
+        "metrics" => Ok(respond::own(
+            StatusCode::OK,
+            metrics::CONTENT_TYPE,
+            numbers(),
+        )),
         "verdicts" => Ok(json(StatusCode::OK, verdicts.list())),
         other => {
             let report = other

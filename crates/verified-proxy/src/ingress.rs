@@ -25,6 +25,7 @@ use crate::admin;
 use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
 use crate::limits;
+use crate::metrics::{Metrics, Now};
 use crate::respond::{self, Body, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
 use crate::served::Served;
@@ -61,6 +62,7 @@ pub(crate) struct Ingress {
     endpoints: Endpoints,
     upstream: Upstream,
     verdicts: Arc<Verdicts>,
+    metrics: Arc<Metrics>,
     limits: ClientLimits,
     held: BodyBudget,
     served: Served,
@@ -73,12 +75,14 @@ impl Ingress {
         endpoints: Endpoints,
         upstream: Upstream,
         verdicts: Arc<Verdicts>,
+        metrics: Arc<Metrics>,
         limits: ClientLimits,
     ) -> Self {
         Self {
             endpoints,
             upstream,
             verdicts,
+            metrics,
             held: BodyBudget::new(limits.body_memory),
             limits,
             served: Served::default(),
@@ -176,7 +180,7 @@ impl Ingress {
             self.answer(request).await
         };
         let response = answer.unwrap_or_else(|failure| {
-            let mut response = respond::failure(&failure);
+            let mut response = respond::failure(&failure, &self.metrics);
             if has_body || stopping {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -197,7 +201,9 @@ impl Ingress {
         }
         let instance = match route::target(&view) {
             Target::Own(page) => {
-                return admin::page(view.method, page, &self.endpoints, &self.verdicts).await;
+                let numbers = || self.metrics.text(self.now());
+                let (endpoints, verdicts) = (&self.endpoints, &self.verdicts);
+                return admin::page(view.method, page, endpoints, verdicts, numbers).await;
             }
             Target::Models => return Ok(admin::models(&*self.endpoints.list().await?)),
             Target::Model(id) => {
@@ -235,7 +241,10 @@ impl Ingress {
         loop {
             let verified = self.upstream.verified(&candidates, spki, deadline).await?;
             match self.upstream.forward(verified, request, &self.served).await {
-                Ok(response) => return Ok(response.map(Either::Left)),
+                Ok(response) => {
+                    self.metrics.answered();
+                    return Ok(response.map(Either::Left));
+                }
                 Err(ForwardError::Unsent { request: back, why }) if resends < MAX_RESENDS => {
                     tracing::debug!(%why, "the request goes to another connection");
                     resends += 1;
@@ -243,6 +252,15 @@ impl Ingress {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// What `/_proxy/metrics` says of this moment.
+    fn now(&self) -> Now {
+        Now {
+            idle_connections: self.upstream.idle_connections(),
+            body_bytes: self.held.held(),
+            ..self.verdicts.now()
         }
     }
 }

@@ -22,6 +22,7 @@ mod idle;
 mod ingress;
 mod limits;
 mod member;
+mod metrics;
 mod net;
 mod refresh;
 mod respond;
@@ -42,6 +43,7 @@ pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
 use crate::ingress::{ClientLimits, Ingress};
+use crate::metrics::Metrics;
 use crate::net::ConnectMap;
 pub use crate::state::StateError;
 use crate::state::{FloorKeeper, StateDir};
@@ -99,6 +101,7 @@ impl Server {
             config.clock.clone(),
             state,
         );
+        let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
         let judge = Judge::new(
             config.policy,
             config.trust_anchors,
@@ -108,10 +111,11 @@ impl Server {
             Arc::clone(&floors),
             config.clock.clone(),
         );
-        let verdicts = Arc::new(Verdicts::new(config.verdict_ttl));
+        let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
         let terms = Arc::new(Terms {
             timeouts: config.backend_timeouts,
             clock: config.clock,
+            metrics: Arc::clone(&metrics),
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
         let upstream = Upstream::new(
@@ -126,6 +130,7 @@ impl Server {
             endpoints,
             upstream,
             verdicts,
+            metrics,
             ClientLimits {
                 max_body: config.max_body,
                 body_memory: config.body_memory,

@@ -10,6 +10,7 @@ use http_body_util::{Either, Full};
 
 use crate::codes::Code;
 use crate::endpoints::EndpointsError;
+use crate::metrics::Metrics;
 use crate::route::RouteError;
 use crate::upstream::{
     AnswerBody, AttemptError, AttestError, BodyError, DialError, ForwardError, Framing, PathError,
@@ -150,8 +151,9 @@ pub(crate) fn explain_attempt(error: &AttemptError) -> Explained {
 }
 
 /// The response for a failure.
-pub(crate) fn failure(failure: &Failure) -> Response<Body> {
+pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
     let line = line(failure);
+    metrics.refused(line.code);
     tracing::debug!(
         code = line.code,
         status = line.status.as_u16(),
@@ -184,13 +186,19 @@ pub(crate) fn failure(failure: &Failure) -> Response<Body> {
 
 /// A JSON answer of the proxy's own.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    own(status, "application/json", body)
+}
+
+/// An answer of the proxy's own.
+pub(crate) fn own(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::new(body.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -223,7 +231,7 @@ fn line(failure: &Failure) -> Line {
         ),
         Failure::NoSuchPage => {
             Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, "the proxy has no such page")
-                .hint("/_proxy/live, /_proxy/ready, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
+                .hint("/_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
         }
         Failure::NotAPage => Line::new(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -39,6 +39,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
+use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::verdicts::{Due, Key, Lane, Stage, Verdicts};
 
@@ -121,6 +122,7 @@ pub(crate) struct PathError {
 pub(crate) struct Terms {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Makes verified connections.
@@ -218,6 +220,11 @@ impl Upstream {
                 waited_for: self.waited_for(&position),
             }),
         }
+    }
+
+    /// Connections that lie idle.
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.pool.idle()
     }
 
     /// Keeps house: closes connections that lay idle for too long, and makes
@@ -346,6 +353,7 @@ impl Upstream {
 
     async fn dialled(&self, backend: &Backend, place: Place) -> Result<Unverified, DialError> {
         let link = self.dialer.dial(backend).await?;
+        self.terms.metrics.connected();
         Ok(Unverified::new(
             link,
             backend.clone(),
@@ -380,6 +388,13 @@ impl Upstream {
         let began = std::time::Instant::now();
         let backend = unverified.backend().clone();
         let outcome = unverified.attest(&self.judge, lane).await;
+        let outcome_name = match &outcome {
+            Ok(_) => "verified",
+            Err(error) => error
+                .refusal()
+                .map_or("no_evidence", |refusal| refusal.rejected.code()),
+        };
+        self.terms.metrics.attested(outcome_name, began.elapsed());
         if let Err(AttestError::Rejected(refusal)) = &outcome {
             self.verdicts.refuse(&key, Arc::clone(refusal));
             self.pool.close(&key.domain, key.spki);

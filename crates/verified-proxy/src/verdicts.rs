@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::MutexGuard as MutexGuardAsync;
 
 use crate::backend::Backend;
+use crate::metrics::{Metrics, Now};
 use crate::upstream::WebPki;
 
 /// Twenty times the domains served today, each with several keys.
@@ -273,6 +274,7 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     ttl: Duration,
+    metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
 }
 
@@ -286,6 +288,8 @@ struct Inner {
     /// A renewed verdict, and one made after the last had expired, have the
     /// answers that stood on the one before.
     shared: HashMap<Key, Arc<Shared>>,
+    /// Of withdrawn verdicts, as long as an answer is under way.
+    withdrawn: Vec<Arc<Shared>>,
 }
 
 impl Inner {
@@ -310,9 +314,10 @@ pub(crate) struct Due {
 }
 
 impl Verdicts {
-    pub(crate) fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             ttl,
+            metrics,
             inner: Mutex::default(),
         }
     }
@@ -423,6 +428,8 @@ impl Verdicts {
             shared.withdrawn.store(true, Ordering::Release);
             let answers = shared.answers.load(Ordering::Relaxed);
             tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+            self.metrics.withdrawn(answers);
+            inner.withdrawn.push(shared);
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(refusal.report.clone());
@@ -458,9 +465,13 @@ impl Verdicts {
             inner.forget(&key);
         }
         let Inner {
-            records, shared, ..
+            records,
+            shared,
+            withdrawn,
+            ..
         } = &mut *inner;
         shared.retain(|key, shared| records.contains_key(key) || Arc::strong_count(shared) > 1);
+        withdrawn.retain(|shared| Arc::strong_count(shared) > 1);
         let mut due = Vec::new();
         for (key, remembered) in records {
             if remembered.used && now >= remembered.renew {
@@ -472,6 +483,19 @@ impl Verdicts {
             }
         }
         due
+    }
+
+    /// What `/_proxy/metrics` says of verdicts.
+    pub(crate) fn now(&self) -> Now {
+        let answers = |shared: &Arc<Shared>| shared.answers.load(Ordering::Relaxed);
+        let inner = self.lock();
+        let standing = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
+        Now {
+            verdicts: inner.records.values().filter(standing).count(),
+            answers: inner.shared.values().map(answers).sum(),
+            withdrawn_answers: inner.withdrawn.iter().map(answers).sum(),
+            ..Now::default()
+        }
     }
 
     /// The report behind an `x-verified-proxy-verdict`.

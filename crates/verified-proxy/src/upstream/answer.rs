@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::Terms;
 use super::headers;
 use super::link::Link;
 use super::pool::Place;
 use crate::idle::IdleTimer;
+use crate::metrics::Cut;
 use crate::served::Sniffer;
 use crate::verdicts::Standing;
 
@@ -23,6 +26,7 @@ pub(crate) struct AnswerBody {
     body: Incoming,
     ended: bool,
     idle: IdleTimer,
+    terms: Arc<Terms>,
     standing: Standing,
     /// Reads along until it has the answer's id.
     sniffer: Option<Sniffer>,
@@ -31,10 +35,9 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    /// `idle` may pass between two pieces.
     pub(super) fn new(
         body: Incoming,
-        idle: Duration,
+        terms: Arc<Terms>,
         link: Link,
         place: Place,
         standing: Standing,
@@ -43,7 +46,8 @@ impl AnswerBody {
         Self {
             body,
             ended: false,
-            idle: IdleTimer::new(idle),
+            idle: IdleTimer::new(terms.timeouts.idle),
+            terms,
             standing,
             sniffer,
             connection: Some((link, place)),
@@ -105,6 +109,11 @@ impl Body for AnswerBody {
                 Poll::Pending => return Poll::Pending,
             },
         };
+        let cut = match error {
+            AnswerError::BrokenOff(_) => Cut::BrokenOff,
+            AnswerError::Idle(_) => Cut::Idle,
+        };
+        this.terms.metrics.cut(cut);
         tracing::warn!(domain = %this.standing.domain(), %error, "answer aborted");
         Poll::Ready(Some(Err(error)))
     }

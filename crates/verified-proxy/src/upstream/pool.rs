@@ -90,6 +90,12 @@ impl Pool {
         });
     }
 
+    /// How many connections lie idle.
+    pub(super) fn idle(&self) -> usize {
+        let shelves = lock(&self.shelves);
+        shelves.values().map(|shelf| lock(&shelf.idle).len()).sum()
+    }
+
     fn shelf(&self, domain: &Domain) -> Arc<Shelf> {
         let mut shelves = lock(&self.shelves);
         if let Some(shelf) = shelves.get(domain) {

@@ -194,7 +194,7 @@ impl Verified {
         head.version = Version::HTTP_11;
         let answer = AnswerBody::new(
             body,
-            self.terms.timeouts.idle,
+            self.terms,
             self.link.forget_proof(),
             self.place,
             standing,

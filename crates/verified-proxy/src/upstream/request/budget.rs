@@ -18,20 +18,31 @@ pub(super) struct NoMemory;
 
 /// The bytes that all held bodies may have together.
 #[derive(Debug)]
-pub(crate) struct BodyBudget(Arc<Semaphore>);
+pub(crate) struct BodyBudget {
+    free: Arc<Semaphore>,
+    kibibytes: usize,
+}
 
 impl BodyBudget {
     /// Of that many bytes, in whole KiB.
     pub(crate) fn new(bytes: u64) -> Self {
         let kibibytes = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
-        Self(Arc::new(Semaphore::new(
-            kibibytes.min(Semaphore::MAX_PERMITS),
-        )))
+        let kibibytes = kibibytes.min(Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(kibibytes)),
+            kibibytes,
+        }
+    }
+
+    /// Bytes that are taken.
+    pub(crate) fn held(&self) -> u64 {
+        let taken = self.kibibytes - self.free.available_permits();
+        (taken as u64) << 10
     }
 
     fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoMemory> {
         let kibibytes = u32::try_from(bytes.div_ceil(1 << 10)).map_err(|_| NoMemory)?;
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(kibibytes);
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(kibibytes);
         permit.map_err(|_| NoMemory)
     }
 }

@@ -1,0 +1,229 @@
+//! Numbers for operators: `GET /_proxy/metrics`, in the OpenMetrics text format.
+//!
+//! They know verdicts and codes, never requests: each label is a constant of
+//! this program or a digest, so nothing that a client or a backend says can
+//! become one (threats.md C6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attest::{Policy, TrustAnchors};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::upstream::WebPki;
+
+/// Of what [`Metrics::text`] gives (OpenMetrics 1.0 §3.1).
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Seconds. A report takes some tenths, a machine with eight GPUs some seconds,
+/// and a probe is given up after 60.
+const ATTESTATION_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// One label.
+type Label = [(&'static str, &'static str); 1];
+
+/// Why an answer that had begun did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    BrokenOff,
+    Idle,
+}
+
+/// What is true at the moment of asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Verdicts that requests are sent on.
+    pub(crate) verdicts: usize,
+    /// Answers under way on those.
+    pub(crate) answers: usize,
+    /// Answers under way whose verdict was withdrawn after they had begun.
+    pub(crate) withdrawn_answers: usize,
+    /// Connections to backends that lie idle.
+    pub(crate) idle_connections: usize,
+    /// Of request bodies, in memory.
+    pub(crate) body_bytes: u64,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    answered: Counter,
+    refused: Family<Label, Counter>,
+    cut: Family<Label, Counter>,
+    attestations: Family<Label, Counter>,
+    attestation_seconds: Histogram,
+    withdrawn: Counter,
+    withdrawn_answers: Counter,
+    connections: Counter,
+    verdicts_now: Gauge,
+    answers_now: Gauge,
+    withdrawn_answers_now: Gauge,
+    idle_connections_now: Gauge,
+    body_bytes_now: Gauge,
+}
+
+impl Metrics {
+    /// All zero. What weakens the proof is in the label set of `…_proof_info`.
+    pub(crate) fn new(policy: &Policy, anchors: &TrustAnchors, webpki: WebPki) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("verified_proxy");
+        let info = Info::new([
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("policy_digest", policy.digest().to_string()),
+            (
+                "software",
+                if policy.hardware_only() {
+                    "ANY"
+                } else {
+                    "policy"
+                }
+                .to_owned(),
+            ),
+            (
+                "tdx_root",
+                if anchors.is_intel() {
+                    "intel"
+                } else {
+                    "DANGER"
+                }
+                .to_owned(),
+            ),
+            ("ca_chain", webpki.as_str().to_owned()),
+        ]);
+        registry.register("proof", "What a verdict of this proxy means", info);
+        let attestation_seconds = Histogram::new(ATTESTATION_BUCKETS);
+        registry.register(
+            "attestation_seconds",
+            "From asking for evidence to its verdict",
+            attestation_seconds.clone(),
+        );
+        let of = &mut registry;
+        Arc::new(Self {
+            answered: new(
+                of,
+                "answers",
+                "Requests that a verified backend began to answer",
+            ),
+            refused: new(
+                of,
+                "refusals",
+                "Requests that got an error of the proxy's own, by code",
+            ),
+            cut: new(
+                of,
+                "answers_cut",
+                "Answers that the backend began and did not end",
+            ),
+            attestations: new(
+                of,
+                "attestations",
+                "Connections asked for evidence, by outcome: verified, the code of a refusal, or no_evidence",
+            ),
+            attestation_seconds,
+            withdrawn: new(
+                of,
+                "verdicts_withdrawn",
+                "Verdicts that a later refusal of the same key withdrew",
+            ),
+            withdrawn_answers: new(
+                of,
+                "answers_withdrawn",
+                "Answers that were under way when their verdict was withdrawn",
+            ),
+            connections: new(
+                of,
+                "backend_connections",
+                "TLS connections made to backends",
+            ),
+            verdicts_now: new(of, "verdicts_now", "Verdicts that requests are sent on"),
+            answers_now: new(
+                of,
+                "answers_now",
+                "Answers under way whose verdict stands or has run out",
+            ),
+            withdrawn_answers_now: new(
+                of,
+                "answers_withdrawn_now",
+                "Answers under way whose verdict was withdrawn",
+            ),
+            idle_connections_now: new(
+                of,
+                "backend_connections_idle",
+                "Connections to backends that lie idle",
+            ),
+            body_bytes_now: new(of, "body_memory_bytes", "Request bodies held in memory"),
+            registry,
+        })
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered.inc();
+    }
+
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.refused.get_or_create(&[("code", code)]).inc();
+    }
+
+    pub(crate) fn cut(&self, cut: Cut) {
+        let reason = match cut {
+            Cut::BrokenOff => "broken_off",
+            Cut::Idle => "idle",
+        };
+        self.cut.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// An attestation that took `time`.
+    pub(crate) fn attested(&self, outcome: &'static str, time: Duration) {
+        self.attestations
+            .get_or_create(&[("outcome", outcome)])
+            .inc();
+        self.attestation_seconds.observe(time.as_secs_f64());
+    }
+
+    /// A verdict that `answers` stood on was withdrawn.
+    pub(crate) fn withdrawn(&self, answers: usize) {
+        self.withdrawn.inc();
+        self.withdrawn_answers.inc_by(answers as u64);
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    /// As `/_proxy/metrics` gives them.
+    pub(crate) fn text(&self, now: Now) -> String {
+        let Now {
+            verdicts,
+            answers,
+            withdrawn_answers,
+            idle_connections,
+            body_bytes,
+        } = now;
+        for (gauge, value) in [
+            (&self.verdicts_now, verdicts as u64),
+            (&self.answers_now, answers as u64),
+            (&self.withdrawn_answers_now, withdrawn_answers as u64),
+            (&self.idle_connections_now, idle_connections as u64),
+            (&self.body_bytes_now, body_bytes),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// A metric of zero, registered.
+fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
