@@ -16,10 +16,9 @@ use rustls::ClientConfig;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::net::ConnectMap;
+use crate::net::{self, ConnectMap};
 use crate::tls::{self, TlsSetupError};
 
 /// For one document, from DNS to the last byte. Real ones take tenths of a second.
@@ -187,7 +186,7 @@ impl Fetcher {
             clippy::disallowed_methods,
             reason = "public documents only: no type that holds client data reaches this module"
         )]
-        let tcp = TcpStream::connect((host.as_str(), port))
+        let tcp = net::tcp(&host, port)
             .await
             .map_err(|source| FetchError::Connect {
                 host: url.host.clone(),

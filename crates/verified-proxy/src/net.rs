@@ -1,6 +1,71 @@
-//! Names, ports and where they lead: `--connect-to`.
+//! Names, ports and where they lead: `--connect-to`, DNS and TCP.
 
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+
+/// Until the next address is tried beside the last (RFC 8305 §5 recommends it).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Of one name; a hostile resolver may name thousands.
+const MAX_ADDRESSES: usize = 16;
+
+/// A TCP connection to one of a name's addresses, the first that answers. One
+/// that says nothing, as IPv6 does in many networks, does not hold the others up
+/// (RFC 8305).
+///
+/// A door to the network: clippy.toml bans it outside `upstream/dial.rs` and
+/// `fetch.rs`.
+pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((host, port)).await?;
+    first_that_answers(in_turn(addresses)).await
+}
+
+/// Both families in turn, the resolver's first one first (RFC 8305 §4).
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+    let all: Vec<_> = addresses.take(MAX_ADDRESSES).collect();
+    let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut turns = VecDeque::new();
+    loop {
+        let before = turns.len();
+        turns.extend(one.next());
+        turns.extend(other.next());
+        if turns.len() == before {
+            return turns;
+        }
+    }
+}
+
+async fn first_that_answers(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        if let Some(address) = addresses.pop_front() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "for the callers of tcp, which are banned in its place"
+            )]
+            attempts.push(TcpStream::connect(address));
+        }
+        tokio::select! {
+            attempt = attempts.next() => match attempt {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY), if !addresses.is_empty() => {}
+        }
+    }
+}
 
 /// One `--connect-to HOST:PORT:HOST2:PORT2`, with curl's meaning: connections
 /// for HOST:PORT go to HOST2:PORT2. An empty HOST or PORT matches any, an empty
@@ -82,6 +147,54 @@ impl ConnectMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn families_take_turns_and_are_bounded() {
+        let all = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "2.2.2.2:1"].map(address);
+        let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(address);
+        assert_eq!(in_turn(all.into_iter()), expected);
+        assert!(in_turn(std::iter::empty()).is_empty());
+        let many = std::iter::repeat_n(address("1.1.1.1:1"), 10_000);
+        assert_eq!(in_turn(many).len(), MAX_ADDRESSES);
+    }
+
+    /// A listener whose queue is full: the kernel drops what else knocks.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_says_nothing_holds_nobody_up() {
+        use tokio::net::{TcpListener, TcpSocket};
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind(address("127.0.0.1:0")).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let black_hole = silent.local_addr().unwrap();
+        let mut queue = Vec::new();
+        let knock = || {
+            let knock = first_that_answers([black_hole].into());
+            tokio::time::timeout(Duration::from_millis(300), knock)
+        };
+        while let Ok(stream) = knock().await {
+            queue.push(stream.unwrap());
+        }
+        let good = TcpListener::bind(address("127.0.0.1:0")).await.unwrap();
+        let good = good.local_addr().unwrap();
+        let stream = first_that_answers([black_hole, good].into());
+        let stream = tokio::time::timeout(Duration::from_secs(10), stream).await;
+        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), good);
+    }
+
+    #[tokio::test]
+    async fn the_last_failure_is_told() {
+        let closed = tokio::net::TcpListener::bind(address("127.0.0.1:0")).await;
+        let closed = closed.unwrap().local_addr().unwrap();
+        let error = first_that_answers([closed, closed].into()).await;
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let none = first_that_answers(VecDeque::new()).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
 
     fn target(entries: &[&str], host: &str, port: u16) -> (String, u16) {
         ConnectMap::new(entries.iter().map(|text| text.parse().unwrap()).collect())

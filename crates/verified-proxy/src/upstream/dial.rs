@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::Terms;
 use super::link::Link;
 use crate::backend::{BACKEND_PORT, Backend};
-use crate::net::ConnectMap;
+use crate::net::{self, ConnectMap};
 use crate::tls::{self, TlsSetupError};
 
 /// Whether a certificate authority has to vouch for the domain, beside the
@@ -106,9 +106,7 @@ impl Dialer {
             clippy::disallowed_methods,
             reason = "the one door to backends; what it opens is unproved"
         )]
-        let tcp = TcpStream::connect((host.as_str(), port))
-            .await
-            .map_err(DialError::Connect)?;
+        let tcp = net::tcp(&host, port).await.map_err(DialError::Connect)?;
         tcp.set_nodelay(true).map_err(DialError::Connect)?;
         let name = ServerName::try_from(domain.to_owned())
             .map_err(|error| DialError::Connect(std::io::Error::other(error)))?;
