@@ -1,5 +1,6 @@
 //! The command line.
 
+mod clients;
 mod config_file;
 mod inputs;
 mod logs;

@@ -34,6 +34,15 @@ codes! {
     BackendNotAllowed "backend_not_allowed" "403"
         "The backend is outside the allowed domains, an IP address, or has a port or userinfo."
         "Use a name under completions.near.ai, or allow another with --allow-domain.";
+    HostNotAllowed "host_not_allowed" "403"
+        "The request is for a host that is not this proxy: a web page can make its own name lead here."
+        "Use localhost or 127.0.0.1, or allow a name with --allow-host.";
+    OriginNotAllowed "origin_not_allowed" "403"
+        "The request comes from a web page that may not use this proxy."
+        "Allow the page's origin with --allow-origin.";
+    ClientTokenRequired "client_token_required" "401"
+        "The proxy asks its clients for a token, and the request brings none that it knows."
+        "Send a token of --client-token-file as the API key, or in the header X-Verified-Proxy-Token.";
     ModelNotFound "model_not_found" "404"
         "The endpoint list has no such model."
         "GET /v1/models lists the names; the message names close matches.";

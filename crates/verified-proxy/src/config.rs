@@ -9,7 +9,9 @@ use rustls::pki_types::CertificateDer;
 pub use crate::backend::{AllowList, AllowPattern};
 pub use crate::clock::Clock;
 pub use crate::fetch::FetchUrl;
+pub use crate::guard::{Guard, HostName, Origin};
 pub use crate::net::ConnectTo;
+pub use crate::secrets::{ApiKey, ClientTokens};
 pub use crate::upstream::WebPki;
 
 /// Everything but the listening socket.
@@ -31,6 +33,10 @@ pub struct Config {
     pub signing_algo: SigningAlgo,
     /// Whether an authority has to vouch for the domain as well.
     pub webpki: WebPki,
+    /// Who may use the port.
+    pub guard: Guard,
+    /// Goes on with requests that bring no key of their own.
+    pub api_key: Option<ApiKey>,
     /// The largest request body, in bytes.
     pub max_body: u64,
     /// For request bodies held in memory, over all requests, in bytes.
@@ -146,6 +152,8 @@ impl Config {
             policy,
             signing_algo: SigningAlgo::Ecdsa,
             webpki: WebPki::Require,
+            guard: Guard::default(),
+            api_key: None,
             max_body: Self::MAX_BODY,
             body_memory: Self::BODY_MEMORY,
             client_timeouts: ClientTimeouts::default(),

@@ -4,6 +4,7 @@
 mod client_io;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -24,7 +24,9 @@ use self::client_io::{ClientIo, Ending};
 use crate::admin;
 use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
+use crate::guard::{Admitted, Guard};
 use crate::limits;
+use crate::listener::{ClientStream, Listener};
 use crate::metrics::{Metrics, Now};
 use crate::respond::{self, Body, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
@@ -63,6 +65,7 @@ pub(crate) struct Ingress {
     upstream: Upstream,
     verdicts: Arc<Verdicts>,
     metrics: Arc<Metrics>,
+    guard: Guard,
     limits: ClientLimits,
     held: BodyBudget,
     served: Served,
@@ -76,6 +79,7 @@ impl Ingress {
         upstream: Upstream,
         verdicts: Arc<Verdicts>,
         metrics: Arc<Metrics>,
+        guard: Guard,
         limits: ClientLimits,
     ) -> Self {
         Self {
@@ -83,6 +87,7 @@ impl Ingress {
             upstream,
             verdicts,
             metrics,
+            guard,
             held: BodyBudget::new(limits.body_memory),
             limits,
             served: Served::default(),
@@ -97,7 +102,7 @@ impl Ingress {
     }
 
     /// Serves until `shutdown`, then lets answers end for a while.
-    pub(crate) async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) {
         let drain = self.limits.drain;
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
@@ -125,12 +130,13 @@ impl Ingress {
                 }
             };
             trouble.is_over();
+            let local = stream.local_ip();
             let ending = Arc::new(Ending::default());
             let io = ClientIo::new(stream, Arc::clone(&ending), ingress.limits.timeouts.unread);
             let ingress = Arc::clone(&ingress);
             let service = service_fn(move |request| {
                 let (ingress, ending) = (Arc::clone(&ingress), Arc::clone(&ending));
-                async move { Ok::<_, Infallible>(ingress.handle(request, &ending).await) }
+                async move { Ok::<_, Infallible>(ingress.handle(request, local, &ending).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -160,13 +166,16 @@ impl Ingress {
     async fn handle(
         &self,
         request: Request<Incoming>,
+        local: Option<IpAddr>,
         ending: &Ending,
     ) -> Response<UnderWay<Body>> {
         let under_way = self.running.begin();
         let ends_with_connection = request.version() == Version::HTTP_10;
         let has_body = !request.body().is_end_stream();
-        let request = ClientRequest::seal(
+        let sealed = ClientRequest::seal(
             request,
+            &self.guard,
+            local,
             self.limits.max_body,
             self.limits.timeouts.body_idle,
         );
@@ -174,12 +183,13 @@ impl Ingress {
             ending.reset_if_cut_off();
         }
         let stopping = self.running.is_stopping();
-        let answer = if stopping {
-            Err(Failure::ShuttingDown)
-        } else {
-            self.answer(request).await
+        let (answer, admitted) = match sealed {
+            Err(refused) => (Err(refused.into()), Admitted::default()),
+            Ok((_, admitted)) if stopping => (Err(Failure::ShuttingDown), admitted),
+            Ok((_, admitted)) if admitted.preflight => (Ok(respond::preflight()), admitted),
+            Ok((request, admitted)) => (self.answer(request).await, admitted),
         };
-        let response = answer.unwrap_or_else(|failure| {
+        let mut response = answer.unwrap_or_else(|failure| {
             let mut response = respond::failure(&failure, &self.metrics);
             if has_body || stopping {
                 let close = HeaderValue::from_static("close");
@@ -191,6 +201,9 @@ impl Ingress {
             }
             response
         });
+        if let Some(origin) = admitted.origin {
+            respond::readable_by(origin, &mut response);
+        }
         response.map(|body| under_way.with(body))
     }
 
@@ -267,18 +280,14 @@ impl Ingress {
 
 /// One client, and its place among those that may be served.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     clients: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> std::io::Result<(ClientStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(clients)
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    if let Err(error) = stream.set_nodelay(true) {
-        // It is gone already, which is no trouble of the listener's.
-        tracing::debug!(%error, "client connection without TCP_NODELAY");
-    }
+    let stream = listener.accept().await?;
     Ok((stream, permit))
 }
 

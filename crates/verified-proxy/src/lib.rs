@@ -18,15 +18,18 @@ pub mod config;
 mod endpoints;
 mod examine;
 mod fetch;
+mod guard;
 mod idle;
 mod ingress;
 mod limits;
+mod listener;
 mod member;
 mod metrics;
 mod net;
 mod refresh;
 mod respond;
 mod route;
+mod secrets;
 mod served;
 mod shutdown;
 mod state;
@@ -36,13 +39,14 @@ mod verdicts;
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
 use crate::collateral::Collaterals;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
 use crate::ingress::{ClientLimits, Ingress};
+pub use crate::listener::Listener;
+#[cfg(unix)]
+pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
 use crate::net::ConnectMap;
 pub use crate::state::StateError;
@@ -116,6 +120,7 @@ impl Server {
             timeouts: config.backend_timeouts,
             clock: config.clock,
             metrics: Arc::clone(&metrics),
+            api_key: config.api_key,
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
         let upstream = Upstream::new(
@@ -131,6 +136,7 @@ impl Server {
             upstream,
             verdicts,
             metrics,
+            config.guard,
             ClientLimits {
                 max_body: config.max_body,
                 body_memory: config.body_memory,
@@ -148,9 +154,9 @@ impl Server {
     /// Serves clients on `listener` until `shutdown` resolves, then until their
     /// answers have ended or [`Config::drain`] has passed. Dropping the future
     /// ends them at once.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
         self.collaterals.prewarm();
-        self.ingress.serve(listener, shutdown).await;
+        self.ingress.serve(listener.into(), shutdown).await;
         self.floors.flush().await;
     }
 }
@@ -161,7 +167,7 @@ impl Server {
 /// Those of [`Server::new`].
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), SetupError> {
     Server::new(config)?.serve(listener, shutdown).await;

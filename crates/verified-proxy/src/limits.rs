@@ -14,6 +14,14 @@ pub(crate) fn raise() {
     }
 }
 
+/// Keeps this process's memory, which has a key in it, out of core files.
+pub(crate) fn no_core_dumps() {
+    #[cfg(unix)]
+    if let Err(error) = rlimit::Resource::CORE.set(0, 0) {
+        tracing::warn!(%error, "a crash of this process could write its memory to a file");
+    }
+}
+
 /// How many clients may be served at a time.
 pub(crate) fn clients() -> usize {
     clients_under(descriptors())

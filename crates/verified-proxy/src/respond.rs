@@ -10,6 +10,7 @@ use http_body_util::{Either, Full};
 
 use crate::codes::Code;
 use crate::endpoints::EndpointsError;
+use crate::guard::NotAdmitted;
 use crate::metrics::Metrics;
 use crate::route::RouteError;
 use crate::upstream::{
@@ -28,6 +29,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 /// Everything that can go wrong with a request.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    NotAdmitted(NotAdmitted),
     Framing(Framing),
     Seal(SealError),
     Route(RouteError),
@@ -38,6 +40,12 @@ pub(crate) enum Failure {
     ShuttingDown,
     NoSuchPage,
     NotAPage,
+}
+
+impl From<NotAdmitted> for Failure {
+    fn from(refused: NotAdmitted) -> Self {
+        Self::NotAdmitted(refused)
+    }
 }
 
 impl From<SealError> for Failure {
@@ -172,6 +180,10 @@ pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
     if let Ok(verdict) = HeaderValue::try_from(format!("none; {}", line.code)) {
         headers.insert(VERDICT, verdict);
     }
+    if line.status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §11.6.1.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     match line.retry {
         Retry::Useless => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -182,6 +194,41 @@ pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
         Retry::Helps | Retry::Unsafe => {}
     }
     response
+}
+
+/// A browser's question whether a page may ask, which may (Fetch §4.8).
+pub(crate) fn preflight() -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, HEAD, POST, PUT, PATCH, DELETE",
+        ),
+        // A star does not stand for Authorization.
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*, authorization"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        // To this machine, from elsewhere (Private Network Access §3.2).
+        (
+            HeaderName::from_static("access-control-allow-private-network"),
+            "true",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Lets a page of `origin` read an answer, whole (Fetch §3.3).
+pub(crate) fn readable_by(origin: HeaderValue, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("*"),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 /// A JSON answer of the proxy's own.
@@ -205,6 +252,7 @@ pub(crate) fn own(
 
 fn line(failure: &Failure) -> Line {
     match failure {
+        Failure::NotAdmitted(refused) => not_admitted_line(*refused),
         Failure::Framing(framing) => framing_line(*framing),
         Failure::Seal(error) => match error {
             SealError::Body(error) => body_line(*error),
@@ -240,6 +288,32 @@ fn line(failure: &Failure) -> Line {
             Retry::Useless,
             "the proxy's own pages are read with GET",
         ),
+    }
+}
+
+fn not_admitted_line(refused: NotAdmitted) -> Line {
+    let line = |status, code: Code, message: &str| {
+        Line::new(status, REQUEST, code.as_str(), Retry::Useless, message)
+    };
+    match refused {
+        NotAdmitted::Host => line(
+            StatusCode::FORBIDDEN,
+            Code::HostNotAllowed,
+            "the request is for a host that is not this proxy",
+        )
+        .hint("use http://localhost or http://127.0.0.1; another name of this machine is allowed with --allow-host"),
+        NotAdmitted::Origin => line(
+            StatusCode::FORBIDDEN,
+            Code::OriginNotAllowed,
+            "the request comes from a web page that may not use this proxy",
+        )
+        .hint("--allow-origin names the pages that may, such as --allow-origin http://localhost:3000"),
+        NotAdmitted::Token => line(
+            StatusCode::UNAUTHORIZED,
+            Code::ClientTokenRequired,
+            "this proxy asks its clients for a token",
+        )
+        .hint("send one of --client-token-file as the API key (Authorization: Bearer …), or in the header X-Verified-Proxy-Token beside a key of your own"),
     }
 }
 

@@ -40,6 +40,7 @@ use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
 use crate::metrics::Metrics;
+use crate::secrets::ApiKey;
 use crate::served::Served;
 use crate::verdicts::{Due, Key, Lane, Stage, Verdicts};
 
@@ -123,6 +124,8 @@ pub(crate) struct Terms {
     pub(crate) timeouts: BackendTimeouts,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    /// Goes on with requests that bring no key of their own.
+    pub(crate) api_key: Option<ApiKey>,
 }
 
 /// Makes verified connections.

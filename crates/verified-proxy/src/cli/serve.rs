@@ -1,19 +1,23 @@
 //! `verified-proxy serve`.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::clients::Clients;
 use super::inputs::Failure;
 use super::options::Shared;
 use super::settings::Settings;
 use super::units;
+#[cfg(unix)]
+use crate::UnixSocket;
 use crate::config::{BackendTimeouts, ClientTimeouts, Config, PoolLimits};
 use crate::shutdown::Signals;
-use crate::{Server, limits};
+use crate::{Listener, Server, limits};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -26,6 +30,10 @@ pub(super) struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "VERIFIED_PROXY_PORT", default_value_t = 8080)]
     pub(super) port: u16,
+
+    /// Listen on a Unix socket that only this user can open, in place of a port
+    #[arg(long, env = "VERIFIED_PROXY_LISTEN", value_name = "unix:/PATH", value_parser = units::unix_socket, conflicts_with_all = ["host", "port"])]
+    listen: Option<PathBuf>,
 
     /// Largest request body: bytes, or with KiB, MiB, GiB
     #[arg(long, env = "VERIFIED_PROXY_MAX_BODY", value_name = "SIZE", default_value = "100MiB", value_parser = units::size)]
@@ -46,6 +54,9 @@ pub(super) struct Args {
     /// How long answers may go on after the signal to stop; a second one ends them at once
     #[arg(long, env = "VERIFIED_PROXY_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::between(0, 3_600))]
     drain_timeout: Duration,
+
+    #[command(flatten)]
+    clients: Clients,
 
     #[command(flatten)]
     shared: Shared,
@@ -104,26 +115,51 @@ pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
     }
 }
 
-fn start(args: Args) -> Result<(), Failure> {
-    let address = (args.host, args.port);
+fn start(mut args: Args) -> Result<(), Failure> {
+    let at = match args.listen.take() {
+        Some(path) => At::Unix(path),
+        None => At::Tcp((args.host, args.port).into()),
+    };
     let config = config(args)?;
+    if let At::Tcp(address) = &at {
+        beyond_loopback(&config, address.ip())?;
+    }
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
-    runtime.block_on(serve(config, address))
+    runtime.block_on(serve(config, at))
 }
 
-async fn serve(config: Config, address: (IpAddr, u16)) -> Result<(), Failure> {
-    limits::raise();
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| cannot_listen(address, &error))?;
-    let local = listener
-        .local_addr()
-        .map_err(|error| cannot_listen(address, &error))?;
-    if !local.ip().is_loopback() {
-        tracing::warn!(%local, "listening beyond loopback: whoever reaches this port can use it");
+/// Where to listen.
+#[derive(Debug)]
+enum At {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Whoever reaches the port could spend the key (threats.md C3, C5).
+fn beyond_loopback(config: &Config, host: IpAddr) -> Result<(), Failure> {
+    if host.is_loopback() || config.guard.tokens.is_some() {
+        return Ok(());
     }
-    let announcement = announcement(&config, local);
+    if config.api_key.is_some() {
+        return Err(Failure::Usage(format!(
+            "--host {host} is reached from other machines, and whoever reaches it could spend your API key\nhint: give clients tokens with --client-token-file, or listen on 127.0.0.1"
+        )));
+    }
+    tracing::warn!(
+        %host,
+        "listening beyond loopback: whoever reaches this port can use it; --client-token-file asks for tokens"
+    );
+    Ok(())
+}
+
+async fn serve(config: Config, at: At) -> Result<(), Failure> {
+    limits::raise();
+    if config.api_key.is_some() {
+        limits::no_core_dumps();
+    }
+    let (listener, place) = listen(&at).await?;
+    let announcement = announcement(&config, &place);
     let server = Server::new(config)
         .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
     let signals = Signals::catch();
@@ -135,7 +171,37 @@ async fn serve(config: Config, address: (IpAddr, u16)) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cannot_listen((host, port): (IpAddr, u16), error: &std::io::Error) -> Failure {
+/// Listens, and says where in words.
+async fn listen(at: &At) -> Result<(Listener, String), Failure> {
+    match at {
+        At::Tcp(address) => {
+            let refused = |error: std::io::Error| cannot_listen(*address, &error);
+            let listener = TcpListener::bind(address).await.map_err(refused)?;
+            let local = listener.local_addr().map_err(refused)?;
+            Ok((listener.into(), format!("http://{local}")))
+        }
+        #[cfg(unix)]
+        At::Unix(path) => {
+            let socket = UnixSocket::bind(path).await.map_err(|error| {
+                let hint = match error.kind() {
+                    ErrorKind::AddrInUse => "\nhint: another verified-proxy listens there",
+                    _ => "",
+                };
+                Failure::Unreadable(format!(
+                    "cannot listen on unix:{}: {error}{hint}",
+                    path.display()
+                ))
+            })?;
+            Ok((socket.into(), format!("unix:{}", path.display())))
+        }
+        #[cfg(not(unix))]
+        At::Unix(_) => Err(Failure::Usage(
+            "--listen: this system has no Unix sockets".to_owned(),
+        )),
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::AddrInUse => {
             "\nhint: another program has this port, perhaps another verified-proxy; choose one with --port"
@@ -147,7 +213,9 @@ fn cannot_listen((host, port): (IpAddr, u16), error: &std::io::Error) -> Failure
         _ => "",
     };
     Failure::Unreadable(format!(
-        "cannot listen on {host} port {port}: {error}{hint}"
+        "cannot listen on {} port {}: {error}{hint}",
+        address.ip(),
+        address.port()
     ))
 }
 
@@ -159,7 +227,7 @@ fn announce(line: &str) {
     println!("{line}");
 }
 
-fn announcement(config: &Config, local: std::net::SocketAddr) -> String {
+fn announcement(config: &Config, place: &str) -> String {
     let policy = &config.policy;
     let hardware_only = if policy.hardware_only() {
         ", ANY SOFTWARE"
@@ -167,7 +235,7 @@ fn announcement(config: &Config, local: std::net::SocketAddr) -> String {
         ""
     };
     format!(
-        "verified-proxy on http://{local} (policy {}{hardware_only}, digest {})",
+        "verified-proxy on {place} (policy {}{hardware_only}, digest {})",
         policy.name(),
         policy.digest()
     )
@@ -179,9 +247,12 @@ fn config(args: Args) -> Result<Config, Failure> {
             "--max-body is larger than --body-memory: such a body could never be taken\nhint: raise --body-memory, or lower --max-body".to_owned(),
         ));
     }
+    let (guard, api_key) = (args.clients.guard()?, args.clients.api_key()?);
     let backends = args.backends;
     let config = args.shared.config()?;
     Ok(Config {
+        guard,
+        api_key,
         max_body: args.max_body,
         body_memory: args.body_memory,
         client_timeouts: ClientTimeouts {

@@ -48,6 +48,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; expected seconds, or a duration such as 90s, 10m or 1h"))
 }
 
+/// `unix:` and an absolute path.
+pub(super) fn unix_socket(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix:").map(PathBuf::from);
+    path.filter(|path| path.is_absolute())
+        .ok_or_else(|| "expected unix: and an absolute path, such as unix:/run/user/1000/verified-proxy.sock; a port is set with --host and --port".to_owned())
+}
+
 /// Where state is kept, if anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StateDir {

@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::idle::IdleTimer;
+use crate::listener::ClientStream;
 
 /// After an answer to a request that was not read to its end, the rest is read
 /// and thrown away, so that a client that writes before it reads gets to see
@@ -45,7 +45,7 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct ClientIo {
     /// Taken when this is dropped.
-    stream: Option<TcpStream>,
+    stream: Option<ClientStream>,
     ending: Arc<Ending>,
     unread: IdleTimer,
     closing: Closing,
@@ -61,7 +61,7 @@ enum Closing {
 impl ClientIo {
     /// Fails a write that makes no progress for `unread`: a client that does
     /// not read would keep a backend's work for ever.
-    pub(super) fn new(stream: TcpStream, ending: Arc<Ending>, unread: Duration) -> Self {
+    pub(super) fn new(stream: ClientStream, ending: Arc<Ending>, unread: Duration) -> Self {
         Self {
             stream: Some(stream),
             ending,
@@ -70,7 +70,7 @@ impl ClientIo {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut ClientStream>> {
         let stream = self.stream.as_mut().map(Pin::new);
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -174,7 +174,7 @@ impl Drop for ClientIo {
             Closing::Done => {}
             _ if self.ending.reset.load(Ordering::Relaxed) => {
                 // A reset in place of the usual end.
-                let _ = stream.set_zero_linger();
+                stream.reset();
             }
             Closing::NotYet if self.ending.linger.load(Ordering::Relaxed) => {
                 if let Ok(runtime) = Handle::try_current() {
@@ -188,7 +188,7 @@ impl Drop for ClientIo {
 
 /// Where a request asked for an upgrade, hyper leaves the socket to whoever takes
 /// it: nobody, and a close with something unread would be a reset.
-async fn see_out(mut stream: TcpStream) {
+async fn see_out(mut stream: ClientStream) {
     if stream.shutdown().await.is_err() {
         return;
     }

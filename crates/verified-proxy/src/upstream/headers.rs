@@ -4,6 +4,8 @@ use attest::Domain;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::request::BACKEND_DOMAIN;
+use crate::guard;
+use crate::secrets::{self, ApiKey};
 
 /// For one connection only, whether or not `Connection` names them.
 const HOP_BY_HOP: [&str; 7] = [
@@ -22,6 +24,7 @@ const OWN_PREFIX: &str = "x-verified-proxy-";
 /// Takes out what is meant for the proxy or for the client's connection.
 pub(super) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
     // X-Request-Hash overrides the hash that the backend signs (protocol.md §4).
     for name in [BACKEND_DOMAIN, "x-request-hash", "expect", "host"] {
         headers.remove(name);
@@ -33,7 +36,28 @@ pub(super) fn strip_request(headers: &mut HeaderMap) {
 pub(super) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
-    remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
+    remove_where(headers, |name| {
+        // Which pages may read an answer is the user's to say (--allow-origin).
+        let name = name.as_str();
+        name.starts_with(OWN_PREFIX) || name.starts_with("access-control-")
+    });
+}
+
+/// Writes the proxy's key where a client brings none, or something that clients
+/// write who have none.
+pub(super) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
+    let own = |value: &HeaderValue| {
+        // What cannot be read is not ours to judge.
+        let Ok(text) = value.to_str() else {
+            return true;
+        };
+        !guard::bearer(text).is_some_and(secrets::is_placeholder) && !text.trim().is_empty()
+    };
+    if !headers.get_all(header::AUTHORIZATION).iter().any(own)
+        && let Some(value) = key.header_value()
+    {
+        headers.insert(header::AUTHORIZATION, value);
+    }
 }
 
 /// Leaves one statement of an answer's length, the one that its body was read
@@ -191,6 +215,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-backend-domain", "a"),
             ("x-request-hash", "a"),
+            ("x-verified-proxy-token", "a"),
             ("expect", "100-continue"),
             ("host", "localhost"),
             ("authorization", "Bearer k"),
@@ -201,11 +226,43 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_added_where_there_is_none() {
+        let key = ApiKey::new("sk-injected").unwrap();
+        let added = |own: &[&str]| {
+            let pairs: Vec<_> = own.iter().map(|value| ("authorization", *value)).collect();
+            let mut headers = map(&pairs);
+            add_key(&mut headers, &key);
+            let values = headers.get_all("authorization").iter();
+            values
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        for none in [
+            &[][..],
+            &[""],
+            &["Bearer"],
+            &["Bearer "],
+            &["bearer EMPTY"],
+            &["Bearer not-needed", "Bearer x"],
+        ] {
+            assert_eq!(added(none), ["Bearer sk-injected"], "{none:?}");
+        }
+        for own in [
+            &["Bearer sk-own"][..],
+            &["Basic dTpw"],
+            &["Bearer x", "Bearer sk-own"],
+        ] {
+            assert_eq!(added(own), own, "{own:?}");
+        }
+    }
+
+    #[test]
     fn a_response_cannot_speak_for_the_proxy() {
         let mut headers = map(&[
             ("x-verified-proxy-verdict", "forged"),
             ("X-Verified-Proxy-Anything", "forged"),
             ("alt-svc", "h3=\":443\""),
+            ("access-control-allow-origin", "*"),
             ("content-encoding", "gzip"),
         ]);
         strip_response(&mut headers);

@@ -16,6 +16,7 @@ mod model;
 mod parameters;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -27,6 +28,7 @@ use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
 use self::model::{Found, Watch, in_query};
 use super::link::ProvedLink;
+use crate::guard::{Admitted, Guard, NotAdmitted};
 
 pub(crate) use self::body::BodyError;
 pub(super) use self::body::RequestBody;
@@ -85,18 +87,27 @@ pub(crate) struct View<'a> {
 }
 
 impl ClientRequest {
-    /// Closes over a request: ingress's first act. Its body may have `max_body`
-    /// bytes, and `body_idle` pass between two pieces of it.
-    pub(crate) fn seal(request: Request<Incoming>, max_body: u64, body_idle: Duration) -> Self {
+    /// Closes over a request that may use the proxy: ingress's first act. It came
+    /// to the address `local`; its body may have `max_body` bytes, and `body_idle`
+    /// pass between two pieces of it.
+    pub(crate) fn seal(
+        request: Request<Incoming>,
+        guard: &Guard,
+        local: Option<IpAddr>,
+        max_body: u64,
+        body_idle: Duration,
+    ) -> Result<(Self, Admitted), NotAdmitted> {
         let (mut head, body) = request.into_parts();
+        let admitted = guard.admit(&mut head, local)?;
         if let Some(target) = origin_form(&head.uri) {
             head.uri = target;
         }
-        Self {
+        let request = Self {
             model: in_query(&head.uri),
             head,
             body: RequestBody::Sent(Sent::new(body, max_body, body_idle)),
-        }
+        };
+        Ok((request, admitted))
     }
 
     /// What routing may know.

@@ -167,6 +167,9 @@ impl Verified {
         if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
             head.headers.insert(header::HOST, host);
         }
+        if let Some(key) = &self.terms.api_key {
+            headers::add_key(&mut head.headers, key);
+        }
         // hyper drops the body of a GET whose head does not announce one.
         if !body.is_end_stream() && !head.headers.contains_key(header::CONTENT_LENGTH) {
             let chunked = HeaderValue::from_static("chunked");

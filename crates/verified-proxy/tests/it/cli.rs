@@ -46,6 +46,19 @@ fn folder(name: &str) -> PathBuf {
 const SAMPLES: &[(&str, [&str; 3])] = &[
     ("host", ["127.0.0.2", "127.0.0.3", "127.0.0.4"]),
     ("port", ["0", "00", "000"]),
+    ("api-key-file", ["/flag.key", "/env.key", "/file.key"]),
+    (
+        "client-token-file",
+        ["/flag.tokens", "/env.tokens", "/file.tokens"],
+    ),
+    (
+        "allow-host",
+        ["flag.host.example", "env.host.example", "file.host.example"],
+    ),
+    (
+        "allow-origin",
+        ["https://flag.page", "https://env.page", "https://file.page"],
+    ),
     ("max-body", ["1MiB", "2MiB", "3MiB"]),
     ("body-memory", ["4MiB", "5MiB", "6MiB"]),
     ("client-idle-timeout", ["1s", "2s", "3s"]),
@@ -101,7 +114,10 @@ fn flag_before_environment_before_file_before_default() {
     let serve = command.find_subcommand("serve").unwrap();
     let options: Vec<_> = serve
         .get_arguments()
-        .filter(|option| !["help", "version", "config"].contains(&option.get_id().as_str()))
+        // "listen" takes the place of "host" and "port".
+        .filter(|option| {
+            !["help", "version", "config", "listen"].contains(&option.get_id().as_str())
+        })
         .collect();
     let samples = |long: &str| {
         let found = SAMPLES.iter().find(|(name, _)| *name == long);
@@ -437,7 +453,7 @@ async fn logged(
 fn chat(body: &Value) -> String {
     let body = body.to_string();
     format!(
-        "POST /v1/chat/completions?{CANARY} HTTP/1.1\r\nHost: {CANARY}\r\nX-Canary: {CANARY}\r\nAuthorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions?{CANARY} HTTP/1.1\r\nHost: localhost\r\nX-Canary: {CANARY}\r\nAuthorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -450,8 +466,9 @@ async fn json_lines_are_objects_and_silent_about_clients() {
         chat(&json!({"model": MODEL, "messages": message})),
         chat(&json!({"model": CANARY, "messages": message})),
         format!(
-            "GET /{CANARY} HTTP/1.1\r\nHost: a\r\nX-Backend-Domain: {CANARY}.example\r\nConnection: close\r\n\r\n"
+            "GET /{CANARY} HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {CANARY}.example\r\nConnection: close\r\n\r\n"
         ),
+        format!("GET / HTTP/1.1\r\nHost: {CANARY}\r\nConnection: close\r\n\r\n"),
         format!("BROKEN {CANARY}\r\n\r\n"),
     ];
     let options = [
@@ -557,5 +574,88 @@ fn the_options_are_documented() {
     assert!(
         std::fs::read_to_string(&path).unwrap() == text,
         "docs/options.md is out of date: UPDATE_DOCS=1 cargo test -p verified-proxy --test it documented"
+    );
+}
+
+#[test]
+fn a_key_is_no_argument_and_stays_out_of_sight() {
+    let dir = folder("key");
+    let key = dir.join("key");
+    std::fs::write(&key, "sk-in-a-file\n").unwrap();
+    let tokens = dir.join("tokens");
+    std::fs::write(&tokens, "ann token-of-ann-0123456789\n").unwrap();
+    let serve = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let arguments: Vec<_> = ["serve", "--port=0", "--state-dir=none", "--log=trace"]
+            .iter()
+            .chain(arguments)
+            .map(|&text| text.to_owned())
+            .collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let output = program(&arguments, &variables);
+        (output.status.code(), text(&output.stderr))
+    };
+    let file = format!("--api-key-file={}", key.display());
+    let token_file = format!("--client-token-file={}", tokens.display());
+    let in_variable = ("VERIFIED_PROXY_API_KEY", "sk-in-a-variable");
+
+    // Reached from elsewhere, whoever comes could spend it.
+    for (arguments, variables) in [
+        (&["--host=0.0.0.0", file.as_str()][..], &[][..]),
+        (&["--host=::"], &[in_variable]),
+    ] {
+        let (code, said) = serve(arguments, variables);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("hint: give clients tokens with --client-token-file"),
+            "{said}"
+        );
+        assert!(!said.contains("sk-in"), "{said}");
+    }
+    // With tokens it may; there is no authority here, which ends it later.
+    let (code, said) = serve(&["--host=0.0.0.0", &file, &token_file], &[]);
+    assert_eq!(code, Some(3), "{said}");
+    for secret in ["sk-in", "token-of-ann"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    assert!(said.contains("other users can read this file"), "{said}");
+
+    for (key, why) in [("", "it is empty"), ("two words", "it is not one word")] {
+        let (code, said) = serve(&[], &[("VERIFIED_PROXY_API_KEY", key)]);
+        assert_eq!(code, Some(2), "{said}");
+        let expected = format!("VERIFIED_PROXY_API_KEY: no API key: {why}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    let (code, said) = serve(&["--client-token-file", &key.display().to_string()], &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("line 1: expected a name, a space and a token"),
+        "{said}"
+    );
+    assert!(!said.contains("sk-in"), "{said}");
+    let (code, said) = serve(&["--api-key=sk-in-an-argument"], &[]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn a_socket_takes_the_place_of_a_port() {
+    for arguments in [
+        &["--listen=unix:relative"][..],
+        &["--listen=/no/scheme"],
+        &["--listen=127.0.0.1:80"],
+        &["--listen=unix:/x", "--port=1"],
+        &["--listen=unix:/x", "--host=127.0.0.1"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    }
+    let output = run(&["--listen=unix:/nonexistent/proxy.sock", "--state-dir=none"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("cannot listen on unix:/nonexistent/proxy.sock"),
+        "{said}"
     );
 }

@@ -75,11 +75,11 @@ async fn a_host_is_named_once() {
         format!("GET /v1/models HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n")
     };
     for (version, hosts, status) in [
-        ("1.1", "Host: a\r\n", "200"),
+        ("1.1", "Host: localhost\r\n", "200"),
         ("1.1", "", "400"),
-        ("1.1", "Host: a\r\nHost: b\r\n", "400"),
+        ("1.1", "Host: localhost\r\nHost: localhost\r\n", "400"),
         ("1.0", "", "200"),
-        ("1.0", "Host: a\r\nHost: b\r\n", "400"),
+        ("1.0", "Host: localhost\r\nHost: localhost\r\n", "400"),
     ] {
         let answer = proxy.raw(request(version, hosts).as_bytes()).await;
         let answered = answer.split(' ').nth(1);
@@ -99,7 +99,7 @@ async fn options_of_the_server_pass() {
     .await;
     let proxy = Proxy::start(backend.config(&fake)).await;
     let request = format!(
-        "OPTIONS * HTTP/1.1\r\nHost: a\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
     );
     let answer = proxy.raw(request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
@@ -117,7 +117,7 @@ async fn continue_is_said_when_the_body_is_wanted() {
     let body = format!(r#"{{"model":"{MODEL}"}}"#);
     let expecting = |target: &str, headers: &str, length: usize| {
         format!(
-            "POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
         )
     };
     for headers in [
@@ -170,7 +170,7 @@ async fn a_refused_upgrade_can_be_read_by_who_writes_first() {
     let megabytes = vec![b'x'; 24 << 20];
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let head = format!(
-        "POST /x HTTP/1.1\r\nHost: a\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: {}\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: {}\r\n\r\n",
         megabytes.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();

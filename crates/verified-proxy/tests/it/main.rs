@@ -15,6 +15,7 @@ mod docs;
 mod drain;
 mod fleet;
 mod framing;
+mod guard;
 mod harness;
 mod heads;
 mod kept;

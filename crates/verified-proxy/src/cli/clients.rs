@@ -1,0 +1,111 @@
+//! Options about clients: who may use the port, and the key that goes on for them.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use zeroize::Zeroizing;
+
+use super::inputs::{self, Failure};
+use crate::config::{ApiKey, ClientTokens, Guard, HostName, Origin};
+
+/// The key itself, for those who keep no file. Never an argument: arguments are
+/// seen by every user of the machine.
+pub(super) const API_KEY: &str = "VERIFIED_PROXY_API_KEY";
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Clients")]
+pub(super) struct Clients {
+    /// File with the API key for requests that bring none, or a placeholder
+    ///
+    /// The variable VERIFIED_PROXY_API_KEY may hold the key itself. It goes on on verified
+    /// connections only.
+    #[arg(long, env = "VERIFIED_PROXY_API_KEY_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    api_key_file: Option<PathBuf>,
+
+    /// File with the tokens of clients, "NAME TOKEN" a line; each request has to bring one
+    ///
+    /// As its API key (Authorization: Bearer TOKEN), or in the header X-Verified-Proxy-Token
+    /// beside a key of its own. Tokens never go on.
+    #[arg(long, env = "VERIFIED_PROXY_CLIENT_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    client_token_file: Option<PathBuf>,
+
+    /// A name that clients may ask for, beside localhost and this machine's address; repeatable
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_ALLOW_HOST",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    allow_host: Vec<HostName>,
+
+    /// A web page's origin that may use the proxy, such as http://localhost:3000; repeatable
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    allow_origin: Vec<Origin>,
+}
+
+impl Clients {
+    /// After reading the file of tokens.
+    pub(super) fn guard(&self) -> Result<Guard, Failure> {
+        let tokens = match &self.client_token_file {
+            Some(path) => {
+                let text = secret(path)?;
+                let tokens = ClientTokens::parse(&text)
+                    .map_err(|why| Failure::Usage(format!("{}: {why}", path.display())))?;
+                Some(tokens)
+            }
+            None => None,
+        };
+        Ok(Guard {
+            hosts: self.allow_host.clone(),
+            origins: self.allow_origin.clone(),
+            tokens,
+        })
+    }
+
+    /// The key of the file, or of the environment.
+    pub(super) fn api_key(&self) -> Result<Option<ApiKey>, Failure> {
+        let (text, from) = match &self.api_key_file {
+            Some(path) => (secret(path)?, path.display().to_string()),
+            None => match std::env::var(API_KEY) {
+                Ok(text) => (Zeroizing::new(text), API_KEY.to_owned()),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(Failure::Usage(format!("{API_KEY}: not UTF-8")));
+                }
+            },
+        };
+        ApiKey::new(&text)
+            .map(Some)
+            .map_err(|why| Failure::Usage(format!("{from}: no API key: {why}")))
+    }
+}
+
+fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    warn_if_others_read(path);
+    let bytes = Zeroizing::new(inputs::read(path)?);
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::Usage(format!("{}: not UTF-8", path.display())))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// A warning only: containers mount secrets as they like.
+#[cfg(unix)]
+fn warn_if_others_read(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            path = %path.display(),
+            "other users can read this file (chmod 600)"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_others_read(_: &Path) {}

@@ -1,0 +1,268 @@
+use super::*;
+use http::Request;
+
+const TOKEN_OF_ANN: &str = "0123456789abcdef";
+
+fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn guard(hosts: &[&str], origins: &[&str], tokens: Option<&str>) -> Guard {
+    Guard {
+        hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        origins: origins.iter().map(|text| text.parse().unwrap()).collect(),
+        tokens: tokens.map(|text| ClientTokens::parse(text).unwrap()),
+    }
+}
+
+fn admit(guard: &Guard, headers: &[(&str, &str)]) -> Result<Admitted, NotAdmitted> {
+    let local = "192.168.1.5".parse().ok();
+    guard.admit(&mut head("POST", "/v1/x", headers), local)
+}
+
+const NOBODY: Result<Admitted, NotAdmitted> = Ok(Admitted {
+    origin: None,
+    preflight: false,
+});
+
+#[test]
+fn hosts_are_of_this_machine() {
+    let guard = guard(&["Proxy.example"], &[], None);
+    for host in [
+        "localhost",
+        "LocalHost:8080",
+        "localhost.:1",
+        "127.0.0.1:8080",
+        "127.8.9.10",
+        "[::1]:8080",
+        "[0:0:0:0:0:0:0:1]",
+        "192.168.1.5:8080",
+        "proxy.example",
+        "proxy.example:443",
+        "localhost:",
+    ] {
+        assert_eq!(admit(&guard, &[("host", host)]), NOBODY, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:8080",
+        "x.localhost",
+        "localhost.evil.example",
+        "localhost@evil.example",
+        "evil.example#localhost",
+        "localhost/",
+        "localhost:x",
+        "localhost:99999999",
+        "127.0.0.1.evil.example",
+        "192.168.1.6",
+        "[::2]",
+        "[::1",
+        "x.proxy.example",
+        "0.0.0.0",
+        "",
+        ".",
+        "local host",
+    ] {
+        let admitted = admit(&guard, &[("host", host)]);
+        assert_eq!(admitted, Err(NotAdmitted::Host), "{host}");
+    }
+    // HTTP/1.0 has none; a second one is looked at too.
+    assert_eq!(admit(&guard, &[]), NOBODY);
+    let two = [("host", "localhost"), ("host", "evil.example")];
+    assert_eq!(admit(&guard, &two), Err(NotAdmitted::Host));
+}
+
+#[test]
+fn the_targets_authority_counts_like_a_host() {
+    let guard = guard(&[], &[], None);
+    for (target, host, expected) in [
+        ("http://localhost/v1", "localhost", NOBODY),
+        (
+            "http://evil.example/v1",
+            "localhost",
+            Err(NotAdmitted::Host),
+        ),
+        (
+            "http://localhost/v1",
+            "evil.example",
+            Err(NotAdmitted::Host),
+        ),
+    ] {
+        let mut head = head("GET", target, &[("host", host)]);
+        assert_eq!(guard.admit(&mut head, None), expected, "{target} {host}");
+    }
+}
+
+#[test]
+fn pages_of_other_origins_are_refused() {
+    let guard = guard(&[], &["https://chat.example"], None);
+    let host = ("host", "localhost:8080");
+    for (headers, expected) in [
+        (&[][..], NOBODY),
+        (&[("sec-fetch-site", "none")], NOBODY),
+        (&[("sec-fetch-site", "same-origin")], NOBODY),
+        (&[("origin", "http://localhost:8080")], NOBODY),
+        // Every one of these is a page that somebody else wrote.
+        (
+            &[("sec-fetch-site", "cross-site")],
+            Err(NotAdmitted::Origin),
+        ),
+        (&[("sec-fetch-site", "same-site")], Err(NotAdmitted::Origin)),
+        (&[("sec-fetch-site", "")], Err(NotAdmitted::Origin)),
+        (
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            Err(NotAdmitted::Origin),
+        ),
+        (&[("origin", "null")], Err(NotAdmitted::Origin)),
+        (&[("origin", "")], Err(NotAdmitted::Origin)),
+        (
+            &[("origin", "http://localhost:3000")],
+            Err(NotAdmitted::Origin),
+        ),
+        (
+            &[("origin", "https://localhost:8080")],
+            Err(NotAdmitted::Origin),
+        ),
+        (&[("origin", "http://localhost")], Err(NotAdmitted::Origin)),
+        (
+            &[("origin", "http://chat.example")],
+            Err(NotAdmitted::Origin),
+        ),
+        (
+            &[("origin", "https://chat.example.evil.example")],
+            Err(NotAdmitted::Origin),
+        ),
+        (
+            &[
+                ("origin", "https://chat.example"),
+                ("origin", "https://evil.example"),
+            ],
+            Err(NotAdmitted::Origin),
+        ),
+    ] {
+        let all: Vec<_> = headers.iter().copied().chain([host]).collect();
+        assert_eq!(admit(&guard, &all), expected, "{headers:?}");
+    }
+    // Allowed: an origin outweighs where it lies.
+    let allowed = [
+        host,
+        ("origin", "https://chat.example"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    let admitted = admit(&guard, &allowed).unwrap();
+    assert_eq!(admitted.origin.unwrap(), "https://chat.example");
+    assert!(!admitted.preflight);
+}
+
+#[test]
+fn a_preflight_needs_no_token_and_is_none_without_an_allowed_page() {
+    let tokens = format!("ann {TOKEN_OF_ANN}");
+    let guard = guard(&[], &["https://chat.example"], Some(&tokens));
+    let ask = |headers: &[(&str, &str)]| {
+        let all = [
+            &[
+                ("host", "localhost"),
+                ("access-control-request-method", "POST"),
+            ],
+            headers,
+        ]
+        .concat();
+        guard.admit(&mut head("OPTIONS", "/v1/x", &all), None)
+    };
+    let admitted = ask(&[("origin", "https://chat.example")]).unwrap();
+    assert!(admitted.preflight);
+    assert_eq!(ask(&[]), Err(NotAdmitted::Token));
+    let foreign = ask(&[("origin", "https://evil.example")]);
+    assert_eq!(foreign, Err(NotAdmitted::Origin));
+}
+
+#[test]
+fn tokens_are_asked_for_and_stay_here() {
+    let tokens = format!("ann {TOKEN_OF_ANN}");
+    let guard = guard(&[], &[], Some(&tokens));
+    let bearer = format!("bearer {TOKEN_OF_ANN}");
+    for (headers, left) in [
+        (&[("authorization", bearer.as_str())][..], &[][..]),
+        (&[("x-api-key", TOKEN_OF_ANN)], &[]),
+        (
+            &[
+                ("x-verified-proxy-token", TOKEN_OF_ANN),
+                ("authorization", "Bearer sk-own"),
+            ],
+            &["authorization"],
+        ),
+        (
+            &[
+                ("x-verified-proxy-token", TOKEN_OF_ANN),
+                ("authorization", &bearer),
+            ],
+            &[],
+        ),
+    ] {
+        let mut head = head("POST", "/v1/x", headers);
+        assert_eq!(guard.admit(&mut head, None), NOBODY, "{headers:?}");
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, left, "{headers:?}");
+    }
+    for headers in [
+        &[][..],
+        &[("authorization", TOKEN_OF_ANN)],
+        &[("authorization", "Bearer ")],
+        &[("authorization", "Basic 0123456789abcdef")],
+        &[("x-api-key", "0123456789abcdeF")],
+        &[("x-verified-proxy-token", "ann")],
+    ] {
+        assert_eq!(
+            admit(&guard, headers),
+            Err(NotAdmitted::Token),
+            "{headers:?}"
+        );
+    }
+    // Where no token is asked for, one does not go on all the same.
+    let open = Guard::default();
+    let mut head = head("POST", "/v1/x", &[("x-verified-proxy-token", "t")]);
+    assert_eq!(open.admit(&mut head, None), NOBODY);
+    assert!(head.headers.is_empty());
+}
+
+#[test]
+fn origins_and_hosts_are_what_browsers_write() {
+    for (text, written) in [
+        ("https://Chat.example", "https://chat.example"),
+        ("https://chat.example:443", "https://chat.example"),
+        ("http://chat.example:80", "http://chat.example"),
+        ("http://chat.example:443", "http://chat.example:443"),
+        ("app://obsidian.md", "app://obsidian.md"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+    ] {
+        assert_eq!(text.parse::<Origin>().unwrap().to_string(), written);
+    }
+    for text in [
+        "",
+        "*",
+        "null",
+        "chat.example",
+        "https://",
+        "https://chat.example/",
+        "https://a@b",
+        "https://*.example",
+        "https://a b",
+    ] {
+        assert!(text.parse::<Origin>().is_err(), "{text}");
+    }
+    for text in [
+        "",
+        "*",
+        "*.example",
+        "a.example:80",
+        "http://a.example",
+        "a b",
+    ] {
+        assert!(text.parse::<HostName>().is_err(), "{text}");
+    }
+    assert_eq!("A.Example.".parse::<HostName>().unwrap().0, "a.example");
+}

@@ -1,0 +1,236 @@
+//! What the proxy knows and must not tell: the API key that it adds for clients,
+//! and the tokens by which it knows them (threats.md C3, C4).
+//!
+//! Both come from a file or a variable, never from an argument; neither can be
+//! printed, and both are wiped from memory when they are dropped. Copies that an
+//! HTTP library makes of a header are not.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+/// The longest keys of known services have some hundred characters.
+const MAX_SECRET_BYTES: usize = 4 << 10;
+/// As much as a token that can be guessed does not have: 16 characters of base64
+/// are 96 bits.
+const MIN_TOKEN_CHARS: usize = 16;
+/// A household, or a team.
+const MAX_TOKENS: usize = 1_000;
+
+/// What clients that have no key of their own are told to write in its place, or
+/// write on their own account.
+const PLACEHOLDERS: [&str; 17] = [
+    "dummy",
+    "empty",
+    "fake",
+    "local",
+    "no-key",
+    "no-key-required",
+    "none",
+    "not-needed",
+    "null",
+    "placeholder",
+    "sk-dummy",
+    "sk-no-key-required",
+    "sk-placeholder",
+    "test",
+    "unused",
+    "verified-proxy",
+    "x",
+];
+
+/// Whether a bearer token says that there is none.
+pub(crate) fn is_placeholder(token: &str) -> bool {
+    let token = token.trim().to_ascii_lowercase();
+    token.is_empty() || PLACEHOLDERS.contains(&token.as_str())
+}
+
+/// The key that goes on with requests that bring none.
+#[derive(Clone)]
+pub struct ApiKey(Zeroizing<String>);
+
+impl ApiKey {
+    /// A key is one word of printable ASCII.
+    ///
+    /// # Errors
+    /// If `text` is not, said without any of it.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        word(text).map(|key| Self(Zeroizing::new(key.to_owned())))
+    }
+
+    /// As it stands in `Authorization`; marked, so that nothing prints it.
+    pub(crate) fn header_value(&self) -> Option<HeaderValue> {
+        let bearer = Zeroizing::new(format!("Bearer {}", self.0.as_str()));
+        let mut value = HeaderValue::from_str(&bearer).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
+}
+
+/// One word of printable ASCII, without the white space around it.
+fn word(text: &str) -> Result<&str, &'static str> {
+    let text = text.trim();
+    match text {
+        "" => Err("it is empty"),
+        _ if text.len() > MAX_SECRET_BYTES => Err("it is longer than any key"),
+        _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("it is not one word of printable ASCII")
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Tokens by which clients are known. What is kept is their digests.
+#[derive(Clone)]
+pub struct ClientTokens(Vec<(String, [u8; 32])>);
+
+impl ClientTokens {
+    /// One `NAME TOKEN` a line; empty lines and those that begin with `#` are not
+    /// read.
+    ///
+    /// # Errors
+    /// If a line is something else, by its number and without any of its token.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut tokens: Vec<(String, [u8; 32])> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let refused = |why: &str| Err(format!("line {}: {why}", index + 1));
+            let Some((name, token)) = line.split_once(char::is_whitespace) else {
+                return refused("expected a name, a space and a token");
+            };
+            let Ok(token) = word(token) else {
+                return refused("the token is not one word of printable ASCII");
+            };
+            if token.len() < MIN_TOKEN_CHARS {
+                return refused("the token can be guessed: it has fewer than 16 characters");
+            }
+            if is_placeholder(token) {
+                return refused("the token is what clients without a key write");
+            }
+            if tokens.iter().any(|(other, _)| other == name) {
+                return refused("a second token of this name");
+            }
+            let token = sha256(token);
+            if tokens.iter().any(|(_, other)| *other == token) {
+                return refused("the same token under another name");
+            }
+            if tokens.len() >= MAX_TOKENS {
+                return refused("more than 1000 tokens");
+            }
+            tokens.push((name.to_owned(), token));
+        }
+        if tokens.is_empty() {
+            return Err("no token in it; expected a name, a space and a token a line".to_owned());
+        }
+        Ok(Self(tokens))
+    }
+
+    /// Whether `token` is one of them. Takes as long whichever it is, and whether
+    /// it is.
+    pub(crate) fn know(&self, token: &str) -> bool {
+        let token = sha256(token);
+        self.0.iter().fold(false, |known, (_, other)| {
+            known | verify_slices_are_equal(other, &token).is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for ClientTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientTokens({})", self.0.len())
+    }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_key_is_one_word_and_says_nothing() {
+        let key = ApiKey::new(" sk-secret\n").unwrap();
+        assert_eq!(format!("{key:?}"), "ApiKey(..)");
+        let value = key.header_value().unwrap();
+        assert_eq!(value, "Bearer sk-secret");
+        assert_eq!(format!("{value:?}"), "Sensitive");
+        for (text, why) in [
+            ("", "it is empty"),
+            (" \n", "it is empty"),
+            ("two words", "it is not one word of printable ASCII"),
+            ("ключ", "it is not one word of printable ASCII"),
+            (&"x".repeat(5_000), "it is longer than any key"),
+        ] {
+            assert_eq!(ApiKey::new(text).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn placeholders_are_known() {
+        for token in ["", " ", "EMPTY", "not-needed", "None", "verified-proxy"] {
+            assert!(is_placeholder(token), "{token}");
+        }
+        for token in ["sk-real", "nonesuch", "test-1"] {
+            assert!(!is_placeholder(token), "{token}");
+        }
+    }
+
+    #[test]
+    fn tokens_have_names() {
+        let text = format!("# of the house\nann {TOKEN}\n\nbob\t{TOKEN}0  \n");
+        let tokens = ClientTokens::parse(&text).unwrap();
+        assert_eq!(format!("{tokens:?}"), "ClientTokens(2)");
+        assert!(tokens.know(TOKEN) && tokens.know(&format!("{TOKEN}0")));
+        for other in ["", "ann", "0123456789abcde", "0123456789ABCDEF"] {
+            assert!(!tokens.know(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_tokens_is_refused_without_a_token() {
+        for (text, why) in [
+            (String::new(), "no token in it"),
+            ("# nothing".to_owned(), "no token in it"),
+            (TOKEN.to_owned(), "line 1: expected a name"),
+            ("ann short".to_owned(), "line 1: the token can be guessed"),
+            (
+                "\nann sk-no-key-required".to_owned(),
+                "line 2: the token is what clients without a key write",
+            ),
+            (
+                format!("ann {TOKEN} {TOKEN}"),
+                "line 1: the token is not one word",
+            ),
+            (
+                format!("ann {TOKEN}\nann {TOKEN}0"),
+                "line 2: a second token of this name",
+            ),
+            (
+                format!("ann {TOKEN}\nbob {TOKEN}"),
+                "line 2: the same token under another name",
+            ),
+        ] {
+            let error = ClientTokens::parse(&text).unwrap_err();
+            assert!(error.starts_with(why), "{error}");
+            assert!(!error.contains(TOKEN), "{error}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The local side: web pages, other users, keys (threats.md C1 to C5).
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests play the client, who may dial"
+)]
+
+use std::time::Duration;
+
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use verified_proxy::config::{ApiKey, ClientTokens};
+
+use crate::harness::*;
+
+const INJECTED: &str = "sk-injected-77aa01";
+const TOKEN: &str = "token-of-ann-0123456789";
+
+fn chat(headers: &[(&str, &str)]) -> Request<Full<bytes::Bytes>> {
+    let (mut head, body) = chat_request(false).into_parts();
+    head.headers.remove("authorization");
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().unwrap();
+        head.headers.insert(name, value.parse().unwrap());
+    }
+    Request::from_parts(head, body)
+}
+
+fn cors(headers: &HeaderMap) -> Vec<&str> {
+    let mut names: Vec<_> = headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .filter(|name| name.starts_with("access-control-"))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn everything(fake: &fake_tee::serve::Running) -> String {
+    let received = fake.received();
+    let all = received
+        .iter()
+        .map(|one| String::from_utf8_lossy(&one.bytes).into_owned());
+    all.collect()
+}
+
+#[tokio::test]
+async fn foreign_hosts_and_pages_get_nothing() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let own = format!("127.0.0.1:{}", proxy.address.port());
+    for (headers, code) in [
+        (&[("host", "evil.example:8080")][..], "host_not_allowed"),
+        (&[("origin", "https://evil.example")], "origin_not_allowed"),
+        (&[("origin", "null")], "origin_not_allowed"),
+        (&[("sec-fetch-site", "cross-site")], "origin_not_allowed"),
+        (&[("sec-fetch-site", "same-site")], "origin_not_allowed"),
+    ] {
+        let answer = proxy.request(chat(headers)).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{headers:?}");
+        assert_eq!(answer.code(), code, "{headers:?}");
+        assert_eq!(answer.header("x-should-retry"), "false");
+        assert!(cors(&answer.headers).is_empty(), "{:?}", answer.headers);
+        // The proxy's own pages are no exception.
+        let mut pages = Request::get("/_proxy/verdicts").header("host", &own);
+        for (name, value) in headers {
+            pages.headers_mut().unwrap().insert(
+                name.parse::<http::HeaderName>().unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        let answer = proxy.request(pages.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.code(), code, "{headers:?}");
+    }
+    assert!(fake.received().is_empty());
+    // Neither is one that shows two names.
+    let raw = format!(
+        "GET http://evil.example/v1/models HTTP/1.1\r\nhost: {own}\r\nconnection: close\r\n\r\n"
+    );
+    assert!(proxy.raw(raw.as_bytes()).await.contains("host_not_allowed"));
+    // A page of the proxy's own is.
+    let page = [("host", own.as_str()), ("origin", &format!("http://{own}"))];
+    assert_eq!(proxy.request(chat(&page)).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_page_that_is_allowed_may_ask_and_read() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.guard.origins = vec!["https://chat.example".parse().unwrap()];
+    config.guard.hosts = vec!["proxy.example".parse().unwrap()];
+    let proxy = Proxy::start(config).await;
+    let preflight = Request::options("/v1/chat/completions")
+        .header("host", "proxy.example")
+        .header("origin", "https://chat.example")
+        .header("access-control-request-method", "POST")
+        .header(
+            "access-control-request-headers",
+            "authorization,content-type",
+        )
+        .header("access-control-request-private-network", "true");
+    let answer = proxy
+        .request(preflight.body(Full::default()).unwrap())
+        .await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert!(fake.received().is_empty());
+    for (name, value) in [
+        ("access-control-allow-origin", "https://chat.example"),
+        ("access-control-allow-headers", "*, authorization"),
+        ("access-control-allow-private-network", "true"),
+        ("access-control-max-age", "600"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+    assert!(
+        answer
+            .header("access-control-allow-methods")
+            .contains("POST")
+    );
+
+    // Streams, refusals and the proxy's own pages can be read; a backend has no
+    // say in it.
+    let origin = ("origin", "https://chat.example");
+    let (mut head, body) = chat_request(true).into_parts();
+    head.headers.insert("origin", origin.1.parse().unwrap());
+    let star = "header=access-control-allow-origin: *";
+    head.headers.insert("x-fake", star.parse().unwrap());
+    let streamed = proxy.request(Request::from_parts(head, body)).await;
+    assert!(streamed.body.ends_with(b"data: [DONE]\n\n"));
+    let refused = proxy
+        .request(chat(&[origin, ("x-backend-domain", "evil.example")]))
+        .await;
+    assert_eq!(refused.code(), "backend_not_allowed");
+    for answer in [streamed, refused] {
+        assert_eq!(answer.header("access-control-allow-origin"), origin.1);
+        assert_eq!(answer.header("access-control-expose-headers"), "*");
+        assert_eq!(
+            answer
+                .headers
+                .get_all("access-control-allow-origin")
+                .iter()
+                .count(),
+            1
+        );
+    }
+    // Who is no page gets none of it, whatever the backend says.
+    let answer = proxy.request(chat(&[("x-fake", star)])).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(cors(&answer.headers).is_empty(), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn a_key_is_added_on_verified_connections_only() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.api_key = Some(ApiKey::new(INJECTED).unwrap());
+    let proxy = Proxy::start(config.clone()).await;
+    for (own, expected) in [
+        (None, INJECTED),
+        (Some("Bearer not-needed"), INJECTED),
+        (Some("Bearer sk-own"), "sk-own"),
+    ] {
+        fake.clear();
+        let headers: Vec<_> = own.iter().map(|own| ("authorization", *own)).collect();
+        assert_eq!(proxy.request(chat(&headers)).await.status, StatusCode::OK);
+        let line = format!("authorization: Bearer {expected}\r\n");
+        let all = everything(&fake);
+        assert_eq!(all.matches("authorization: ").count(), 1, "{all}");
+        assert!(all.contains(&line), "{all}");
+    }
+    // A backend that is refused gets probes, which have none.
+    fake.clear();
+    fake.tamper("debug-td").unwrap();
+    let answer = Proxy::start(config).await.request(chat(&[])).await;
+    assert_eq!(answer.code(), "rejected_td_debug");
+    assert_only_probes(&fake.received());
+    assert!(!everything(&fake).contains(INJECTED));
+    assert!(!Log::captured().text().contains(INJECTED));
+}
+
+#[tokio::test]
+async fn clients_without_a_token_get_nothing() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.api_key = Some(ApiKey::new(INJECTED).unwrap());
+    config.guard.tokens = Some(ClientTokens::parse(&format!("ann {TOKEN}")).unwrap());
+    let proxy = Proxy::start(config).await;
+    let wrong = format!("Bearer {TOKEN}x");
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer x")],
+        &[("authorization", &wrong)],
+    ] {
+        let answer = proxy.request(chat(headers)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.code(), "client_token_required");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    for page in ["live", "ready", "metrics", "verdicts"] {
+        let answer = proxy.get(&format!("/_proxy/{page}")).await;
+        assert_eq!(answer.code(), "client_token_required", "{page}");
+    }
+    assert!(fake.received().is_empty());
+
+    let bearer = format!("Bearer {TOKEN}");
+    for (headers, sent) in [
+        (&[("authorization", bearer.as_str())][..], INJECTED),
+        (&[("x-api-key", TOKEN)], INJECTED),
+        (
+            &[
+                ("x-verified-proxy-token", TOKEN),
+                ("authorization", "Bearer sk-own"),
+            ],
+            "sk-own",
+        ),
+    ] {
+        fake.clear();
+        assert_eq!(proxy.request(chat(headers)).await.status, StatusCode::OK);
+        let all = everything(&fake);
+        assert!(
+            all.contains(&format!("authorization: Bearer {sent}\r\n")),
+            "{all}"
+        );
+        assert!(!all.contains(TOKEN), "{all}");
+    }
+    assert!(!Log::captured().text().contains(TOKEN));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_socket_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use verified_proxy::UnixSocket;
+
+    let fake = fake().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("proxy.sock");
+    let socket = UnixSocket::bind(&path).await.unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    // Nothing else is left in the folder.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let config = config(&fake);
+    let task = tokio::spawn(async move {
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        verified_proxy::run(config, socket, shutdown).await.unwrap();
+    });
+
+    let second = UnixSocket::bind(&path).await.unwrap_err();
+    assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
+
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let answer = sender.send_request(chat_request(true)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.ends_with(b"data: [DONE]\n\n"));
+    drop(sender);
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!path.exists());
+
+    // What a killed proxy leaves is replaced; what is no socket is not.
+    let left = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(left);
+    drop(UnixSocket::bind(&path).await.unwrap());
+    std::fs::write(&path, "precious").unwrap();
+    let file = UnixSocket::bind(&path).await.unwrap_err();
+    assert_eq!(file.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
