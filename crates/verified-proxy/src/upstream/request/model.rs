@@ -4,7 +4,7 @@ use http::{HeaderMap, Uri, header};
 
 use super::form::Form;
 use super::framing::is_encoded;
-use super::parameters::main_value;
+use super::parameters::{Ambiguous, main_value, parameter};
 use crate::member::{Fault, Member};
 
 /// The longest names served have 40 bytes.
@@ -47,7 +47,8 @@ pub(super) enum Watch {
 }
 
 impl Watch {
-    /// For a body with this header; or why no model is looked for in it.
+    /// For a body with this header; or why no model is looked for in it. A header
+    /// that readers could take for different ones is malformed.
     pub(super) fn new(headers: &HeaderMap) -> Result<Self, Found> {
         if is_encoded(headers) {
             return Err(Found::Absent(
@@ -55,16 +56,23 @@ impl Watch {
             ));
         }
         let json = || Self::Json(Box::new(Member::new(MODEL, MAX_MODEL_BYTES)));
-        let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
-            return Ok(json());
+        let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
+        let text = match (content_types.next(), content_types.next()) {
+            (None, _) => "",
+            (Some(one), None) => one.to_str().map_err(|_| Found::Malformed(NOT_TEXT))?,
+            (Some(_), Some(_)) => return Err(Found::Malformed(TWO_TYPES)),
         };
-        let text = String::from_utf8_lossy(content_type.as_bytes());
-        let media_type = main_value(&text);
-        if media_type == "application/json" || media_type.ends_with("+json") {
+        let media_type = main_value(text);
+        let is_json = media_type == "application/json" || media_type.ends_with("+json");
+        if (is_json || media_type == "multipart/form-data") && !is_utf8(text) {
+            return Err(Found::Malformed(OTHER_CHARSET));
+        }
+        // FastAPI takes an empty header for none.
+        if is_json || text.is_empty() {
             return Ok(json());
         }
         if media_type == "multipart/form-data" {
-            return match Form::new(&text) {
+            return match Form::new(text) {
                 Ok(form) => Ok(Self::Form(Box::new(form))),
                 Err(Content(why)) => Err(Found::Malformed(why)),
             };
@@ -102,6 +110,22 @@ impl Watch {
             Self::Json(_) => "its JSON body has no top-level \"model\"",
             Self::Form(_) => "its form has no field \"model\"",
         }
+    }
+}
+
+const NOT_TEXT: &str = "the Content-Type is not text";
+const TWO_TYPES: &str = "the request has two headers Content-Type";
+const OTHER_CHARSET: &str = "the charset in the Content-Type is not UTF-8";
+
+/// Starlette decodes the names of a form's fields, and aiohttp JSON, as this says:
+/// in UTF-7 `+AG0-odel` is `model`.
+fn is_utf8(content_type: &str) -> bool {
+    match parameter(content_type, "charset") {
+        Ok(None) => true,
+        Ok(Some(charset)) => ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|known| charset.eq_ignore_ascii_case(known)),
+        Err(Ambiguous) => false,
     }
 }
 
@@ -209,7 +233,44 @@ mod tests {
             typed("multipart/form-data; boundary=x; boundary=y"),
             "malformed"
         );
+        assert_eq!(
+            typed("multipart/form-data; boundary=x; charset=UTF-8"),
+            "form"
+        );
         assert_eq!(typed("text/plain"), "absent");
         assert_eq!(kind(&[("content-encoding", "gzip")]), "absent");
+    }
+
+    #[test]
+    fn a_content_type_that_readers_take_for_different_ones_is_refused() {
+        let kind = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = http::HeaderValue::from_bytes(value).unwrap();
+                headers.append(header::CONTENT_TYPE, value);
+            }
+            match Watch::new(&headers) {
+                Ok(Watch::Json(_)) => "json".to_owned(),
+                Ok(Watch::Form(_)) => "form".to_owned(),
+                Err(found) => show(found),
+            }
+        };
+        for values in [
+            &[&b"text/plain"[..], b"application/json"][..],
+            &[
+                b"multipart/form-data; boundary=x",
+                b"multipart/form-data; boundary=y",
+            ],
+            &[b"application/json", b"application/json"],
+            // It would be looked for as U+FFFD.
+            &[b"multipart/form-data; boundary=\xff"],
+            &[b"multipart/form-data; boundary=x; charset=utf-7"],
+            &[b"application/json; charset=UTF-7"],
+            &[b"application/json; charset=utf-8; charset=utf-7"],
+        ] {
+            assert_eq!(kind(values), "malformed", "{values:?}");
+        }
+        // FastAPI takes it for none, and none for JSON.
+        assert_eq!(kind(&[b""]), "json");
     }
 }
