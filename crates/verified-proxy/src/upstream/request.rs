@@ -139,7 +139,10 @@ impl ClientRequest {
         } else {
             match Watch::new(&self.head.headers) {
                 Ok(watch) => model_in(sent, watch, budget).await?,
-                Err(found) => found,
+                Err(found) => {
+                    sent.rest().watch(Watch::Opaque { begun: false });
+                    found
+                }
             }
         };
         self.model = in_body.or_query(in_query(&self.head.uri));

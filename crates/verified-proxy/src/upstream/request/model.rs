@@ -44,6 +44,11 @@ impl Found {
 pub(super) enum Watch {
     Json(Box<Member>),
     Form(Box<Form>),
+    /// No model is read from it, which holds only if it is no JSON either: a
+    /// backend may not care what a body is said to be.
+    Opaque {
+        begun: bool,
+    },
 }
 
 impl Watch {
@@ -77,6 +82,11 @@ impl Watch {
                 Err(Content(why)) => Err(Found::Malformed(why)),
             };
         }
+        if media_type == "application/x-www-form-urlencoded" {
+            return Err(Found::Malformed(
+                "no model is read from a URL-encoded form: name a backend in the header X-Backend-Domain",
+            ));
+        }
         Err(Found::Absent(
             "its body is neither JSON nor a form (Content-Type: application/json or multipart/form-data)",
         ))
@@ -86,6 +96,17 @@ impl Watch {
         match self {
             Self::Json(member) => member.feed(piece).map_err(said_of_json),
             Self::Form(form) => form.feed(piece),
+            Self::Opaque { begun: true } => Ok(()),
+            Self::Opaque { begun } => {
+                let first = piece.iter().find(|byte| !may_come_before(**byte));
+                *begun = first.is_some();
+                match first {
+                    Some(b'{') => Err(Content(
+                        "the body looks like JSON, its Content-Type or Content-Encoding says otherwise",
+                    )),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
@@ -93,6 +114,7 @@ impl Watch {
         match self {
             Self::Json(member) => member.value(),
             Self::Form(form) => form.model(),
+            Self::Opaque { .. } => None,
         }
     }
 
@@ -101,6 +123,7 @@ impl Watch {
         match self {
             Self::Json(member) => member.end().map_err(said_of_json),
             Self::Form(form) => form.end(),
+            Self::Opaque { .. } => Ok(()),
         }
     }
 
@@ -109,8 +132,14 @@ impl Watch {
         match self {
             Self::Json(_) => "its JSON body has no top-level \"model\"",
             Self::Form(_) => "its form has no field \"model\"",
+            Self::Opaque { .. } => "no model is read from its body",
         }
     }
+}
+
+/// Space and byte order marks, in UTF-8, UTF-16 or UTF-32: Python reads them all.
+fn may_come_before(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
 }
 
 const NOT_TEXT: &str = "the Content-Type is not text";
@@ -220,6 +249,7 @@ mod tests {
             match Watch::new(&headers) {
                 Ok(Watch::Json(_)) => "json".to_owned(),
                 Ok(Watch::Form(_)) => "form".to_owned(),
+                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
                 Err(found) => show(found),
             }
         };
@@ -252,6 +282,7 @@ mod tests {
             match Watch::new(&headers) {
                 Ok(Watch::Json(_)) => "json".to_owned(),
                 Ok(Watch::Form(_)) => "form".to_owned(),
+                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
                 Err(found) => show(found),
             }
         };
