@@ -30,7 +30,7 @@ use super::link::ProvedLink;
 
 pub(crate) use self::body::BodyError;
 pub(super) use self::body::RequestBody;
-pub(crate) use self::budget::BodyBudget;
+pub(crate) use self::budget::{BODY_SLACK, BodyBudget};
 pub(crate) use self::framing::Framing;
 pub(crate) use self::model::MAX_MODEL_BYTES;
 
