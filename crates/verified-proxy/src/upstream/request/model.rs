@@ -84,7 +84,7 @@ impl Watch {
         }
         if media_type == "application/x-www-form-urlencoded" {
             return Err(Found::Malformed(
-                "no model is read from a URL-encoded form: name a backend in the header X-Backend-Domain",
+                "its Content-Type is that of a URL-encoded form (the default of curl -d), from which no model is read: send application/json, or name a backend in the header X-Backend-Domain",
             ));
         }
         Err(Found::Absent(
