@@ -12,6 +12,8 @@ pub(crate) const MAX_MODEL_BYTES: usize = 200;
 
 const MODEL: &str = "model";
 
+const URL_ENCODED: &str = "its Content-Type is that of a URL-encoded form (the default of curl -d), from which no model is read: send application/json, or name a backend in the header X-Backend-Domain";
+
 /// What is wrong with a body's content. Nothing of the content itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Content(pub(super) &'static str);
@@ -32,6 +34,8 @@ impl Found {
             (Self::Named(body), Self::Named(query)) if body != query => {
                 Self::Malformed("the body names one model, the query (?model=) another")
             }
+            // Its fields are not read, a backend may do that.
+            (Self::Absent(URL_ENCODED), Self::Named(_)) => Self::Malformed(URL_ENCODED),
             (Self::Absent(_), query @ Self::Named(_)) => query,
             (Self::Absent(_) | Self::Named(_), query @ Self::Malformed(_)) => query,
             (body, _) => body,
@@ -83,9 +87,7 @@ impl Watch {
             };
         }
         if media_type == "application/x-www-form-urlencoded" {
-            return Err(Found::Malformed(
-                "its Content-Type is that of a URL-encoded form (the default of curl -d), from which no model is read: send application/json, or name a backend in the header X-Backend-Domain",
-            ));
+            return Err(Found::Absent(URL_ENCODED));
         }
         Err(Found::Absent(
             "its body is neither JSON nor a form (Content-Type: application/json or multipart/form-data)",
@@ -231,6 +233,8 @@ mod tests {
             (named("a"), malformed.clone(), "malformed"),
             (absent.clone(), named("b"), "b"),
             (absent.clone(), absent.clone(), "absent"),
+            (Found::Absent(URL_ENCODED), absent.clone(), "absent"),
+            (Found::Absent(URL_ENCODED), named("b"), "malformed"),
             (absent.clone(), malformed.clone(), "malformed"),
             (malformed.clone(), named("b"), "malformed"),
         ] {
