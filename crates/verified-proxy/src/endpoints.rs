@@ -25,6 +25,8 @@ const MAX_LIST_BYTES: usize = 1 << 20;
 const MAX_ENTRIES: usize = 10_000;
 /// Names that are compared with an unknown one; far more than any list has.
 const MAX_COMPARED: usize = 1_000;
+/// Characters of what is wrong with a list.
+const MAX_DETAIL: usize = 200;
 /// What every known client of the list uses.
 const LIST_TTL: Duration = Duration::from_secs(300);
 /// How long a failed fetch is answered for, so that waiting requests share one
@@ -71,7 +73,7 @@ impl EndpointList {
         // `raw_value` a certain key makes it parse strings inside strings, which
         // escapes the limit of 128 levels. Raw entries are skipped over, and read
         // once, as what they should be.
-        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let wire: Wire<'_> = serde_json::from_slice(body).map_err(said)?;
         if wire.endpoints.len() > MAX_ENTRIES {
             return Err(format!(
                 "{} entries, at most {MAX_ENTRIES} are read",
@@ -116,6 +118,10 @@ impl EndpointList {
             self.domains.len() - 1
         });
         for model in models {
+            // Names are shown on terminals.
+            if !model.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                continue;
+            }
             let serving = self.by_model.entry(model.clone()).or_default();
             if !serving.contains(&index) {
                 serving.push(index);
@@ -190,6 +196,16 @@ impl EndpointList {
             .map(|(_, model)| model.to_owned())
             .collect()
     }
+}
+
+/// serde_json repeats what it did not expect, at whatever length.
+fn said(error: serde_json::Error) -> String {
+    let mut text = error.to_string();
+    if let Some((cut, _)) = text.char_indices().nth(MAX_DETAIL) {
+        text.truncate(cut);
+        text.push_str("...");
+    }
+    text
 }
 
 /// The list, and the last good one for as long as there is no better: in memory,
@@ -442,6 +458,21 @@ mod tests {
         assert!(list.close_to(&long).is_empty());
         assert!(list.close_to(&long[1..]).is_empty());
         assert_eq!(list.close_to("m/on"), ["m/one"]);
+    }
+
+    #[test]
+    fn a_hostile_list_writes_nothing_to_terminals_and_little_to_logs() {
+        let list = list(
+            r#"{"endpoints":[{"domain":"a.completions.near.ai",
+                "models":["m/one\u001b[2J","m/on\nERROR","m/on\u202e","m/one"]}]}"#,
+        );
+        assert_eq!(list.close_to("m/on"), ["m/one"]);
+        assert_eq!(list.models().collect::<Vec<_>>(), ["m/one"]);
+        let long = format!(r#"{{"endpoints":"{}"}}"#, "\u{1b}".repeat(100_000));
+        let long = long.replace('\u{1b}', r"\u001b");
+        let detail = EndpointList::parse(long.as_bytes(), &allow()).unwrap_err();
+        assert!(detail.len() < 210, "{}", detail.len());
+        assert!(!detail.contains('\u{1b}'), "{detail}");
     }
 
     #[test]

@@ -39,6 +39,10 @@ use crate::verdicts::Verdicts;
 const MAX_WAITING: usize = 1_024;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// A request's head, which each of thousands of clients may have half sent.
+/// hyper's own limit is 400 KiB, and its buffer may grow to twice the limit;
+/// nginx takes 32 (large_client_header_buffers 4 8k).
+const MAX_HEAD: usize = 64 << 10;
 /// A connection handed a request back unsent: how often another one is made.
 const MAX_RESENDS: usize = 2;
 /// After a failed accept, which is mostly for want of file descriptors; doubled
@@ -119,7 +123,7 @@ impl Ingress {
                 () = &mut shutdown => break,
                 accepted = accept(&listener, &clients) => accepted,
             };
-            let (stream, permit) = match accepted {
+            let (stream, place) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     let pause = trouble.with(&error);
@@ -132,7 +136,8 @@ impl Ingress {
             trouble.is_over();
             let local = stream.local_ip();
             let ending = Arc::new(Ending::default());
-            let io = ClientIo::new(stream, Arc::clone(&ending), ingress.limits.timeouts.unread);
+            let unread = ingress.limits.timeouts.unread;
+            let io = ClientIo::new(stream, place, Arc::clone(&ending), unread);
             let ingress = Arc::clone(&ingress);
             let service = service_fn(move |request| {
                 let (ingress, ending) = (Arc::clone(&ingress), Arc::clone(&ending));
@@ -141,10 +146,10 @@ impl Ingress {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(io), service);
             let connection = graceful.watch(connection);
             tasks.spawn(async move {
-                let _permit = permit;
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "client connection ended");
                 }

@@ -53,7 +53,8 @@ pub use self::dial::WebPki;
 pub(crate) use self::dial::{DialError, Dialer};
 pub(crate) use self::judge::Judge;
 pub(crate) use self::request::{
-    BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named, SealError, View,
+    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named,
+    SealError, View,
 };
 pub(crate) use self::unverified::{AttestError, Examined};
 pub(crate) use self::verified::{ForwardError, VERDICT, Verified};

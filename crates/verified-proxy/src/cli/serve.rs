@@ -1,6 +1,6 @@
 //! `verified-proxy serve`.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ use super::units;
 use crate::UnixSocket;
 use crate::config::{BackendTimeouts, ClientTimeouts, Config, PoolLimits};
 use crate::shutdown::Signals;
+use crate::upstream::BODY_SLACK;
 use crate::{Listener, Server, limits};
 
 #[derive(Debug, clap::Args)]
@@ -219,12 +220,11 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     ))
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the one line for people and scripts; logs go to stderr"
-)]
+/// The one line for people and scripts; logs go to stderr. Nobody has to read it.
 fn announce(line: &str) {
-    println!("{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::warn!(%error, "nothing can be written to stdout: {line}");
+    }
 }
 
 fn announcement(config: &Config, place: &str) -> String {
@@ -242,10 +242,11 @@ fn announcement(config: &Config, place: &str) -> String {
 }
 
 fn config(args: Args) -> Result<Config, Failure> {
-    if args.max_body > args.body_memory {
-        return Err(Failure::Usage(
-            "--max-body is larger than --body-memory: such a body could never be taken\nhint: raise --body-memory, or lower --max-body".to_owned(),
-        ));
+    if args.max_body.saturating_add(BODY_SLACK) > args.body_memory {
+        return Err(Failure::Usage(format!(
+            "--body-memory has to be {} KiB more than --max-body at least, or a body of that size could never be taken\nhint: raise --body-memory, or lower --max-body",
+            BODY_SLACK >> 10
+        )));
     }
     let (guard, api_key) = (args.clients.guard()?, args.clients.api_key()?);
     let backends = args.backends;
@@ -364,10 +365,16 @@ mod tests {
 
     #[test]
     fn a_body_that_could_never_be_held_is_refused_at_the_start() {
-        let failure = parsed(&["--max-body", "2GiB"]).unwrap_err();
-        assert!(
-            matches!(&failure, Failure::Usage(why) if why.contains("--body-memory")),
-            "{failure}"
-        );
+        for options in [
+            ["--max-body=2GiB", "--body-memory=1GiB"],
+            ["--max-body=5MiB", "--body-memory=5MiB"],
+            ["--max-body=1", "--body-memory=1023"],
+        ] {
+            let failure = parsed(&options).unwrap_err();
+            assert!(
+                matches!(&failure, Failure::Usage(why) if why.contains("--body-memory")),
+                "{failure}"
+            );
+        }
     }
 }

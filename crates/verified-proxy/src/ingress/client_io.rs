@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use crate::idle::IdleTimer;
@@ -46,6 +47,8 @@ impl Ending {
 pub(super) struct ClientIo {
     /// Taken when this is dropped.
     stream: Option<ClientStream>,
+    /// For as long as the socket is open.
+    place: Option<OwnedSemaphorePermit>,
     ending: Arc<Ending>,
     unread: IdleTimer,
     closing: Closing,
@@ -61,9 +64,15 @@ enum Closing {
 impl ClientIo {
     /// Fails a write that makes no progress for `unread`: a client that does
     /// not read would keep a backend's work for ever.
-    pub(super) fn new(stream: ClientStream, ending: Arc<Ending>, unread: Duration) -> Self {
+    pub(super) fn new(
+        stream: ClientStream,
+        place: OwnedSemaphorePermit,
+        ending: Arc<Ending>,
+        unread: Duration,
+    ) -> Self {
         Self {
             stream: Some(stream),
+            place: Some(place),
             ending,
             unread: IdleTimer::new(unread),
             closing: Closing::NotYet,
@@ -178,7 +187,7 @@ impl Drop for ClientIo {
             }
             Closing::NotYet if self.ending.linger.load(Ordering::Relaxed) => {
                 if let Ok(runtime) = Handle::try_current() {
-                    runtime.spawn(see_out(stream));
+                    runtime.spawn(see_out(stream, self.place.take()));
                 }
             }
             Closing::NotYet | Closing::Lingering { .. } => {}
@@ -188,7 +197,7 @@ impl Drop for ClientIo {
 
 /// Where a request asked for an upgrade, hyper leaves the socket to whoever takes
 /// it: nobody, and a close with something unread would be a reset.
-async fn see_out(mut stream: ClientStream) {
+async fn see_out(mut stream: ClientStream, _place: Option<OwnedSemaphorePermit>) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -197,4 +206,32 @@ async fn see_out(mut stream: ClientStream) {
         while let Ok(Ok(1..)) = timeout(LINGER_IDLE, stream.read(&mut rest)).await {}
     };
     let _ = timeout(LINGER, read_rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn a_socket_has_its_place_until_it_is_closed() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test plays the client")]
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let ending = Arc::new(Ending::default());
+        let stream = ClientStream::Tcp(stream);
+        let io = ClientIo::new(stream, place, Arc::clone(&ending), Duration::from_secs(60));
+        ending.linger();
+        drop(io);
+        tokio::task::yield_now().await;
+        assert_eq!(places.available_permits(), 0);
+        drop(client);
+        let freed = timeout(Duration::from_secs(20), places.acquire()).await;
+        assert!(freed.unwrap().is_ok());
+    }
 }

@@ -18,6 +18,15 @@ const HOP_BY_HOP: [&str; 7] = [
     "http2-settings",
 ];
 
+/// For whoever reads the content, so no matter of one connection, whatever
+/// `Connection` says: a body would change its length, or its meaning after a
+/// model was read from it.
+const OF_THE_CONTENT: [HeaderName; 3] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+];
+
 /// What every header that only the proxy may write begins with.
 const OWN_PREFIX: &str = "x-verified-proxy-";
 
@@ -104,9 +113,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     for name in named {
-        // The framing of a body is hyper's matter; a message without its length
-        // would only change shape.
-        if name != header::CONTENT_LENGTH {
+        if !OF_THE_CONTENT.contains(&name) {
             headers.remove(name);
         }
     }
@@ -205,7 +212,9 @@ mod tests {
     fn a_request_keeps_what_is_end_to_end() {
         let mut headers = map(&[
             ("connection", "close, X-Hop"),
-            ("connection", "x-hop-two"),
+            ("connection", "x-hop-two, content-type, Content-Encoding"),
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
             ("x-hop", "1"),
             ("x-hop-two", "1"),
             ("keep-alive", "1"),
@@ -222,7 +231,15 @@ mod tests {
             ("x-unknown", "kept"),
         ]);
         strip_request(&mut headers);
-        assert_eq!(names(&headers), ["authorization", "x-unknown"]);
+        assert_eq!(
+            names(&headers),
+            [
+                "authorization",
+                "content-encoding",
+                "content-type",
+                "x-unknown"
+            ]
+        );
     }
 
     #[test]

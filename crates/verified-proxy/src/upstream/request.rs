@@ -32,7 +32,7 @@ use crate::guard::{Admitted, Guard, NotAdmitted};
 
 pub(crate) use self::body::BodyError;
 pub(super) use self::body::RequestBody;
-pub(crate) use self::budget::BodyBudget;
+pub(crate) use self::budget::{BODY_SLACK, BodyBudget};
 pub(crate) use self::framing::Framing;
 pub(crate) use self::model::MAX_MODEL_BYTES;
 
@@ -150,7 +150,10 @@ impl ClientRequest {
         } else {
             match Watch::new(&self.head.headers) {
                 Ok(watch) => model_in(sent, watch, budget).await?,
-                Err(found) => found,
+                Err(found) => {
+                    sent.rest().watch(Watch::Opaque { begun: false });
+                    found
+                }
             }
         };
         self.model = in_body.or_query(in_query(&self.head.uri));

@@ -177,6 +177,36 @@ async fn two_models_are_refused_and_none_is_named() {
     assert_eq!(asked(&backend), 0);
 }
 
+/// Each names one model in the query; a reader that goes by the bytes alone, or by
+/// another header, would find another one in the body.
+#[tokio::test]
+async fn a_body_said_to_be_something_else_hides_no_model() {
+    let fake = fake().await;
+    let backend = digesting(&fake).await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    let named = "/v1/x?model=fake%2Fllama";
+    let other = br#"{"model":"other"}"#;
+    let utf16: Vec<u8> = [&b"\xff\xfe"[..], &other.map(|byte| [byte, 0]).concat()].concat();
+    let hop = |header| ("connection", header);
+    let text = ("content-type", "text/plain");
+    let url = ("content-type", "application/x-www-form-urlencoded");
+    for (headers, body) in [
+        (&[JSON, GZIP][..], &other[..]),
+        (&[JSON, GZIP, hop("content-encoding")], other),
+        (&[text], other),
+        (&[text, hop("content-type")], other),
+        (&[text], b"\xef\xbb\xbf \n{}"),
+        (&[text], &utf16),
+        (&[text, JSON], other),
+        (&[("content-type", "")], other),
+        (&[url], b"model=other"),
+    ] {
+        let answer = post(&proxy, named, headers, body).await;
+        assert_eq!(answer.code(), "bad_request", "{headers:?} {body:?}");
+    }
+    assert_eq!(asked(&backend), 0);
+}
+
 #[tokio::test]
 async fn a_named_backend_wins_over_every_model() {
     let fake = fake().await;

@@ -42,6 +42,31 @@ fn folder(name: &str) -> PathBuf {
     dir
 }
 
+/// As in `verified-proxy | head -0`.
+#[test]
+fn a_reader_that_is_gone_stops_nothing() {
+    let (reader, stdout) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
+        .args(["--port=0", "--state-dir=none", "--drain-timeout=0"])
+        .env("NO_COLOR", "1")
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = lines.find_map(|line| {
+        let line = line.unwrap();
+        let (_, address) = line.split_once("verified-proxy on http://")?;
+        Some(address.split(' ').next().unwrap().to_owned())
+    });
+    // It says so on stderr, and listens.
+    let connected = TcpStream::connect(said.unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    connected.unwrap();
+}
+
 /// A value for the flag, one for the variable and one for the file.
 const SAMPLES: &[(&str, [&str; 3])] = &[
     ("host", ["127.0.0.2", "127.0.0.3", "127.0.0.4"]),

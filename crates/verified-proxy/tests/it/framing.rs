@@ -46,6 +46,25 @@ async fn methods_upgrades_and_codings_that_are_not_forwarded() {
 }
 
 #[tokio::test]
+async fn a_head_has_a_size() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let live = async |bytes: usize| {
+        let head = "GET /_proxy/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        let request = format!("{head}X: {}\r\n\r\n", "x".repeat(bytes));
+        proxy.raw(request.as_bytes()).await
+    };
+    let answer = live(60 << 10).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = live(200 << 10).await;
+    // The reset for what was not read may come before the answer.
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn an_offer_of_http2_is_ignored() {
     let fake = fake().await;
     let proxy = Proxy::in_front_of(&fake).await;

@@ -12,6 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const MIN_SEGMENT: usize = 4 << 10;
 const MAX_SEGMENT: usize = 64 << 10;
 
+/// What a body takes beyond its bytes, at most: the rest of its last segment, and
+/// each of the few before full size rounded up to a KiB.
+pub(crate) const BODY_SLACK: u64 = 128 << 10;
+
 /// Too many request bodies are held in memory.
 #[derive(Debug)]
 pub(super) struct NoMemory;
@@ -142,6 +146,27 @@ mod tests {
         assert!(held(&budget, 1 << 20).is_err());
         drop(kept);
         assert!(held(&budget, 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_body_fits_with_its_slack_whatever_its_pieces() {
+        for (bytes, piece) in [
+            (1, 1),
+            (4_097, 1),
+            (1 << 20, 700),
+            (300_000, 4_097),
+            (70_000, 9),
+        ] {
+            let body = vec![b'x'; bytes];
+            let fits = |memory: u64| {
+                let budget = BodyBudget::new(memory);
+                let mut held = Held::default();
+                body.chunks(piece)
+                    .all(|piece| held.push(&budget, piece).is_ok())
+            };
+            assert!(fits(bytes as u64 + BODY_SLACK), "{bytes} {piece}");
+            assert!(!fits(bytes as u64), "{bytes} {piece}");
+        }
     }
 
     #[test]

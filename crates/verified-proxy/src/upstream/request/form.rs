@@ -1,12 +1,14 @@
 //! The field `model` of a `multipart/form-data` body (RFC 7578), found while the
 //! body comes by in pieces of any size. The body itself is not changed.
+//!
+//! A form that another reader could cut into other parts is refused.
 
 use std::mem;
 
 use memchr::memmem::Finder;
 
 use super::model::{Content, MAX_MODEL_BYTES};
-use super::parameters::{Ambiguous, parameter};
+use super::parameters::{Ambiguous, main_value, parameter};
 
 /// RFC 2046 §5.1.1.
 const MAX_BOUNDARY: usize = 70;
@@ -20,7 +22,9 @@ const MAX_PADDING: usize = 128;
 /// The search for the field.
 pub(super) struct Form {
     /// CRLF, `--` and the boundary.
-    delimiter: Finder<'static>,
+    delimiter: Vec<u8>,
+    /// The same without CRLF.
+    dashes: Finder<'static>,
     state: State,
     /// The end of what came by, where the text searched for could have begun, or
     /// all of a text that is kept.
@@ -49,9 +53,9 @@ impl Form {
         if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
             return Err(NO_BOUNDARY);
         }
-        let delimiter = format!("\r\n--{boundary}");
         Ok(Self {
-            delimiter: Finder::new(delimiter.as_bytes()).into_owned(),
+            delimiter: format!("\r\n--{boundary}").into_bytes(),
+            dashes: Finder::new(&format!("--{boundary}")).into_owned(),
             state: State::Skipped,
             // The first delimiter may stand at the very beginning.
             pending: b"\r\n".to_vec(),
@@ -65,7 +69,7 @@ impl Form {
         while !piece.is_empty() {
             match self.state {
                 State::Skipped => {
-                    if self.skip(&mut piece) {
+                    if self.skip(&mut piece)? {
                         self.state = State::DelimiterLine;
                     }
                 }
@@ -101,8 +105,7 @@ impl Form {
                 }
                 State::Model => {
                     let delimiter = self.delimiter.clone();
-                    let Some(value) = self.keep(&mut piece, delimiter.needle(), MAX_MODEL_BYTES)?
-                    else {
+                    let Some(value) = self.keep(&mut piece, &delimiter, MAX_MODEL_BYTES)? else {
                         continue;
                     };
                     self.model = Some(String::from_utf8(value).map_err(|_| NOT_TEXT)?);
@@ -126,35 +129,48 @@ impl Form {
         }
     }
 
-    /// Moves to behind the next delimiter, or to the piece's end.
-    fn skip(&mut self, piece: &mut &[u8]) -> bool {
-        let overlap = self.delimiter.needle().len() - 1;
+    /// Moves to behind the next delimiter, or to the piece's end. A boundary that
+    /// no CRLF stands before is a delimiter to some readers (werkzeug takes a bare
+    /// LF) and forbidden inside of parts (RFC 2046 §5.1.1).
+    fn skip(&mut self, piece: &mut &[u8]) -> Result<bool, Content> {
+        let overlap = self.delimiter.len() - 1;
         let had = self.pending.len();
         if had > 0 {
             let (head, rest) = piece.split_at(overlap.min(piece.len()));
             self.pending.extend_from_slice(head);
-            if let Some(at) = self.delimiter.find(&self.pending) {
-                let used = (at + overlap + 1).saturating_sub(had);
-                *piece = piece.get(used..).unwrap_or_default();
+            if let Some(end) = self.delimiter_in(&self.pending)? {
+                *piece = piece.get(end.saturating_sub(had)..).unwrap_or_default();
                 self.pending.clear();
-                return true;
+                return Ok(true);
             }
             if rest.is_empty() {
                 let excess = self.pending.len().saturating_sub(overlap);
                 self.pending.drain(..excess);
                 *piece = rest;
-                return false;
+                return Ok(false);
             }
             self.pending.clear();
         }
-        if let Some(at) = self.delimiter.find(piece) {
-            *piece = piece.get(at + overlap + 1..).unwrap_or_default();
-            return true;
+        if let Some(end) = self.delimiter_in(piece)? {
+            *piece = piece.get(end..).unwrap_or_default();
+            return Ok(true);
         }
         let tail = piece.get(piece.len().saturating_sub(overlap)..);
         self.pending.extend_from_slice(tail.unwrap_or_default());
         *piece = &[];
-        false
+        Ok(false)
+    }
+
+    /// Where the first delimiter ends.
+    fn delimiter_in(&self, text: &[u8]) -> Result<Option<usize>, Content> {
+        let Some(at) = self.dashes.find(text) else {
+            return Ok(None);
+        };
+        let end = at + self.dashes.needle().len();
+        match text.get(..end) {
+            Some(text) if text.ends_with(&self.delimiter) => Ok(Some(end)),
+            _ => Err(NOT_A_FORM),
+        }
     }
 
     /// Everything up to `end`, which has to come within `max` bytes.
@@ -196,6 +212,14 @@ const TOO_LONG: Content = Content(
 
 /// Whether a part is the field: its name, given once, in one header.
 fn names_model(header: &[u8]) -> Result<bool, Content> {
+    // A bare LF ends a line, or the header, to some readers only.
+    let mut before = 0;
+    for at in memchr::memchr_iter(b'\n', header) {
+        if header.get(before..at).and_then(<[u8]>::last) != Some(&b'\r') {
+            return Err(NOT_A_FORM);
+        }
+        before = at + 1;
+    }
     let mut text = header.to_vec();
     // What httparse takes for a header's end.
     text.extend_from_slice(b"\r\n\r\n");
@@ -218,13 +242,16 @@ fn names_model(header: &[u8]) -> Result<bool, Content> {
         (None, _) => return Ok(false),
         (Some(_), Some(_)) => return Err(NOT_A_FORM),
     };
+    // RFC 7578 §4.2. Readers that ignore it look for the name all the same.
+    if main_value(&disposition) != "form-data" {
+        return Err(NOT_A_FORM);
+    }
     let name = parameter(&disposition, "name").map_err(|Ambiguous| NOT_A_FORM)?;
     if name.as_deref() != Some("model") {
         return Ok(false);
     }
     // A reader would see a file, or other text than stands here.
-    let has_file = parameter(&disposition, "filename") != Ok(None)
-        || parameter(&disposition, "filename*") != Ok(None);
+    let has_file = parameter(&disposition, "filename") != Ok(None);
     if has_file || of("content-transfer-encoding").0.is_some() {
         return Err(NOT_TEXT);
     }

@@ -4,13 +4,15 @@ use http::{HeaderMap, Uri, header};
 
 use super::form::Form;
 use super::framing::is_encoded;
-use super::parameters::main_value;
+use super::parameters::{Ambiguous, main_value, parameter};
 use crate::member::{Fault, Member};
 
 /// The longest names served have 40 bytes.
 pub(crate) const MAX_MODEL_BYTES: usize = 200;
 
 const MODEL: &str = "model";
+
+const URL_ENCODED: &str = "its Content-Type is that of a URL-encoded form (the default of curl -d), from which no model is read: send application/json, or name a backend in the header X-Backend-Domain";
 
 /// What is wrong with a body's content. Nothing of the content itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ impl Found {
             (Self::Named(body), Self::Named(query)) if body != query => {
                 Self::Malformed("the body names one model, the query (?model=) another")
             }
+            // Its fields are not read, a backend may do that.
+            (Self::Absent(URL_ENCODED), Self::Named(_)) => Self::Malformed(URL_ENCODED),
             (Self::Absent(_), query @ Self::Named(_)) => query,
             (Self::Absent(_) | Self::Named(_), query @ Self::Malformed(_)) => query,
             (body, _) => body,
@@ -44,10 +48,16 @@ impl Found {
 pub(super) enum Watch {
     Json(Box<Member>),
     Form(Box<Form>),
+    /// No model is read from it, which holds only if it is no JSON either: a
+    /// backend may not care what a body is said to be.
+    Opaque {
+        begun: bool,
+    },
 }
 
 impl Watch {
-    /// For a body with this header; or why no model is looked for in it.
+    /// For a body with this header; or why no model is looked for in it. A header
+    /// that readers could take for different ones is malformed.
     pub(super) fn new(headers: &HeaderMap) -> Result<Self, Found> {
         if is_encoded(headers) {
             return Err(Found::Absent(
@@ -55,19 +65,29 @@ impl Watch {
             ));
         }
         let json = || Self::Json(Box::new(Member::new(MODEL, MAX_MODEL_BYTES)));
-        let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
-            return Ok(json());
+        let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
+        let text = match (content_types.next(), content_types.next()) {
+            (None, _) => "",
+            (Some(one), None) => one.to_str().map_err(|_| Found::Malformed(NOT_TEXT))?,
+            (Some(_), Some(_)) => return Err(Found::Malformed(TWO_TYPES)),
         };
-        let text = String::from_utf8_lossy(content_type.as_bytes());
-        let media_type = main_value(&text);
-        if media_type == "application/json" || media_type.ends_with("+json") {
+        let media_type = main_value(text);
+        let is_json = media_type == "application/json" || media_type.ends_with("+json");
+        if (is_json || media_type == "multipart/form-data") && !is_utf8(text) {
+            return Err(Found::Malformed(OTHER_CHARSET));
+        }
+        // FastAPI takes an empty header for none.
+        if is_json || text.is_empty() {
             return Ok(json());
         }
         if media_type == "multipart/form-data" {
-            return match Form::new(&text) {
+            return match Form::new(text) {
                 Ok(form) => Ok(Self::Form(Box::new(form))),
                 Err(Content(why)) => Err(Found::Malformed(why)),
             };
+        }
+        if media_type == "application/x-www-form-urlencoded" {
+            return Err(Found::Absent(URL_ENCODED));
         }
         Err(Found::Absent(
             "its body is neither JSON nor a form (Content-Type: application/json or multipart/form-data)",
@@ -78,6 +98,17 @@ impl Watch {
         match self {
             Self::Json(member) => member.feed(piece).map_err(said_of_json),
             Self::Form(form) => form.feed(piece),
+            Self::Opaque { begun: true } => Ok(()),
+            Self::Opaque { begun } => {
+                let first = piece.iter().find(|byte| !may_come_before(**byte));
+                *begun = first.is_some();
+                match first {
+                    Some(b'{') => Err(Content(
+                        "the body looks like JSON, its Content-Type or Content-Encoding says otherwise",
+                    )),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
@@ -85,6 +116,7 @@ impl Watch {
         match self {
             Self::Json(member) => member.value(),
             Self::Form(form) => form.model(),
+            Self::Opaque { .. } => None,
         }
     }
 
@@ -93,6 +125,7 @@ impl Watch {
         match self {
             Self::Json(member) => member.end().map_err(said_of_json),
             Self::Form(form) => form.end(),
+            Self::Opaque { .. } => Ok(()),
         }
     }
 
@@ -101,7 +134,29 @@ impl Watch {
         match self {
             Self::Json(_) => "its JSON body has no top-level \"model\"",
             Self::Form(_) => "its form has no field \"model\"",
+            Self::Opaque { .. } => "no model is read from its body",
         }
+    }
+}
+
+/// Space and byte order marks, in UTF-8, UTF-16 or UTF-32: Python reads them all.
+fn may_come_before(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
+}
+
+const NOT_TEXT: &str = "the Content-Type is not text";
+const TWO_TYPES: &str = "the request has two headers Content-Type";
+const OTHER_CHARSET: &str = "the charset in the Content-Type is not UTF-8";
+
+/// Starlette decodes the names of a form's fields, and aiohttp JSON, as this says:
+/// in UTF-7 `+AG0-odel` is `model`.
+fn is_utf8(content_type: &str) -> bool {
+    match parameter(content_type, "charset") {
+        Ok(None) => true,
+        Ok(Some(charset)) => ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|known| charset.eq_ignore_ascii_case(known)),
+        Err(Ambiguous) => false,
     }
 }
 
@@ -178,6 +233,8 @@ mod tests {
             (named("a"), malformed.clone(), "malformed"),
             (absent.clone(), named("b"), "b"),
             (absent.clone(), absent.clone(), "absent"),
+            (Found::Absent(URL_ENCODED), absent.clone(), "absent"),
+            (Found::Absent(URL_ENCODED), named("b"), "malformed"),
             (absent.clone(), malformed.clone(), "malformed"),
             (malformed.clone(), named("b"), "malformed"),
         ] {
@@ -196,6 +253,7 @@ mod tests {
             match Watch::new(&headers) {
                 Ok(Watch::Json(_)) => "json".to_owned(),
                 Ok(Watch::Form(_)) => "form".to_owned(),
+                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
                 Err(found) => show(found),
             }
         };
@@ -209,7 +267,45 @@ mod tests {
             typed("multipart/form-data; boundary=x; boundary=y"),
             "malformed"
         );
+        assert_eq!(
+            typed("multipart/form-data; boundary=x; charset=UTF-8"),
+            "form"
+        );
         assert_eq!(typed("text/plain"), "absent");
         assert_eq!(kind(&[("content-encoding", "gzip")]), "absent");
+    }
+
+    #[test]
+    fn a_content_type_that_readers_take_for_different_ones_is_refused() {
+        let kind = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = http::HeaderValue::from_bytes(value).unwrap();
+                headers.append(header::CONTENT_TYPE, value);
+            }
+            match Watch::new(&headers) {
+                Ok(Watch::Json(_)) => "json".to_owned(),
+                Ok(Watch::Form(_)) => "form".to_owned(),
+                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
+                Err(found) => show(found),
+            }
+        };
+        for values in [
+            &[&b"text/plain"[..], b"application/json"][..],
+            &[
+                b"multipart/form-data; boundary=x",
+                b"multipart/form-data; boundary=y",
+            ],
+            &[b"application/json", b"application/json"],
+            // It would be looked for as U+FFFD.
+            &[b"multipart/form-data; boundary=\xff"],
+            &[b"multipart/form-data; boundary=x; charset=utf-7"],
+            &[b"application/json; charset=UTF-7"],
+            &[b"application/json; charset=utf-8; charset=utf-7"],
+        ] {
+            assert_eq!(kind(values), "malformed", "{values:?}");
+        }
+        // FastAPI takes it for none, and none for JSON.
+        assert_eq!(kind(&[b""]), "json");
     }
 }

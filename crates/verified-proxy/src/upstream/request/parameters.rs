@@ -1,59 +1,91 @@
 //! Parameters behind a header's value: `form-data; name="model"` (RFC 9110 §5.6.6).
+//!
+//! Readers differ in where a value ends and in what its name is: Python's `email`
+//! counts quotes, multer looks for the text ` name=` wherever it stands, others
+//! know no escapes or decode `name*` (RFC 8187). What they could differ about is
+//! refused, so a value has no escapes left to undo.
 
-/// Given twice, or with quotes that do not end.
+/// Given twice, or written so that readers differ about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous;
+
+/// Space around names and values (RFC 9110 §5.6.3): no other character is.
+const BLANK: [char; 2] = [' ', '\t'];
 
 /// What stands before the parameters, in lower case.
 pub(super) fn main_value(header: &str) -> String {
     let value = header.split(';').next().unwrap_or_default();
-    value.trim().to_ascii_lowercase()
+    value.trim_matches(BLANK).to_ascii_lowercase()
 }
 
 /// The parameter with this name, unquoted.
 pub(super) fn parameter(header: &str, name: &str) -> Result<Option<String>, Ambiguous> {
+    // An escaped quote, or an escape before the last one.
+    if header.contains("\\\"") {
+        return Err(Ambiguous);
+    }
     let mut found = None;
     let mut rest = header.split_once(';').map(|(_, rest)| rest);
     while let Some(text) = rest {
-        let Some((this, after)) = text.split_once(['=', ';']) else {
-            break;
-        };
-        if text.as_bytes().get(this.len()) == Some(&b';') {
-            rest = Some(after);
-            continue;
-        }
-        let (value, after) = value(after)?;
-        if this.trim().eq_ignore_ascii_case(name) && found.replace(value).is_some() {
+        let end = text.find(['=', ';']).unwrap_or(text.len());
+        let (this, after) = text.split_at(end);
+        let this = this.trim_matches(BLANK);
+        if !this.chars().all(is_plain) {
             return Err(Ambiguous);
         }
+        let Some(after) = after.strip_prefix('=') else {
+            rest = after.strip_prefix(';');
+            continue;
+        };
+        let (value, after) = value(after)?;
         rest = after;
+        if this.eq_ignore_ascii_case(name) {
+            if value.contains('\\') || found.replace(value.to_owned()).is_some() {
+                return Err(Ambiguous);
+            }
+        } else if is_extended(this, name) || mentions(value, name) {
+            return Err(Ambiguous);
+        }
     }
     Ok(found)
 }
 
 /// A token or a quoted string, and what follows the next semicolon.
-fn value(text: &str) -> Result<(String, Option<&str>), Ambiguous> {
-    let text = text.trim_start();
-    let Some(quoted) = text.strip_prefix('"') else {
-        return Ok(match text.split_once(';') {
-            Some((value, rest)) => (value.trim().to_owned(), Some(rest)),
-            None => (text.trim().to_owned(), None),
-        });
-    };
-    let mut value = String::new();
-    let mut characters = quoted.chars();
-    loop {
-        match characters.next().ok_or(Ambiguous)? {
-            '"' => break,
-            '\\' => value.push(characters.next().ok_or(Ambiguous)?),
-            other => value.push(other),
+fn value(text: &str) -> Result<(&str, Option<&str>), Ambiguous> {
+    let text = text.trim_start_matches(BLANK);
+    let (value, rest) = match text.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').ok_or(Ambiguous)?,
+        None => {
+            let (value, rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+            let value = value.trim_matches(BLANK);
+            if !value.chars().all(is_plain) {
+                return Err(Ambiguous);
+            }
+            (value, rest)
         }
-    }
-    let rest = characters.as_str().trim_start();
+    };
+    let rest = rest.trim_start_matches(BLANK);
     match rest.strip_prefix(';') {
         None if !rest.is_empty() => Err(Ambiguous),
         rest => Ok((value, rest)),
     }
+}
+
+/// What nobody takes for anything but itself outside of quotes: more than a
+/// token has, since boundaries are sent unquoted. Python's `email` strips `<>`.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '<' | '>' | ',')
+}
+
+/// `name*`, or `name*0` (RFC 2231).
+fn is_extended(this: &str, name: &str) -> bool {
+    let (base, star) = this.split_at(this.find('*').unwrap_or(this.len()));
+    !star.is_empty() && base.eq_ignore_ascii_case(name)
+}
+
+/// Whether a reader that looks for the text finds it in another's value.
+fn mentions(value: &str, name: &str) -> bool {
+    value.to_ascii_lowercase().contains(&format!("{name}="))
 }
 
 #[cfg(test)]
@@ -67,27 +99,50 @@ mod tests {
             ("form-data; name=\"model\"", "model"),
             ("form-data;NAME=model;x=y", "model"),
             (
-                "form-data; filename=\"; name=no\"; name = \"a\\\"b;c\" ; x",
-                "a\"b;c",
+                "form-data; filename=\"C:\\x; no=1, ü\"; name = \"a b;c\" ; x",
+                "a b;c",
             ),
             ("form-data; flag; name=x", "x"),
+            ("form-data;; name=x;", "x"),
+            ("form-data; name=a=/:b", "a=/:b"),
             ("form-data", ""),
             ("name=model", ""),
-            ("form-data; name*=utf-8''x", ""),
+            ("form-data; filename*=utf-8''x; filename=\"name\"", ""),
         ] {
             assert_eq!(get(header).as_deref(), Ok(expected), "{header}");
-        }
-        for header in [
-            "form-data; name=a; name=a",
-            "form-data; name=\"a",
-            "form-data; name=\"a\\",
-            "form-data; name=\"a\"b; x=y",
-        ] {
-            assert_eq!(get(header), Err(Ambiguous), "{header}");
         }
         assert_eq!(
             main_value(" Multipart/Form-Data ; x"),
             "multipart/form-data"
         );
+    }
+
+    #[test]
+    fn what_readers_take_for_different_parameters_is_refused() {
+        for header in [
+            "form-data; name=a; name=a",
+            "form-data; name=\"a",
+            "form-data; name=\"a\\",
+            "form-data; name=\"a\"b; x=y",
+            // Python's email sees the name in each of these.
+            "form-data; x=\"a\\\\\"; y=\"; name=model; z=\"",
+            "form-data; x=a\"; y=\"; name=model; z=\"",
+            "form-data; \"; y=\"; name=model; z=\"",
+            "form-data; name=<model>",
+            // multer does.
+            "form-data; filename=\"x; name=model; y\"; name=\"x\"",
+            "form-data; filename=\"x NAME=model\"",
+            // werkzeug does.
+            "form-data; name=\"x\"; name*=utf-8''model",
+            "form-data; name*0=\"mo\"; Name*1=\"del\"",
+            "form-data; name=\"\\model\"",
+            // No space to everybody.
+            "form-data; name\u{a0}=\"model\"",
+            "form-data; name=\"model\"\u{a0}",
+            "form-data; name=model\u{a0}",
+            "form-data; x=a, name=model",
+        ] {
+            assert_eq!(parameter(header, "name"), Err(Ambiguous), "{header}");
+        }
     }
 }

@@ -30,7 +30,7 @@ const FILE: &str =
 
 #[test]
 fn the_field_may_stand_anywhere() {
-    let file = part(FILE, "\r\n--\r\n--a\r\nname=\"model\"\r\n\r\nx--b x");
+    let file = part(FILE, "\r\n--\r\n--a\r\nname=\"model\"\r\n\r\nx-b- x");
     let model = part(MODEL, "a/b");
     for (text, expected) in [
         (format!("{model}{file}--b--"), Some("a/b")),
@@ -121,6 +121,33 @@ fn what_readers_could_disagree_about_is_refused() {
     );
 }
 
+/// Each has the model `a`, and another one for a reader that was tried: Starlette,
+/// werkzeug or multer.
+#[test]
+fn a_second_model_that_only_others_see_is_refused() {
+    let model = part(MODEL, "a");
+    let second = |header: &str| format!("{model}{}--b--", part(header, "b"));
+    for text in [
+        second(&format!(
+            "Content-Disposition: form-data; name=\"x\"\n\n{MODEL}"
+        )),
+        second(&format!("X: y\n{MODEL}")),
+        second("Content-Disposition: form-data; x=\"a\\\\\"; y=\"; name=model; z=\""),
+        second("Content-Disposition: form-data; x=a\"; y=\"; name=model; z=\""),
+        second("Content-Disposition: form-data; filename=\"x; name=model; y\"; name=\"x\""),
+        second("Content-Disposition: form-data; name=\"x\"; name*=utf-8''model"),
+        second("Content-Disposition: form-data, name=\"model\""),
+        second("Content-Disposition: name=\"model\""),
+        // A delimiter after a bare LF, in the middle of a line, in place of content.
+        format!("{model}--b\r\n{FILE}\r\n\r\nx\n--b\n{MODEL}\n\nb\n--b\n\r\n--b--"),
+        format!("{model}--b\r\n{FILE}\r\n\r\nx--b\r\n{MODEL}\r\n\r\nb\r\n--b--"),
+        format!("{model}--b\r\n{FILE}\r\n\r\n--b\r\n{MODEL}\r\n\r\nb\r\n--b--"),
+        format!("preamble--b\r\n{MODEL}\r\n\r\nb\r\n{model}--b--"),
+    ] {
+        assert_eq!(whole(&text), Err(NOT_A_FORM), "{text}");
+    }
+}
+
 #[test]
 fn a_boundary_is_needed() {
     let long = format!("multipart/form-data; boundary={}", "b".repeat(71));
@@ -128,6 +155,8 @@ fn a_boundary_is_needed() {
         "multipart/form-data",
         "multipart/form-data; boundary=",
         "multipart/form-data; boundary=a; boundary=b",
+        "multipart/form-data; boundary=a; boundary*=utf-8''b",
+        "multipart/form-data; boundary=a,b",
         &long,
     ] {
         assert!(Form::new(content_type).is_err(), "{content_type}");
