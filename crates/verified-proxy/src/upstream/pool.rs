@@ -28,8 +28,8 @@ pub(super) struct Pool {
 }
 
 /// The connections to one backend: in use are at most as many as there are
-/// places, and a connection is made only when none lies idle, so there are
-/// never more of them than places.
+/// places, and a connection is made only when none lies idle, or in place of
+/// one, so there are never more of them than places.
 #[derive(Debug)]
 struct Shelf {
     limits: PoolLimits,
@@ -117,7 +117,7 @@ impl Shelf {
 
 impl Place {
     /// The connection that was used last, of those that are still good for a
-    /// request; on this key, if one is named.
+    /// request; on this key, if one is named. If there is none, one may be made.
     pub(super) fn take(&self, spki: Option<Spki>) -> Option<Link> {
         let mut idle = lock(&self.shelf.idle);
         let Some(spki) = spki else {
@@ -129,10 +129,16 @@ impl Place {
             return None;
         };
         idle.retain(|resting| self.shelf.serves(resting));
-        let at = idle
-            .iter()
-            .rposition(|resting| resting.link.spki() == spki)?;
-        Some(idle.remove(at).link)
+        let at = idle.iter().rposition(|resting| resting.link.spki() == spki);
+        if let Some(at) = at {
+            return Some(idle.remove(at).link);
+        }
+        // On other keys, which those who ask for one that is gone would pile up:
+        // each place in use, this one too, has a connection or is about to.
+        let free = self.shelf.places.available_permits();
+        let surplus = idle.len().saturating_sub(free);
+        idle.drain(..surplus);
+        None
     }
 
     /// Keeps a connection whose answer has ended, once it is ready for the next
