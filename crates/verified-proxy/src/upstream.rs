@@ -382,7 +382,7 @@ impl Upstream {
         let outcome = unverified.attest(&self.judge, lane).await;
         if let Err(AttestError::Rejected(refusal)) = &outcome {
             self.verdicts.refuse(&key, Arc::clone(refusal));
-            self.pool.close(&key.domain, key.spki);
+            self.pool.close(key.spki);
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;

@@ -139,12 +139,26 @@ pub(crate) struct Refusal {
     pub(crate) report: VerdictReport,
 }
 
+impl Refusal {
+    /// True if it is about the machine, whatever name that was asked under.
+    fn is_of_machine(&self) -> bool {
+        !matches!(self.rejected, Rejected::Model { .. })
+    }
+}
+
 /// What a record is found by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) domain: Domain,
     pub(crate) spki: Spki,
     pub(crate) policy: PolicyDigest,
+}
+
+impl Key {
+    /// The same TLS key, under another name perhaps: so it is the same machine.
+    fn same_machine(&self, other: &Self) -> bool {
+        self.spki == other.spki && self.policy == other.policy
+    }
 }
 
 #[derive(Debug)]
@@ -311,6 +325,16 @@ pub(crate) struct Due {
 
 impl Verdicts {
     pub(crate) fn new(ttl: Duration) -> Self {
+    /// Drops a record, and tells those who stand on it.
+    fn withdraw(&mut self, key: &Key) {
+        self.forget(key);
+        if let Some(shared) = self.shared.remove(key) {
+            shared.withdrawn.store(true, Ordering::Release);
+            let answers = shared.answers.load(Ordering::Relaxed);
+            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+        }
+    }
+
         Self {
             ttl,
             inner: Mutex::default(),
@@ -381,11 +405,12 @@ impl Verdicts {
         report: VerdictReport,
     ) {
         let mut inner = self.lock();
-        if inner
-            .refused
-            .get(&key)
-            .is_some_and(|refused| refused.at > began)
-        {
+        let newer = inner.refused.iter().any(|(other, refused)| {
+            let concerns =
+                *other == key || refused.last.is_of_machine() && other.same_machine(&key);
+            concerns && refused.at > began
+        });
+        if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
             inner.keep_former(report);
             return;
@@ -415,14 +440,20 @@ impl Verdicts {
         inner.records.insert(key, remembered);
     }
 
-    /// Notes a refusal. What was remembered of the key goes first.
+    /// Notes a refusal. What was remembered of the key goes first, under every
+    /// name that its machine has.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = self.lock();
-        inner.forget(key);
-        if let Some(shared) = inner.shared.remove(key) {
-            shared.withdrawn.store(true, Ordering::Release);
-            let answers = shared.answers.load(Ordering::Relaxed);
-            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+        inner.withdraw(key);
+        if refusal.is_of_machine() {
+            let keys = inner.records.keys().chain(inner.shared.keys());
+            let others: Vec<_> = keys
+                .filter(|other| other.same_machine(key))
+                .cloned()
+                .collect();
+            for other in &others {
+                inner.withdraw(other);
+            }
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(refusal.report.clone());

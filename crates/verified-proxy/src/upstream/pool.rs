@@ -71,10 +71,9 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle on this key.
-    pub(super) fn close(&self, domain: &Domain, spki: Spki) {
-        let shelf = lock(&self.shelves).get(domain).cloned();
-        if let Some(shelf) = shelf {
+    /// Closes what is idle on this key, under whatever name.
+    pub(super) fn close(&self, spki: Spki) {
+        for shelf in lock(&self.shelves).values() {
             lock(&shelf.idle).retain(|resting| resting.link.spki() != spki);
         }
     }
