@@ -202,6 +202,16 @@ struct Shared {
     withdrawn: AtomicBool,
 }
 
+/// Tells whether a verdict was withdrawn since.
+#[derive(Debug, Clone)]
+pub(crate) struct Withdrawal(Arc<Shared>);
+
+impl Withdrawal {
+    pub(crate) fn has_come(&self) -> bool {
+        self.0.withdrawn.load(Ordering::Acquire)
+    }
+}
+
 /// A request's share in a verdict, from before it is sent until its answer has
 /// ended.
 #[derive(Debug)]
@@ -222,7 +232,12 @@ impl Standing {
 
     /// False once the key was refused.
     pub(crate) fn holds(&self) -> bool {
-        !self.shared.withdrawn.load(Ordering::Acquire)
+        !self.withdrawal().has_come()
+    }
+
+    /// For who needs to know and has no share.
+    pub(crate) fn withdrawal(&self) -> Withdrawal {
+        Withdrawal(Arc::clone(&self.shared))
     }
 }
 
@@ -310,6 +325,16 @@ impl Inner {
         }
     }
 
+    /// Drops a record, and tells those who stand on it.
+    fn withdraw(&mut self, key: &Key) {
+        self.forget(key);
+        if let Some(shared) = self.shared.remove(key) {
+            shared.withdrawn.store(true, Ordering::Release);
+            let answers = shared.answers.load(Ordering::Relaxed);
+            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+        }
+    }
+
     fn keep_former(&mut self, report: VerdictReport) {
         self.former.truncate(MAX_FORMER - 1);
         self.former.push_front(report);
@@ -325,16 +350,6 @@ pub(crate) struct Due {
 
 impl Verdicts {
     pub(crate) fn new(ttl: Duration) -> Self {
-    /// Drops a record, and tells those who stand on it.
-    fn withdraw(&mut self, key: &Key) {
-        self.forget(key);
-        if let Some(shared) = self.shared.remove(key) {
-            shared.withdrawn.store(true, Ordering::Release);
-            let answers = shared.answers.load(Ordering::Relaxed);
-            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
-        }
-    }
-
         Self {
             ttl,
             inner: Mutex::default(),
