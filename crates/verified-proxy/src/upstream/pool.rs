@@ -110,7 +110,10 @@ impl Shelf {
     }
 
     fn admits(&self, link: &Link) -> bool {
-        link.is_ready() && link.age() < self.limits.age && link.requests() < self.limits.requests
+        link.is_ready()
+            && !link.spoke_http10()
+            && link.age() < self.limits.age
+            && link.requests() < self.limits.requests
     }
 }
 
