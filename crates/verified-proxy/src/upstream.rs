@@ -404,10 +404,12 @@ fn reach(position: &Mutex<Position>, to: Position) {
 }
 
 /// Collateral is about a family of machines, and this machine's random numbers
-/// are the same everywhere.
+/// are the same everywhere. But which family it is only the instance says, so
+/// one that nobody knows may be its invention.
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
+        AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,
         AttemptError::Attest(error)
             if error
                 .refusal()
