@@ -145,7 +145,7 @@ impl Upstream {
     ) -> Self {
         Self {
             dialer,
-            pool: Pool::new(pool),
+            pool: Pool::new(pool, terms.clock.clone()),
             judge,
             verdicts,
             attest_timeout,

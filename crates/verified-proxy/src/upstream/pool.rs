@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use attest::{Domain, Spki};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::link::Link;
+use crate::clock::Clock;
 use crate::config::PoolLimits;
+use crate::refresh::Stamp;
 
 /// After an answer's end, for the rest of its request to be written; longer is
 /// not worth keeping a place for.
@@ -24,6 +25,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: PoolLimits,
+    clock: Clock,
     shelves: Mutex<HashMap<Domain, Arc<Shelf>>>,
 }
 
@@ -33,6 +35,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Shelf {
     limits: PoolLimits,
+    clock: Clock,
     /// First come, first served.
     places: Arc<Semaphore>,
     /// The one used last is on top.
@@ -42,7 +45,9 @@ struct Shelf {
 #[derive(Debug)]
 struct Resting {
     link: Link,
-    since: Instant,
+    /// By both clocks: a machine that slept has dead connections, and nobody
+    /// says so before a request is lost on one.
+    since: Stamp,
 }
 
 /// Leave to use one connection to a backend.
@@ -53,9 +58,10 @@ pub(super) struct Place {
 }
 
 impl Pool {
-    pub(super) fn new(limits: PoolLimits) -> Self {
+    pub(super) fn new(limits: PoolLimits, clock: Clock) -> Self {
         Self {
             limits,
+            clock,
             shelves: Mutex::default(),
         }
     }
@@ -96,6 +102,7 @@ impl Pool {
         }
         let shelf = Arc::new(Shelf {
             limits: self.limits,
+            clock: self.clock.clone(),
             places: Arc::new(Semaphore::new(self.limits.per_backend)),
             idle: Mutex::default(),
         });
@@ -106,7 +113,7 @@ impl Pool {
 
 impl Shelf {
     fn serves(&self, resting: &Resting) -> bool {
-        resting.since.elapsed() < self.limits.idle && self.admits(&resting.link)
+        resting.since.age(&self.clock) < self.limits.idle && self.admits(&resting.link)
     }
 
     fn admits(&self, link: &Link) -> bool {
@@ -165,7 +172,7 @@ impl Place {
         if self.shelf.admits(&link) {
             lock(&self.shelf.idle).push(Resting {
                 link,
-                since: Instant::now(),
+                since: Stamp::now(&self.shelf.clock),
             });
         }
     }
