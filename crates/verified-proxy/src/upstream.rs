@@ -240,11 +240,11 @@ impl Upstream {
     /// Attests a key again while its verdict still stands, on a connection that
     /// lies idle or a new one.
     async fn renew(&self, due: Due) {
-        let Due { key, backend } = due;
-        let lane = self.verdicts.lane(&key);
+        let Due { key, backend, .. } = &due;
+        let lane = self.verdicts.lane(key);
         let renewal = async {
             let unverified = self
-                .connection(&backend, Some(key.spki), &Mutex::default())
+                .connection(backend, Some(key.spki), &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
                 unverified.put_back();
@@ -252,12 +252,13 @@ impl Upstream {
             }
             // Only now: who waits for a place must not keep others from attesting
             // on theirs.
-            let Some(_leave) = lane.try_leave() else {
-                // Somebody is at it.
+            let leave = lane.try_leave();
+            if leave.is_none() || !self.verdicts.is_due(&due) {
+                // Somebody is at it, or was.
                 unverified.put_back();
                 return Ok(None);
-            };
-            Ok(Some(self.attest(unverified, key, &lane).await?))
+            }
+            Ok(Some(self.attest(unverified, key.clone(), &lane).await?))
         };
         match tokio::time::timeout(self.attest_timeout, renewal).await {
             Ok(Ok(verified)) => {
@@ -408,8 +409,8 @@ fn reach(position: &Mutex<Position>, to: Position) {
 /// one that nobody knows may be its invention.
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
-        AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
         AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,
+        AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
         AttemptError::Attest(error)
             if error
                 .refusal()

@@ -346,6 +346,7 @@ impl Inner {
 pub(crate) struct Due {
     pub(crate) key: Key,
     pub(crate) backend: Backend,
+    made: Instant,
 }
 
 impl Verdicts {
@@ -514,10 +515,18 @@ impl Verdicts {
                 due.push(Due {
                     key: key.clone(),
                     backend: remembered.backend.clone(),
+                    made: remembered.made,
                 });
             }
         }
         due
+    }
+
+    /// False if the record was made anew or let go since.
+    pub(crate) fn is_due(&self, due: &Due) -> bool {
+        let inner = self.lock();
+        let found = inner.records.get(&due.key);
+        found.is_some_and(|remembered| remembered.made == due.made)
     }
 
     /// The report behind an `x-verified-proxy-verdict`.
