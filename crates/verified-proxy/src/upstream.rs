@@ -58,6 +58,8 @@ pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
 
 /// How often connections and verdicts are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// In place of a time that no clock can tell.
+const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Connections tried for one request: a refused instance may have a neighbour
 /// that is not, or be in the middle of a certificate rotation.
 const MAX_ATTEMPTS: usize = 3;
@@ -155,7 +157,8 @@ impl Upstream {
 
     /// When a request that begins now has to have its connection.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.attest_timeout
+        let now = Instant::now();
+        now.checked_add(self.attest_timeout).unwrap_or(now + AGES)
     }
 
     /// A proved connection to one of `candidates`, tried in order; to one

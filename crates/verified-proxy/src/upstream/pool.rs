@@ -100,10 +100,11 @@ impl Pool {
         if let Some(shelf) = shelves.get(domain) {
             return Arc::clone(shelf);
         }
+        let places = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
         let shelf = Arc::new(Shelf {
             limits: self.limits,
             clock: self.clock.clone(),
-            places: Arc::new(Semaphore::new(self.limits.per_backend)),
+            places: Arc::new(Semaphore::new(places)),
             idle: Mutex::default(),
         });
         shelves.insert(domain.clone(), Arc::clone(&shelf));

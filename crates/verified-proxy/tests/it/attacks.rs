@@ -15,7 +15,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use verified_proxy::config::Clock;
+use verified_proxy::config::{BackendTimeouts, Clock};
 
 use crate::harness::*;
 
@@ -415,4 +415,28 @@ async fn an_answer_without_a_body_announces_none() {
         assert_eq!(answer.matches("http/1.1 200 ").count(), 1, "{answer}");
         assert!(!answer.contains("hello"), "{answer}");
     }
+}
+
+/// Whoever embeds the library may mean "for ever" and say so.
+#[tokio::test]
+async fn limits_without_a_limit_are_no_panic() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.attest_timeout = Duration::MAX;
+    config.verdict_ttl = Duration::MAX;
+    config.pool.per_backend = usize::MAX;
+    config.pool.idle = Duration::MAX;
+    config.pool.age = Duration::MAX;
+    config.backend_timeouts = BackendTimeouts {
+        connect: Duration::MAX,
+        first_byte: Duration::MAX,
+        idle: Duration::MAX,
+    };
+    let proxy = Proxy::start(config).await;
+    for _ in 0..2 {
+        assert_eq!(proxy.chat().await.status, StatusCode::OK);
+        // Housekeeping comes between.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert_eq!(probes(&fake.received()), 1);
 }
