@@ -50,6 +50,15 @@ pub(crate) struct CollateralError {
     pub(crate) failures: Vec<(String, SourceError)>,
 }
 
+impl CollateralError {
+    /// Every source was there and has no documents about the family.
+    pub(crate) fn is_unknown_family(&self) -> bool {
+        let unknown =
+            |error: &SourceError| matches!(error, SourceError::Status { status: 404, .. });
+        !self.failures.is_empty() && self.failures.iter().all(|(_, error)| unknown(error))
+    }
+}
+
 impl fmt::Display for CollateralError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no source gave Intel's collateral")?;

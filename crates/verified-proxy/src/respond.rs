@@ -585,6 +585,14 @@ fn body_line(error: BodyError) -> Line {
         BodyError::Stalled { .. } => {
             line(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, Retry::Helps)
         }
+        BodyError::Withdrawn => Line::new(
+            StatusCode::BAD_GATEWAY,
+            VERIFICATION,
+            Code::BackendBrokeOff.as_str(),
+            Retry::Unsafe,
+            error.to_string(),
+        )
+        .hint("GET /_proxy/verdicts lists what it was refused for"),
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
 
 /// How often connections and verdicts are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// In place of a time that no clock can tell.
+const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Connections tried for one request: a refused instance may have a neighbour
 /// that is not, or be in the middle of a certificate rotation.
 const MAX_ATTEMPTS: usize = 3;
@@ -151,7 +153,7 @@ impl Upstream {
     ) -> Self {
         Self {
             dialer,
-            pool: Pool::new(pool),
+            pool: Pool::new(pool, terms.clock.clone()),
             judge,
             verdicts,
             attest_timeout,
@@ -161,7 +163,8 @@ impl Upstream {
 
     /// When a request that begins now has to have its connection.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.attest_timeout
+        let now = Instant::now();
+        now.checked_add(self.attest_timeout).unwrap_or(now + AGES)
     }
 
     /// A proved connection to one of `candidates`, tried in order; to one
@@ -251,11 +254,11 @@ impl Upstream {
     /// Attests a key again while its verdict still stands, on a connection that
     /// lies idle or a new one.
     async fn renew(&self, due: Due) {
-        let Due { key, backend } = due;
-        let lane = self.verdicts.lane(&key);
+        let Due { key, backend, .. } = &due;
+        let lane = self.verdicts.lane(key);
         let renewal = async {
             let unverified = self
-                .connection(&backend, Some(key.spki), &Mutex::default())
+                .connection(backend, Some(key.spki), &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
                 unverified.put_back();
@@ -263,12 +266,13 @@ impl Upstream {
             }
             // Only now: who waits for a place must not keep others from attesting
             // on theirs.
-            let Some(_leave) = lane.try_leave() else {
-                // Somebody is at it.
+            let leave = lane.try_leave();
+            if leave.is_none() || !self.verdicts.is_due(&due) {
+                // Somebody is at it, or was.
                 unverified.put_back();
                 return Ok(None);
-            };
-            Ok(Some(self.attest(unverified, key, &lane).await?))
+            }
+            Ok(Some(self.attest(unverified, key.clone(), &lane).await?))
         };
         match tokio::time::timeout(self.attest_timeout, renewal).await {
             Ok(Ok(verified)) => {
@@ -401,7 +405,7 @@ impl Upstream {
         self.terms.metrics.attested(outcome_name, began.elapsed());
         if let Err(AttestError::Rejected(refusal)) = &outcome {
             self.verdicts.refuse(&key, Arc::clone(refusal));
-            self.pool.close(&key.domain, key.spki);
+            self.pool.close(key.spki);
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
@@ -423,9 +427,11 @@ fn reach(position: &Mutex<Position>, to: Position) {
 }
 
 /// Collateral is about a family of machines, and this machine's random numbers
-/// are the same everywhere.
+/// are the same everywhere. But which family it is only the instance says, so
+/// one that nobody knows may be its invention.
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
+        AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
         AttemptError::Attest(error)
             if error

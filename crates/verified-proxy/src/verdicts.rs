@@ -140,12 +140,26 @@ pub(crate) struct Refusal {
     pub(crate) report: VerdictReport,
 }
 
+impl Refusal {
+    /// True if it is about the machine, whatever name that was asked under.
+    fn is_of_machine(&self) -> bool {
+        !matches!(self.rejected, Rejected::Model { .. })
+    }
+}
+
 /// What a record is found by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) domain: Domain,
     pub(crate) spki: Spki,
     pub(crate) policy: PolicyDigest,
+}
+
+impl Key {
+    /// The same TLS key, under another name perhaps: so it is the same machine.
+    fn same_machine(&self, other: &Self) -> bool {
+        self.spki == other.spki && self.policy == other.policy
+    }
 }
 
 #[derive(Debug)]
@@ -189,6 +203,16 @@ struct Shared {
     withdrawn: AtomicBool,
 }
 
+/// Tells whether a verdict was withdrawn since.
+#[derive(Debug, Clone)]
+pub(crate) struct Withdrawal(Arc<Shared>);
+
+impl Withdrawal {
+    pub(crate) fn has_come(&self) -> bool {
+        self.0.withdrawn.load(Ordering::Acquire)
+    }
+}
+
 /// A request's share in a verdict, from before it is sent until its answer has
 /// ended.
 #[derive(Debug)]
@@ -209,7 +233,12 @@ impl Standing {
 
     /// False once the key was refused.
     pub(crate) fn holds(&self) -> bool {
-        !self.shared.withdrawn.load(Ordering::Acquire)
+        !self.withdrawal().has_come()
+    }
+
+    /// For who needs to know and has no share.
+    pub(crate) fn withdrawal(&self) -> Withdrawal {
+        Withdrawal(Arc::clone(&self.shared))
     }
 }
 
@@ -300,6 +329,18 @@ impl Inner {
         }
     }
 
+    /// Drops a record, and tells those who stand on it.
+    fn withdraw(&mut self, key: &Key, metrics: &Metrics) {
+        self.forget(key);
+        if let Some(shared) = self.shared.remove(key) {
+            shared.withdrawn.store(true, Ordering::Release);
+            let answers = shared.answers.load(Ordering::Relaxed);
+            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+            metrics.withdrawn(answers);
+            self.withdrawn.push(shared);
+        }
+    }
+
     fn keep_former(&mut self, report: VerdictReport) {
         self.former.truncate(MAX_FORMER - 1);
         self.former.push_front(report);
@@ -311,6 +352,7 @@ impl Inner {
 pub(crate) struct Due {
     pub(crate) key: Key,
     pub(crate) backend: Backend,
+    made: Instant,
 }
 
 impl Verdicts {
@@ -386,11 +428,12 @@ impl Verdicts {
         report: VerdictReport,
     ) {
         let mut inner = self.lock();
-        if inner
-            .refused
-            .get(&key)
-            .is_some_and(|refused| refused.at > began)
-        {
+        let newer = inner.refused.iter().any(|(other, refused)| {
+            let concerns =
+                *other == key || refused.last.is_of_machine() && other.same_machine(&key);
+            concerns && refused.at > began
+        });
+        if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
             inner.keep_former(report);
             return;
@@ -420,16 +463,20 @@ impl Verdicts {
         inner.records.insert(key, remembered);
     }
 
-    /// Notes a refusal. What was remembered of the key goes first.
+    /// Notes a refusal. What was remembered of the key goes first, under every
+    /// name that its machine has.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = self.lock();
-        inner.forget(key);
-        if let Some(shared) = inner.shared.remove(key) {
-            shared.withdrawn.store(true, Ordering::Release);
-            let answers = shared.answers.load(Ordering::Relaxed);
-            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
-            self.metrics.withdrawn(answers);
-            inner.withdrawn.push(shared);
+        inner.withdraw(key, &self.metrics);
+        if refusal.is_of_machine() {
+            let keys = inner.records.keys().chain(inner.shared.keys());
+            let others: Vec<_> = keys
+                .filter(|other| other.same_machine(key))
+                .cloned()
+                .collect();
+            for other in &others {
+                inner.withdraw(other, &self.metrics);
+            }
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(refusal.report.clone());
@@ -479,6 +526,7 @@ impl Verdicts {
                 due.push(Due {
                     key: key.clone(),
                     backend: remembered.backend.clone(),
+                    made: remembered.made,
                 });
             }
         }
@@ -496,6 +544,13 @@ impl Verdicts {
             withdrawn_answers: inner.withdrawn.iter().map(answers).sum(),
             ..Now::default()
         }
+    }
+
+    /// False if the record was made anew or let go since.
+    pub(crate) fn is_due(&self, due: &Due) -> bool {
+        let inner = self.lock();
+        let found = inner.records.get(&due.key);
+        found.is_some_and(|remembered| remembered.made == due.made)
     }
 
     /// The report behind an `x-verified-proxy-verdict`.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use attest::{Attested, Nonce, SigningAlgo, Spki};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
@@ -35,6 +35,7 @@ pub(super) struct Link {
     _driver: Driver,
     made: Instant,
     requests: u64,
+    spoke_http10: bool,
 }
 
 impl Link {
@@ -54,6 +55,7 @@ impl Link {
             _driver: driver,
             made: Instant::now(),
             requests: 0,
+            spoke_http10: false,
         }
     }
 
@@ -71,6 +73,12 @@ impl Link {
         self.requests
     }
 
+    /// An answer came in HTTP/1.0. hyper speaks it from then on, and drops a body
+    /// without a length, for which that version has no way, without a word.
+    pub(super) fn spoke_http10(&self) -> bool {
+        self.spoke_http10
+    }
+
     /// The last answer has ended and the backend keeps the connection open, as
     /// far as has been heard.
     pub(super) fn is_ready(&self) -> bool {
@@ -84,7 +92,11 @@ impl Link {
 
     /// The only writer.
     pub(super) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
-        self.send(probe.request).await.map_err(|(error, _)| error)
+        let response = self.send(probe.request).await.map_err(|(error, _)| error)?;
+        if self.spoke_http10 {
+            return Err(SendError::Version);
+        }
+        Ok(response)
     }
 
     /// Proved, if the proof is about this very TLS key; handed back if not.
@@ -107,10 +119,12 @@ impl Link {
             () = interim.too_many.notified() => return Err((SendError::Interim, None)),
             sent = self.sender.try_send_request(request) => sent,
         };
-        sent.map_err(|mut refused: TrySendError<_>| {
+        let response = sent.map_err(|mut refused: TrySendError<_>| {
             let unsent = refused.take_message();
             (SendError::Broken(refused.into_error()), unsent)
-        })
+        })?;
+        self.spoke_http10 |= response.version() < Version::HTTP_11;
+        Ok(response)
     }
 }
 
@@ -121,6 +135,8 @@ pub(crate) enum SendError {
     Broken(#[from] hyper::Error),
     #[error("more than {MAX_INTERIM} interim answers (1xx)")]
     Interim,
+    #[error("an answer in HTTP/1.0")]
+    Version,
 }
 
 /// Interim answers to one request.

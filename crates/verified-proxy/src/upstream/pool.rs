@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use attest::{Domain, Spki};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::link::Link;
+use crate::clock::Clock;
 use crate::config::PoolLimits;
+use crate::refresh::Stamp;
 
 /// After an answer's end, for the rest of its request to be written; longer is
 /// not worth keeping a place for.
@@ -24,15 +25,17 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: PoolLimits,
+    clock: Clock,
     shelves: Mutex<HashMap<Domain, Arc<Shelf>>>,
 }
 
 /// The connections to one backend: in use are at most as many as there are
-/// places, and a connection is made only when none lies idle, so there are
-/// never more of them than places.
+/// places, and a connection is made only when none lies idle, or in place of
+/// one, so there are never more of them than places.
 #[derive(Debug)]
 struct Shelf {
     limits: PoolLimits,
+    clock: Clock,
     /// First come, first served.
     places: Arc<Semaphore>,
     /// The one used last is on top.
@@ -42,7 +45,9 @@ struct Shelf {
 #[derive(Debug)]
 struct Resting {
     link: Link,
-    since: Instant,
+    /// By both clocks: a machine that slept has dead connections, and nobody
+    /// says so before a request is lost on one.
+    since: Stamp,
 }
 
 /// Leave to use one connection to a backend.
@@ -53,9 +58,10 @@ pub(super) struct Place {
 }
 
 impl Pool {
-    pub(super) fn new(limits: PoolLimits) -> Self {
+    pub(super) fn new(limits: PoolLimits, clock: Clock) -> Self {
         Self {
             limits,
+            clock,
             shelves: Mutex::default(),
         }
     }
@@ -71,10 +77,9 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle on this key.
-    pub(super) fn close(&self, domain: &Domain, spki: Spki) {
-        let shelf = lock(&self.shelves).get(domain).cloned();
-        if let Some(shelf) = shelf {
+    /// Closes what is idle on this key, under whatever name.
+    pub(super) fn close(&self, spki: Spki) {
+        for shelf in lock(&self.shelves).values() {
             lock(&shelf.idle).retain(|resting| resting.link.spki() != spki);
         }
     }
@@ -101,9 +106,11 @@ impl Pool {
         if let Some(shelf) = shelves.get(domain) {
             return Arc::clone(shelf);
         }
+        let places = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
         let shelf = Arc::new(Shelf {
             limits: self.limits,
-            places: Arc::new(Semaphore::new(self.limits.per_backend)),
+            clock: self.clock.clone(),
+            places: Arc::new(Semaphore::new(places)),
             idle: Mutex::default(),
         });
         shelves.insert(domain.clone(), Arc::clone(&shelf));
@@ -113,17 +120,20 @@ impl Pool {
 
 impl Shelf {
     fn serves(&self, resting: &Resting) -> bool {
-        resting.since.elapsed() < self.limits.idle && self.admits(&resting.link)
+        resting.since.age(&self.clock) < self.limits.idle && self.admits(&resting.link)
     }
 
     fn admits(&self, link: &Link) -> bool {
-        link.is_ready() && link.age() < self.limits.age && link.requests() < self.limits.requests
+        link.is_ready()
+            && !link.spoke_http10()
+            && link.age() < self.limits.age
+            && link.requests() < self.limits.requests
     }
 }
 
 impl Place {
     /// The connection that was used last, of those that are still good for a
-    /// request; on this key, if one is named.
+    /// request; on this key, if one is named. If there is none, one may be made.
     pub(super) fn take(&self, spki: Option<Spki>) -> Option<Link> {
         let mut idle = lock(&self.shelf.idle);
         let Some(spki) = spki else {
@@ -135,10 +145,16 @@ impl Place {
             return None;
         };
         idle.retain(|resting| self.shelf.serves(resting));
-        let at = idle
-            .iter()
-            .rposition(|resting| resting.link.spki() == spki)?;
-        Some(idle.remove(at).link)
+        let at = idle.iter().rposition(|resting| resting.link.spki() == spki);
+        if let Some(at) = at {
+            return Some(idle.remove(at).link);
+        }
+        // On other keys, which those who ask for one that is gone would pile up:
+        // each place in use, this one too, has a connection or is about to.
+        let free = self.shelf.places.available_permits();
+        let surplus = idle.len().saturating_sub(free);
+        idle.drain(..surplus);
+        None
     }
 
     /// Keeps a connection whose answer has ended, once it is ready for the next
@@ -163,7 +179,7 @@ impl Place {
         if self.shelf.admits(&link) {
             lock(&self.shelf.idle).push(Resting {
                 link,
-                since: Instant::now(),
+                since: Stamp::now(&self.shelf.clock),
             });
         }
     }

@@ -27,6 +27,10 @@ use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
 /// sign one after another can need more.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a probe waits for another of its domain. Reports mostly take less;
+/// an instance that hangs must not keep its neighbours from being attested.
+const PROBE_TURN: Duration = Duration::from_secs(10);
+
 /// Why a connection was not proved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttestError {
@@ -153,7 +157,7 @@ impl Unverified {
         // What the machine will be judged by comes while it collects evidence.
         judge.prewarm();
         let body = {
-            let _only_one = lane.probing().await;
+            let _only_one = tokio::time::timeout(PROBE_TURN, lane.probing()).await;
             match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
                 Ok(body) => body?,
                 Err(_) => return Err(AttestError::Timeout),

@@ -133,7 +133,8 @@ impl Verified {
             return Err(ForwardError::unsent(request, Unsent::Closed));
         }
         let first_byte = self.terms.timeouts.first_byte;
-        let (request, resealer) = request.open(&self.link);
+        let (mut request, resealer) = request.open(&self.link);
+        request.body_mut().stop_with(standing.withdrawal());
         let request = self.outgoing(request);
         let asked = (request.method().clone(), request.uri().clone());
         let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;

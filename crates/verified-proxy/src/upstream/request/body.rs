@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::model::{Content, Watch};
 use crate::idle::IdleTimer;
 use crate::upstream::headers;
+use crate::verdicts::Withdrawal;
 
 /// A request's body: never printed.
 pub(in crate::upstream) enum RequestBody {
@@ -24,6 +25,8 @@ pub(in crate::upstream) enum RequestBody {
 pub(in crate::upstream) struct Sent {
     held: VecDeque<Frame<Bytes>>,
     rest: Rest,
+    /// Of the verdict that it is being sent on.
+    withdrawal: Option<Withdrawal>,
 }
 
 /// What the client has not sent, or nobody has read.
@@ -48,6 +51,10 @@ pub(crate) enum BodyError {
     Content(Content),
     #[error("the client sent nothing of its body for {} s", .idle.as_secs())]
     Stalled { idle: Duration },
+    /// A long body can outlive its verdict; no more of it goes to a machine that
+    /// was refused meanwhile.
+    #[error("the backend was refused while the body was on its way to it")]
+    Withdrawn,
 }
 
 impl BodyError {
@@ -69,6 +76,7 @@ impl Sent {
     pub(super) fn new(body: Incoming, max: u64, idle: Duration) -> Self {
         Self {
             held: VecDeque::new(),
+            withdrawal: None,
             rest: Rest {
                 body,
                 left: max,
@@ -166,6 +174,15 @@ impl Rest {
     }
 }
 
+impl RequestBody {
+    /// Ends in the middle if the verdict that it is sent on is withdrawn.
+    pub(in crate::upstream) fn stop_with(&mut self, withdrawal: Withdrawal) {
+        if let Self::Sent(sent) = self {
+            sent.withdrawal = Some(withdrawal);
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -177,10 +194,15 @@ impl Body for RequestBody {
         let Self::Sent(sent) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        match sent.held.pop_front() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => sent.rest.poll_frame(cx),
-        }
+        let frame = match sent.held.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(sent.rest.poll_frame(cx)),
+        };
+        let withdrawn = sent.withdrawal.as_ref().is_some_and(Withdrawal::has_come);
+        Poll::Ready(match frame {
+            Some(Ok(_)) if withdrawn => Some(Err(BodyError::Withdrawn)),
+            frame => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
