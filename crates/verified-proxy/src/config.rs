@@ -87,6 +87,8 @@ impl Default for ClientTimeouts {
 pub struct BackendTimeouts {
     /// From DNS to the end of the TLS handshake.
     pub connect: Duration,
+    /// For an attestation report to be there, whole.
+    pub report: Duration,
     /// For an answer to begin.
     pub first_byte: Duration,
     /// Between two pieces of an answer that has begun.
@@ -95,11 +97,13 @@ pub struct BackendTimeouts {
 
 impl Default for BackendTimeouts {
     /// Ten seconds are generous for a round trip around the world, short beside
-    /// what a client waits. nginx in front of the engines waits an hour for a
+    /// what a client waits. NEAR's own gateways allow 10 s for the report; a machine
+    /// whose eight GPUs sign one after another can need more. nginx in front of the engines waits an hour for a
     /// first byte (proxy_read_timeout 3600s).
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
+            report: Duration::from_secs(60),
             first_byte: Duration::from_secs(60 * 60),
             idle: Duration::from_secs(10 * 60),
         }

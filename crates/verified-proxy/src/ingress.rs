@@ -114,8 +114,7 @@ impl Ingress {
         let mut trouble = Trouble::default();
         // Dropped at the end, which aborts whatever is left.
         let mut tasks = JoinSet::new();
-        let housekeeper = Arc::clone(&ingress);
-        tasks.spawn(async move { housekeeper.upstream.maintain().await });
+        tasks.spawn(keep_house(Arc::clone(&ingress)));
         let mut shutdown = pin!(shutdown);
         loop {
             while tasks.try_join_next().is_some() {}
@@ -280,6 +279,21 @@ impl Ingress {
             body_bytes: self.held.held(),
             ..self.verdicts.now()
         }
+    }
+}
+
+/// [`Upstream::maintain`], for ever: without it a verdict in use would end in the
+/// middle of work, and nobody would know why.
+async fn keep_house(ingress: Arc<Ingress>) {
+    loop {
+        let ingress = Arc::clone(&ingress);
+        // A set ends its task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(async move { ingress.upstream.maintain().await });
+        if let Some(Err(error)) = task.join_next().await {
+            tracing::error!(%error, "housekeeping broke off; it begins anew");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

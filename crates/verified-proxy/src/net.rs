@@ -8,12 +8,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 /// Until the next address is tried beside the last (RFC 8305 §5 recommends it).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Of one name; a hostile resolver may name thousands.
 const MAX_ADDRESSES: usize = 16;
+
+/// A peer that vanished, or a middlebox that forgot the connection, says nothing.
+/// After a minute of silence it is asked, and given up after another: an answer
+/// may take an hour to begin, and nobody should wait that long for nobody.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// A TCP connection to one of a name's addresses, the first that answers. One
 /// that says nothing, as IPv6 does in many networks, does not hold the others up
@@ -23,7 +32,10 @@ const MAX_ADDRESSES: usize = 16;
 /// `fetch.rs`.
 pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
-    first_that_answers(in_turn(addresses)).await
+    let stream = first_that_answers(in_turn(addresses)).await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+    Ok(stream)
 }
 
 /// Both families in turn, the resolver's first one first (RFC 8305 §4).

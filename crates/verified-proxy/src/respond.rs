@@ -481,7 +481,7 @@ fn attest_line(error: &AttestError) -> Line {
             )
             .hint("a backend outside a TEE answers 404, one that is starting 502 or 503")
         }
-        AttestError::Timeout => Line::new(
+        AttestError::Timeout(_) => Line::new(
             StatusCode::GATEWAY_TIMEOUT,
             UPSTREAM,
             Code::BackendTimeout.as_str(),
@@ -582,7 +582,7 @@ fn body_line(error: BodyError) -> Line {
         BodyError::BrokenOff | BodyError::Malformed | BodyError::Content(_) => {
             line(StatusCode::BAD_REQUEST, Code::BadRequest, Retry::Useless)
         }
-        BodyError::Stalled { .. } => {
+        BodyError::Stalled { .. } | BodyError::Slow { .. } => {
             line(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, Retry::Helps)
         }
         BodyError::Withdrawn => Line::new(

@@ -42,7 +42,7 @@ use crate::config::{BackendTimeouts, PoolLimits};
 use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
 use crate::served::Served;
-use crate::verdicts::{Due, Key, Lane, Stage, Verdicts};
+use crate::verdicts::{Due, Key, Lane, Stage, Verdicts, blames_collateral};
 
 use self::pool::{Place, Pool};
 use self::unverified::Unverified;
@@ -321,7 +321,11 @@ impl Upstream {
         };
         let lane = self.verdicts.lane(&key);
         reach(position, Position::Lane(Arc::clone(&lane)));
+        let timeouts = lane.timeouts();
         let _leave = lane.leave().await;
+        if lane.timeouts() != timeouts {
+            return Err(AttestError::Timeout(self.terms.timeouts.report).into());
+        }
         // Somebody may have flown before.
         let unverified = match self.recall(unverified, &key)? {
             Ok(verified) => return Ok(verified),
@@ -403,9 +407,13 @@ impl Upstream {
                 .map_or("no_evidence", |refusal| refusal.rejected.code()),
         };
         self.terms.metrics.attested(outcome_name, began.elapsed());
-        if let Err(AttestError::Rejected(refusal)) = &outcome {
-            self.verdicts.refuse(&key, Arc::clone(refusal));
-            self.pool.close(key.spki);
+        match &outcome {
+            Err(AttestError::Rejected(refusal)) => {
+                self.verdicts.refuse(&key, Arc::clone(refusal));
+                self.pool.close(key.spki);
+            }
+            Err(AttestError::Timeout(_)) => lane.timed_out(),
+            _ => {}
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
@@ -436,7 +444,7 @@ fn helps_elsewhere(error: &AttemptError) -> bool {
         AttemptError::Attest(error)
             if error
                 .refusal()
-                .is_some_and(|refusal| judge::blames_collateral(&refusal.rejected)) =>
+                .is_some_and(|refusal| blames_collateral(&refusal.rejected)) =>
         {
             false
         }

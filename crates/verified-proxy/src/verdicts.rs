@@ -3,20 +3,29 @@
 //!
 //! In memory only: after a restart every backend is attested anew.
 
+mod lane;
+mod refused;
+mod report;
+mod standing;
+
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use attest::{Appraisal, Domain, Nonce, PolicyDigest, Record, Rejected, Spki, UnixTime};
-use http::HeaderValue;
+use attest::{Domain, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
-use tokio::sync::MutexGuard as MutexGuardAsync;
 
 use crate::backend::Backend;
 use crate::metrics::{Metrics, Now};
-use crate::upstream::WebPki;
+
+pub(crate) use self::lane::{Lane, Stage};
+use self::refused::Refused;
+pub(crate) use self::refused::{Refusal, blames_collateral};
+use self::report::Line;
+pub(crate) use self::report::{VerdictId, VerdictReport};
+use self::standing::Shared;
+pub(crate) use self::standing::{Standing, Withdrawal};
 
 /// Twenty times the domains served today, each with several keys.
 const MAX_RECORDS: usize = 1_000;
@@ -26,126 +35,8 @@ const MAX_REFUSALS: usize = 100;
 /// named them may still be read. Some kilobytes each.
 const MAX_FORMER: usize = 200;
 
-/// Refusals of a key that are followed by another try at once: a request tries
-/// three connections, and one of them may be in the middle of a rotation.
-const FREE_REFUSALS: u32 = 3;
-/// After those, doubled with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// The part of its lifetime after which a record is made anew in the background.
 const RENEW_AFTER: f64 = 0.75;
-
-/// Names one verdict: 64 bits of a digest over what it is about. The nonce in
-/// it is fresh, so no two verdicts share a name by chance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct VerdictId(String);
-
-impl VerdictId {
-    pub(crate) fn of(domain: &Domain, spki: Spki, policy: PolicyDigest, nonce: Nonce) -> Self {
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        context.update(domain.as_str().as_bytes());
-        context.update(&[0]);
-        context.update(spki.as_bytes());
-        context.update(policy.as_bytes());
-        context.update(nonce.as_bytes());
-        let digest = context.finish();
-        Self(
-            digest
-                .as_ref()
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
-    }
-
-    pub(crate) fn header_value(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("?"))
-    }
-}
-
-impl fmt::Display for VerdictId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A verdict for people, as JSON.
-#[derive(Debug, Clone)]
-pub(crate) struct VerdictReport {
-    pub(crate) id: VerdictId,
-    pub(crate) json: Arc<str>,
-    line: Arc<Line>,
-}
-
-/// The report in one line.
-#[derive(Debug, Serialize)]
-struct Line {
-    id: String,
-    domain: Domain,
-    spki: Spki,
-    /// "verified" or "rejected".
-    verdict: &'static str,
-    /// Of a refusal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    /// Seconds since 1970.
-    judged_at: u64,
-}
-
-impl VerdictReport {
-    pub(crate) fn new(
-        id: VerdictId,
-        domain: &Domain,
-        spki: Spki,
-        webpki: WebPki,
-        judged_at: UnixTime,
-        appraisal: &Appraisal,
-    ) -> Self {
-        let line = Line {
-            id: id.to_string(),
-            domain: domain.clone(),
-            spki,
-            verdict: match appraisal.outcome {
-                Ok(_) => "verified",
-                Err(_) => "rejected",
-            },
-            code: appraisal.outcome.as_ref().err().map(Rejected::code),
-            judged_at: judged_at.0,
-        };
-        let mut json = serde_json::json!({
-            "id": line.id,
-            "domain": domain.as_str(),
-            "spki": spki.to_string(),
-            "ca_chain": webpki.as_str(),
-        });
-        let report = serde_json::to_value(&appraisal.report);
-        if let (Some(object), Ok(serde_json::Value::Object(report))) =
-            (json.as_object_mut(), report)
-        {
-            object.extend(report);
-        }
-        Self {
-            id,
-            json: json.to_string().into(),
-            line: Arc::new(line),
-        }
-    }
-}
-
-/// What evidence was refused for.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) rejected: Rejected,
-    pub(crate) report: VerdictReport,
-}
-
-impl Refusal {
-    /// True if it is about the machine, whatever name that was asked under.
-    fn is_of_machine(&self) -> bool {
-        !matches!(self.rejected, Rejected::Model { .. })
-    }
-}
 
 /// What a record is found by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -173,130 +64,6 @@ struct Remembered {
     renew: Instant,
     used: bool,
     report: VerdictReport,
-}
-
-/// Refusals of one key, one after another.
-#[derive(Debug)]
-struct Refused {
-    last: Arc<Refusal>,
-    at: Instant,
-    in_a_row: u32,
-}
-
-impl Refused {
-    /// For how long the last refusal still speaks for the key.
-    fn pause(&self) -> Option<Duration> {
-        let doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << doublings.min(8))
-            .min(LAST_PAUSE);
-        pause
-            .checked_sub(self.at.elapsed())
-            .filter(|left| !left.is_zero())
-    }
-}
-
-/// Whether the verdict that answers stand on still stands, and how many do.
-#[derive(Debug, Default)]
-struct Shared {
-    answers: AtomicUsize,
-    withdrawn: AtomicBool,
-}
-
-/// Tells whether a verdict was withdrawn since.
-#[derive(Debug, Clone)]
-pub(crate) struct Withdrawal(Arc<Shared>);
-
-impl Withdrawal {
-    pub(crate) fn has_come(&self) -> bool {
-        self.0.withdrawn.load(Ordering::Acquire)
-    }
-}
-
-/// A request's share in a verdict, from before it is sent until its answer has
-/// ended.
-#[derive(Debug)]
-pub(crate) struct Standing {
-    domain: Domain,
-    shared: Arc<Shared>,
-}
-
-impl Standing {
-    fn new(domain: Domain, shared: Arc<Shared>) -> Self {
-        shared.answers.fetch_add(1, Ordering::Relaxed);
-        Self { domain, shared }
-    }
-
-    pub(crate) fn domain(&self) -> &Domain {
-        &self.domain
-    }
-
-    /// False once the key was refused.
-    pub(crate) fn holds(&self) -> bool {
-        !self.withdrawal().has_come()
-    }
-
-    /// For who needs to know and has no share.
-    pub(crate) fn withdrawal(&self) -> Withdrawal {
-        Withdrawal(Arc::clone(&self.shared))
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.shared.answers.fetch_sub(1, Ordering::Relaxed);
-        if !self.holds() {
-            tracing::warn!(domain = %self.domain, "an answer ended after its verdict was withdrawn");
-        }
-    }
-}
-
-/// Where those who would attest the same key queue: one of them does.
-#[derive(Debug, Default)]
-pub(crate) struct Lane {
-    leave: tokio::sync::Mutex<()>,
-    /// Shared by all keys of a domain: a machine that collects evidence is slow,
-    /// and several keys may be one machine's.
-    probing: Arc<tokio::sync::Mutex<()>>,
-    stage: Mutex<Stage>,
-}
-
-/// How far the first in a lane has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Stage {
-    /// It asks for the backend's report.
-    #[default]
-    Report,
-    /// It has the report and asks for Intel's collateral.
-    Collateral,
-}
-
-impl Lane {
-    /// Waits for leave to attest, which ends when it is dropped. Who gets it
-    /// looks for a record first; a leader that failed leaves none, and the next
-    /// one tries on its own connection.
-    pub(crate) async fn leave(&self) -> MutexGuardAsync<'_, ()> {
-        self.leave.lock().await
-    }
-
-    /// The same for somebody who does not wait.
-    pub(crate) fn try_leave(&self) -> Option<MutexGuardAsync<'_, ()>> {
-        self.leave.try_lock().ok()
-    }
-
-    /// Waits until nobody asks the domain for evidence; nobody else may until
-    /// this is dropped.
-    pub(crate) async fn probing(&self) -> MutexGuardAsync<'_, ()> {
-        self.probing.lock().await
-    }
-
-    pub(crate) fn reach(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The store.
@@ -408,10 +175,7 @@ impl Verdicts {
             .lanes
             .iter()
             .find(|(other, _)| other.domain == key.domain);
-        let lane = Arc::new(Lane {
-            probing: neighbour.map_or_else(Arc::default, |(_, lane)| Arc::clone(&lane.probing)),
-            ..Lane::default()
-        });
+        let lane = Arc::new(neighbour.map_or_else(Lane::default, |(_, lane)| Lane::beside(lane)));
         inner.lanes.insert(key.clone(), Arc::clone(&lane));
         lane
     }
@@ -486,15 +250,7 @@ impl Verdicts {
                 inner.refused.remove(&oldest);
             }
         }
-        let before = inner.refused.get(key);
-        let in_a_row = before
-            .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
-            .map_or(0, |refused| refused.in_a_row);
-        let refused = Refused {
-            last: refusal,
-            at: Instant::now(),
-            in_a_row: in_a_row.saturating_add(1),
-        };
+        let refused = Refused::after(inner.refused.get(key), refusal);
         inner.refused.insert(key.clone(), refused);
     }
 
@@ -560,7 +316,7 @@ impl Verdicts {
         let found = verified
             .chain(&inner.refusals)
             .chain(&inner.former)
-            .find(|report| report.id.0 == id);
+            .find(|report| report.id.as_str() == id);
         found.map(|report| Arc::clone(&report.json))
     }
 

@@ -107,7 +107,6 @@ impl Dialer {
             reason = "the one door to backends; what it opens is unproved"
         )]
         let tcp = net::tcp(&host, port).await.map_err(DialError::Connect)?;
-        tcp.set_nodelay(true).map_err(DialError::Connect)?;
         let name = ServerName::try_from(domain.to_owned())
             .map_err(|error| DialError::Connect(std::io::Error::other(error)))?;
         #[expect(clippy::disallowed_methods, reason = "as above")]
@@ -150,9 +149,26 @@ fn classify(error: std::io::Error) -> DialError {
             DialError::KeyNotHeld
         }
         Some(rustls::Error::InvalidCertificate(certificate)) => {
-            DialError::Certificate(rustls::Error::InvalidCertificate(certificate.clone()))
+            DialError::Certificate(few_names(certificate.clone()).into())
         }
         _ => DialError::Tls(error),
+    }
+}
+
+/// An unproved certificate may have thousands of names, which would all be told.
+fn few_names(error: CertificateError) -> CertificateError {
+    match error {
+        CertificateError::NotValidForNameContext {
+            expected,
+            mut presented,
+        } => {
+            presented.truncate(4);
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            }
+        }
+        other => other,
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn strip_request(headers: &mut HeaderMap) {
 pub(super) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
+    headers.remove(header::REFRESH);
     remove_where(headers, |name| {
         // Which pages may read an answer is the user's to say (--allow-origin).
         let name = name.as_str();
@@ -280,6 +281,7 @@ mod tests {
             ("X-Verified-Proxy-Anything", "forged"),
             ("alt-svc", "h3=\":443\""),
             ("access-control-allow-origin", "*"),
+            ("refresh", "0; url=https://elsewhere.example"),
             ("content-encoding", "gzip"),
         ]);
         strip_response(&mut headers);

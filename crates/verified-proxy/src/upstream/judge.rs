@@ -11,6 +11,7 @@ use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched};
 use crate::state::FloorKeeper;
+use crate::verdicts::blames_collateral;
 
 /// Policy, trust root and collateral.
 #[derive(Debug)]
@@ -156,18 +157,4 @@ impl Judge {
             self.clock.now(),
         )
     }
-}
-
-/// True if other documents about the same platform could change the verdict.
-pub(super) fn blames_collateral(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::CollateralFormat { .. }
-            | Rejected::CollateralFmspc { .. }
-            | Rejected::CollateralNotYetValid { .. }
-            | Rejected::CollateralExpired { .. }
-            | Rejected::CollateralUntrusted { .. }
-            | Rejected::CollateralRollback { .. }
-            | Rejected::TcbEvaluation { .. }
-    )
 }

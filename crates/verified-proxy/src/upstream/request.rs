@@ -39,6 +39,11 @@ pub(crate) use self::model::MAX_MODEL_BYTES;
 /// Names a backend, in place of the model.
 pub(crate) const BACKEND_DOMAIN: &str = "x-backend-domain";
 
+/// For a model to come by, in times that a client may pause: ten minutes, unless
+/// somebody says otherwise. What came before it is held in memory that all
+/// requests share, which a few slow clients must not keep for themselves.
+const MAX_PAUSES: u32 = 10;
+
 /// Why a body was not taken in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealError {
@@ -149,7 +154,12 @@ impl ClientRequest {
             Found::Absent("it has no body")
         } else {
             match Watch::new(&self.head.headers) {
-                Ok(watch) => model_in(sent, watch, budget).await?,
+                Ok(watch) => {
+                    let limit = sent.rest().pause().saturating_mul(MAX_PAUSES);
+                    tokio::time::timeout(limit, model_in(sent, watch, budget))
+                        .await
+                        .map_err(|_| BodyError::Slow { limit })??
+                }
                 Err(found) => {
                     sent.rest().watch(Watch::Opaque { begun: false });
                     found

@@ -23,10 +23,6 @@ use crate::backend::Backend;
 use crate::collateral::CollateralError;
 use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
 
-/// NEAR's own gateways allow 10 s for the report; a machine whose eight GPUs
-/// sign one after another can need more.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How long a probe waits for another of its domain. Reports mostly take less;
 /// an instance that hangs must not keep its neighbours from being attested.
 const PROBE_TURN: Duration = Duration::from_secs(10);
@@ -36,8 +32,8 @@ const PROBE_TURN: Duration = Duration::from_secs(10);
 pub(crate) enum AttestError {
     #[error("the attestation request was answered with status {}", .0.as_u16())]
     Status(StatusCode),
-    #[error("no complete attestation report in {} s", PROBE_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no complete attestation report in {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the connection broke off during the attestation request: {0}")]
     BrokenOff(#[from] SendError),
     #[error("this machine's random number generator failed")]
@@ -158,9 +154,10 @@ impl Unverified {
         judge.prewarm();
         let body = {
             let _only_one = tokio::time::timeout(PROBE_TURN, lane.probing()).await;
-            match tokio::time::timeout(PROBE_TIMEOUT, self.ask(probe)).await {
+            let limit = self.terms.timeouts.report;
+            match tokio::time::timeout(limit, self.ask(probe)).await {
                 Ok(body) => body?,
-                Err(_) => return Err(AttestError::Timeout),
+                Err(_) => return Err(AttestError::Timeout(limit)),
             }
         };
         let spki = self.link.spki();

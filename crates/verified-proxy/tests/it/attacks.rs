@@ -182,6 +182,38 @@ async fn an_instance_that_hangs_holds_up_nobody_else() {
     assert_eq!(hung.await.unwrap(), "backend_timeout");
 }
 
+/// A burst on an instance that hangs: who queued behind the first does not ask
+/// the same machine again, each for the whole time, with a place each.
+#[tokio::test]
+async fn a_burst_on_an_instance_that_hangs_is_over_with_its_first() {
+    let fake = fleet(1).await;
+    fake.order("/v1/attestation/report", "hang", u64::MAX)
+        .unwrap();
+    let mut config = config(&fake);
+    config.backend_timeouts.report = Duration::from_secs(1);
+    config.attest_timeout = Duration::from_secs(60);
+    let proxy = Arc::new(Proxy::start(config).await);
+    let began = Instant::now();
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let proxy = Arc::clone(&proxy);
+        requests.spawn(async move { proxy.chat().await.code() });
+    }
+    let codes = requests.join_all().await;
+    assert!(
+        codes.iter().all(|code| code == "backend_timeout"),
+        "{codes:?}"
+    );
+    // Three connections each, a second each, some after others; not thirty.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(
+        probes(&fake.received()) < 15,
+        "{}",
+        probes(&fake.received())
+    );
+}
+
 /// A backend that spoke HTTP/1.0 once and keeps its connection: a body without a
 /// length has no way to be sent there, and is not dropped without a word.
 #[tokio::test]
@@ -431,6 +463,7 @@ async fn limits_without_a_limit_are_no_panic() {
         connect: Duration::MAX,
         first_byte: Duration::MAX,
         idle: Duration::MAX,
+        ..BackendTimeouts::default()
     };
     let proxy = Proxy::start(config).await;
     for _ in 0..2 {

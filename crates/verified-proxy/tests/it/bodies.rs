@@ -377,3 +377,35 @@ async fn the_memory_for_bodies_is_bounded_and_comes_back() {
         assert_eq!(answer.status, StatusCode::OK);
     }
 }
+
+#[tokio::test]
+async fn a_body_that_drips_without_a_model_does_not_hold_memory_for_ever() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.client_timeouts.body_idle = Duration::from_millis(300);
+    let proxy = Proxy::start(config).await;
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"messages\":\"";
+    write.write_all(head.as_bytes()).await.unwrap();
+    let drip = tokio::spawn(async move {
+        // Never a pause that is too long.
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    let reading = read.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(30), reading)
+        .await
+        .expect("it drips on");
+    drip.abort();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.contains("no model was found in the first 3 s of the body"),
+        "{answer}"
+    );
+    assert!(fake.received().is_empty());
+}

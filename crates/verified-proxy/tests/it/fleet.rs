@@ -210,6 +210,7 @@ async fn nothing_hangs_and_nothing_is_sent_twice_wherever_it_is_cut() {
         connect: Duration::from_secs(1),
         first_byte: Duration::from_secs(1),
         idle: Duration::from_secs(1),
+        ..BackendTimeouts::default()
     };
     config.attest_timeout = Duration::from_secs(3);
     let patience = Duration::from_secs(15);

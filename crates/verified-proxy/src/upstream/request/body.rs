@@ -51,6 +51,8 @@ pub(crate) enum BodyError {
     Content(Content),
     #[error("the client sent nothing of its body for {} s", .idle.as_secs())]
     Stalled { idle: Duration },
+    #[error("no model was found in the first {} s of the body", .limit.as_secs())]
+    Slow { limit: Duration },
     /// A long body can outlive its verdict; no more of it goes to a machine that
     /// was refused meanwhile.
     #[error("the backend was refused while the body was on its way to it")]
@@ -101,6 +103,11 @@ impl Sent {
 impl Rest {
     pub(super) fn max(&self) -> u64 {
         self.max
+    }
+
+    /// How long the client may pause.
+    pub(super) fn pause(&self) -> Duration {
+        self.idle.limit()
     }
 
     pub(super) fn is_empty(&self) -> bool {

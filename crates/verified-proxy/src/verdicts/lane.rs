@@ -1,0 +1,74 @@
+//! Queues of those who would attest.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::MutexGuard as MutexGuardAsync;
+
+/// Where those who would attest the same key queue: one of them does.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    leave: tokio::sync::Mutex<()>,
+    /// Shared by all keys of a domain: a machine that collects evidence is slow,
+    /// and several keys may be one machine's.
+    probing: Arc<tokio::sync::Mutex<()>>,
+    stage: Mutex<Stage>,
+    /// Attestations of this key that gave no report in time.
+    timeouts: AtomicUsize,
+}
+
+/// How far the first in a lane has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stage {
+    /// It asks for the backend's report.
+    #[default]
+    Report,
+    /// It has the report and asks for Intel's collateral.
+    Collateral,
+}
+
+impl Lane {
+    /// Of another key of the same domain.
+    pub(super) fn beside(other: &Self) -> Self {
+        Self {
+            probing: Arc::clone(&other.probing),
+            ..Self::default()
+        }
+    }
+
+    /// Waits for leave to attest, which ends when it is dropped. Who gets it
+    /// looks for a record first; a leader that failed leaves none, and the next
+    /// one tries on its own connection.
+    pub(crate) async fn leave(&self) -> MutexGuardAsync<'_, ()> {
+        self.leave.lock().await
+    }
+
+    /// Who queued while the key's machine hung would find it hanging still, one
+    /// after another, each with a place among the connections.
+    pub(crate) fn timeouts(&self) -> usize {
+        self.timeouts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same for somebody who does not wait.
+    pub(crate) fn try_leave(&self) -> Option<MutexGuardAsync<'_, ()>> {
+        self.leave.try_lock().ok()
+    }
+
+    /// Waits until nobody asks the domain for evidence; nobody else may until
+    /// this is dropped.
+    pub(crate) async fn probing(&self) -> MutexGuardAsync<'_, ()> {
+        self.probing.lock().await
+    }
+
+    pub(crate) fn reach(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

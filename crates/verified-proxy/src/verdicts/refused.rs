@@ -1,0 +1,79 @@
+//! Refusals, and for how long one speaks for its key.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use attest::Rejected;
+
+use super::report::VerdictReport;
+
+/// Refusals of a key that are followed by another try at once: a request tries
+/// three connections, and one of them may be in the middle of a rotation.
+const FREE_REFUSALS: u32 = 3;
+/// After those, doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// What evidence was refused for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) report: VerdictReport,
+}
+
+impl Refusal {
+    /// True if it is about the machine, whatever name that was asked under.
+    pub(super) fn is_of_machine(&self) -> bool {
+        !matches!(self.rejected, Rejected::Model { .. })
+    }
+}
+
+/// True if other documents about the same platform could change the verdict.
+pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
+    matches!(
+        rejected,
+        Rejected::CollateralFormat { .. }
+            | Rejected::CollateralFmspc { .. }
+            | Rejected::CollateralNotYetValid { .. }
+            | Rejected::CollateralExpired { .. }
+            | Rejected::CollateralUntrusted { .. }
+            | Rejected::CollateralRollback { .. }
+            | Rejected::TcbEvaluation { .. }
+    )
+}
+
+/// Refusals of one key, one after another.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) last: Arc<Refusal>,
+    pub(super) at: Instant,
+    in_a_row: u32,
+}
+
+impl Refused {
+    /// One more refusal of the key, now.
+    pub(super) fn after(before: Option<&Self>, last: Arc<Refusal>) -> Self {
+        let in_a_row = before
+            .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
+            .map_or(0, |refused| refused.in_a_row);
+        Self {
+            last,
+            at: Instant::now(),
+            in_a_row: in_a_row.saturating_add(1),
+        }
+    }
+
+    /// For how long the last refusal still speaks for the key.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let mut doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
+        if blames_collateral(&self.last.rejected) {
+            // Better documents may come at any moment, and nothing is the key's fault.
+            doublings = 0;
+        }
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << doublings.min(8))
+            .min(LAST_PAUSE);
+        pause
+            .checked_sub(self.at.elapsed())
+            .filter(|left| !left.is_zero())
+    }
+}

@@ -1,0 +1,112 @@
+//! Verdicts for people: their names and reports.
+
+use std::fmt;
+use std::sync::Arc;
+
+use attest::{Appraisal, Domain, Nonce, PolicyDigest, Rejected, Spki, UnixTime};
+use http::HeaderValue;
+use serde::Serialize;
+
+use crate::upstream::WebPki;
+
+/// Names one verdict: 64 bits of a digest over what it is about. The nonce in
+/// it is fresh, so no two verdicts share a name by chance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct VerdictId(String);
+
+impl VerdictId {
+    pub(crate) fn of(domain: &Domain, spki: Spki, policy: PolicyDigest, nonce: Nonce) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        context.update(domain.as_str().as_bytes());
+        context.update(&[0]);
+        context.update(spki.as_bytes());
+        context.update(policy.as_bytes());
+        context.update(nonce.as_bytes());
+        let digest = context.finish();
+        Self(
+            digest
+                .as_ref()
+                .iter()
+                .take(8)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn header_value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("?"))
+    }
+}
+
+impl fmt::Display for VerdictId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A verdict for people, as JSON.
+#[derive(Debug, Clone)]
+pub(crate) struct VerdictReport {
+    pub(crate) id: VerdictId,
+    pub(crate) json: Arc<str>,
+    pub(super) line: Arc<Line>,
+}
+
+/// The report in one line.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    id: String,
+    domain: Domain,
+    spki: Spki,
+    /// "verified" or "rejected".
+    verdict: &'static str,
+    /// Of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// Seconds since 1970.
+    judged_at: u64,
+}
+
+impl VerdictReport {
+    pub(crate) fn new(
+        id: VerdictId,
+        domain: &Domain,
+        spki: Spki,
+        webpki: WebPki,
+        judged_at: UnixTime,
+        appraisal: &Appraisal,
+    ) -> Self {
+        let line = Line {
+            id: id.to_string(),
+            domain: domain.clone(),
+            spki,
+            verdict: match appraisal.outcome {
+                Ok(_) => "verified",
+                Err(_) => "rejected",
+            },
+            code: appraisal.outcome.as_ref().err().map(Rejected::code),
+            judged_at: judged_at.0,
+        };
+        let mut json = serde_json::json!({
+            "id": line.id,
+            "domain": domain.as_str(),
+            "spki": spki.to_string(),
+            "ca_chain": webpki.as_str(),
+        });
+        let report = serde_json::to_value(&appraisal.report);
+        if let (Some(object), Ok(serde_json::Value::Object(report))) =
+            (json.as_object_mut(), report)
+        {
+            object.extend(report);
+        }
+        Self {
+            id,
+            json: json.to_string().into(),
+            line: Arc::new(line),
+        }
+    }
+}
