@@ -5,6 +5,8 @@
     reason = "tests play the client, who may dial"
 )]
 
+mod ledger;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use verified_proxy::Config;
 use verified_proxy::config::AllowList;
+
+pub(crate) use self::ledger::*;
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";
