@@ -44,6 +44,11 @@ impl Ledger {
             .unwrap()
     }
 
+    /// How many there were.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// When a request that arrived began. One that was cut off in its body has no
     /// digest: it had begun when its head arrived.
     pub(crate) fn begun(&self, post: &Received) -> SystemTime {
