@@ -19,7 +19,13 @@ pub(crate) type Key = [u8; 32];
 /// When each request began, by the digest of its body, which is what a recorder
 /// keeps of it. No two bodies are alike.
 #[derive(Default)]
-pub(crate) struct Ledger(Mutex<HashMap<[u8; 32], SystemTime>>);
+pub(crate) struct Ledger(Mutex<HashMap<[u8; 32], Sent>>);
+
+#[derive(Clone, Debug)]
+struct Sent {
+    marker: String,
+    begun: SystemTime,
+}
 
 impl Ledger {
     /// A prompt with a text of its own, which the answer repeats. It begins now.
@@ -30,12 +36,12 @@ impl Ledger {
             "messages": [{"role": "user", "content": format!("{CANARY} {marker}")}],
         })
         .to_string();
-        let before = self
-            .0
-            .lock()
-            .unwrap()
-            .insert(sha256(&body), SystemTime::now());
-        assert_eq!(before, None, "{marker} is not the first of its name");
+        let sent = Sent {
+            marker: marker.to_owned(),
+            begun: SystemTime::now(),
+        };
+        let before = self.0.lock().unwrap().insert(sha256(&body), sent);
+        assert!(before.is_none(), "{marker} is not the first of its name");
         Request::post("/v1/chat/completions")
             .header("host", "localhost")
             .header("content-type", "application/json")
@@ -55,8 +61,17 @@ impl Ledger {
         if !post.complete {
             return post.at;
         }
-        let begun = self.0.lock().unwrap().get(&post.body_sha256).copied();
-        begun.expect("a body arrived that nobody sent")
+        self.sent(post).begun
+    }
+
+    /// The text of a request that arrived whole.
+    pub(crate) fn marker(&self, post: &Received) -> String {
+        self.sent(post).marker
+    }
+
+    fn sent(&self, post: &Received) -> Sent {
+        let sent = self.0.lock().unwrap().get(&post.body_sha256).cloned();
+        sent.expect("a body arrived that nobody sent")
     }
 }
 
