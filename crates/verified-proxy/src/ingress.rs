@@ -131,6 +131,7 @@ impl Ingress {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(limits::MAX_HTTP_BUFFER)
                 .serve_connection(TokioIo::new(io), service);
             let connection = graceful.watch(connection);
             tasks.spawn(async move {

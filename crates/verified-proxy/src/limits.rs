@@ -1,5 +1,11 @@
 //! File descriptors: every client is one, and so is every connection to a backend.
 
+/// What hyper holds of a message's head, or of a body that comes faster than it
+/// goes, in each direction of a connection. By itself it would hold 400 KiB,
+/// which a thousand clients that do not read make a gigabyte of. Servers take
+/// heads of 8 to 32 KiB.
+pub(crate) const MAX_HTTP_BUFFER: usize = 64 << 10;
+
 /// Sockets of clients at a time; further clients wait in the kernel's queue.
 const MAX_CLIENTS: usize = 4_096;
 /// For the runtime, the standard streams, the listener, files and fetches.
