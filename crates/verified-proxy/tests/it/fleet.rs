@@ -360,57 +360,6 @@ async fn many_requests_outlive_a_rotation_and_a_restart() {
     );
 }
 
-/// Resident memory of this process, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kibibytes << 10
-}
-
-/// threats.md C7.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_thousand_stalled_clients_cost_little_and_others_are_served() {
-    use tokio::io::AsyncWriteExt;
-    let fake = fleet(1, Record::Full).await;
-    let proxy = Proxy::in_front_of(&fake).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    let before = resident();
-    let mut stalled = Vec::new();
-    // As many as this process may have beside its other descriptors: each is two.
-    let places = rlimit::Resource::NOFILE.get_soft().unwrap_or(1_024);
-    let clients = (places.saturating_sub(200) / 2).min(1_000);
-    for number in 0..clients {
-        let mut client = dial(proxy.address).await;
-        let said: &[u8] = match number % 4 {
-            0 => b"",
-            1 => b"POST /v1/chat",
-            2 => b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-a: ",
-            _ => b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{\"messages\":[\"",
-        };
-        client.write_all(said).await.unwrap();
-        stalled.push(client);
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    let each = resident().saturating_sub(before) / clients;
-    assert!(each < 64 << 10, "{each} bytes a client");
-    println!("{clients} stalled clients, {each} bytes each");
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests play the client, who may dial"
-)]
-async fn dial(address: std::net::SocketAddr) -> tokio::net::TcpStream {
-    tokio::net::TcpStream::connect(address).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_body_without_a_length_goes_on_whatever_the_method() {
     let fake = fleet(1, Record::Full).await;

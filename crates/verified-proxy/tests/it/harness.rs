@@ -6,6 +6,8 @@
 )]
 
 mod ledger;
+#[cfg(unix)]
+mod program;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -39,6 +41,8 @@ use verified_proxy::Config;
 use verified_proxy::config::AllowList;
 
 pub(crate) use self::ledger::*;
+#[cfg(unix)]
+pub(crate) use self::program::*;
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";

@@ -24,6 +24,7 @@ mod refused;
 mod routing;
 mod serve;
 mod sources;
+mod stalled;
 mod state;
 mod verify;
 mod verify_live;
