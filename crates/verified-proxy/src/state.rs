@@ -117,6 +117,7 @@ impl StateDir {
         };
         for folder in [&state.path, &state.by_root] {
             files::private_folder(folder)?;
+            files::sweep(folder);
         }
         files::lock(&state.path).map_err(|source| StateError::Unusable {
             path: state.path.clone(),

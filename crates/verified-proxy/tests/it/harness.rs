@@ -8,6 +8,7 @@
 mod ledger;
 #[cfg(unix)]
 mod program;
+mod state_dir;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attest::{Policy, TrustAnchors};
 use bytes::Bytes;
@@ -43,6 +44,7 @@ use verified_proxy::config::AllowList;
 pub(crate) use self::ledger::*;
 #[cfg(unix)]
 pub(crate) use self::program::*;
+pub(crate) use self::state_dir::*;
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";
@@ -50,6 +52,18 @@ pub(crate) const MODEL: &str = "fake/llama";
 pub(crate) const CANARY: &str = "canary-5f1d9c";
 /// In every credential.
 pub(crate) const API_KEY: &str = "sk-secret-8a2e";
+
+/// For a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something that has to come.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// Everything that this process logs, at the most talkative level.
 #[derive(Clone, Default)]

@@ -18,8 +18,6 @@ use crate::harness::*;
 
 const SENDERS: usize = 16;
 const READERS: usize = 8;
-/// For a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
 const APART: Duration = Duration::from_millis(150);
 
 /// What a client was told.
@@ -133,14 +131,6 @@ async fn ask(proxy: &Proxy, ledger: &Ledger, marker: String, streamed: bool) -> 
         begun,
         ended: SystemTime::now(),
         outcome,
-    }
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -18,6 +18,7 @@ mod framing;
 mod harness;
 mod heads;
 mod kept;
+mod kills;
 mod load;
 mod own_pages;
 mod refused;

@@ -54,17 +54,6 @@ async fn backend() -> Running {
     .await
 }
 
-/// Waits for what a machine that is busy with other things may take long for.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Others are served, at once beside what stalls.
 async fn others_are_served(program: &Program) {
     for _ in 0..10 {

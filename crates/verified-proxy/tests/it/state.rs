@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,76 +121,6 @@ impl Front {
     }
 }
 
-/// An empty place for a state directory, which is not made yet.
-fn place() -> PathBuf {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap().replace("::", "-");
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kept-{test}"));
-    let _ = std::fs::remove_dir_all(&path);
-    path
-}
-
-fn with_state(fake: &Running, state: &Path) -> Config {
-    Config {
-        state_dir: Some(state.to_owned()),
-        ..config(fake)
-    }
-}
-
-/// Lets a proxy end as on a signal.
-async fn stop(mut proxy: Proxy) {
-    let _ = proxy.stop.take().unwrap().send(());
-    (&mut proxy.task).await.unwrap();
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never: {what}");
-}
-
-/// Every file below `folder`.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
-fn file(state: &Path, beginning: &str) -> Option<PathBuf> {
-    let mut all = files(state).into_iter();
-    all.find(|path| {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        name.starts_with(beginning)
-    })
-}
-
-/// A proxy has attested and stopped; its state is here.
-async fn after_one_run(fake: &Running, state: &Path) {
-    let proxy = Proxy::start(with_state(fake, state)).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    until("list and collateral are written", || {
-        file(state, "endpoints-").is_some() && file(state, "collateral-").is_some()
-    })
-    .await;
-    stop(proxy).await;
-    assert!(file(state, "floors.json").is_some());
-}
-
-fn refusal(config: Config) -> String {
-    Server::new(config).unwrap_err().to_string()
-}
-
 #[tokio::test]
 async fn a_restart_finds_list_and_collateral_on_disk() {
     let (fake, state) = (fake().await, place());
@@ -229,7 +159,7 @@ async fn a_restart_finds_list_and_collateral_on_disk() {
     assert!(
         !names
             .iter()
-            .any(|path| path.to_string_lossy().contains(".tmp")),
+            .any(|path| path.to_string_lossy().contains("/.")),
         "{names:?}"
     );
 }
