@@ -71,7 +71,7 @@ impl Ledger {
 
     fn sent(&self, post: &Received) -> Sent {
         let sent = self.0.lock().unwrap().get(&post.body_sha256).cloned();
-        sent.expect("a body arrived that nobody sent")
+        sent.unwrap_or_else(|| panic!("a body arrived that nobody sent"))
     }
 }
 
