@@ -3,6 +3,7 @@
 //! ```text
 //! STATE-DIR/                  0700; files 0600
 //!   lock                      held while floors are merged
+//!   .partial-*                being written; left by a killed process: removed later
 //!   endpoints-<URL>           the endpoint list
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
 //!     floors.json             the highest collateral numbers seen
