@@ -5,8 +5,13 @@
 //! must not panic, and if the result verifies it must mean what the valid
 //! report means: the keys behind the valid signatures are in nobody's hands.
 
+pub mod body;
 #[path = "../../crates/attest/tests/it/meaning.rs"]
 mod meaning;
+#[path = "../../crates/verified-proxy/src"]
+mod proxy {
+    pub(crate) mod member;
+}
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -17,6 +22,9 @@ use attest::{
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
+
+// Where the proxy's files look for it.
+use self::proxy::member;
 
 const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];

@@ -39,10 +39,6 @@ use crate::verdicts::Verdicts;
 const MAX_WAITING: usize = 1_024;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// A request's head, which each of thousands of clients may have half sent.
-/// hyper's own limit is 400 KiB, and its buffer may grow to twice the limit;
-/// nginx takes 32 (large_client_header_buffers 4 8k).
-const MAX_HEAD: usize = 64 << 10;
 /// A connection handed a request back unsent: how often another one is made.
 const MAX_RESENDS: usize = 2;
 /// After a failed accept, which is mostly for want of file descriptors; doubled
@@ -145,7 +141,7 @@ impl Ingress {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(MAX_HEAD)
+                .max_buf_size(limits::MAX_HTTP_BUFFER)
                 .serve_connection(TokioIo::new(io), service);
             let connection = graceful.watch(connection);
             tasks.spawn(async move {

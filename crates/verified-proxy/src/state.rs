@@ -3,6 +3,7 @@
 //! ```text
 //! STATE-DIR/                  0700; files 0600
 //!   lock                      held while floors are merged
+//!   .partial-*                being written; left by a killed process: removed later
 //!   endpoints-<URL>           the endpoint list
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
 //!     floors.json             the highest collateral numbers seen
@@ -117,6 +118,7 @@ impl StateDir {
         };
         for folder in [&state.path, &state.by_root] {
             files::private_folder(folder)?;
+            files::sweep(folder);
         }
         files::lock(&state.path).map_err(|source| StateError::Unusable {
             path: state.path.clone(),

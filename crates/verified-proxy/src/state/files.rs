@@ -1,8 +1,9 @@
 //! Private folders, whole files.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::StateError;
 
@@ -21,7 +22,7 @@ pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
     }
     refuse_shared(path, &folder)?;
     // Gone when it is dropped.
-    let probe = tempfile::NamedTempFile::new_in(path).map_err(unusable)?;
+    let probe = partial(path).map_err(unusable)?;
     let own = probe.as_file().metadata().map_err(unusable)?;
     refuse_foreign(path, &folder, &own)
 }
@@ -85,6 +86,11 @@ fn refuse_foreign(_: &Path, _: &fs::Metadata, _: &fs::Metadata) -> Result<(), St
     Ok(())
 }
 
+/// A process merges floors in milliseconds, a disk that stalls takes seconds.
+/// One that was stopped meanwhile must not stop others, at start or at the end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Excludes other processes until it is dropped.
 pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let mut options = File::options();
@@ -95,8 +101,22 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
         options.mode(0o600);
     }
     let file = options.open(folder.join("lock"))?;
-    file.lock()?;
-    Ok(file)
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other(format!(
+                    "another process has held its lock for {} s",
+                    LOCK_PATIENCE.as_secs()
+                )));
+            }
+        }
+    }
 }
 
 /// A regular file of at most `max` bytes.
@@ -113,12 +133,40 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What the names of files begin with that are not whole yet.
+const PARTIAL: &str = ".partial-";
+/// Writing one takes seconds at most.
+const PARTIAL_AGE: Duration = Duration::from_secs(60 * 60);
+/// Looked at in one go.
+const MAX_LISTED: usize = 10_000;
+
+/// Removes what processes left that were killed while they wrote.
+pub(super) fn sweep(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    for entry in entries.take(MAX_LISTED).flatten() {
+        let is_partial = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PARTIAL.as_bytes());
+        let modified = entry.metadata().and_then(|file| file.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        if is_partial && age > Some(PARTIAL_AGE) {
+            // Nobody misses it, and nobody needs it gone.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn partial(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    // Mode 0600.
+    tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)
+}
+
 /// Writes a whole file or nothing: whoever reads meanwhile, or after a power
 /// failure, finds the old one or the new one.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    // Mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = partial(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

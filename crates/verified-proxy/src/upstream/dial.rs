@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::Terms;
 use super::link::Link;
 use crate::backend::{BACKEND_PORT, Backend};
+use crate::limits::MAX_HTTP_BUFFER;
 use crate::net::{self, ConnectMap};
 use crate::tls::{self, TlsSetupError};
 
@@ -133,7 +134,10 @@ async fn over(tls: TlsStream<TcpStream>) -> Result<Link, DialError> {
         Spki::of_der(&parsed.subject_public_key_info())
     };
     #[expect(clippy::disallowed_methods, reason = "as in connect")]
-    let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HTTP_BUFFER)
+        .handshake(TokioIo::new(tls))
+        .await?;
     Ok(Link::new(spki, sender, connection))
 }
 

@@ -2,9 +2,9 @@
 //! connection on its way: threats.md B4, B5, B7.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use fake_tee::serve::{Act, Fault, Options, Point, Record, Running};
 use http::{Request, StatusCode};
@@ -25,19 +25,6 @@ async fn fleet(instances: usize, record: Record) -> Running {
 /// As many as the environment says, or fewer.
 fn count(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |text| text.parse().unwrap())
-}
-
-fn prompt(marker: &str) -> Request<Full<bytes::Bytes>> {
-    let body = serde_json::json!({
-        "model": MODEL,
-        "messages": [{"role": "user", "content": format!("{CANARY} {marker}")}],
-    });
-    Request::post("/v1/chat/completions")
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .header("authorization", format!("Bearer {API_KEY}"))
-        .body(Full::from(body.to_string()))
-        .unwrap()
 }
 
 /// An answer of some kilobytes, in pieces.
@@ -274,35 +261,51 @@ async fn nothing_hangs_and_nothing_is_sent_twice_wherever_it_is_cut() {
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
+/// Between the arrival of a request for evidence and the verdict on it: the
+/// report is made, sent and judged. Some ten milliseconds on an idle machine.
+const JUDGING: Duration = Duration::from_secs(2);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_outlive_a_rotation_and_a_restart() {
     const WORKERS: usize = 32;
+    const TTL: Duration = Duration::from_secs(2);
     let requests = count("VERIFIED_PROXY_SOAK", 3_000);
+    // Not over before a verdict that was kept for too long would show.
+    let long_enough = Instant::now() + 2 * TTL + JUDGING;
     let fake = Arc::new(fleet(3, Record::Heads).await);
     let mut config = config(&fake);
-    // Renewed several times, and connections change hands between instances.
-    config.verdict_ttl = Duration::from_secs(4);
+    // Made anew several times, and connections change hands between instances.
+    config.verdict_ttl = TTL;
     config.pool.requests = 50;
     let proxy = Arc::new(Proxy::start(config).await);
+    let ledger = Arc::new(Ledger::default());
     let (next, broken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let rotated = Arc::new(OnceLock::new());
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..WORKERS {
-        let (fake, proxy) = (Arc::clone(&fake), Arc::clone(&proxy));
+        let (fake, proxy, ledger) = (Arc::clone(&fake), Arc::clone(&proxy), Arc::clone(&ledger));
         let (next, broken) = (Arc::clone(&next), Arc::clone(&broken));
+        let rotated = Arc::clone(&rotated);
         workers.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= requests {
+                if number >= requests && Instant::now() >= long_enough {
                     return;
                 }
                 if number == requests / 3 {
+                    let old = fake.spki_sha256();
                     fake.rotate(0).unwrap();
+                    rotated.set((old, SystemTime::now())).unwrap();
                 }
                 if number == 2 * requests / 3 {
                     fake.restart(1).unwrap();
                 }
-                let answer = proxy.request(prompt("x")).await;
-                if answer.status != StatusCode::OK {
+                let marker = format!("number-{number}-");
+                let answer = proxy.request(ledger.prompt(&marker, false)).await;
+                if answer.status == StatusCode::OK {
+                    let said = String::from_utf8_lossy(&answer.body);
+                    assert!(said.contains(&marker), "{marker} was told {said}");
+                } else {
                     assert_eq!(answer.code(), "backend_broke_off", "{}", answer.message());
                     broken.fetch_add(1, Ordering::Relaxed);
                 }
@@ -316,87 +319,46 @@ async fn many_requests_outlive_a_rotation_and_a_restart() {
     // sent again, since nobody knows what was made of them.
     let broken = broken.load(Ordering::Relaxed);
     assert!(broken <= WORKERS, "{broken}");
+    let requests = ledger.len();
+
     let received = fake.received();
-    let mut attested = HashMap::new();
-    let (mut posts, mut keys) = (0, HashSet::new());
-    for connection in &received {
-        for request in &connection.requests {
-            if request.line.starts_with("GET /v1/attestation/report") {
-                let first = attested.entry(connection.spki_sha256).or_insert(request.at);
-                *first = request.at.min(*first);
-            }
+    let mut probes = probe_times(&received);
+    // On the old key, evidence is about the new one from then on: refused.
+    let (old, rotated) = rotated.get().unwrap();
+    probes.get_mut(old).unwrap().retain(|at| at <= rotated);
+    let (mut arrived, mut keys, mut oldest) = (HashSet::new(), HashSet::new(), Duration::ZERO);
+    for (connection, post) in posts(&received) {
+        keys.insert(connection.spki_sha256);
+        if post.complete {
+            assert!(arrived.insert(post.body_sha256), "sent twice");
         }
-    }
-    for connection in &received {
-        for request in &connection.requests {
-            if request.line.starts_with("POST ") {
-                posts += 1;
-                keys.insert(connection.spki_sha256);
-                assert!(attested[&connection.spki_sha256] <= request.at);
-            }
-        }
+        // It was sent on its verdict at some moment between these two, and not
+        // before the evidence was asked for.
+        let (begun, at) = (ledger.begun(post), post.at);
+        let asked = probes[&connection.spki_sha256].iter();
+        let asked = asked.filter(|asked| **asked <= at).max();
+        let age = begun
+            .duration_since(*asked.expect("sent before the evidence"))
+            .unwrap_or_default();
+        assert!(
+            age < TTL + JUDGING,
+            "sent on evidence of {age:?} before, which stands for {TTL:?}"
+        );
+        oldest = oldest.max(age);
     }
     assert!(
-        posts >= requests - broken && posts <= requests,
-        "{posts} of {requests}, {broken} broken"
+        arrived.len() >= requests - broken,
+        "{} of {requests} arrived whole, {broken} broken",
+        arrived.len()
     );
     // Three at first, one more after the rotation.
     assert_eq!(keys.len(), 4);
     println!(
-        "{requests} requests, {broken} broken off by the restart, {} connections",
-        received.len()
+        "{requests} requests, {broken} broken off by the restart, {} connections, {} reports, \
+         the oldest {oldest:?} old when a request began",
+        received.len(),
+        probes.values().map(Vec::len).sum::<usize>()
     );
-}
-
-/// Resident memory of this process, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kibibytes << 10
-}
-
-/// threats.md C7.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_thousand_stalled_clients_cost_little_and_others_are_served() {
-    use tokio::io::AsyncWriteExt;
-    let fake = fleet(1, Record::Full).await;
-    let proxy = Proxy::in_front_of(&fake).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    let before = resident();
-    let mut stalled = Vec::new();
-    // As many as this process may have beside its other descriptors: each is two.
-    let places = rlimit::Resource::NOFILE.get_soft().unwrap_or(1_024);
-    let clients = (places.saturating_sub(200) / 2).min(1_000);
-    for number in 0..clients {
-        let mut client = dial(proxy.address).await;
-        let said: &[u8] = match number % 4 {
-            0 => b"",
-            1 => b"POST /v1/chat",
-            2 => b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-a: ",
-            _ => b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{\"messages\":[\"",
-        };
-        client.write_all(said).await.unwrap();
-        stalled.push(client);
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    let each = resident().saturating_sub(before) / clients;
-    assert!(each < 64 << 10, "{each} bytes a client");
-    println!("{clients} stalled clients, {each} bytes each");
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests play the client, who may dial"
-)]
-async fn dial(address: std::net::SocketAddr) -> tokio::net::TcpStream {
-    tokio::net::TcpStream::connect(address).await.unwrap()
 }
 
 #[tokio::test]

@@ -20,16 +20,6 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if done() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}");
-}
-
 /// The system's clock, and what is added to it.
 fn stepped() -> (Clock, Arc<AtomicU64>) {
     let ahead = Arc::new(AtomicU64::new(0));
