@@ -13,6 +13,7 @@ mod clients;
 mod connection;
 mod docs;
 mod drain;
+mod every_code;
 mod fleet;
 mod framing;
 mod harness;
