@@ -89,7 +89,7 @@ impl ClientRequest {
     /// bytes, and `body_idle` pass between two pieces of it.
     pub(crate) fn seal(request: Request<Incoming>, max_body: u64, body_idle: Duration) -> Self {
         let (mut head, body) = request.into_parts();
-        if let Some(target) = origin_form(&head.uri) {
+        if let Some(target) = origin_form(&head.method, &head.uri) {
             head.uri = target;
         }
         Self {

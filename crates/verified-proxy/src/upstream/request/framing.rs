@@ -2,6 +2,7 @@
 //! itself (RFC 9112).
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 /// What a request's head asks of the connection itself.
@@ -51,13 +52,27 @@ pub(super) fn framing(head: &Parts) -> Framing {
 }
 
 /// The target as origin servers are asked for it (RFC 9112 §3.2.1), also where
-/// the client used absolute form; nothing for authority form.
-pub(super) fn origin_form(target: &Uri) -> Option<Uri> {
+/// the client used absolute form; nothing for authority form. OPTIONS of an
+/// absolute form without path and query is about the server as a whole, `*`
+/// (RFC 9112 §3.2.4).
+pub(super) fn origin_form(method: &Method, target: &Uri) -> Option<Uri> {
     let path = target.path_and_query()?;
+    if *method == Method::OPTIONS && path.as_str() == "/" && !is_written(path, target) {
+        return Some(PathAndQuery::from_static("*").into());
+    }
     if path.as_str().starts_with('?') {
         return format!("/{}", path.as_str()).parse().ok();
     }
     Some(path.clone().into())
+}
+
+/// Whether the client wrote the path of an absolute form. `Uri` says "/" either
+/// way; a written one lies behind the authority in the same bytes.
+fn is_written(path: &PathAndQuery, target: &Uri) -> bool {
+    target.authority().is_none_or(|authority| {
+        let authority = authority.as_str().as_bytes().as_ptr_range();
+        authority.end == path.as_str().as_ptr()
+    })
 }
 
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
@@ -76,19 +91,31 @@ mod tests {
 
     #[test]
     fn targets_become_origin_form() {
-        let target = |text: &str| {
-            let form = origin_form(&text.parse().unwrap());
+        let target = |method: Method, text: &str| {
+            let form = origin_form(&method, &text.parse().unwrap());
             form.map(|uri| uri.to_string())
         };
-        for (text, expected) in [
-            ("/a?b", "/a?b"),
-            ("http://evil.example?y=1", "/?y=1"),
-            ("http://evil.example", "/"),
-            ("http://evil.example/a?b", "/a?b"),
-            ("*", "*"),
+        for (text, expected, options) in [
+            ("/a?b", "/a?b", "/a?b"),
+            ("/", "/", "/"),
+            ("http://evil.example?y=1", "/?y=1", "/?y=1"),
+            ("http://evil.example?", "/?", "/?"),
+            ("http://evil.example", "/", "*"),
+            ("http://evil.example/", "/", "/"),
+            ("http://evil.example/a?b", "/a?b", "/a?b"),
+            ("*", "*", "*"),
         ] {
-            assert_eq!(target(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                target(Method::GET, text).as_deref(),
+                Some(expected),
+                "{text}"
+            );
+            assert_eq!(
+                target(Method::OPTIONS, text).as_deref(),
+                Some(options),
+                "{text}"
+            );
         }
-        assert_eq!(target("evil.example:443"), None);
+        assert_eq!(target(Method::OPTIONS, "evil.example:443"), None);
     }
 }
