@@ -414,7 +414,7 @@ impl Order {
         let status = self.status(413)?.as_u16();
         Ok(Raw::bytes(format!(
             "HTTP/1.1 {status} Early\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{BODY}",
+             connection: close\r\ncontent-length: {}\r\n\r\n{BODY}",
             BODY.len()
         )))
     }

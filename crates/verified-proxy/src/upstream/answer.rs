@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::headers;
+use super::headers::{self, Stated};
 use super::link::Link;
 use super::pool::Place;
 use crate::idle::IdleTimer;
@@ -18,12 +18,14 @@ use crate::verdicts::Standing;
 
 /// An answer on its way. It owns the connection: one that is dropped before its
 /// end, since the client went or the backend broke off, closes the backend's
-/// socket at once. After its end the connection is kept.
+/// socket at once. After its end the connection is kept, if the end is beyond
+/// doubt.
 pub(crate) struct AnswerBody {
     body: Incoming,
     ended: bool,
     idle: IdleTimer,
     standing: Standing,
+    stated: Stated,
     /// Reads along until it has the answer's id.
     sniffer: Option<Sniffer>,
     /// Taken when it is dropped.
@@ -38,6 +40,7 @@ impl AnswerBody {
         link: Link,
         place: Place,
         standing: Standing,
+        stated: Stated,
         sniffer: Option<Sniffer>,
     ) -> Self {
         Self {
@@ -45,6 +48,7 @@ impl AnswerBody {
             ended: false,
             idle: IdleTimer::new(idle),
             standing,
+            stated,
             sniffer,
             connection: Some((link, place)),
         }
@@ -123,6 +127,7 @@ impl Drop for AnswerBody {
         let ended = self.ended || self.body.is_end_stream();
         if let Some((link, place)) = self.connection.take()
             && ended
+            && self.stated == Stated::Once
             && self.standing.holds()
         {
             place.put(link);
