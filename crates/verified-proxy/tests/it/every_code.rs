@@ -55,8 +55,11 @@ impl Scene {
 const REPORT: &str = "/v1/attestation/report";
 const ALWAYS: u64 = u64::MAX;
 
+/// Code, status, and what brings them about.
+type Event = (&'static str, u16, fn(&mut Scene));
+
 /// Faults of the way, and settings of one's own.
-const ON_THE_WAY: &[(&str, u16, fn(&mut Scene))] = &[
+const ON_THE_WAY: &[Event] = &[
     ("backend_unreachable", 502, |s| s.fake.stop(0).unwrap()),
     ("backend_unreachable", 502, |s| {
         let cut = Fault::Tcp(Point::Sent(100), Act::Close);
@@ -207,8 +210,7 @@ fn assert_refusal(answer: &Answer, status: u16, code: &str) {
 
 async fn refuse(rows: &[Row]) {
     let mut scene = Scene::new().await;
-    for (row, (code, change)) in rows.iter().enumerate() {
-        println!("{row}: {code}");
+    for (code, change) in rows {
         scene.fake.clear();
         scene.fake.change(change).unwrap();
         // A new proxy, so that nothing is remembered.
@@ -248,8 +250,7 @@ async fn software_that_is_not_expected() {
 
 #[tokio::test]
 async fn what_happens_on_the_way() {
-    for (row, (code, status, change)) in ON_THE_WAY.iter().enumerate() {
-        println!("{row}: {code}");
+    for (code, status, change) in ON_THE_WAY {
         let mut scene = Scene::new().await;
         change(&mut scene);
         let answer = scene.chat().await;

@@ -13,14 +13,14 @@ const OTHER: [u8; 48] = [0x66; 48];
 
 fn set(spec: &mut Spec, pointer: &'static str, value: Value) {
     spec.hooks.report.push(move |report| {
-        *report.pointer_mut(pointer).expect(pointer) = value.clone();
+        *report.pointer_mut(pointer).unwrap() = value.clone();
     });
 }
 
 fn remove(spec: &mut Spec, pointer: &'static str) {
     spec.hooks.report.push(move |report| {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
-        let parent = report.pointer_mut(parent).expect(pointer);
+        let parent = report.pointer_mut(parent).unwrap();
         parent.as_object_mut().unwrap().remove(field).unwrap();
     });
 }
@@ -28,7 +28,7 @@ fn remove(spec: &mut Spec, pointer: &'static str) {
 /// Changes one digit.
 fn flip(spec: &mut Spec, pointer: &'static str) {
     spec.hooks.report.push(move |report| {
-        let value = report.pointer_mut(pointer).expect(pointer);
+        let value = report.pointer_mut(pointer).unwrap();
         let mut text = value.as_str().unwrap().to_owned();
         let last = if text.pop() == Some('0') { '1' } else { '0' };
         text.push(last);
