@@ -18,6 +18,11 @@ macro_rules! codes {
             pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
+
+            /// What to do about it, where nothing more is known.
+            pub(crate) const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
         }
 
         const TABLE: &[(&str, &str, &str, &str)] = &[$(($code, $status, $meaning, $remedy),)*];

@@ -75,6 +75,7 @@ pub struct Server {
     ingress: Ingress,
     collaterals: Collaterals,
     floors: Arc<FloorKeeper>,
+    state: Option<Arc<StateDir>>,
 }
 
 impl Server {
@@ -103,7 +104,7 @@ impl Server {
             config.collateral_sources,
             &config.trust_anchors,
             config.clock.clone(),
-            state,
+            state.clone(),
         );
         let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
         let judge = Judge::new(
@@ -148,6 +149,7 @@ impl Server {
             ingress,
             collaterals,
             floors,
+            state,
         })
     }
 
@@ -158,6 +160,9 @@ impl Server {
         self.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
         self.floors.flush().await;
+        if let Some(state) = &self.state {
+            state.flush().await;
+        }
     }
 }
 

@@ -424,14 +424,16 @@ fn path_line(error: &PathError) -> Line {
 }
 
 fn attempt_line(error: &AttemptError) -> Line {
-    let upstream =
-        |status, code| Line::new(status, UPSTREAM, code, Retry::Helps, error.to_string());
+    let upstream = |status, code: Code| {
+        let message = error.to_string();
+        Line::new(status, UPSTREAM, code.as_str(), Retry::Helps, message).hint(code.remedy())
+    };
     match error {
         AttemptError::Dial(dial) => match dial {
             DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_) => {
-                upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str())
+                upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable)
             }
-            DialError::Timeout(_) => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str()),
+            DialError::Timeout(_) => upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout),
             DialError::Certificate(_) => Line::new(
                 StatusCode::BAD_GATEWAY,
                 VERIFICATION,
@@ -451,12 +453,12 @@ fn attempt_line(error: &AttemptError) -> Line {
         },
         AttemptError::Attest(attest) => attest_line(attest),
         AttemptError::ClosedAfterProbe(_) | AttemptError::OtherInstance => {
-            upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable.as_str())
+            upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable)
         }
         AttemptError::Deadline { waited_for, .. } => match waited_for {
             WaitedFor::Place => busy(error.to_string()),
             WaitedFor::Connection | WaitedFor::Report => {
-                upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout.as_str())
+                upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout)
             }
             WaitedFor::Collateral(_) => no_collateral(error.to_string()),
         },
@@ -487,21 +489,24 @@ fn attest_line(error: &AttestError) -> Line {
             Code::BackendTimeout.as_str(),
             Retry::Helps,
             message,
-        ),
+        )
+        .hint(Code::BackendTimeout.remedy()),
         AttestError::BrokenOff(_) => Line::new(
             StatusCode::BAD_GATEWAY,
             UPSTREAM,
             Code::BackendUnreachable.as_str(),
             Retry::Helps,
             message,
-        ),
+        )
+        .hint(Code::BackendUnreachable.remedy()),
         AttestError::NoRandomness => Line::new(
             StatusCode::SERVICE_UNAVAILABLE,
             PROXY,
             Code::NoRandomness.as_str(),
             Retry::Helps,
             message,
-        ),
+        )
+        .hint(Code::NoRandomness.remedy()),
         AttestError::Rejected(refusal) | AttestError::RefusedBefore { refusal, .. } => {
             let rejected = &refusal.rejected;
             let retry = match rejected {

@@ -23,11 +23,12 @@ mod floors;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use attest::{TrustAnchors, UnixTime};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 pub(crate) use self::floors::FloorKeeper;
 
@@ -104,6 +105,8 @@ pub(crate) struct StateDir {
     by_root: PathBuf,
     /// A failure to write has been said.
     warned: AtomicBool,
+    /// Writing.
+    writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl StateDir {
@@ -115,6 +118,7 @@ impl StateDir {
             // Half of the digest: 128 bits, beyond collisions that somebody could want.
             by_root: path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root))),
             warned: AtomicBool::new(false),
+            writers: Mutex::default(),
         };
         for folder in [&state.path, &state.by_root] {
             files::private_folder(folder)?;
@@ -150,7 +154,9 @@ impl StateDir {
     /// Writes a cache file, in a thread of its own: disks can stall.
     pub(crate) fn save(self: &Arc<Self>, place: Place, cached: Cached) {
         let state = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.retain(|writer| !writer.is_finished());
+        writers.push(tokio::task::spawn_blocking(move || {
             let header = Header {
                 version: CACHE_VERSION,
                 source: cached.source,
@@ -164,7 +170,19 @@ impl StateDir {
             if let Err(error) = files::write(&path, &bytes) {
                 state.not_written(&path, &error);
             }
-        });
+        }));
+    }
+
+    /// Waits for what is being written.
+    pub(crate) async fn flush(&self) {
+        let writers = {
+            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *writers)
+        };
+        for writer in writers {
+            // Lost only if it panicked, which has been said.
+            let _ = writer.await;
+        }
     }
 
     /// The platform families whose collateral is here: the ends of their files'

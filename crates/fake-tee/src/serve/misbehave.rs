@@ -2,6 +2,9 @@
 //! query parameter of the same name, or [`Running::order`](super::Running::order).
 //! The table is in the documentation of [`super`].
 
+#[cfg(test)]
+mod tests;
+
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,17 +29,62 @@ const ENDLESS: u64 = u64::MAX;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 const BODY: &str = r#"{"id":"fake-1","object":"fake"}"#;
 
+/// Every name, as in the table.
+pub const MISBEHAVIOURS: &[&str] = &[
+    "status",
+    "html",
+    "redirect",
+    "gzip",
+    "alt-svc",
+    "forged-verdict",
+    "header",
+    "close",
+    "1xx",
+    "switch",
+    "trailers",
+    "two-lengths",
+    "te-and-length",
+    "te",
+    "bad-chunk",
+    "bad-length",
+    "long",
+    "http10",
+    "header-flood",
+    "header-long",
+    "garbage",
+    "drip",
+    "drip-head",
+    "hang",
+    "hang-head",
+    "hang-body",
+    "no-answer",
+    "reset",
+    "cut-body",
+    "cut-chunked",
+    "cut-until-close",
+    "until-close",
+    "abrupt",
+    "early",
+    "early-close",
+];
+
+/// Behind an order: the connection stays open, and what still comes is recorded.
+const OPEN: &str = ";open";
+
 /// One misbehaviour.
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     name: String,
     arguments: Option<String>,
+    stays_open: bool,
 }
 
 impl FromStr for Order {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let order = text.strip_suffix(OPEN);
+        let (stays_open, text) = (order.is_some(), order.unwrap_or(text));
         let (name, arguments) = match text.split_once('=') {
             Some((name, arguments)) => (name, Some(arguments.to_owned())),
             None => (text, None),
@@ -44,8 +92,16 @@ impl FromStr for Order {
         let order = Self {
             name: name.to_owned(),
             arguments,
+            stays_open,
         };
-        order.deed().map(|_| order)
+        let deed = order.deed()?;
+        let known = MISBEHAVIOURS.contains(&name);
+        // The others leave it open anyway, or end it themselves.
+        let can_stay = matches!(&deed, Deed::Raw(raw) if raw.polite);
+        if !known || (stays_open && !can_stay) {
+            return Err(order.wrong());
+        }
+        Ok(order)
     }
 }
 
@@ -129,8 +185,11 @@ pub(super) async fn answer(link: &Link, mut request: Request<Upload>, order: Ord
             let _ = request.body_mut().drain().await;
             return std::future::pending().await;
         }
-        Ok(Deed::Raw(raw)) => {
+        Ok(Deed::Raw(mut raw)) => {
             let _ = request.body_mut().drain().await;
+            if order.stays_open {
+                raw.steps.push(Step::Drain);
+            }
             raw
         }
         Ok(Deed::Early(raw)) => raw,
@@ -331,6 +390,10 @@ impl Order {
                 format!("{OK}transfer-encoding: chunked\r\n\r\n{chunk}"),
                 Act::Close,
             )),
+            "cut-until-close" => Deed::Raw(Raw::cut(
+                format!("{OK}connection: close\r\n\r\n{BODY}"),
+                Act::Close,
+            )),
             "until-close" => whole("connection: close\r\n", BODY),
             "abrupt" => Deed::Raw(Raw::cut(
                 format!("{OK}content-length: {length}\r\n\r\n{BODY}"),
@@ -351,7 +414,7 @@ impl Order {
         let status = self.status(413)?.as_u16();
         Ok(Raw::bytes(format!(
             "HTTP/1.1 {status} Early\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{BODY}",
+             connection: close\r\ncontent-length: {}\r\n\r\n{BODY}",
             BODY.len()
         )))
     }

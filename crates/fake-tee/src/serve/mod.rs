@@ -3,6 +3,51 @@
 //!
 //! One plain-HTTP port plays PCS and endpoint list and carries the controls under
 //! `/_fake/`; one TLS port plays the backend. Everything ends with [`Running`].
+//!
+//! # Misbehaviours of the backend
+//!
+//! Ordered by a request's header `x-fake`, its query parameter of that name, or
+//! [`Running::order`]. Arguments may be left out; the usual value stands in brackets.
+//! Those of raw bytes end the connection with them; with `;open` behind the order it
+//! stays open, and what the client still sends on it is recorded.
+//!
+//! | order | what the backend does |
+//! |---|---|
+//! | `status=N` | answers with this status \[500\] and an error |
+//! | `html=N` | answers with this status \[502\] and a page for people |
+//! | `redirect=N,URL` | redirects \[307, elsewhere\] |
+//! | `gzip` | answers with a body in gzip |
+//! | `alt-svc=TEXT` | offers another place for its next answers |
+//! | `forged-verdict=TEXT` | answers with a verdict of its own, as if it were the proxy |
+//! | `header=NAME:VALUE` | adds a header to its usual answer |
+//! | `close` | says `Connection: close` and does it |
+//! | `1xx=N,TIMES,MS` | interim answers \[103, without end, no pause\], then an answer |
+//! | `switch` | switches protocols, unasked |
+//! | `trailers` | a chunked answer with trailers, one of them undeclared |
+//! | `two-lengths` | two values of Content-Length |
+//! | `te-and-length` | chunks, and a Content-Length beside them |
+//! | `te=TEXT` | chunks under this Transfer-Encoding \[gzip, chunked\] |
+//! | `bad-chunk=TEXT` | a good chunk, then one of this size \[zz\] |
+//! | `bad-length=TEXT` | this Content-Length \[-1\] |
+//! | `long` | a second answer behind the end of the first: response splitting |
+//! | `http10` | an answer of HTTP/1.0, which ends with the connection |
+//! | `header-flood=N` | so many headers \[without end\] |
+//! | `header-long=N` | a header of so many bytes \[without end\] |
+//! | `garbage` | something else than HTTP |
+//! | `drip=BYTES,MS,TIMES` | a body, slowly \[1, 100, 100\] |
+//! | `drip-head=MS` | a head that never ends, a byte at a time \[100\] |
+//! | `hang` | takes the request and says nothing |
+//! | `hang-head` | stops in the middle of its head |
+//! | `hang-body` | stops before the last byte of its body |
+//! | `no-answer` | takes the request and closes |
+//! | `reset` | takes the request and resets the connection |
+//! | `cut-body` | closes before the last byte of a body with a length |
+//! | `cut-chunked` | closes before the last chunk |
+//! | `cut-until-close` | as `until-close`, but cut on TCP, without TLS's close_notify |
+//! | `until-close` | a body that ends with the connection |
+//! | `abrupt` | a whole answer, then an end without close_notify |
+//! | `early=N` | answers \[413\] before it reads the body, and then reads it |
+//! | `early-close=N` | answers \[413\] before it reads the body, and closes |
 
 mod backend;
 mod behaviour;
@@ -49,6 +94,7 @@ pub use behaviour::{Behaviour, Route};
 pub use faults::{Act, Fault, Point};
 pub use files::write_evidence;
 pub use instance::InstanceInfo;
+pub use misbehave::MISBEHAVIOURS;
 pub use received::{Connection, Received, Record};
 pub use running::Running;
 pub use tls::Transport;

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::Terms;
-use super::headers;
+use super::headers::{self, Stated};
 use super::link::Link;
 use super::pool::Place;
 use crate::idle::IdleTimer;
@@ -21,13 +21,15 @@ use crate::verdicts::Standing;
 
 /// An answer on its way. It owns the connection: one that is dropped before its
 /// end, since the client went or the backend broke off, closes the backend's
-/// socket at once. After its end the connection is kept.
+/// socket at once. After its end the connection is kept, if the end is beyond
+/// doubt.
 pub(crate) struct AnswerBody {
     body: Incoming,
     ended: bool,
     idle: IdleTimer,
     terms: Arc<Terms>,
     standing: Standing,
+    stated: Stated,
     /// Reads along until it has the answer's id.
     sniffer: Option<Sniffer>,
     /// Taken when it is dropped.
@@ -41,6 +43,7 @@ impl AnswerBody {
         link: Link,
         place: Place,
         standing: Standing,
+        stated: Stated,
         sniffer: Option<Sniffer>,
     ) -> Self {
         Self {
@@ -49,6 +52,7 @@ impl AnswerBody {
             idle: IdleTimer::new(terms.timeouts.idle),
             terms,
             standing,
+            stated,
             sniffer,
             connection: Some((link, place)),
         }
@@ -132,6 +136,7 @@ impl Drop for AnswerBody {
         let ended = self.ended || self.body.is_end_stream();
         if let Some((link, place)) = self.connection.take()
             && ended
+            && self.stated == Stated::Once
             && self.standing.holds()
         {
             place.put(link);

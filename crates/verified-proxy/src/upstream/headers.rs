@@ -70,20 +70,32 @@ pub(super) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
     }
 }
 
+/// In how many ways an answer stated its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stated {
+    Once,
+    /// By its chunks and by Content-Length: where it ends is the sender's word
+    /// against itself, so nothing that follows on the connection is believed
+    /// (RFC 9112 §6.3, item 3).
+    TwoWays,
+}
+
 /// Leaves one statement of an answer's length, the one that its body was read
 /// by (RFC 9112 §6.3), or says why there is none.
 ///
 /// hyper reads a body by its transfer-coding and leaves Content-Length beside
 /// it; whoever framed the same body by that would cut it off unnoticed.
-pub(super) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+pub(super) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let one_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         if !one_chunked || codings.next().is_some() {
             return Err("a transfer-coding besides one \"chunked\"");
         }
-        headers.remove(header::CONTENT_LENGTH);
-        return Ok(());
+        return Ok(match headers.remove(header::CONTENT_LENGTH) {
+            Some(_) => Stated::TwoWays,
+            None => Stated::Once,
+        });
     }
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
@@ -102,7 +114,7 @@ pub(super) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str>
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
-    Ok(())
+    Ok(Stated::Once)
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -292,18 +304,21 @@ mod tests {
     fn an_answer_has_one_length() {
         let settled = |pairs: &[(&str, &str)]| {
             let mut headers = map(pairs);
-            settle_length(&mut headers).map(|()| {
+            settle_length(&mut headers).map(|stated| {
                 let lengths = headers.get_all("content-length").iter();
-                lengths
-                    .map(|value| value.to_str().unwrap().to_owned())
-                    .collect::<Vec<_>>()
+                let lengths = lengths.map(|value| value.to_str().unwrap().to_owned());
+                (stated, lengths.collect::<Vec<_>>())
             })
         };
         let (te, cl) = ("transfer-encoding", "content-length");
-        assert!(settled(&[]).unwrap().is_empty());
-        assert!(settled(&[(te, "Chunked"), (cl, "5")]).unwrap().is_empty());
+        let none = Vec::new();
+        assert_eq!(settled(&[]), Ok((Stated::Once, none.clone())));
+        let chunked = settled(&[(te, "Chunked")]);
+        assert_eq!(chunked, Ok((Stated::Once, none.clone())));
+        let both = settled(&[(te, "Chunked"), (cl, "5")]);
+        assert_eq!(both, Ok((Stated::TwoWays, none)));
         for pairs in [&[(cl, "5")][..], &[(cl, "5, 5")], &[(cl, "5"), (cl, "05")]] {
-            assert_eq!(settled(pairs).unwrap(), ["5"]);
+            assert_eq!(settled(pairs), Ok((Stated::Once, vec!["5".to_owned()])));
         }
         for pairs in [
             &[(te, "gzip, chunked")][..],

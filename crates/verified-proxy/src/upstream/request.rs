@@ -104,7 +104,7 @@ impl ClientRequest {
     ) -> Result<(Self, Admitted), NotAdmitted> {
         let (mut head, body) = request.into_parts();
         let admitted = guard.admit(&mut head, local)?;
-        if let Some(target) = origin_form(&head.uri) {
+        if let Some(target) = origin_form(&head.method, &head.uri) {
             head.uri = target;
         }
         let request = Self {

@@ -189,7 +189,7 @@ impl Verified {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(ForwardError::Switched);
         }
-        headers::settle_length(&mut head.headers).map_err(ForwardError::Framing)?;
+        let stated = headers::settle_length(&mut head.headers).map_err(ForwardError::Framing)?;
         headers::strip_response(&mut head.headers);
         self.confine_location(head.status, &mut head.headers)?;
         head.headers.insert(VERDICT, self.id.header_value());
@@ -202,6 +202,7 @@ impl Verified {
             self.link.forget_proof(),
             self.place,
             standing,
+            stated,
             sniffer,
         );
         Ok(Response::from_parts(head, answer))

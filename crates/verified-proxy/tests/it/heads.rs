@@ -87,6 +87,7 @@ async fn a_host_is_named_once() {
     }
 }
 
+/// RFC 9112 §3.2.4.
 #[tokio::test]
 async fn options_of_the_server_pass() {
     let fake = fake().await;
@@ -98,12 +99,33 @@ async fn options_of_the_server_pass() {
     })
     .await;
     let proxy = Proxy::start(backend.config(&fake)).await;
-    let request = format!(
-        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
-    );
-    let answer = proxy.raw(request.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    assert!(backend.lines().last().unwrap().starts_with("OPTIONS * "));
+    let options = |target: &str, named: &str| {
+        format!("OPTIONS {target} HTTP/1.1\r\nHost: localhost\r\n{named}Connection: close\r\n\r\n")
+    };
+    let named = format!("X-Backend-Domain: {DOMAIN}\r\n");
+    for (target, asked) in [
+        ("*", "OPTIONS * "),
+        ("http://localhost", "OPTIONS * "),
+        ("http://localhost:8080", "OPTIONS * "),
+        ("http://localhost/", "OPTIONS * "),
+        ("http://localhost/x", "OPTIONS /x "),
+        ("http://localhost?x", "OPTIONS /?x "),
+    ] {
+        let answer = proxy.raw(options(target, &named).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{target}: {answer}");
+        let lines = backend.lines();
+        let line = lines.last().unwrap();
+        assert!(line.starts_with(asked), "{target}: {line}");
+        assert!(line.contains(&format!("host: \"{DOMAIN}\"")), "{line}");
+    }
+    // The proxy has no options of its own.
+    let before = backend.lines().len();
+    for target in ["*", "http://localhost"] {
+        let answer = proxy.raw(options(target, "").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+        assert!(answer.contains("\"no_backend\""), "{target}: {answer}");
+    }
+    assert_eq!(backend.lines().len(), before);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! itself (RFC 9112).
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 /// What a request's head asks of the connection itself.
@@ -51,9 +52,15 @@ pub(super) fn framing(head: &Parts) -> Framing {
 }
 
 /// The target as origin servers are asked for it (RFC 9112 §3.2.1), also where
-/// the client used absolute form; nothing for authority form.
-pub(super) fn origin_form(target: &Uri) -> Option<Uri> {
+/// the client used absolute form; nothing for authority form. OPTIONS of an
+/// absolute form without a path is about the server as a whole, `*` (RFC 9112
+/// §3.2.4); whether a lone "/" was written, `Uri` does not tell.
+pub(super) fn origin_form(method: &Method, target: &Uri) -> Option<Uri> {
     let path = target.path_and_query()?;
+    let whole = target.authority().is_some() && path.as_str() == "/";
+    if whole && *method == Method::OPTIONS {
+        return Some(PathAndQuery::from_static("*").into());
+    }
     if path.as_str().starts_with('?') {
         return format!("/{}", path.as_str()).parse().ok();
     }
@@ -76,19 +83,31 @@ mod tests {
 
     #[test]
     fn targets_become_origin_form() {
-        let target = |text: &str| {
-            let form = origin_form(&text.parse().unwrap());
+        let target = |method: Method, text: &str| {
+            let form = origin_form(&method, &text.parse().unwrap());
             form.map(|uri| uri.to_string())
         };
-        for (text, expected) in [
-            ("/a?b", "/a?b"),
-            ("http://evil.example?y=1", "/?y=1"),
-            ("http://evil.example", "/"),
-            ("http://evil.example/a?b", "/a?b"),
-            ("*", "*"),
+        for (text, expected, options) in [
+            ("/a?b", "/a?b", "/a?b"),
+            ("/", "/", "/"),
+            ("http://evil.example?y=1", "/?y=1", "/?y=1"),
+            ("http://evil.example?", "/?", "/?"),
+            ("http://evil.example", "/", "*"),
+            ("http://evil.example/", "/", "*"),
+            ("http://evil.example/a?b", "/a?b", "/a?b"),
+            ("*", "*", "*"),
         ] {
-            assert_eq!(target(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                target(Method::GET, text).as_deref(),
+                Some(expected),
+                "{text}"
+            );
+            assert_eq!(
+                target(Method::OPTIONS, text).as_deref(),
+                Some(options),
+                "{text}"
+            );
         }
-        assert_eq!(target("evil.example:443"), None);
+        assert_eq!(target(Method::OPTIONS, "evil.example:443"), None);
     }
 }
