@@ -187,6 +187,12 @@ async fn after_one_run(fake: &Running, state: &Path) {
     assert!(file(state, "floors.json").is_some());
 }
 
+/// Takes the collateral away, which is written a moment after it was used.
+async fn without_collateral(state: &Path) {
+    until("written", || file(state, "collateral-").is_some()).await;
+    std::fs::remove_file(file(state, "collateral-").unwrap()).unwrap();
+}
+
 fn refusal(config: Config) -> String {
     Server::new(config).unwrap_err().to_string()
 }
@@ -265,7 +271,7 @@ async fn what_a_refusal_saw_is_not_forgotten_either() {
     assert_eq!(proxy.chat().await.code(), "rejected_tcb_platform");
     stop(proxy).await;
     fake.change(|_| {}).unwrap();
-    let _ = file(&state, "collateral-").map(std::fs::remove_file);
+    without_collateral(&state).await;
     let answer = Proxy::start(with_state(&fake, &state)).await.chat().await;
     assert_eq!(answer.code(), "rejected_collateral_rollback");
 }
@@ -425,11 +431,11 @@ async fn a_source_below_the_floor_is_skipped() {
     // Somebody sees the next edition.
     fake.change(|spec| spec.tcb_info.tcb_evaluation_data_number += 1)
         .unwrap();
-    let _ = file(&state, "collateral-").map(std::fs::remove_file);
+    without_collateral(&state).await;
     let proxy = Proxy::start(with_state(&fake, &state)).await;
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
     stop(proxy).await;
-    let _ = file(&state, "collateral-").map(std::fs::remove_file);
+    without_collateral(&state).await;
     // Alone the old source is refused; beside another it is passed over.
     let answer = Proxy::start(first_only).await.chat().await;
     assert_eq!(answer.code(), "rejected_collateral_rollback");
