@@ -15,11 +15,11 @@ use bytes::Bytes;
 use fake_tee::serve::{
     Act, Behaviour, Connection, Fault, Options, Point, Route, Running, unix_now,
 };
-use http::{Request, StatusCode};
+use http::{HeaderName, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use verified_proxy::Config;
-use verified_proxy::config::Clock;
+use verified_proxy::config::{ClientTokens, Clock};
 
 use self::evidence::Row;
 use crate::harness::*;
@@ -107,6 +107,9 @@ const OF_THEIR_OWN: &[&str] = &["rejected_collateral_rollback"];
 
 /// On this side of every backend: [`the_local_side_connects_to_nobody`].
 const LOCAL: &[&str] = &[
+    "host_not_allowed",
+    "origin_not_allowed",
+    "client_token_required",
     "bad_request",
     "no_backend",
     "backend_not_allowed",
@@ -352,6 +355,32 @@ async fn the_local_side_connects_to_nobody() {
             prompt("/_proxy/live", &[], CANARY),
         ),
     ] {
+        let answer = proxy.request(request).await;
+        assert_eq!(answer.code(), code, "{}", answer.message());
+        assert_eq!(answer.status.as_u16(), status, "{code}");
+        assert!(statuses(code).contains(&status), "{code}: {status}");
+        told.push(code);
+    }
+    let guarded = {
+        let tokens = "ann token-of-ann-0123456789";
+        let mut config = scene.config.clone();
+        config.guard.tokens = Some(ClientTokens::parse(tokens).unwrap());
+        Proxy::start(config).await
+    };
+    for (code, status, proxy, header) in [
+        ("host_not_allowed", 403, &proxy, ("host", "evil.example")),
+        (
+            "origin_not_allowed",
+            403,
+            &proxy,
+            ("origin", "https://evil.example"),
+        ),
+        ("client_token_required", 401, &guarded, JSON),
+    ] {
+        let mut request = prompt(CHAT, &[JSON], &model);
+        let (name, value) = header;
+        let name: HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
         let answer = proxy.request(request).await;
         assert_eq!(answer.code(), code, "{}", answer.message());
         assert_eq!(answer.status.as_u16(), status, "{code}");

@@ -457,7 +457,7 @@ async fn nothing_stands_before_an_answer_or_behind_it() {
         ),
     ] {
         let request = format!(
-            "GET /v1/x HTTP/1.1\r\nhost: a\r\nx-backend-domain: {DOMAIN}\r\nx-fake: {order}\r\n\
+            "GET /v1/x HTTP/1.1\r\nhost: localhost\r\nx-backend-domain: {DOMAIN}\r\nx-fake: {order}\r\n\
              te: trailers\r\nconnection: te, close\r\n\r\n"
         );
         let answer = proxy.raw(request.as_bytes()).await;

@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Row] = &[
     ("bad-length", UNREACHABLE),
     ("long", NO_REPORT),
     ("long;open", NO_REPORT),
-    ("http10", NO_REPORT),
+    ("http10", UNREACHABLE),
     ("header-flood", UNREACHABLE),
     ("header-long", UNREACHABLE),
     ("garbage", UNREACHABLE),
