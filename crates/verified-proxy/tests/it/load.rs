@@ -38,6 +38,8 @@ struct Load {
     stop: Arc<AtomicBool>,
     /// Answers that were whole, of each client.
     good: Arc<Vec<AtomicUsize>>,
+    /// Answers that were not, of all.
+    bad: Arc<AtomicUsize>,
     clients: JoinSet<Vec<Told>>,
 }
 
@@ -52,11 +54,13 @@ impl Load {
                     .map(|_| AtomicUsize::new(0))
                     .collect(),
             ),
+            bad: Arc::default(),
             clients: JoinSet::new(),
         };
         for number in 0..SENDERS + READERS {
             let (proxy, ledger) = (Arc::clone(proxy), Arc::clone(&load.ledger));
             let (stop, good) = (Arc::clone(&load.stop), Arc::clone(&load.good));
+            let bad = Arc::clone(&load.bad);
             load.clients.spawn(async move {
                 let mut told = Vec::new();
                 if number >= SENDERS {
@@ -69,6 +73,7 @@ impl Load {
                     if one.outcome.is_ok() {
                         good[number].fetch_add(1, Ordering::Relaxed);
                     } else {
+                        bad.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     told.push(one);
@@ -236,10 +241,14 @@ async fn a_refused_renewal_stops_all_that_has_not_begun() {
     }
     // It has been refused, whenever that was.
     let refused = SystemTime::now();
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    // More than can be under way.
+    let enough = load.bad.load(Ordering::Relaxed) + 3 * (SENDERS + READERS);
+    until("refusals", || load.bad.load(Ordering::Relaxed) >= enough).await;
     let mended = SystemTime::now();
     fake.tamper("none").unwrap();
-    // A key that was refused is left alone for some seconds.
+    // A key that was refused is left alone for some seconds. The first answer
+    // may have begun before.
+    load.go_on().await;
     load.go_on().await;
     let (ledger, told) = load.end().await;
 

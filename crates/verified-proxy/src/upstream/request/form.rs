@@ -74,12 +74,15 @@ impl Form {
                     }
                 }
                 State::DelimiterLine => {
-                    let Some(line) = self.keep(&mut piece, b"\r\n", MAX_PADDING)? else {
-                        // The body may end here, without a line's end.
-                        if self.pending.starts_with(b"--") {
+                    let line = match self.keep(&mut piece, b"\r\n", MAX_PADDING) {
+                        Ok(Some(line)) => line,
+                        // The last one. What follows is nobody's, and need not be a line.
+                        Ok(None) | Err(_) if self.pending.starts_with(b"--") => {
                             self.state = State::Epilogue;
+                            continue;
                         }
-                        continue;
+                        Ok(None) => continue,
+                        Err(too_long) => return Err(too_long),
                     };
                     self.state = match line.strip_prefix(b"--") {
                         Some(_) => State::Epilogue,

@@ -35,6 +35,8 @@ fn the_field_may_stand_anywhere() {
     for (text, expected) in [
         (format!("{model}{file}--b--"), Some("a/b")),
         (format!("{file}{model}--b--\r\n"), Some("a/b")),
+        // What follows need not be a line.
+        (format!("{model}--b--{}", "x".repeat(500)), Some("a/b")),
         (
             format!("preamble\r\n{file}{file}{model}--b-- \r\nepilogue\r\n--b\r\n"),
             Some("a/b"),
