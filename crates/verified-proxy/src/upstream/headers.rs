@@ -6,14 +6,23 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::request::BACKEND_DOMAIN;
 
 /// For one connection only, whether or not `Connection` names them.
-const HOP_BY_HOP: [&str; 7] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
+static HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// For the proxy itself, or written by it anew. X-Request-Hash overrides the hash
+/// that the backend signs (protocol.md §4).
+static NOT_FOR_BACKENDS: [HeaderName; 4] = [
+    BACKEND_DOMAIN,
+    HeaderName::from_static("x-request-hash"),
+    header::EXPECT,
+    header::HOST,
 ];
 
 /// What every header that only the proxy may write begins with.
@@ -22,8 +31,7 @@ const OWN_PREFIX: &str = "x-verified-proxy-";
 /// Takes out what is meant for the proxy or for the client's connection.
 pub(super) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    // X-Request-Hash overrides the hash that the backend signs (protocol.md §4).
-    for name in [BACKEND_DOMAIN, "x-request-hash", "expect", "host"] {
+    for name in &NOT_FOR_BACKENDS {
         headers.remove(name);
     }
 }
@@ -86,7 +94,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
     remove_where(headers, |name| name.as_str().starts_with("proxy-"));

@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderName, Method, Request};
 use hyper::body::Incoming;
 
 use self::body::Sent;
@@ -35,7 +35,7 @@ pub(crate) use self::framing::Framing;
 pub(crate) use self::model::MAX_MODEL_BYTES;
 
 /// Names a backend, in place of the model.
-pub(crate) const BACKEND_DOMAIN: &str = "x-backend-domain";
+pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
 /// Why a body was not taken in.
 #[derive(Debug, thiserror::Error)]
