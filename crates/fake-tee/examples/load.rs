@@ -26,6 +26,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+/// Load and backend share a core in bench/run, and must not be what limits.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Of an answer's head.
 const MAX_HEAD: usize = 64 << 10;
 /// Read at a time.
