@@ -5,18 +5,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Runs from the first look that found nothing until something comes. Time in
 /// which nobody looked, since the other side was not ready, does not count.
 pub(crate) struct IdleTimer {
     limit: Duration,
+    /// When somebody looked in vain for the first time.
+    since: Option<Instant>,
+    /// Of this silence or an earlier one: a timer for each piece of an answer
+    /// would cost more than to look again when an old one is over.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimer {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None }
+        Self {
+            limit,
+            since: None,
+            sleep: None,
+        }
     }
 
     pub(crate) fn limit(&self) -> Duration {
@@ -25,16 +33,23 @@ impl IdleTimer {
 
     /// Something came.
     pub(crate) fn reset(&mut self) {
-        self.sleep = None;
+        self.since = None;
     }
 
     /// Nothing came: ready when that has gone on for too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        self.sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
-            .as_mut()
-            .poll(cx)
+        let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
+        let mut sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(end)))
+            .as_mut();
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= end {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(end);
+        }
+        Poll::Pending
     }
 }
 

@@ -6,6 +6,7 @@
 //! not grow with the text: containers are bits, and only the member itself and
 //! keys that may be its name are kept. They are unescaped by serde_json.
 
+use std::borrow::Cow;
 use std::mem;
 
 /// Containers inside containers. Python's json and orjson stop near it too.
@@ -98,56 +99,71 @@ impl Member {
 
     /// The next piece of the text.
     pub(crate) fn feed(&mut self, mut text: &[u8]) -> Result<(), Fault> {
-        while let Some((&byte, rest)) = text.split_first() {
-            text = match self.state {
-                State::Text(role) => self.text(role, text)?,
-                State::Number(number) => match number.next(byte) {
-                    Some(number) => {
-                        self.state = State::Number(number);
-                        rest
-                    }
-                    None if number.may_end() => {
-                        self.state = State::AfterValue;
-                        text
-                    }
-                    None => return Err(Fault::Syntax),
-                },
-                State::Escape(role) => {
-                    self.kept.push(&[byte]);
-                    self.state = match byte {
-                        b'u' => State::Hex(role, 4),
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text(role),
-                        _ => return Err(Fault::Syntax),
-                    };
-                    rest
-                }
-                State::Hex(role, missing) => {
-                    if !byte.is_ascii_hexdigit() {
-                        return Err(Fault::Syntax);
-                    }
-                    self.kept.push(&[byte]);
-                    self.state = match missing {
-                        1 => State::Text(role),
-                        _ => State::Hex(role, missing - 1),
-                    };
-                    rest
-                }
-                State::Literal(missing) => {
-                    self.state = match missing.split_first() {
-                        Some((expected, [])) if *expected == byte => State::AfterValue,
-                        Some((expected, missing)) if *expected == byte => State::Literal(missing),
-                        _ => return Err(Fault::Syntax),
-                    };
-                    rest
-                }
-                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => rest,
-                between => {
-                    self.state = self.token(between, byte)?;
-                    rest
-                }
-            };
+        while let Some((byte, rest)) = text.split_first() {
+            text = self.step(*byte, rest, text)?;
         }
         Ok(())
+    }
+
+    /// The same, up to the member's value: what follows it is not looked at.
+    pub(crate) fn find(&mut self, mut text: &[u8]) -> Result<Option<&str>, Fault> {
+        while self.value.is_none()
+            && let Some((byte, rest)) = text.split_first()
+        {
+            text = self.step(*byte, rest, text)?;
+        }
+        Ok(self.value())
+    }
+
+    /// Takes at least `byte` from `text`, or a number's end; gives what is left.
+    fn step<'a>(&mut self, byte: u8, rest: &'a [u8], text: &'a [u8]) -> Result<&'a [u8], Fault> {
+        Ok(match self.state {
+            State::Text(role) => self.text(role, text)?,
+            State::Number(number) => match number.next(byte) {
+                Some(number) => {
+                    self.state = State::Number(number);
+                    rest
+                }
+                None if number.may_end() => {
+                    self.state = State::AfterValue;
+                    text
+                }
+                None => return Err(Fault::Syntax),
+            },
+            State::Escape(role) => {
+                self.kept.push(&[byte]);
+                self.state = match byte {
+                    b'u' => State::Hex(role, 4),
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text(role),
+                    _ => return Err(Fault::Syntax),
+                };
+                rest
+            }
+            State::Hex(role, missing) => {
+                if !byte.is_ascii_hexdigit() {
+                    return Err(Fault::Syntax);
+                }
+                self.kept.push(&[byte]);
+                self.state = match missing {
+                    1 => State::Text(role),
+                    _ => State::Hex(role, missing - 1),
+                };
+                rest
+            }
+            State::Literal(missing) => {
+                self.state = match missing.split_first() {
+                    Some((expected, [])) if *expected == byte => State::AfterValue,
+                    Some((expected, missing)) if *expected == byte => State::Literal(missing),
+                    _ => return Err(Fault::Syntax),
+                };
+                rest
+            }
+            _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => rest,
+            between => {
+                self.state = self.token(between, byte)?;
+                rest
+            }
+        })
     }
 
     /// The member's value, once it has come by.
@@ -266,7 +282,7 @@ impl Member {
                 if value.len() > self.max {
                     return Err(Fault::TooLong);
                 }
-                self.value = Some(value);
+                self.value = Some(value.into_owned());
             }
         }
         self.state = match role {
@@ -278,12 +294,18 @@ impl Member {
 }
 
 /// What stands between the quotes, as serde_json reads it.
-fn unescaped(raw: &[u8]) -> Result<String, Fault> {
+fn unescaped(raw: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    if !raw.contains(&b'\\') {
+        // It has neither quotes nor control characters, or it would have ended before.
+        let text = std::str::from_utf8(raw);
+        return text.map(Cow::Borrowed).map_err(|_| Fault::Syntax);
+    }
     let mut quoted = Vec::with_capacity(raw.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(raw);
     quoted.push(b'"');
-    serde_json::from_slice(&quoted).map_err(|_| Fault::Syntax)
+    let text: Result<String, _> = serde_json::from_slice(&quoted);
+    text.map(Cow::Owned).map_err(|_| Fault::Syntax)
 }
 
 impl Number {

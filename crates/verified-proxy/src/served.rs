@@ -205,14 +205,8 @@ struct NoId;
 impl Reader {
     fn feed(&mut self, bytes: &[u8]) -> Result<Option<&str>, NoId> {
         let line = match self {
-            Self::Json(member) => {
-                // Behind the id nothing matters any more.
-                let fed = member.feed(bytes);
-                return member
-                    .value()
-                    .map(Some)
-                    .map_or(fed.map(|()| None).map_err(|_| NoId), Ok);
-            }
+            // Behind the id nothing matters any more.
+            Self::Json(member) => return member.find(bytes).map_err(|_| NoId),
             Self::Events(line) => line,
         };
         for byte in bytes {
@@ -226,14 +220,11 @@ impl Reader {
                     };
                 }
                 Line::Field(name) => name.push(*byte),
-                Line::Data(member) => {
-                    if member.feed(std::slice::from_ref(byte)).is_err() {
-                        return Err(NoId);
-                    }
-                    if member.value().is_some() {
-                        break;
-                    }
-                }
+                Line::Data(member) => match member.find(std::slice::from_ref(byte)) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => break,
+                    Err(_) => return Err(NoId),
+                },
                 Line::Other => {}
             }
         }

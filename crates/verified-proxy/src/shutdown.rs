@@ -2,42 +2,51 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Requests whose answer has not ended.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Running(Arc<Shared>);
+
+/// The last one that ends looks whether it is `stopping` after it has counted
+/// itself out, and who stops looks at the count after saying so: one of them
+/// sees the other.
 #[derive(Debug, Default)]
-pub(crate) struct Running {
-    count: Arc<watch::Sender<usize>>,
+struct Shared {
+    count: AtomicUsize,
     stopping: AtomicBool,
+    ended: Notify,
 }
 
 impl Running {
     /// A request has come. Counted before it is asked whether it may go on, so
     /// [`Running::stop`] overlooks none.
     pub(crate) fn begin(&self) -> Ticket {
-        self.count.send_modify(|count| *count += 1);
-        Ticket(Arc::clone(&self.count))
+        self.0.count.fetch_add(1, SeqCst);
+        Ticket(self.clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        self.0.stopping.load(SeqCst)
     }
 
     /// From now on [`Running::is_stopping`]; resolves when nothing is under way.
     pub(crate) async fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        // The sender is this value's own, so it cannot be gone.
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        self.0.stopping.store(true, SeqCst);
+        while self.0.count.load(SeqCst) > 0 {
+            // Keeps a permit, should the last one end before this line.
+            self.0.ended.notified().await;
+        }
     }
 }
 
 /// One request under way, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket(Arc<watch::Sender<usize>>);
+pub(crate) struct Ticket(Running);
 
 impl Ticket {
     /// `body`, with which it ends.
@@ -51,7 +60,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        let was_last = self.0.0.count.fetch_sub(1, SeqCst) == 1;
+        if was_last && self.0.is_stopping() {
+            self.0.0.ended.notify_one();
+        }
     }
 }
 

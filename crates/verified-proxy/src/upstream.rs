@@ -315,10 +315,20 @@ impl Upstream {
             spki: unverified.spki(),
             policy: self.judge.policy_digest(),
         };
-        let unverified = match self.recall(unverified, &key)? {
-            Ok(verified) => return Ok(verified),
-            Err(unverified) => unverified,
-        };
+        match self.recall(unverified, &key)? {
+            Ok(verified) => Ok(verified),
+            // Boxed: it is rare and large, and every request would carry its room.
+            Err(unverified) => Box::pin(self.first(unverified, key, position)).await,
+        }
+    }
+
+    /// Attests a key, or waits for somebody who does.
+    async fn first(
+        &self,
+        unverified: Unverified,
+        key: Key,
+        position: &Mutex<Position>,
+    ) -> Result<Verified, AttemptError> {
         let lane = self.verdicts.lane(&key);
         reach(position, Position::Lane(Arc::clone(&lane)));
         let timeouts = lane.timeouts();
@@ -358,7 +368,8 @@ impl Upstream {
             )),
             None => {
                 reach(position, Position::Dial);
-                Ok(self.dialled(backend, place).await?)
+                // Boxed as above.
+                Ok(Box::pin(self.dialled(backend, place)).await?)
             }
         }
     }

@@ -22,6 +22,9 @@ use super::received::{Kept, Record, Recorded};
 use super::upload::Upload;
 use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, TLS_TIMEOUT, engine};
 
+/// Read at a time: stays in the processor's cache, which bench/run needs.
+const MAX_BUFFER: usize = 64 << 10;
+
 pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
@@ -144,6 +147,7 @@ async fn served(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(recorded, service);
     tokio::select! {
         _ = &mut connection => Act::Close,

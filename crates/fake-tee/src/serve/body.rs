@@ -61,8 +61,10 @@ pub(super) struct Frames {
     last: VecDeque<Bytes>,
     /// Whether the length is said.
     sized: bool,
-    pause: Duration,
+    /// Between two frames; none: as many at a time as there is room for.
+    pause: Option<Duration>,
     sleeping: Option<Pin<Box<Sleep>>>,
+    yielding: bool,
     receipt: Option<Box<(Receipt, Hashing)>>,
 }
 
@@ -90,7 +92,7 @@ impl Frames {
         }
     }
 
-    /// A stream.
+    /// A stream. Its frames are written one by one, also where `pause` is zero.
     pub(super) fn stream(
         first: Vec<Bytes>,
         repeated: Bytes,
@@ -102,7 +104,7 @@ impl Frames {
             first: first.into(),
             repeated: Some((repeated, times)),
             last: last.into(),
-            pause,
+            pause: Some(pause),
             ..Self::default()
         }
     }
@@ -140,6 +142,11 @@ impl Body for Frames {
             }
             self.sleeping = None;
         }
+        if std::mem::take(&mut self.yielding) {
+            // hyper writes what it has when a body makes it wait.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Some(bytes) = self.take() else {
             return Poll::Ready(None);
         };
@@ -154,8 +161,9 @@ impl Body for Frames {
                 let text = format!("{}:{}", receipt.prefix, hex::encode(hash.finish()));
                 receipt.signatures.keep(&receipt.id, text);
             }
-        } else if !self.pause.is_zero() {
-            self.sleeping = Some(Box::pin(sleep(self.pause)));
+        } else if let Some(pause) = self.pause {
+            self.yielding = pause.is_zero();
+            self.sleeping = (!pause.is_zero()).then(|| Box::pin(sleep(pause)));
         }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }

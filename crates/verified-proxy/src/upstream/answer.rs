@@ -3,10 +3,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -19,6 +19,15 @@ use crate::metrics::Cut;
 use crate::served::Sniffer;
 use crate::verdicts::Standing;
 
+/// Pieces below this are joined with those that follow them at once: each would
+/// be a packet and wake the client.
+const SMALL: usize = 2 << 10;
+/// Until they are as long as a TLS record, which is as much as comes at a time.
+const JOINED: usize = 16 << 10;
+/// Looks at a body that has nothing ready in one turn of hyper's: before and
+/// after it flushes.
+const LOOKS: u8 = 2;
+
 /// An answer on its way. It owns the connection: one that is dropped before its
 /// end, since the client went or the backend broke off, closes the backend's
 /// socket at once. After its end the connection is kept, if the end is beyond
@@ -26,6 +35,11 @@ use crate::verdicts::Standing;
 pub(crate) struct AnswerBody {
     body: Incoming,
     ended: bool,
+    joined: BytesMut,
+    /// Looks that found nothing behind `joined`.
+    looks: u8,
+    /// What came behind `joined` and is not joined with it.
+    next: Option<Piece>,
     idle: IdleTimer,
     terms: Arc<Terms>,
     standing: Standing,
@@ -49,6 +63,9 @@ impl AnswerBody {
         Self {
             body,
             ended: false,
+            joined: BytesMut::new(),
+            looks: 0,
+            next: None,
             idle: IdleTimer::new(terms.timeouts.idle),
             terms,
             standing,
@@ -75,27 +92,23 @@ impl fmt::Debug for AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = AnswerError;
+type Piece = Result<Frame<Bytes>, AnswerError>;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let this = self.get_mut();
-        let error = match Pin::new(&mut this.body).poll_frame(cx) {
+impl AnswerBody {
+    /// The next piece as it comes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let error = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.idle.reset();
+                self.idle.reset();
                 // Trailers are headers that come late.
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        this.ended = true;
+                        self.ended = true;
                         headers::strip_response(&mut trailers);
                         Frame::trailers(trailers)
                     }
                     Err(frame) => {
-                        if let (Some(sniffer), Some(data)) = (&mut this.sniffer, frame.data_ref()) {
+                        if let (Some(sniffer), Some(data)) = (&mut self.sniffer, frame.data_ref()) {
                             sniffer.feed(data);
                         }
                         frame
@@ -104,31 +117,91 @@ impl Body for AnswerBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => {
-                this.ended = true;
+                self.ended = true;
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
-            Poll::Pending => match this.idle.poll(cx) {
-                Poll::Ready(()) => AnswerError::Idle(this.idle.limit()),
-                Poll::Pending => return Poll::Pending,
-            },
+            // It is not silence while there is something to give out.
+            Poll::Pending if !self.joined.is_empty() => return Poll::Pending,
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                AnswerError::Idle(self.idle.limit())
+            }
         };
         let cut = match error {
             AnswerError::BrokenOff(_) => Cut::BrokenOff,
             AnswerError::Idle(_) => Cut::Idle,
         };
-        this.terms.metrics.cut(cut);
-        tracing::warn!(domain = %this.standing.domain(), %error, "answer aborted");
+        self.terms.metrics.cut(cut);
+        tracing::warn!(domain = %self.standing.domain(), %error, "answer aborted");
         Poll::Ready(Some(Err(error)))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+    fn take_joined(&mut self) -> Option<Piece> {
+        self.looks = 0;
+        let joined = self.joined.split();
+        (!joined.is_empty()).then(|| Ok(Frame::data(joined.freeze())))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let this = self.get_mut();
+        if let Some(piece) = this.next.take() {
+            if piece.is_err() && this.looks < LOOKS {
+                // hyper drops what it has not written when it hears of an error; the
+                // client gets what there was of the answer first.
+                this.looks += 1;
+                this.next = Some(piece);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(Some(piece));
+        }
+        loop {
+            match this.poll_piece(cx) {
+                Poll::Ready(Some(Ok(frame))) if is_small(&frame) => {
+                    if let Some(data) = frame.data_ref() {
+                        this.joined.extend_from_slice(data);
+                    }
+                    this.looks = 0;
+                    if this.joined.len() >= JOINED || this.body.is_end_stream() {
+                        return Poll::Ready(this.take_joined());
+                    }
+                }
+                Poll::Ready(piece) => {
+                    this.next = piece;
+                    let joined = this.take_joined();
+                    return Poll::Ready(joined.or_else(|| this.next.take()));
+                }
+                Poll::Pending if this.joined.is_empty() => return Poll::Pending,
+                // hyper gives out one chunk at a time: the connection's task has to
+                // have its turn before it is known whether there are more.
+                Poll::Pending if this.looks < LOOKS => {
+                    this.looks += 1;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Ready(this.take_joined()),
+            }
+        }
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.joined.is_empty() && self.next.is_none() && self.body.is_end_stream()
+    }
+
+    /// Asked for before the first piece is taken: hyper writes it into the head.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn is_small(frame: &Frame<Bytes>) -> bool {
+    frame.data_ref().is_some_and(|data| data.len() < SMALL)
 }
 
 impl Drop for AnswerBody {

@@ -8,14 +8,23 @@ use crate::guard;
 use crate::secrets::{self, ApiKey};
 
 /// For one connection only, whether or not `Connection` names them.
-const HOP_BY_HOP: [&str; 7] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
+static HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// For the proxy itself, or written by it anew. X-Request-Hash overrides the hash
+/// that the backend signs (protocol.md §4).
+static NOT_FOR_BACKENDS: [HeaderName; 4] = [
+    BACKEND_DOMAIN,
+    HeaderName::from_static("x-request-hash"),
+    header::EXPECT,
+    header::HOST,
 ];
 
 /// For whoever reads the content, so no matter of one connection, whatever
@@ -34,8 +43,7 @@ const OWN_PREFIX: &str = "x-verified-proxy-";
 pub(super) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
-    // X-Request-Hash overrides the hash that the backend signs (protocol.md §4).
-    for name in [BACKEND_DOMAIN, "x-request-hash", "expect", "host"] {
+    for name in &NOT_FOR_BACKENDS {
         headers.remove(name);
     }
 }
@@ -130,7 +138,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
     remove_where(headers, |name| name.as_str().starts_with("proxy-"));

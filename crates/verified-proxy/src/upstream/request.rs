@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderName, Method, Request};
 use hyper::body::Incoming;
 
 use self::body::Sent;
@@ -37,7 +37,7 @@ pub(crate) use self::framing::Framing;
 pub(crate) use self::model::MAX_MODEL_BYTES;
 
 /// Names a backend, in place of the model.
-pub(crate) const BACKEND_DOMAIN: &str = "x-backend-domain";
+pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
 /// For a model to come by, in times that a client may pause: ten minutes, unless
 /// somebody says otherwise. What came before it is held in memory that all

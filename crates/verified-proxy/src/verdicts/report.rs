@@ -23,14 +23,7 @@ impl VerdictId {
         context.update(policy.as_bytes());
         context.update(nonce.as_bytes());
         let digest = context.finish();
-        Self(
-            digest
-                .as_ref()
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        Self(hex::encode(digest.as_ref().get(..8).unwrap_or_default()))
     }
 
     pub(super) fn as_str(&self) -> &str {

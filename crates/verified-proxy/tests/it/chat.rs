@@ -1,5 +1,7 @@
 //! The main job.
 
+use std::time::Duration;
+
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
@@ -70,6 +72,31 @@ async fn a_stream_arrives_piece_by_piece() {
         text.ends_with("data: [DONE]\n\n") && text.contains(CANARY),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn pieces_that_come_together_go_out_together_and_wait_for_none() {
+    let fake = fake().await;
+    let mut sent: Vec<_> = (0..100).map(|n| format!("data: {n}\n\n")).collect();
+    sent.insert(50, "x".repeat(5_000));
+    let pieces = sent.clone();
+    let backend = Scripted::start(&fake, NO_ODDITIES, move |_| {
+        let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
+        Response::new(Script::new(&pieces, End::Never))
+    })
+    .await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    let mut body = proxy.send(chat_request(true)).await.into_body();
+    let (mut text, mut frames) = (Vec::new(), 0);
+    // The answer does not end, so what is there has to come by itself.
+    while text.len() < sent.concat().len() {
+        let frame = tokio::time::timeout(Duration::from_secs(20), body.frame());
+        let frame = frame.await.unwrap().unwrap().unwrap();
+        text.extend_from_slice(&frame.into_data().unwrap());
+        frames += 1;
+    }
+    assert_eq!(String::from_utf8(text).unwrap(), sent.concat());
+    assert!(frames < sent.len() / 2, "{frames} pieces");
 }
 
 #[tokio::test]
