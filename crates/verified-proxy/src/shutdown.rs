@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     count: Arc<watch::Sender<usize>>,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
 }
 
 impl Running {
@@ -24,12 +23,21 @@ impl Running {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        *self.stopping.borrow()
+    }
+
+    /// Resolves when [`Running::is_stopping`] becomes true.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // An error: the sender is gone, and so is all that runs.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
     }
 
     /// From now on [`Running::is_stopping`]; resolves when nothing is under way.
     pub(crate) async fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.stopping.send_replace(true);
         // The sender is this value's own, so it cannot be gone.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
