@@ -158,6 +158,7 @@ async function ownPage(browser, bin, fake, folder) {
     ["narrow-dark", { viewport: { width: 360, height: 780 }, colorScheme: "dark" }],
   ]) {
     const other = await open(browser, proxy.url, options);
+    await shows(other.page, "#live", /^● Live$/);
     await shows(other.page, "#backend-list", /✓ verified/);
     await shoot(other.page, name);
     for (const summary of await other.page.locator("summary:visible").all()) await summary.click();
@@ -185,25 +186,40 @@ async function ownPage(browser, bin, fake, folder) {
 }
 
 async function policy(browser, bin, fake) {
+  const site = await startSite();
   const proxy = await startProxy(bin, fake);
   const window = await open(browser, proxy.url);
   const { page } = window;
   await shows(page, "#live", /^● Live$/);
-  const tried = await page.evaluate(() => {
-    const tries = {
-      markup: () => { document.body.innerHTML = "<p>x</p>"; },
-      evaluation: () => eval("1"),
-    };
-    return Object.entries(tries).map(([name, attempt]) => {
+  const tried = await page.evaluate(async (elsewhere) => {
+    const failure = async (attempt) => {
       try {
-        attempt();
-        return `${name} worked`;
+        return await attempt();
       } catch (error) {
-        return `${name} ${error.name}`;
+        return error.name;
       }
+    };
+    const outcome = (element) => new Promise((done) => {
+      element.onload = () => done("loaded");
+      element.onerror = () => done("blocked");
+      document.head.append(element);
     });
-  });
-  check("the document makes no markup and no script of texts", !tried.join().includes("worked"), tried);
+    return {
+      markup: await failure(() => { document.body.innerHTML = "<p>x</p>"; }),
+      script: await failure(() => {
+        const script = document.createElement("script");
+        script.append("window.ran = true");
+        document.head.append(script);
+        return window.ran ? "ran" : "blocked";
+      }),
+      // What a backend answers has the proxy's origin too.
+      own: await failure(() => outcome(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/_proxy/live" }))),
+      elsewhere: await failure(() => fetch(elsewhere, { mode: "no-cors" })),
+      image: await failure(() => outcome(Object.assign(document.createElement("img"), { src: elsewhere }))),
+    };
+  }, `http://127.0.0.1:${site.port}/`);
+  const blocked = { markup: "TypeError", script: "blocked", own: "blocked", elsewhere: "TypeError", image: "blocked" };
+  check("the document's policy blocks all but itself", JSON.stringify(tried) === JSON.stringify(blocked), tried);
   const source = await page.evaluate(() => new Promise((done) => {
     const events = new EventSource("/_proxy/events");
     events.addEventListener("verdicts", (event) => { events.close(); done(event.data); });
@@ -217,7 +233,7 @@ async function policy(browser, bin, fake) {
 
 async function token(browser, bin, fake, folder) {
   const file = path.join(fake.folder, "tokens");
-  fs.writeFileSync(file, `ann:${TOKEN}\n`, { mode: 0o600 });
+  fs.writeFileSync(file, `ann ${TOKEN}\n`, { mode: 0o600 });
   const proxy = await startProxy(bin, fake, ["--client-token-file", file]);
   const window = await open(browser, proxy.url);
   const { page } = window;

@@ -114,11 +114,7 @@ impl Page {
 
     /// An event now and with each change of `verdicts`, until `running` stops;
     /// nothing if too many listen already.
-    pub(crate) fn events(
-        &self,
-        verdicts: &Verdicts,
-        running: &Running,
-    ) -> Option<Response<Body>> {
+    pub(crate) fn events(&self, verdicts: &Verdicts, running: &Running) -> Option<Response<Body>> {
         let events = self
             .listeners
             .open(verdicts.changes(), running.stopping())?;

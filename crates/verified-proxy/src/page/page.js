@@ -59,6 +59,7 @@ async function ask(path, signal) {
 function span(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
+  if (minutes % 60 === 0 && minutes <= 24 * 60) return `${minutes / 60} h`;
   if (minutes < 120) return `${minutes} min`;
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   return `${Math.round(minutes / 1440)} days`;
@@ -318,6 +319,8 @@ function showAbout() {
     ["A verdict counts", `${lifetime} at most`],
     ["Version", about.version],
   ]).children);
+  setText(part("brief"), `Policy ${policy.name}, ${policy.hardware_only ? "HARDWARE ONLY" : "hardware and software"}, `
+    + `${intel ? "Intel's root" : "NOT Intel's root"}.`);
   for (const place of document.querySelectorAll(".ttl")) place.textContent = lifetime;
   part("content").hidden = false;
 }
