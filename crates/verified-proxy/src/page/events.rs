@@ -71,3 +71,35 @@ async fn next(mut listener: Listener) -> Option<(Result<Frame<Bytes>, Infallible
     };
     Some((Ok(Frame::data(event)), listener))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use tokio::time::Instant;
+
+    async fn text(events: &mut Events) -> String {
+        let data = events.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(data.to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_a_comment() {
+        let changes = watch::Sender::new(7);
+        let listeners = Listeners::default();
+        let mut events = listeners
+            .open(changes.subscribe(), std::future::pending())
+            .unwrap();
+        assert_eq!(text(&mut events).await, "event: verdicts\ndata: 7\n\n");
+        for _ in 0..2 {
+            let began = Instant::now();
+            assert_eq!(text(&mut events).await, ": still here\n\n");
+            assert_eq!(began.elapsed(), HEARTBEAT);
+        }
+        // Changes that nobody read in between are one event.
+        changes.send_replace(8);
+        changes.send_replace(9);
+        assert_eq!(text(&mut events).await, "event: verdicts\ndata: 9\n\n");
+        assert_eq!(text(&mut events).await, ": still here\n\n");
+    }
+}

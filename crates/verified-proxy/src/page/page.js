@@ -100,8 +100,13 @@ function reportParts(report) {
     ["Judged", `${new Date(report.at).toLocaleString()} (${report.at})`],
     ["TLS key", make("code", "", report.spki)],
     ["Policy", `${report.policy.name}${report.policy.hardware_only ? " (HARDWARE ONLY)" : ""}`],
+    ["CA chain", report.ca_chain],
     ["Verdict", make("code", "", report.id)],
   ])];
+  const open = report.checks.filter((check) => check.status === "not_proved");
+  if (report.verdict === "verified" && open.length) {
+    parts.push(make("h4", "", "Not proved"), make("p", "open", `${open.map((check) => check.title).join("; ")}.`));
+  }
   if (report.message) {
     parts.push(make("h4", "", "Found"), make("p", "detail", report.message),
       make("h4", "", "Hint"), make("p", "detail", report.hint));
@@ -319,9 +324,10 @@ function showAbout() {
     ["A verdict counts", `${lifetime} at most`],
     ["Version", about.version],
   ]).children);
-  setText(part("brief"), `Policy ${policy.name}, ${policy.hardware_only ? "HARDWARE ONLY" : "hardware and software"}, `
+  setText(part("policy"), `Policy ${policy.name}, ${policy.hardware_only ? "HARDWARE ONLY" : "hardware and software"}, `
     + `${intel ? "Intel's root" : "NOT Intel's root"}.`);
   for (const place of document.querySelectorAll(".ttl")) place.textContent = lifetime;
+  part("brief").hidden = false;
   part("content").hidden = false;
 }
 
@@ -399,6 +405,7 @@ function whenVisible() {
 }
 
 function askForToken() {
+  part("brief").hidden = true;
   part("content").hidden = true;
   part("token").hidden = false;
   part("token-unknown").hidden = token === "";
