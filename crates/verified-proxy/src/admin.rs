@@ -4,21 +4,42 @@ use http::{Method, Response, StatusCode};
 
 use crate::endpoints::{EndpointList, Endpoints};
 use crate::metrics;
+use crate::page::Page;
 use crate::respond::{self, Body, Failure, json};
+use crate::shutdown::Running;
 use crate::verdicts::Verdicts;
+
+/// What the pages are about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subjects<'a> {
+    pub(crate) endpoints: &'a Endpoints,
+    pub(crate) verdicts: &'a Verdicts,
+    pub(crate) page: &'a Page,
+    pub(crate) running: &'a Running,
+}
 
 /// `/_proxy/` and `page`.
 pub(crate) async fn page(
     method: &Method,
     page: &str,
-    endpoints: &Endpoints,
-    verdicts: &Verdicts,
+    about: Subjects<'_>,
     numbers: impl FnOnce() -> String,
 ) -> Result<Response<Body>, Failure> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Failure::NotAPage);
     }
+    let Subjects {
+        endpoints,
+        verdicts,
+        ..
+    } = about;
     match page {
+        "" => Ok(about.page.document()),
+        "about" => Ok(about.page.about()),
+        "events" => about
+            .page
+            .events(verdicts, about.running)
+            .ok_or(Failure::TooManyListeners),
         "live" => Ok(json(StatusCode::OK, r#"{"status":"live"}"#)),
         // Ready once there is somewhere to send requests.
         "ready" => match endpoints.list().await? {

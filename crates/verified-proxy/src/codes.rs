@@ -53,7 +53,7 @@ codes! {
         "GET /v1/models lists the names; the message names close matches.";
     NotFound "not_found" "404"
         "The proxy has no such page, no longer has this report, or does not know who served the answer whose signature is asked for."
-        "/_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
+        "/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
     MethodNotAllowed "method_not_allowed" "405"
         "The proxy's own pages are read with GET."
         "Use GET.";

@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use crate::page::Page;
 use crate::secrets::ClientTokens;
 
 /// A client's token, for clients that have a key of their own in `Authorization`.
@@ -147,7 +148,10 @@ impl Guard {
             && head
                 .headers
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !preflight {
+        // The document of the proxy's own page holds nothing, and asks for a token:
+        // a browser sends none by itself.
+        let document = Page::is_document(&head.method, head.uri.path());
+        if !preflight && !document {
             self.take_token(&mut head.headers)?;
         }
         Ok(Admitted { origin, preflight })

@@ -21,13 +21,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::client_io::{ClientIo, Ending};
-use crate::admin;
+use crate::admin::{self, Subjects};
 use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
 use crate::guard::{Admitted, Guard};
 use crate::limits;
 use crate::listener::{ClientStream, Listener};
 use crate::metrics::{Metrics, Now};
+use crate::page::Page;
 use crate::respond::{self, Body, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
 use crate::served::Served;
@@ -65,6 +66,7 @@ pub(crate) struct Ingress {
     upstream: Upstream,
     verdicts: Arc<Verdicts>,
     metrics: Arc<Metrics>,
+    page: Page,
     guard: Guard,
     limits: ClientLimits,
     held: BodyBudget,
@@ -79,6 +81,7 @@ impl Ingress {
         upstream: Upstream,
         verdicts: Arc<Verdicts>,
         metrics: Arc<Metrics>,
+        page: Page,
         guard: Guard,
         limits: ClientLimits,
     ) -> Self {
@@ -87,6 +90,7 @@ impl Ingress {
             upstream,
             verdicts,
             metrics,
+            page,
             guard,
             held: BodyBudget::new(limits.body_memory),
             limits,
@@ -215,8 +219,13 @@ impl Ingress {
         let instance = match route::target(&view) {
             Target::Own(page) => {
                 let numbers = || self.metrics.text(self.now());
-                let (endpoints, verdicts) = (&self.endpoints, &self.verdicts);
-                return admin::page(view.method, page, endpoints, verdicts, numbers).await;
+                let subjects = Subjects {
+                    endpoints: &self.endpoints,
+                    verdicts: &self.verdicts,
+                    page: &self.page,
+                    running: &self.running,
+                };
+                return admin::page(view.method, page, subjects, numbers).await;
             }
             Target::Models => return Ok(admin::models(&*self.endpoints.list().await?)),
             Target::Model(id) => {
@@ -244,7 +253,12 @@ impl Ingress {
             let view = request.view();
             let wanted = match instance {
                 Some(instance) => Wanted::Instance(instance),
-                None => route::wanted(&view, allow)?,
+                None => match route::wanted(&view, allow) {
+                    Err(RouteError::NoBackend { .. }) if route::is_front_door(&view) => {
+                        return Ok(respond::to_page());
+                    }
+                    wanted => wanted?,
+                },
             };
             let list = self.endpoints.list().await?;
             route::candidates(&wanted, &list, allow)?

@@ -26,6 +26,7 @@ mod listener;
 mod member;
 mod metrics;
 mod net;
+mod page;
 mod refresh;
 mod respond;
 mod route;
@@ -49,6 +50,7 @@ pub use crate::listener::Listener;
 pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
 use crate::net::ConnectMap;
+use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{FloorKeeper, StateDir};
 pub use crate::tls::TlsSetupError;
@@ -107,6 +109,12 @@ impl Server {
             state.clone(),
         );
         let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
+        let page = Page::new(
+            &config.policy,
+            &config.trust_anchors,
+            config.webpki,
+            config.verdict_ttl,
+        );
         let judge = Judge::new(
             config.policy,
             config.trust_anchors,
@@ -137,6 +145,7 @@ impl Server {
             upstream,
             verdicts,
             metrics,
+            page,
             config.guard,
             ClientLimits {
                 max_body: config.max_body,

@@ -12,14 +12,15 @@ use crate::codes::Code;
 use crate::endpoints::EndpointsError;
 use crate::guard::NotAdmitted;
 use crate::metrics::Metrics;
+use crate::page::Events;
 use crate::route::RouteError;
 use crate::upstream::{
     AnswerBody, AttemptError, AttestError, BodyError, DialError, ForwardError, Framing, PathError,
     SealError, VERDICT, WaitedFor,
 };
 
-/// An answer: a backend's, as it comes, or the proxy's own.
-pub(crate) type Body = Either<AnswerBody, Full<Bytes>>;
+/// An answer: a backend's, as it comes, or the proxy's own, which is whole or events.
+pub(crate) type Body = Either<AnswerBody, Either<Full<Bytes>, Events>>;
 
 /// OpenAI's SDKs obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -37,6 +38,7 @@ pub(crate) enum Failure {
     Path(PathError),
     Forward(ForwardError),
     Busy,
+    TooManyListeners,
     ShuttingDown,
     NoSuchPage,
     NotAPage,
@@ -198,8 +200,7 @@ pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
 
 /// A browser's question whether a page may ask, which may (Fetch §4.8).
 pub(crate) fn preflight() -> Response<Body> {
-    let mut response = Response::new(Either::Right(Full::default()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
     for (name, value) in [
         (
@@ -242,11 +243,26 @@ pub(crate) fn own(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Either::Right(Full::new(body.into())));
-    *response.status_mut() = status;
+    let mut response = whole(status, body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// To the page for people, for who opened the proxy's address in a browser. Not
+/// for ever: the port may be another program's tomorrow.
+pub(crate) fn to_page() -> Response<Body> {
+    let mut response = whole(StatusCode::FOUND, Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, HeaderValue::from_static("/_proxy/"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn whole(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Either::Left(Full::new(body))));
+    *response.status_mut() = status;
     response
 }
 
@@ -270,6 +286,7 @@ fn line(failure: &Failure) -> Line {
         Failure::Path(error) => path_line(error),
         Failure::Forward(error) => forward_line(error),
         Failure::Busy => busy("too many requests are waiting for a verified connection"),
+        Failure::TooManyListeners => busy("too many listen to events already"),
         Failure::ShuttingDown => Line::new(
             StatusCode::SERVICE_UNAVAILABLE,
             PROXY,
@@ -279,7 +296,7 @@ fn line(failure: &Failure) -> Line {
         ),
         Failure::NoSuchPage => {
             Line::new(StatusCode::NOT_FOUND, REQUEST, Code::NotFound.as_str(), Retry::Useless, "the proxy has no such page")
-                .hint("/_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
+                .hint("/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; reports are kept in memory for a while")
         }
         Failure::NotAPage => Line::new(
             StatusCode::METHOD_NOT_ALLOWED,

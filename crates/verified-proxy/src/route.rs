@@ -60,6 +60,12 @@ pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     }
 }
 
+/// True for what a browser asks for if somebody types the proxy's address in. If
+/// it names a backend, it is that backend's.
+pub(crate) fn is_front_door(view: &View<'_>) -> bool {
+    matches!(*view.method, Method::GET | Method::HEAD) && matches!(view.path, "/" | "/_proxy")
+}
+
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted<'a> {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
@@ -18,7 +18,7 @@ pub(crate) struct Running(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     count: AtomicUsize,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
     ended: Notify,
 }
 
@@ -31,12 +31,21 @@ impl Running {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.0.stopping.load(SeqCst)
+        *self.0.stopping.borrow()
+    }
+
+    /// Resolves when [`Running::is_stopping`] becomes true.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.0.stopping.subscribe();
+        async move {
+            // An error: the sender is gone, and so is all that runs.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
     }
 
     /// From now on [`Running::is_stopping`]; resolves when nothing is under way.
     pub(crate) async fn stop(&self) {
-        self.0.stopping.store(true, SeqCst);
+        self.0.stopping.send_replace(true);
         while self.0.count.load(SeqCst) > 0 {
             // Keeps a permit, should the last one end before this line.
             self.0.ended.notified().await;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use attest::{Domain, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::backend::Backend;
 use crate::metrics::{Metrics, Now};
@@ -72,6 +73,8 @@ pub(crate) struct Verdicts {
     ttl: Duration,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
+    /// One more with each change that [`Verdicts::list`] shows.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +131,18 @@ impl Verdicts {
             ttl,
             metrics,
             inner: Mutex::default(),
+            changes: watch::Sender::default(),
         }
+    }
+
+    /// For those who want to know when to look again.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes
+            .send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     pub(crate) fn ttl(&self) -> Duration {
@@ -200,6 +214,8 @@ impl Verdicts {
         if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
             inner.keep_former(report);
+            drop(inner);
+            self.changed();
             return;
         }
         inner.refused.remove(&key);
@@ -225,6 +241,8 @@ impl Verdicts {
             report,
         };
         inner.records.insert(key, remembered);
+        drop(inner);
+        self.changed();
     }
 
     /// Notes a refusal. What was remembered of the key goes first, under every
@@ -252,6 +270,8 @@ impl Verdicts {
         }
         let refused = Refused::after(inner.refused.get(key), refusal);
         inner.refused.insert(key.clone(), refused);
+        drop(inner);
+        self.changed();
     }
 
     /// The records that were used since they were made and are near their end.
@@ -264,8 +284,12 @@ impl Verdicts {
             .records
             .iter()
             .filter(|(_, found)| found.made.elapsed() >= self.ttl);
-        for key in over.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            inner.forget(&key);
+        let over: Vec<_> = over.map(|(key, _)| key.clone()).collect();
+        for key in &over {
+            inner.forget(key);
+        }
+        if !over.is_empty() {
+            self.changed();
         }
         let Inner {
             records,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use attest::{Appraisal, Domain, Nonce, PolicyDigest, Rejected, Spki, UnixTime};
+use attest::{Appraisal, Domain, Nonce, PolicyDigest, Rejected, Spki, Status, UnixTime};
 use http::HeaderValue;
 use serde::Serialize;
 
@@ -60,6 +60,9 @@ pub(super) struct Line {
     /// Of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// Checks that ran and hold, and those that did not run.
+    passed: usize,
+    not_proved: usize,
     /// Seconds since 1970.
     judged_at: u64,
 }
@@ -73,6 +76,10 @@ impl VerdictReport {
         judged_at: UnixTime,
         appraisal: &Appraisal,
     ) -> Self {
+        let count = |status| {
+            let checks = appraisal.report.checks.iter();
+            checks.filter(|check| check.status == status).count()
+        };
         let line = Line {
             id: id.to_string(),
             domain: domain.clone(),
@@ -82,6 +89,8 @@ impl VerdictReport {
                 Err(_) => "rejected",
             },
             code: appraisal.outcome.as_ref().err().map(Rejected::code),
+            passed: count(Status::Pass),
+            not_proved: count(Status::NotProved),
             judged_at: judged_at.0,
         };
         let mut json = serde_json::json!({

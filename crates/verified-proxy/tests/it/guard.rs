@@ -197,7 +197,7 @@ async fn clients_without_a_token_get_nothing() {
         assert_eq!(answer.code(), "client_token_required");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    for page in ["live", "ready", "metrics", "verdicts"] {
+    for page in ["live", "ready", "metrics", "verdicts", "about", "events"] {
         let answer = proxy.get(&format!("/_proxy/{page}")).await;
         assert_eq!(answer.code(), "client_token_required", "{page}");
     }

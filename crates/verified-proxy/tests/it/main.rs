@@ -28,6 +28,7 @@ mod lists;
 mod load;
 mod metrics;
 mod own_pages;
+mod page;
 mod refused;
 mod routing;
 mod serve;

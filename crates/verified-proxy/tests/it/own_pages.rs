@@ -28,7 +28,11 @@ async fn health_and_unknown_pages() {
     let proxy = Proxy::in_front_of(&fake).await;
     assert_eq!(proxy.get("/_proxy/live").await.status, StatusCode::OK);
     assert_eq!(proxy.get("/_proxy/ready").await.status, StatusCode::OK);
-    for page in ["/_proxy/", "/_proxy/x", "/_proxy/verdicts/0123456789abcdef"] {
+    for page in [
+        "/_proxy/x",
+        "/_proxy/page.js",
+        "/_proxy/verdicts/0123456789abcdef",
+    ] {
         let answer = proxy.get(page).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{page}");
         assert_eq!(answer.code(), "not_found", "{page}");

@@ -1,0 +1,148 @@
+//! The page for people at `/_proxy/`: one document that brings its style and
+//! script along, what it says of this proxy, and events that keep it current.
+//!
+//! The document holds no data. It asks for `/_proxy/about`, `/_proxy/verdicts`
+//! and the reports, whose texts come from backends and are shown as text: the
+//! policy of the document leaves no way for them to become anything else.
+
+mod events;
+
+use std::time::Duration;
+
+use attest::{Explanation, Policy, TrustAnchors};
+use aws_lc_rs::digest;
+use base64ct::{Base64, Encoding as _};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Either;
+
+pub(crate) use self::events::Events;
+use self::events::Listeners;
+use crate::respond::{self, Body};
+use crate::shutdown::Running;
+use crate::upstream::WebPki;
+use crate::verdicts::Verdicts;
+
+const DOCUMENT: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// What this proxy is, and who listens to its verdicts.
+#[derive(Debug)]
+pub(crate) struct Page {
+    document: Bytes,
+    policy: HeaderValue,
+    about: Bytes,
+    listeners: Listeners,
+}
+
+impl Page {
+    pub(crate) fn new(
+        policy: &Policy,
+        anchors: &TrustAnchors,
+        webpki: WebPki,
+        verdict_ttl: Duration,
+    ) -> Self {
+        let codes: serde_json::Map<_, _> = Explanation::ALL
+            .iter()
+            .map(|of| {
+                let words = serde_json::json!({ "meaning": of.meaning, "remedy": of.remedy });
+                (of.code.to_owned(), words)
+            })
+            .collect();
+        let about = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "policy": {
+                "name": policy.name(),
+                "date": policy.date(),
+                "digest": policy.digest().to_string(),
+                "hardware_only": policy.hardware_only(),
+            },
+            "trust_root": if anchors.is_intel() { "intel" } else { "DANGER: not Intel's" },
+            "ca_chain": webpki.as_str(),
+            "verdict_ttl_seconds": verdict_ttl.as_secs(),
+            "codes": codes,
+        });
+        let document = DOCUMENT
+            .replace("{{style}}", STYLE)
+            .replace("{{script}}", SCRIPT);
+        Self {
+            document: document.into(),
+            policy: content_security_policy(),
+            about: about.to_string().into(),
+            listeners: Listeners::default(),
+        }
+    }
+
+    /// True for what [`Page::document`] answers. It holds nothing, so it is shown
+    /// to a browser that has no token yet, and asks for one.
+    pub(crate) fn is_document(method: &Method, path: &str) -> bool {
+        matches!(*method, Method::GET | Method::HEAD) && path == "/_proxy/"
+    }
+
+    pub(crate) fn document(&self) -> Response<Body> {
+        let mut response = respond::own(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            self.document.clone(),
+        );
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        for (name, value) in [
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            // Neither an opener nor an embedding page gets hold of it, in browsers
+            // that do not know frame-ancestors either.
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (
+                HeaderName::from_static("cross-origin-opener-policy"),
+                "same-origin",
+            ),
+            (
+                HeaderName::from_static("cross-origin-resource-policy"),
+                "same-origin",
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    pub(crate) fn about(&self) -> Response<Body> {
+        respond::json(StatusCode::OK, self.about.clone())
+    }
+
+    /// An event now and with each change of `verdicts`, until `running` stops;
+    /// nothing if too many listen already.
+    pub(crate) fn events(&self, verdicts: &Verdicts, running: &Running) -> Option<Response<Body>> {
+        let events = self
+            .listeners
+            .open(verdicts.changes(), running.stopping())?;
+        let mut response = Response::new(Either::Right(Either::Right(events)));
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(response)
+    }
+}
+
+/// Exactly this style and this script, and no way from a text to markup (CSP 3,
+/// Trusted Types): "self" would take in what backends answer, which has the
+/// proxy's origin too. The icon is an empty one, so that none is asked for.
+fn content_security_policy() -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'",
+        digest_of(SCRIPT),
+        digest_of(STYLE)
+    );
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+fn digest_of(text: &str) -> String {
+    Base64::encode_string(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}

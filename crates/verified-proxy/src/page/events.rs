@@ -1,0 +1,105 @@
+//! Server-Sent Events (HTML §9.2) that say that verdicts changed, not how: who
+//! listens reads `/_proxy/verdicts`, so nothing is lost between two of them.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// A person's open windows; each holds a connection.
+const MAX_LISTENERS: usize = 32;
+/// A listener learns in this time that the proxy is gone, and the proxy that the
+/// listener is. The specification advises 15 s.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The body of `/_proxy/events`.
+pub(crate) type Events = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+/// Places for those who listen.
+#[derive(Debug)]
+pub(super) struct Listeners(Arc<Semaphore>);
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LISTENERS)))
+    }
+}
+
+struct Listener {
+    changes: watch::Receiver<u64>,
+    stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listeners {
+    /// Nothing if all places are taken.
+    pub(super) fn open(
+        &self,
+        mut changes: watch::Receiver<u64>,
+        stopping: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<Events> {
+        let place = Arc::clone(&self.0).try_acquire_owned().ok()?;
+        // The first event comes at once: what was read before it may be old.
+        changes.mark_changed();
+        let listener = Listener {
+            changes,
+            stopping: Box::pin(stopping),
+            _place: place,
+        };
+        Some(StreamBody::new(stream::unfold(listener, next).boxed()))
+    }
+}
+
+async fn next(mut listener: Listener) -> Option<(Result<Frame<Bytes>, Infallible>, Listener)> {
+    let event = tokio::select! {
+        // What never ends by itself must not hold up the end of the proxy.
+        biased;
+        () = &mut listener.stopping => return None,
+        changed = listener.changes.changed() => {
+            changed.ok()?;
+            let change = *listener.changes.borrow_and_update();
+            Bytes::from(format!("event: verdicts\ndata: {change}\n\n"))
+        }
+        () = tokio::time::sleep(HEARTBEAT) => Bytes::from_static(b": still here\n\n"),
+    };
+    Some((Ok(Frame::data(event)), listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use tokio::time::Instant;
+
+    async fn text(events: &mut Events) -> String {
+        let data = events.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(data.to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_a_comment() {
+        let changes = watch::Sender::new(7);
+        let listeners = Listeners::default();
+        let mut events = listeners
+            .open(changes.subscribe(), std::future::pending())
+            .unwrap();
+        assert_eq!(text(&mut events).await, "event: verdicts\ndata: 7\n\n");
+        for _ in 0..2 {
+            let began = Instant::now();
+            assert_eq!(text(&mut events).await, ": still here\n\n");
+            assert_eq!(began.elapsed(), HEARTBEAT);
+        }
+        // Changes that nobody read in between are one event.
+        changes.send_replace(8);
+        changes.send_replace(9);
+        assert_eq!(text(&mut events).await, "event: verdicts\ndata: 9\n\n");
+        assert_eq!(text(&mut events).await, ": still here\n\n");
+    }
+}
