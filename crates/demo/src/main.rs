@@ -26,7 +26,7 @@ use crate::screen::Screen;
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// Port to listen on [default: 8080; with --once any free one]
-    #[arg(long)]
+    #[arg(long, env = "VERIFIED_PROXY_PORT")]
     port: Option<u16>,
     /// Exit after the show
     #[arg(long)]

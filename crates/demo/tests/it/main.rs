@@ -29,7 +29,8 @@ impl Demo {
         command
             .args(arguments)
             .env("TMPDIR", &temporary)
-            .env_remove("NO_COLOR");
+            .env_remove("NO_COLOR")
+            .env_remove("VERIFIED_PROXY_PORT");
         Self { command, temporary }
     }
 

@@ -22,6 +22,7 @@ mod heads;
 mod kept;
 mod metrics;
 mod own_pages;
+mod readme;
 mod refused;
 mod routing;
 mod serve;
