@@ -201,3 +201,41 @@ for chunk in client.chat.completions.create(model="{MODEL}", messages=messages, 
     ))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// What a backend saw that got `lines` and, after them, `more`.
+    fn connection(lines: &[&str], more: &str) -> Connection {
+        Connection {
+            id: 1,
+            instance: 0,
+            spki_sha256: [0; 32],
+            opened: SystemTime::UNIX_EPOCH,
+            closed: None,
+            bytes: [&lines.join("\r\n"), more].concat().into(),
+            truncated: false,
+            request_lines: lines.iter().map(|&line| line.to_owned()).collect(),
+            requests: Vec::new(),
+            tcp_bytes: (0, 0),
+            plain_bytes: (0, 0),
+        }
+    }
+
+    #[test]
+    fn a_refused_backend_that_saw_more_than_probes_ends_the_show() {
+        let probe = format!("{PROBE}nonce=00 HTTP/1.1");
+        assert!(probes_only(&connection(&[&probe, &probe], "")));
+        for (lines, more) in [
+            (vec![], "\u{0}"),
+            (vec![&*probe, "POST /v1/chat/completions HTTP/1.1"], ""),
+            (vec![&*probe], QUESTION),
+            (vec![&*probe], API_KEY),
+        ] {
+            assert!(!probes_only(&connection(&lines, more)), "{lines:?} {more}");
+        }
+    }
+}
