@@ -230,6 +230,16 @@ impl Report {
         });
     }
 
+    /// "intel", or a warning.
+    #[must_use]
+    pub const fn trust_root(&self) -> &'static str {
+        if self.intel_root {
+            "intel"
+        } else {
+            "DANGER: not Intel's"
+        }
+    }
+
     /// "verified" or "rejected".
     #[must_use]
     pub const fn verdict(&self) -> &'static str {
@@ -273,7 +283,7 @@ impl serde::Serialize for Report {
                 "hardware_only": self.policy.hardware_only,
             },
             "at": self.at.to_string(),
-            "trust_root": if self.intel_root { "intel" } else { "DANGER: not Intel's" },
+            "trust_root": self.trust_root(),
             "checks": checks,
             "facts": facts,
         })

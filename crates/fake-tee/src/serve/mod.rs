@@ -270,6 +270,14 @@ pub fn unix_now() -> u64 {
 
 /// Binds the ports, writes the files and starts to serve. Needs a tokio runtime.
 pub async fn start(options: Options) -> Result<Running, Error> {
+    start_under(options, None).await
+}
+
+/// Under `authorities`, where another fake has some already.
+async fn start_under(
+    options: Options,
+    authorities: Option<(Arc<Pki>, Arc<Kms>)>,
+) -> Result<Running, Error> {
     if options.instances == 0 {
         return Err(Error::Argument("there must be an instance".to_owned()));
     }
@@ -279,12 +287,15 @@ pub async fn start(options: Options) -> Result<Running, Error> {
     let http = http_listener.local_addr()?;
     let backend = backend_listener.local_addr()?;
 
-    // The root certificate names the CRL's URL, so the PKI comes after the port.
-    let pki = Arc::new(Pki::new(Some(&format!(
-        "http://{http}{}",
-        pcs::ROOT_CRL_PATH
-    )))?);
-    let mut base = Spec::with(unix_now(), pki, Arc::new(Kms::new()?));
+    let (pki, kms) = match authorities {
+        Some(authorities) => authorities,
+        // The root certificate names the CRL's URL, so the PKI comes after the port.
+        None => {
+            let crl = format!("http://{http}{}", pcs::ROOT_CRL_PATH);
+            (Arc::new(Pki::new(Some(&crl))?), Arc::new(Kms::new()?))
+        }
+    };
+    let mut base = Spec::with(unix_now(), pki, kms);
     base.model_name.clone_from(&options.model);
 
     let mut domains = vec![options.domain.clone()];

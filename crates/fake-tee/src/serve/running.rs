@@ -11,7 +11,7 @@ use super::behaviour::{Behaviour, Route};
 use super::faults::Fault;
 use super::instance::InstanceInfo;
 use super::received::Connection;
-use super::{State, lock};
+use super::{Options, State, lock, start_under};
 use crate::Error;
 use crate::spec::Spec;
 
@@ -45,6 +45,13 @@ impl Drop for Running {
 }
 
 impl Running {
+    /// Starts another backend under the same Intel and the same KMS, which can be
+    /// tampered with by itself. It has a TLS authority and a folder of its own.
+    pub async fn sibling(&self, options: Options) -> Result<Self, Error> {
+        let base = &self.state.base;
+        start_under(options, Some((base.pki.clone(), base.kms.clone()))).await
+    }
+
     /// Base URL of the plain-HTTP port.
     pub fn http_url(&self) -> String {
         format!("http://{}", self.http)

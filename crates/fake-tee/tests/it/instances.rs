@@ -29,6 +29,28 @@ async fn reported(
 }
 
 #[tokio::test]
+async fn a_sibling_has_the_same_authorities_and_a_life_of_its_own() {
+    let first = instances(1).await;
+    let options = Options {
+        dir: Some(first.dir.join("sibling")),
+        ..Options::default()
+    };
+    let second = first.sibling(options).await.unwrap();
+    assert_eq!(second.tdx_root_der, first.tdx_root_der);
+    // It names the KMS's root key.
+    assert_eq!(second.policy_toml, first.policy_toml);
+    assert_ne!(second.tls_ca_pem, first.tls_ca_pem);
+    second.tamper("garbage").unwrap();
+    let report = |answer: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&answer);
+    let mut answers = Vec::new();
+    for fake in [&first, &second] {
+        let answer = ask(&mut connect(fake).await, &request("GET", REPORT, "", b"")).await;
+        answers.push(report(answer.unwrap().body.to_vec()).is_ok());
+    }
+    assert_eq!(answers, [true, false]);
+}
+
+#[tokio::test]
 async fn connections_go_round_and_stick() {
     let fake = instances(3).await;
     let keys: Vec<_> = fake.instances().iter().map(|one| one.spki_sha256).collect();

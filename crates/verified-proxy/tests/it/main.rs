@@ -29,6 +29,7 @@ mod load;
 mod metrics;
 mod own_pages;
 mod page;
+mod readme;
 mod refused;
 mod routing;
 mod serve;

@@ -113,6 +113,30 @@ fn a_refused_report_exits_1_with_code_and_hint() {
     );
 }
 
+/// The pages of verdicts hold the JSON.
+#[test]
+fn json_reads_in_the_same_words() {
+    let good = Folder::new("words-good", |_| ());
+    let refused = Folder::new("words-refused", |spec| spec.td.mr_td = [7; 48]);
+    for folder in [good, refused] {
+        let said = text(&folder.verify(&AT).stdout);
+        let json = folder.verify(&[AT[0], AT[1], "--json"]).stdout;
+        let read = verified_proxy::cli::verdict_text(&json, false).unwrap();
+        // JSON has what was seen by name.
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        assert_eq!(sorted(&read), sorted(&said));
+    }
+    let no_report = verified_proxy::cli::verdict_text(b"{}", false).unwrap_err();
+    assert!(
+        no_report.to_string().contains("missing field"),
+        "{no_report}"
+    );
+}
+
 #[test]
 fn json_lists_every_check() {
     let folder = Folder::new("json", |spec| spec.td.td_attributes[0] = 1);

@@ -1,0 +1,164 @@
+//! What is played: two made-up backends under one made-up root, and the real proxy.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use attest::{Policy, TrustAnchors};
+use fake_tee::serve::{Options, Running};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use verified_proxy::config::AllowList;
+use verified_proxy::{Config, SetupError};
+
+use crate::client;
+use crate::failure::Failure;
+
+/// The model of the backend that is what the policy expects.
+pub(crate) const MODEL: &str = "fake/llama";
+/// The model of the backend whose host can read its memory.
+pub(crate) const TAMPERED_MODEL: &str = "fake/tampered";
+const TAMPERED_DOMAIN: &str = "fake-tampered.completions.near.ai";
+/// A TD in debug mode, properly measured and signed: its host can read it.
+const TAMPERING: &str = "debug-td";
+
+/// What is played.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) proxy: SocketAddr,
+    /// Plays the endpoint list and Intel's service as well.
+    pub(crate) good: Running,
+    pub(crate) tampered: Running,
+    /// From the program's start to the proxy's first answer about itself.
+    pub(crate) listening: Duration,
+    /// What of it went by before the backends were there. Most is one time only, when
+    /// aws-lc collects entropy for the process's first key.
+    pub(crate) backends: Duration,
+    began: Instant,
+    folder: TempDir,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), SetupError>>,
+}
+
+impl Scene {
+    pub(crate) async fn set(port: u16, began: Instant) -> Result<Self, Failure> {
+        let refused = |source| Failure::Listen { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(refused)?;
+        let proxy = listener.local_addr().map_err(refused)?;
+        let folder = tempfile::Builder::new()
+            .prefix("verified-proxy-demo-")
+            .tempdir()
+            .map_err(|error| Failure::setup("a folder for the fakes", error))?;
+        let (good, tampered) = backends(&folder)
+            .await
+            .map_err(|error| Failure::setup("the fakes", error))?;
+        let backends = began.elapsed();
+        let config = config(&good, &tampered)
+            .map_err(|error| Failure::setup("the proxy's configuration", error))?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut serving = tokio::spawn(verified_proxy::run(config, listener, async {
+            let _ = stopped.await;
+        }));
+        tokio::select! {
+            alive = client::get(proxy, "/_proxy/live") => alive?,
+            ended = &mut serving => return Err(not_serving(ended)),
+        };
+        Ok(Self {
+            proxy,
+            good,
+            tampered,
+            listening: began.elapsed(),
+            backends,
+            began,
+            folder,
+            stop,
+            serving,
+        })
+    }
+
+    /// Since the program's start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Lets answers end, and leaves no file behind.
+    pub(crate) async fn end(self) -> Result<(), Failure> {
+        let _ = self.stop.send(());
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            ended => return Err(not_serving(ended)),
+        }
+        drop((self.good, self.tampered));
+        self.folder
+            .close()
+            .map_err(|error| Failure::setup("removing the fakes' folder", error))
+    }
+}
+
+/// The tampered one has the other's root and KMS: only its mode is wrong.
+async fn backends(folder: &TempDir) -> Result<(Running, Running), fake_tee::Error> {
+    let good = fake_tee::serve::start(Options {
+        dir: Some(folder.path().join("good")),
+        model: MODEL.to_owned(),
+        also: vec![(TAMPERED_DOMAIN.to_owned(), vec![TAMPERED_MODEL.to_owned()])],
+        ..Options::default()
+    })
+    .await?;
+    let tampered = good
+        .sibling(Options {
+            dir: Some(folder.path().join("tampered")),
+            domain: TAMPERED_DOMAIN.to_owned(),
+            model: TAMPERED_MODEL.to_owned(),
+            tamper: TAMPERING.to_owned(),
+            ..Options::default()
+        })
+        .await?;
+    Ok((good, tampered))
+}
+
+/// The product's defaults, pointed at the fakes.
+fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + Send + Sync>> {
+    let authority = |fake: &Running| CertificateDer::from_pem_slice(fake.tls_ca_pem.as_bytes());
+    Ok(Config {
+        extra_ca: vec![authority(good)?, authority(tampered)?],
+        connect_to: vec![good.connect_to().parse()?, tampered.connect_to().parse()?],
+        trust_anchors: TrustAnchors::danger_tdx_root(good.tdx_root_der.clone()),
+        drain: Duration::from_secs(1),
+        ..Config::new(
+            Policy::from_toml(&good.policy_toml)?,
+            good.endpoints_url().parse()?,
+            vec![good.http_url().parse()?],
+            AllowList::new(vec![Config::ALLOW_DOMAIN.parse()?]),
+        )
+    })
+}
+
+fn not_serving(ended: Result<Result<(), SetupError>, tokio::task::JoinError>) -> Failure {
+    match ended {
+        Ok(Ok(())) => Failure::NotAsItShould("the proxy ended by itself".to_owned()),
+        Ok(Err(error)) => Failure::setup("the proxy", error),
+        Err(error) => Failure::setup("the proxy", error),
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM; from its first poll on neither ends the process.
+pub(crate) async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
