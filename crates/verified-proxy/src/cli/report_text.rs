@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 
 use attest::{Group, NOT_REACHED, Report, Status};
 
+use crate::skew::Skew;
+use crate::verdicts;
+
 const GREEN: &str = "32";
 const RED: &str = "1;31";
 const YELLOW: &str = "33";
 const BOLD: &str = "1";
 
-/// Grouped, one line a check, ending with what is not proved.
-pub(super) fn render(report: &Report, colour: bool) -> String {
+/// Grouped, one line a check, ending with what is not proved. `skew` is how far
+/// this machine's clock is off, where that may be why it was refused.
+pub(super) fn render(report: &Report, skew: Option<Skew>, colour: bool) -> String {
     let paint = |code: &str, text: &str| {
         if colour {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -42,7 +46,7 @@ pub(super) fn render(report: &Report, colour: bool) -> String {
 
     if let Some(rejected) = &report.rejected {
         let _ = writeln!(out, "\n{}: {rejected}", paint(RED, rejected.code()));
-        let _ = writeln!(out, "hint: {}", rejected.hint());
+        let _ = writeln!(out, "hint: {}", verdicts::hint(rejected, skew));
     }
 
     let mut group: Option<Group> = None;
