@@ -246,6 +246,22 @@ impl Collateral {
         ];
         dates.into_iter().min()
     }
+
+    /// The latest moment at which one of the four documents says that it was
+    /// issued: a clock that shows less is slow. Like [`Collateral::next_update`],
+    /// what they say and nothing more.
+    #[must_use]
+    pub fn issued(&self) -> Option<UnixTime> {
+        let documents = &self.documents;
+        let of_crl = |der: &[u8]| Some(x509::unix(x509::crl(der).ok()?.tbs_cert_list.this_update));
+        let dates = [
+            diagnosis::issued(&documents.tcb_info)?,
+            diagnosis::issued(&documents.qe_identity)?,
+            of_crl(&documents.pck_crl)?,
+            of_crl(&documents.root_ca_crl)?,
+        ];
+        dates.into_iter().max()
+    }
 }
 
 /// How collateral is written down: byte fields in hex.

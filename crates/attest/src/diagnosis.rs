@@ -53,6 +53,12 @@ pub(crate) fn next_update(json: &str) -> Option<UnixTime> {
     UnixTime::from_rfc3339(&dated.next_update)
 }
 
+/// `issueDate` of a TCB info or QE identity, as written.
+pub(crate) fn issued(json: &str) -> Option<UnixTime> {
+    let dated: Dated = serde_json::from_str(json).ok()?;
+    UnixTime::from_rfc3339(&dated.issue_date)
+}
+
 /// `pceId` of a TCB info.
 pub(crate) fn pce_id(json: &str) -> Option<String> {
     serde_json::from_str::<Dated>(json).ok()?.pce_id

@@ -293,10 +293,19 @@ impl Rejected {
             _ => None,
         };
         let remedy = self.explanation().remedy;
-        match line.filter(|line| !line.is_empty()) {
-            Some(line) => format!("{remedy} The policy line that would accept it: {line}"),
-            None => remedy.to_owned(),
+        let mut hint = remedy.to_owned();
+        if let Self::TcbPlatform { level } | Self::TcbModule { level } | Self::TcbQe { level } =
+            self
+            && let Some(option) = level.accepting_option()
+        {
+            hint.push_str(&format!(
+                " The option that would accept it: --accept-tcb {option}"
+            ));
         }
+        if let Some(line) = line.filter(|line| !line.is_empty()) {
+            hint.push_str(&format!(" The policy line that would accept it: {line}"));
+        }
+        hint
     }
 }
 

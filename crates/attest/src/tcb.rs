@@ -12,6 +12,7 @@ use std::str::FromStr;
 use dcap_qvl::policy::QuoteClaims;
 use dcap_qvl::{QeIdentity, TcbInfo, TcbLevel};
 
+use crate::policy::AcceptTcb;
 use crate::text::shown;
 
 /// A status of Intel's TCB info. A word that is not among these is an error.
@@ -147,6 +148,14 @@ impl Level {
             advisories: advisories.iter().map(|id| shown(id)).collect(),
             date: shown(date),
         }
+    }
+
+    /// The value of `--accept-tcb` that would accept this level of any component;
+    /// there is none for `Revoked`.
+    pub(crate) fn accepting_option(&self) -> Option<String> {
+        let option = format!("{}:{}", self.status, self.advisories.join(","));
+        // Foreign names that were escaped for people are no advisories.
+        option.parse::<AcceptTcb>().ok().map(|_| option)
     }
 
     /// The policy line that would accept this level; there is none for `Revoked`.

@@ -2,8 +2,11 @@
 
 mod clients;
 mod config_file;
+mod doctor;
+mod generated;
 mod inputs;
 mod logs;
+mod models;
 mod options;
 mod policy;
 mod report_text;
@@ -11,12 +14,15 @@ mod serve;
 mod settings;
 mod units;
 mod verify;
+mod version;
 
+use std::any::TypeId;
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::config_file::ConfigFile;
@@ -39,6 +45,9 @@ use self::settings::Settings;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// With --version: commit, compiler and policy as well
+    #[arg(long, requires = "version")]
+    verbose: bool,
     #[command(flatten)]
     serve: serve::Args,
 }
@@ -48,11 +57,20 @@ enum Command {
     /// Serve clients: the default.
     Serve(Box<serve::Args>),
     Verify(Box<verify::Args>),
+    Models(Box<models::Args>),
+    Doctor(Box<doctor::Args>),
     Policy(policy::Args),
+    Completions(generated::Completions),
+    /// Print the man page, in roff: verified-proxy man | man -l -
+    Man,
 }
 
-/// Runs the program. Exit codes: 0 done or verified, 1 refused, 2 wrong usage,
-/// 3 something could not be read, fetched or opened.
+/// Those whose output is a report, and what of the log is heard beside it: two of
+/// them say themselves what went wrong.
+const REPORTING: [(&str, &str); 3] = [("verify", "warn"), ("models", "error"), ("doctor", "error")];
+
+/// Runs the program. Exit codes: 0 done or verified, 1 refused or not as it
+/// should be, 2 wrong usage, 3 something could not be read, fetched or opened.
 #[must_use]
 pub fn main() -> ExitCode {
     let (cli, settings) = match parse(std::env::args_os().collect()) {
@@ -62,8 +80,29 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(args) => serve::main(*args, &settings),
         Command::Verify(args) => verify::main(*args),
+        Command::Models(args) => finish(models::main(*args)),
+        Command::Doctor(args) => finish(doctor::main(*args)),
         Command::Policy(args) => policy::main(&args),
+        Command::Completions(args) => finish(generated::completions(&args)),
+        Command::Man => finish(generated::man()),
     }
+}
+
+fn finish(outcome: Result<ExitCode, Failure>) -> ExitCode {
+    outcome.unwrap_or_else(|failure| fail(&failure))
+}
+
+/// Whether standard output takes colours.
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// To standard output, whole.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
 }
 
 /// What stderr says, and the exit code.
@@ -75,10 +114,13 @@ fn fail(failure: &Failure) -> ExitCode {
 /// The whole command line, for documents and tests.
 #[must_use]
 pub fn command() -> clap::Command {
-    // Whoever runs it reads a report, not a log.
-    Cli::command().mut_subcommand("verify", |verify| {
-        verify.mut_arg("log", |log| log.default_value("warn"))
-    })
+    REPORTING
+        .iter()
+        .fold(Cli::command(), |command, (name, level)| {
+            command.mut_subcommand(name, |reporting| {
+                reporting.mut_arg("log", |log| log.default_value(level))
+            })
+        })
 }
 
 /// docs/options.md.
@@ -94,7 +136,15 @@ fn serve_command() -> clap::Command {
 
 /// Exits for `--help`, `--version` and a command line that is wrong.
 fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
-    let exit = |error: clap::Error| -> ArgMatches { error.exit() };
+    variables_are_text()?;
+    let exit = |error: clap::Error| -> ArgMatches {
+        if error.kind() == ErrorKind::DisplayVersion && arguments.iter().any(|a| a == "--verbose") {
+            // Nobody has to read it.
+            let _ = print(&version::verbose());
+            std::process::exit(0);
+        }
+        error.exit()
+    };
     let mut matches = command()
         .try_get_matches_from(&arguments)
         .unwrap_or_else(exit);
@@ -110,6 +160,23 @@ fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
     let settings = Settings::of(&serve_command(), chosen(&matches), &file);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok((cli, settings))
+}
+
+/// clap says of a variable that it is not UTF-8, but not of which.
+fn variables_are_text() -> Result<(), Failure> {
+    for option in serve_command().get_arguments() {
+        let may_be_bytes = option.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        if let Some(name) = option.get_env()
+            && !may_be_bytes
+            && std::env::var_os(name).is_some_and(|value| value.to_str().is_none())
+        {
+            return Err(Failure::Usage(format!(
+                "the variable {}: not UTF-8",
+                name.to_string_lossy()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Those of the subcommand, which may be left out.

@@ -80,7 +80,7 @@ codes! {
         "A backend that is starting answers 502 or 503; one outside a TEE 404.";
     EndpointsUnavailable "endpoints_unavailable" "503"
         "The endpoint list could not be fetched and none is known from before."
-        "Check the network and --endpoints-url.";
+        "Check the network and --endpoints-url; `verified-proxy doctor` finds out why.";
     CollateralUnavailable "collateral_unavailable" "503"
         "Intel's documents about the backend's platform could not be fetched, or not in time."
         "Check the network; --pccs-url names another source.";

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attest::{Collateral, CollateralKey, PckCa, TrustAnchors};
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::client::{Client, SourceError};
+use self::client::Client;
+pub(crate) use self::client::SourceError;
 use self::slot::Slot;
 use crate::clock::Clock;
 use crate::fetch::{FetchUrl, Fetcher};
@@ -174,6 +176,38 @@ impl Collaterals {
     /// How many there are.
     pub(crate) fn source_count(&self) -> usize {
         self.0.sources.len()
+    }
+
+    /// What each source has at this moment, whatever is kept.
+    pub(crate) async fn each(
+        &self,
+        key: CollateralKey,
+    ) -> Vec<(FetchUrl, Result<Arc<Fetched>, SourceError>)> {
+        let shared = &self.0;
+        let sources = shared.sources.iter().enumerate();
+        let fetches = sources.map(|(index, source)| async move {
+            let found = shared.client.fetch(source, key).await;
+            let at = Stamp::now(&shared.clock);
+            let found = found
+                .map(|collateral| Arc::new(Fetched::new(collateral, index, source.clone(), at)));
+            (source.clone(), found)
+        });
+        join_all(fetches).await
+    }
+
+    /// Whether each source answers, where nobody knows what to ask it for.
+    pub(crate) async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
+        let sources = self.0.sources.iter();
+        join_all(
+            sources
+                .map(|source| async move { (source.clone(), self.0.client.answers(source).await) }),
+        )
+        .await
+    }
+
+    /// What fetches them, and the endpoint list.
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        self.0.client.fetcher()
     }
 
     /// Renews what runs out of every machine family seen before; returns at once.

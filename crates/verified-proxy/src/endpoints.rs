@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::Expected;
+use attest::{Expected, UnixTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -151,6 +151,11 @@ impl EndpointList {
             .map(|(_, models)| models.as_slice())
     }
 
+    /// How many domains it names.
+    pub(crate) fn domain_count(&self) -> usize {
+        self.domains.len()
+    }
+
     /// Every model name once, in the list's order.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
         self.domains
@@ -165,6 +170,13 @@ impl EndpointList {
                 };
                 models.iter().filter(first_here).map(String::as_str)
             })
+    }
+
+    /// The domains that serve a model, in the list's order.
+    pub(crate) fn domains_of(&self, model: &str) -> impl Iterator<Item = &str> {
+        let indices = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
+        let entries = indices.iter().filter_map(|&index| self.domains.get(index));
+        entries.map(|(domain, _)| domain.as_str())
     }
 
     /// Names that somebody who asked for `wanted` may have meant. Similarity
@@ -286,6 +298,22 @@ impl Endpoints {
             url: self.0.url.to_string(),
         };
         landing.outcome().await.unwrap_or_else(|| Err(lost()))
+    }
+
+    /// A list of this moment, whatever is known.
+    pub(crate) async fn renewed(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+        let lost = || EndpointsError::Lost {
+            url: self.0.url.to_string(),
+        };
+        let landing = self.fetch();
+        landing.outcome().await.unwrap_or_else(|| Err(lost()))
+    }
+
+    /// The last good list, and when it came.
+    pub(crate) fn kept(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
+        let state = self.0.state();
+        let (list, since) = state.good.as_ref()?;
+        Some((Arc::clone(list), since.wall()))
     }
 
     /// One fetch at a time. It ends by itself: the fetcher has a time limit.

@@ -1,14 +1,18 @@
 //! What backends show, for somebody who wants to know: a probe is sent, and
 //! nothing else.
 
-use attest::Domain;
+use std::sync::Arc;
+
+use attest::{Domain, UnixTime};
 
 use crate::backend::Backend;
+use crate::collateral::{Collaterals, SourceError};
 use crate::config::Config;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{EndpointList, Endpoints, EndpointsError};
+use crate::fetch::{FetchUrl, Fetcher};
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
-use crate::upstream::{AttemptError, Examined, Upstream};
+use crate::upstream::{AttemptError, Examined, SourceFinding, Upstream};
 use crate::{Server, SetupError};
 
 /// A proxy's way to backends, without clients.
@@ -16,16 +20,33 @@ use crate::{Server, SetupError};
 pub(crate) struct Examiner {
     endpoints: Endpoints,
     upstream: Upstream,
+    collaterals: Collaterals,
 }
 
 impl Examiner {
     /// Sets up what a server with this configuration would use.
     pub(crate) fn new(config: Config) -> Result<Self, SetupError> {
-        let (endpoints, upstream) = Server::new(config)?.ingress.into_outgoing();
+        let Server {
+            ingress,
+            collaterals,
+            ..
+        } = Server::new(config)?;
+        let (endpoints, upstream) = ingress.into_outgoing();
         Ok(Self {
             endpoints,
             upstream,
+            collaterals,
         })
+    }
+
+    /// The endpoint list of this moment.
+    pub(crate) async fn renewed_list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+        self.endpoints.renewed().await
+    }
+
+    /// The last good list and when it came, from disk perhaps.
+    pub(crate) fn kept_list(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
+        self.endpoints.kept()
     }
 
     /// Every backend that serves the model `target`, or the one of that name.
@@ -46,5 +67,24 @@ impl Examiner {
     /// One new connection to `backend`.
     pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         self.upstream.examine(backend).await
+    }
+
+    /// What each source of collateral has for what `backend` showed.
+    pub(crate) async fn by_source(
+        &self,
+        backend: &Backend,
+        examined: &Examined,
+    ) -> Vec<SourceFinding> {
+        self.upstream.by_source(backend, examined).await
+    }
+
+    /// Whether each source of collateral answers at all.
+    pub(crate) async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
+        self.collaterals.each_answers().await
+    }
+
+    /// What fetches public documents.
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        self.collaterals.fetcher()
     }
 }

@@ -18,7 +18,9 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use crate::clock::Clock;
 use crate::net::{self, ConnectMap};
+use crate::skew::Dates;
 use crate::tls::{self, TlsSetupError};
 
 /// For one document, from DNS to the last byte. Real ones take tenths of a second.
@@ -45,6 +47,16 @@ impl FetchUrl {
 
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
+    }
+
+    /// Where a connection for it goes. Plain http stays on loopback whatever
+    /// --connect-to says.
+    pub(crate) fn destination(&self, connect_to: &ConnectMap) -> (String, u16) {
+        if self.https {
+            connect_to.target(&self.host, self.port)
+        } else {
+            (self.host.clone(), self.port)
+        }
     }
 
     fn authority(&self) -> String {
@@ -135,6 +147,23 @@ pub(crate) enum FetchError {
     Timeout,
 }
 
+impl FetchError {
+    /// The other end's certificate is not valid by this machine's clock.
+    pub(crate) fn is_about_time(&self) -> bool {
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let Self::Tls { source, .. } = self else {
+            return false;
+        };
+        let error = source.get_ref().and_then(|error| error.downcast_ref());
+        matches!(
+            error,
+            Some(rustls::Error::InvalidCertificate(
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+            ))
+        )
+    }
+}
+
 impl From<hyper::Error> for FetchError {
     fn from(error: hyper::Error) -> Self {
         Self::Http(Arc::new(error))
@@ -154,34 +183,44 @@ pub(crate) struct Fetched {
 pub(crate) struct Fetcher {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
+    clock: Clock,
+    dates: Dates,
 }
 
 impl Fetcher {
     pub(crate) fn new(
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
+        clock: Clock,
     ) -> Result<Self, TlsSetupError> {
         Ok(Self {
             tls: Arc::new(tls::client_config(webpki)?),
             connect_to,
+            clock,
+            dates: Dates::default(),
         })
+    }
+
+    /// What time those that were fetched from say it is.
+    pub(crate) fn dates(&self) -> &Dates {
+        &self.dates
     }
 
     /// Fetches `url`, reading at most `max` bytes of body.
     pub(crate) async fn get(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
         match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, max)).await {
-            Ok(outcome) => outcome,
+            Ok(Ok(fetched)) => {
+                self.dates
+                    .saw(url.authority(), &fetched.headers, self.clock.now());
+                Ok(fetched)
+            }
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(FetchError::Timeout),
         }
     }
 
     async fn exchange(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
-        // Plain http stays on loopback whatever --connect-to says.
-        let (host, port) = if url.https {
-            self.connect_to.target(&url.host, url.port)
-        } else {
-            (url.host.clone(), url.port)
-        };
+        let (host, port) = url.destination(&self.connect_to);
         #[expect(
             clippy::disallowed_methods,
             reason = "public documents only: no type that holds client data reaches this module"
@@ -298,6 +337,59 @@ mod tests {
         ] {
             assert!(text.parse::<FetchUrl>().is_err(), "{text}");
         }
+    }
+
+    /// A server under an authority of its own, with a certificate that ended on
+    /// the first day of `year`: the authority and the server's address.
+    async fn server_until(year: i32) -> (rustls::pki_types::CertificateDer<'static>, FetchUrl) {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        use rustls::pki_types::PrivatePkcs8KeyDer;
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = ca.self_signed(&ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &Issuer::from_params(&ca, &ca_key));
+        let chain = vec![certificate.unwrap().der().clone()];
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let config = rustls::ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            // It hangs up before HTTP.
+            let _ = acceptor.accept(stream).await;
+        });
+        (authority.der().clone(), url.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_ended_may_be_a_matter_of_the_clock() {
+        let fetch = async |authority, url| {
+            let webpki = tls::webpki(&[authority]).unwrap();
+            let fetcher = Fetcher::new(webpki, ConnectMap::default(), Clock::system()).unwrap();
+            fetcher.get(url, 1_000).await.unwrap_err()
+        };
+        let (authority, expired) = server_until(2001).await;
+        let error = fetch(authority.clone(), &expired).await;
+        assert!(error.is_about_time(), "{error}");
+        // Another authority's is not, and one that is well is no error of TLS.
+        let (_, valid) = server_until(4000).await;
+        let error = fetch(authority, &valid).await;
+        assert!(matches!(error, FetchError::Tls { .. }), "{error}");
+        assert!(!error.is_about_time(), "{error}");
+        let (authority, valid) = server_until(4000).await;
+        let error = fetch(authority, &valid).await;
+        assert!(matches!(error, FetchError::Http(_)), "{error}");
     }
 
     #[test]

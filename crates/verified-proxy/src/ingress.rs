@@ -100,6 +100,10 @@ impl Ingress {
         }
     }
 
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
     /// The way to backends alone.
     pub(crate) fn into_outgoing(self) -> (Endpoints, Upstream) {
         (self.endpoints, self.upstream)

@@ -33,6 +33,7 @@ mod route;
 mod secrets;
 mod served;
 mod shutdown;
+mod skew;
 mod state;
 mod tls;
 mod upstream;
@@ -54,7 +55,7 @@ use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{FloorKeeper, StateDir};
 pub use crate::tls::TlsSetupError;
-use crate::upstream::{Dialer, Judge, Terms, Upstream};
+use crate::upstream::{Dialer, Judge, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
 
 /// What backends and fetched-from servers see of this program.
@@ -88,7 +89,11 @@ impl Server {
     pub fn new(config: Config) -> Result<Self, SetupError> {
         let webpki = tls::webpki(&config.extra_ca)?;
         let connect_to = ConnectMap::new(config.connect_to);
-        let fetcher = Arc::new(Fetcher::new(Arc::clone(&webpki), connect_to.clone())?);
+        let fetcher = Arc::new(Fetcher::new(
+            Arc::clone(&webpki),
+            connect_to.clone(),
+            config.clock.clone(),
+        )?);
         let state = match &config.state_dir {
             Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
             None => None,
@@ -130,6 +135,7 @@ impl Server {
             clock: config.clock,
             metrics: Arc::clone(&metrics),
             api_key: config.api_key,
+            unauthorized: Unauthorized::default(),
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
         let upstream = Upstream::new(
@@ -160,6 +166,24 @@ impl Server {
             floors,
             state,
         })
+    }
+
+    /// Finds out, apart from any request, whether the endpoint list can be had,
+    /// and logs what to do if not.
+    pub fn self_check(&self) -> impl Future<Output = ()> + Send + use<> {
+        let endpoints = self.ingress.endpoints().clone();
+        async move {
+            if let Err(error) = endpoints.renewed().await {
+                tracing::warn!(
+                    "self-check: without the endpoint list {}; {}; `verified-proxy doctor` finds out why",
+                    match endpoints.kept() {
+                        Some((_, since)) => format!("the one of {since} is used"),
+                        None => "no request can be answered".to_owned(),
+                    },
+                    respond::remedy(&error)
+                );
+            }
+        }
     }
 
     /// Serves clients on `listener` until `shutdown` resolves, then until their

@@ -36,6 +36,17 @@ pub(crate) fn clients() -> usize {
     clients_under(descriptors())
 }
 
+/// What [`raise`] can raise the limit to.
+#[cfg(unix)]
+pub(crate) fn most_descriptors() -> Option<u64> {
+    rlimit::Resource::NOFILE.get_hard().ok()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn most_descriptors() -> Option<u64> {
+    None
+}
+
 #[cfg(unix)]
 fn descriptors() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
@@ -48,7 +59,7 @@ fn descriptors() -> Option<u64> {
 
 /// Half of what there is: each client can have one request on its way, which
 /// has one connection to a backend.
-fn clients_under(descriptors: Option<u64>) -> usize {
+pub(crate) fn clients_under(descriptors: Option<u64>) -> usize {
     let Some(descriptors) = descriptors else {
         return MAX_CLIENTS;
     };

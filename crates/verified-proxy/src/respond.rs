@@ -10,6 +10,7 @@ use http_body_util::{Either, Full};
 
 use crate::codes::Code;
 use crate::endpoints::EndpointsError;
+use crate::fetch::FetchError;
 use crate::guard::NotAdmitted;
 use crate::metrics::Metrics;
 use crate::page::Events;
@@ -18,6 +19,7 @@ use crate::upstream::{
     AnswerBody, AttemptError, AttestError, BodyError, DialError, ForwardError, Framing, PathError,
     SealError, VERDICT, WaitedFor,
 };
+use crate::verdicts;
 
 /// An answer: a backend's, as it comes, or the proxy's own, which is whole or events.
 pub(crate) type Body = Either<AnswerBody, Either<Full<Bytes>, Events>>;
@@ -282,7 +284,7 @@ fn line(failure: &Failure) -> Line {
             Retry::Helps,
             format!("the endpoint list is not available: {error}"),
         )
-        .hint("check the network and --endpoints-url; behind a TLS-inspecting proxy name its authority with --extra-ca"),
+        .hint(format!("{}; `verified-proxy doctor` finds out why", remedy(error))),
         Failure::Path(error) => path_line(error),
         Failure::Forward(error) => forward_line(error),
         Failure::Busy => busy("too many requests are waiting for a verified connection"),
@@ -305,6 +307,25 @@ fn line(failure: &Failure) -> Line {
             Retry::Useless,
             "the proxy's own pages are read with GET",
         ),
+    }
+}
+
+/// What to do about a list that cannot be fetched.
+pub(crate) fn remedy(error: &EndpointsError) -> &'static str {
+    match error {
+        EndpointsError::Fetch { source, .. } if source.is_about_time() => {
+            "by this machine's clock the server's certificate is not valid: set the clock"
+        }
+        EndpointsError::Fetch {
+            source: FetchError::Tls { .. },
+            ..
+        } => "behind a TLS-inspecting proxy name its authority with --extra-ca",
+        EndpointsError::Fetch { .. } | EndpointsError::Lost { .. } => {
+            "check the network and --endpoints-url; a way out through a proxy is not taken"
+        }
+        EndpointsError::Status { .. } | EndpointsError::Format { .. } => {
+            "check --endpoints-url, and whether a network's login page answers in its place"
+        }
     }
 }
 
@@ -540,7 +561,7 @@ fn attest_line(error: &AttestError) -> Line {
                 retry,
                 message,
             )
-            .hint(rejected.hint())
+            .hint(verdicts::hint(rejected, refusal.skew))
         }
         AttestError::OtherKey => Line::new(
             StatusCode::BAD_GATEWAY,

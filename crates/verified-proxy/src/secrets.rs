@@ -61,6 +61,11 @@ impl ApiKey {
         word(text).map(|key| Self(Zeroizing::new(key.to_owned())))
     }
 
+    /// Whether it is what clients write who have none.
+    pub(crate) fn is_placeholder(&self) -> bool {
+        is_placeholder(&self.0)
+    }
+
     /// As it stands in `Authorization`; marked, so that nothing prints it.
     pub(crate) fn header_value(&self) -> Option<HeaderValue> {
         let bearer = Zeroizing::new(format!("Bearer {}", self.0.as_str()));

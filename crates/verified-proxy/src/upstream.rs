@@ -23,6 +23,7 @@ mod judge;
 mod link;
 mod pool;
 mod request;
+mod unauthorized;
 mod unverified;
 mod verified;
 
@@ -51,11 +52,12 @@ use self::verified::Unsent;
 pub(crate) use self::answer::AnswerBody;
 pub use self::dial::WebPki;
 pub(crate) use self::dial::{DialError, Dialer};
-pub(crate) use self::judge::Judge;
+pub(crate) use self::judge::{Judge, Judged, SourceFinding};
 pub(crate) use self::request::{
     BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named,
     SealError, View,
 };
+pub(crate) use self::unauthorized::Unauthorized;
 pub(crate) use self::unverified::{AttestError, Examined};
 pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
 
@@ -129,6 +131,7 @@ pub(crate) struct Terms {
     pub(crate) metrics: Arc<Metrics>,
     /// Goes on with requests that bring no key of their own.
     pub(crate) api_key: Option<ApiKey>,
+    pub(crate) unauthorized: Unauthorized,
 }
 
 /// Makes verified connections.
@@ -227,6 +230,20 @@ impl Upstream {
                 waited_for: self.waited_for(&position),
             }),
         }
+    }
+
+    /// What each source of collateral gives for what `backend` showed.
+    pub(crate) async fn by_source(
+        &self,
+        backend: &Backend,
+        examined: &Examined,
+    ) -> Vec<SourceFinding> {
+        let Some(evidence) = &examined.evidence else {
+            return Vec::new();
+        };
+        let subject = backend.subject();
+        let (spki, nonce) = (examined.spki, examined.nonce);
+        self.judge.by_source(evidence, &subject, spki, nonce).await
     }
 
     /// Connections that lie idle.

@@ -22,7 +22,7 @@ use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
-pub(crate) use self::refused::{Refusal, blames_collateral};
+pub(crate) use self::refused::{Refusal, blames_collateral, blames_time, hint};
 use self::report::Line;
 pub(crate) use self::report::{VerdictId, VerdictReport};
 use self::standing::Shared;

@@ -212,7 +212,9 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         let refused = judge(&spec);
         assert_eq!(code(&refused), expected);
         let hint = refused.outcome.unwrap_err().hint();
-        let (_, line) = hint.split_once("would accept it: ").expect(&hint);
+        let (_, line) = hint
+            .split_once("policy line that would accept it: ")
+            .expect(&hint);
         let text = format!("name = \"mine\"\nextends = \"near\"\ndate = \"2026-11-22\"\n{line}\n");
         let parsed = Policy::from_toml(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_ne!(parsed.digest(), Policy::near().digest(), "{expected}");

@@ -1,8 +1,8 @@
 //! What a person reads: the words, not only the verdict.
 
-use attest::{CheckId, Evidence, Group, PckCa, Policy, Report, Status, TrustAnchors};
+use attest::{CheckId, Evidence, FloorCheck, Group, PckCa, Policy, Report, Status, TrustAnchors};
 
-use crate::support::{challenge, judge, spec};
+use crate::support::{challenge, judge, judge_with, spec};
 
 fn fact(report: &Report, name: &str) -> String {
     let fact = report.facts.iter().find(|fact| fact.name == name);
@@ -152,9 +152,21 @@ fn a_refused_level_says_what_intel_says() {
     assert!(rejected.hint().ends_with(
         "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-00001\", \"INTEL-SA-00002\"] }]"
     ));
+    // The option that is named is one, and does what is said of it.
+    let hint = rejected.hint();
+    let (_, option) = hint.split_once(" --accept-tcb ").unwrap();
+    let (option, _) = option.split_once(' ').unwrap();
+    assert_eq!(option, "OutOfDate:INTEL-SA-00001,INTEL-SA-00002");
+    let policy = Policy::from_toml(&spec.policy_toml()).unwrap();
+    let accepting = policy.accepting(option.parse().unwrap());
+    let built = spec.forge(&challenge()).unwrap();
+    let judged = judge_with(&built, &accepting, FloorCheck::NotKept("a test"));
+    assert!(judged.outcome.is_ok(), "{:?}", judged.outcome);
     spec.tcb_info.set_platform_status("Revoked", &[]);
     let hint = judge(&spec).outcome.unwrap_err().hint();
-    assert!(!hint.contains("policy line"), "{hint}");
+    for way in ["policy line", "--accept-tcb"] {
+        assert!(!hint.contains(way), "{hint}");
+    }
     let pass = judge(&self::spec()).report;
     let level = &pass.check(CheckId::TcbPlatform).unwrap().detail;
     assert_eq!(level, "UpToDate (level of 2025-11-12T00:00:00Z)");
@@ -192,7 +204,7 @@ fn hints_cannot_be_bent_by_evidence() {
         serde_json::json!("00\", \"11\"] # \u{1b}[2J"),
     );
     let built = spec.forge(&challenge()).unwrap();
-    let judged = crate::support::judge_with(&built, &policy, attest::FloorCheck::NotKept("a test"));
+    let judged = judge_with(&built, &policy, FloorCheck::NotKept("a test"));
     let rejected = judged.outcome.unwrap_err();
     assert_eq!(rejected.code(), "rejected_pin");
     assert!(

@@ -49,6 +49,29 @@ fn each_document_can_be_the_first_to_end() {
 }
 
 #[test]
+fn each_document_can_be_the_last_to_be_issued() {
+    let late = NOW - 1;
+    type Change = fn(&mut Spec, u64);
+    let changes: [(&str, Change); 4] = [
+        ("TCB info", |s, late| {
+            s.tcb_info.issue_date = UnixTime(late).to_string();
+        }),
+        ("QE identity", |s, late| {
+            s.qe_identity.issue_date = UnixTime(late).to_string();
+        }),
+        ("PCK CRL", |s, late| s.crls.pck.this_update = late),
+        ("root CRL", |s, late| s.crls.root.this_update = late),
+    ];
+    let usual = collateral(&spec()).issued().unwrap();
+    assert!(usual < UnixTime(late), "{usual}");
+    for (what, change) in changes {
+        let mut spec = spec();
+        change(&mut spec, late);
+        assert_eq!(collateral(&spec).issued(), Some(UnixTime(late)), "{what}");
+    }
+}
+
+#[test]
 fn merged_floors_are_the_higher_of_both() {
     let sha = hex::encode(anchors().tdx_root_sha256());
     let floors = |tcb_info: u32, qe_identity: u32| {

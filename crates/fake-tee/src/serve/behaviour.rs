@@ -10,14 +10,14 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::body::{Frames, Reply, framed, reply};
-use super::lock;
+use super::{lock, unix_now};
 use crate::Error;
 use crate::spec::Spec;
 
 /// How a source of public documents behaves.
 ///
 /// As text: `normal`, `status=N`, `slow=MS`, `hang`, `gone`, `html`, `huge=BYTES`,
-/// `stale`, `expired`, `body=TEXT`.
+/// `stale`, `expired`, `dated=SECONDS`, `body=TEXT`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Behaviour {
     /// As it should.
@@ -40,6 +40,8 @@ pub enum Behaviour {
     Stale,
     /// PCS: documents and CRLs whose nextUpdate has passed.
     Expired,
+    /// As it should, but for a `Date` that is off by so many seconds.
+    Dated(i64),
     /// 200 and this.
     Body(String),
 }
@@ -51,7 +53,7 @@ impl FromStr for Behaviour {
         let wrong = || {
             Error::Argument(format!(
                 "\"{text}\" is no behaviour: expected normal, status=N, slow=MS, hang, gone, \
-                 html, huge=BYTES, stale, expired or body=TEXT"
+                 html, huge=BYTES, stale, expired, dated=SECONDS or body=TEXT"
             ))
         };
         let (name, argument) = text.split_once('=').unwrap_or((text, ""));
@@ -67,6 +69,7 @@ impl FromStr for Behaviour {
             "huge" => Self::Huge(argument.parse().map_err(|_| wrong())?),
             "stale" => Self::Stale,
             "expired" => Self::Expired,
+            "dated" => Self::Dated(argument.parse().map_err(|_| wrong())?),
             "body" => Self::Body(argument.to_owned()),
             _ => return Err(wrong()),
         })
@@ -82,7 +85,7 @@ impl Behaviour {
     /// The answer, where it is not the usual one.
     pub(super) async fn instead(&self) -> Result<Option<Reply>, Gone> {
         Ok(Some(match self {
-            Self::Normal | Self::Stale | Self::Expired => return Ok(None),
+            Self::Normal | Self::Stale | Self::Expired | Self::Dated(_) => return Ok(None),
             Self::Slow(pause) => {
                 tokio::time::sleep(*pause).await;
                 return Ok(None);
@@ -111,6 +114,17 @@ impl Behaviour {
             }
             Self::Body(text) => reply(StatusCode::OK, "application/json", text.clone()),
         }))
+    }
+
+    /// Writes the answer's `Date`, where it is not the usual one.
+    pub(super) fn date(&self, reply: &mut Reply) {
+        if let Self::Dated(seconds) = self {
+            let now = Duration::from_secs(unix_now().saturating_add_signed(*seconds));
+            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + now);
+            if let Ok(date) = date.parse() {
+                reply.headers_mut().insert(hyper::header::DATE, date);
+            }
+        }
     }
 
     /// Makes a machine's documents older.

@@ -77,7 +77,9 @@ async fn endpoints(state: &State) -> Result<Reply, Gone> {
     for (domain, models) in &options.also {
         list.push(json!({"domain": domain, "models": models}));
     }
-    Ok(json_reply(StatusCode::OK, &json!({"endpoints": list})))
+    let mut reply = json_reply(StatusCode::OK, &json!({"endpoints": list}));
+    behaviour.date(&mut reply);
+    Ok(reply)
 }
 
 /// A query parameter, percent-decoded; the first of its name.

@@ -48,7 +48,9 @@ pub(super) async fn answer(
             Err(_) => return Ok(Some(empty(StatusCode::INTERNAL_SERVER_ERROR))),
         };
     }
-    Ok(Some(document(&machine, route, path, query)))
+    let mut reply = document(&machine, route, path, query);
+    behaviour.date(&mut reply);
+    Ok(Some(reply))
 }
 
 fn document(machine: &Machine, route: Route, path: &str, query: &str) -> Reply {

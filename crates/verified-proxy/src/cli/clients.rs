@@ -55,6 +55,9 @@ impl Clients {
         let tokens = match &self.client_token_file {
             Some(path) => {
                 let text = secret(path)?;
+                if others_read(path) {
+                    warn_others_read(&path.display().to_string());
+                }
                 let tokens = ClientTokens::parse(&text)
                     .map_err(|why| Failure::Usage(format!("{}: {why}", path.display())))?;
                 Some(tokens)
@@ -69,25 +72,41 @@ impl Clients {
     }
 
     /// The key of the file, or of the environment.
-    pub(super) fn api_key(&self) -> Result<Option<ApiKey>, Failure> {
-        let (text, from) = match &self.api_key_file {
-            Some(path) => (secret(path)?, path.display().to_string()),
+    pub(super) fn api_key(&self) -> Result<Option<KeyFile>, Failure> {
+        let (text, from, others_read) = match &self.api_key_file {
+            Some(path) => {
+                let from = path.display().to_string();
+                (secret(path)?, from, others_read(path))
+            }
             None => match std::env::var(API_KEY) {
-                Ok(text) => (Zeroizing::new(text), API_KEY.to_owned()),
+                Ok(text) => (Zeroizing::new(text), API_KEY.to_owned(), false),
                 Err(std::env::VarError::NotPresent) => return Ok(None),
                 Err(std::env::VarError::NotUnicode(_)) => {
                     return Err(Failure::Usage(format!("{API_KEY}: not UTF-8")));
                 }
             },
         };
-        ApiKey::new(&text)
-            .map(Some)
-            .map_err(|why| Failure::Usage(format!("{from}: no API key: {why}")))
+        match ApiKey::new(&text) {
+            Ok(key) => Ok(Some(KeyFile {
+                key,
+                from,
+                others_read,
+            })),
+            Err(why) => Err(Failure::Usage(format!("{from}: no API key: {why}"))),
+        }
     }
 }
 
+/// A key and where it was.
+#[derive(Debug)]
+pub(super) struct KeyFile {
+    pub(super) key: ApiKey,
+    /// A path, or the variable's name.
+    pub(super) from: String,
+    pub(super) others_read: bool,
+}
+
 fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    warn_if_others_read(path);
     let bytes = Zeroizing::new(inputs::read(path)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::Usage(format!("{}: not UTF-8", path.display())))?;
@@ -95,17 +114,18 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// A warning only: containers mount secrets as they like.
+pub(super) fn warn_others_read(path: &str) {
+    tracing::warn!(path, "other users can read this file (chmod 600)");
+}
+
 #[cfg(unix)]
-fn warn_if_others_read(path: &Path) {
+fn others_read(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
-    if mode & 0o077 != 0 {
-        tracing::warn!(
-            path = %path.display(),
-            "other users can read this file (chmod 600)"
-        );
-    }
+    mode & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn warn_if_others_read(_: &Path) {}
+fn others_read(_: &Path) -> bool {
+    false
+}

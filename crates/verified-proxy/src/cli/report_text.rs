@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use attest::{NOT_REACHED, Rejected, Report, Status};
 use serde::{Deserialize, Deserializer};
 
+use crate::skew::Skew;
+use crate::verdicts;
+
 const GREEN: &str = "32";
 const RED: &str = "1;31";
 const YELLOW: &str = "33";
@@ -19,9 +22,15 @@ pub fn verdict_text(json: &[u8], colour: bool) -> Result<String, serde_json::Err
     serde_json::from_slice(json).map(|shown: Shown| shown.text(colour))
 }
 
-/// Grouped, one line a check, ending with what is not proved.
-pub(super) fn render(report: &Report, colour: bool) -> String {
-    Shown::from(report).text(colour)
+/// Grouped, one line a check, ending with what is not proved. `skew` is how far
+/// this machine's clock is off, where that may be why it was refused.
+pub(super) fn render(report: &Report, skew: Option<Skew>, colour: bool) -> String {
+    let rejected = report.rejected.as_ref();
+    let shown = Shown {
+        hint: rejected.map(|rejected| verdicts::hint(rejected, skew)),
+        ..Shown::from(report)
+    };
+    shown.text(colour)
 }
 
 /// What is shown of a report, in the shape that its JSON has.

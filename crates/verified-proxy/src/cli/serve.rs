@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::clients::Clients;
+use super::clients::{Clients, KeyFile, warn_others_read};
 use super::inputs::Failure;
 use super::options::Shared;
 use super::settings::Settings;
@@ -25,7 +25,7 @@ use crate::{Listener, Server, limits};
 #[command(next_help_heading = "Listening")]
 pub(super) struct Args {
     /// Address to listen on
-    #[arg(long, env = "VERIFIED_PROXY_HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "VERIFIED_PROXY_HOST", value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = units::host)]
     pub(super) host: IpAddr,
 
     /// Port to listen on; 0 takes a free one
@@ -100,7 +100,7 @@ struct Backends {
 }
 
 pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
-    args.shared.logs.init();
+    args.init_logs();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         options = settings.chosen,
@@ -116,12 +116,75 @@ pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
     }
 }
 
-fn start(mut args: Args) -> Result<(), Failure> {
-    let at = match args.listen.take() {
-        Some(path) => At::Unix(path),
-        None => At::Tcp((args.host, args.port).into()),
-    };
-    let config = config(args)?;
+impl Args {
+    pub(super) fn init_logs(&self) {
+        self.shared.logs.init();
+    }
+
+    pub(super) fn at(&self) -> At {
+        match &self.listen {
+            Some(path) => At::Unix(path.clone()),
+            None => At::Tcp((self.host, self.port).into()),
+        }
+    }
+
+    pub(super) fn api_key(&self) -> Result<Option<KeyFile>, Failure> {
+        self.clients.api_key()
+    }
+
+    /// The product's configuration with these options, after reading the files
+    /// that they name.
+    fn config(self) -> Result<Config, Failure> {
+        let api_key = self.api_key()?;
+        if let Some(key) = api_key.as_ref().filter(|key| key.others_read) {
+            warn_others_read(&key.from);
+        }
+        Ok(Config {
+            api_key: api_key.map(|key| key.key),
+            ..self.config_without_key()?
+        })
+    }
+
+    /// The same without the API key, which need not be there.
+    pub(super) fn config_without_key(self) -> Result<Config, Failure> {
+        if self.max_body.saturating_add(BODY_SLACK) > self.body_memory {
+            return Err(Failure::Usage(format!(
+                "--body-memory has to be {} KiB more than --max-body at least, or a body of that size could never be taken\nhint: raise --body-memory, or lower --max-body",
+                BODY_SLACK >> 10
+            )));
+        }
+        let guard = self.clients.guard()?;
+        let backends = self.backends;
+        let config = self.shared.config()?;
+        Ok(Config {
+            guard,
+            max_body: self.max_body,
+            body_memory: self.body_memory,
+            client_timeouts: ClientTimeouts {
+                body_idle: self.client_idle_timeout,
+                unread: self.client_unread_timeout,
+            },
+            backend_timeouts: BackendTimeouts {
+                first_byte: backends.first_byte_timeout,
+                idle: backends.idle_timeout,
+                ..config.backend_timeouts
+            },
+            pool: PoolLimits {
+                per_backend: usize::try_from(backends.max_connections).unwrap_or(usize::MAX),
+                idle: backends.pool_idle,
+                age: backends.pool_age,
+                requests: backends.pool_requests,
+            },
+            drain: self.drain_timeout,
+            verdict_ttl: self.verdict_ttl,
+            ..config
+        })
+    }
+}
+
+fn start(args: Args) -> Result<(), Failure> {
+    let at = args.at();
+    let config = args.config()?;
     if let At::Tcp(address) = &at {
         beyond_loopback(&config, address.ip())?;
     }
@@ -132,7 +195,7 @@ fn start(mut args: Args) -> Result<(), Failure> {
 
 /// Where to listen.
 #[derive(Debug)]
-enum At {
+pub(super) enum At {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -165,10 +228,12 @@ async fn serve(config: Config, at: At) -> Result<(), Failure> {
         .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
     let signals = Signals::catch();
     announce(&announcement);
+    let check = tokio::spawn(server.self_check());
     tokio::select! {
         () = server.serve(listener, signals.clone().came(1)) => {}
         () = signals.came(2) => tracing::warn!("second signal: answers were cut off"),
     }
+    check.abort();
     Ok(())
 }
 
@@ -202,23 +267,32 @@ async fn listen(at: &At) -> Result<(Listener, String), Failure> {
     }
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
-    let hint = match error.kind() {
-        ErrorKind::AddrInUse => {
-            "\nhint: another program has this port, perhaps another verified-proxy; choose one with --port"
-        }
+/// What to do about an address that cannot be listened on.
+pub(super) fn listening_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::AddrInUse => Some(
+            "another program has this port, perhaps another verified-proxy; choose one with --port",
+        ),
         ErrorKind::PermissionDenied => {
-            "\nhint: ports below 1024 need a privilege; choose one with --port"
+            Some("ports below 1024 need a privilege; choose one with --port")
         }
-        ErrorKind::AddrNotAvailable => "\nhint: --host has to be an address of this machine",
-        _ => "",
-    };
+        ErrorKind::AddrNotAvailable => Some("--host has to be an address of this machine"),
+        _ => None,
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = listening_hint(error.kind());
+    let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
     Failure::Unreadable(format!(
         "cannot listen on {} port {}: {error}{hint}",
         address.ip(),
         address.port()
     ))
 }
+
+/// Whether `/_proxy/` is a page for people.
+const HAS_PAGE: bool = false;
 
 /// The one line for people and scripts; logs go to stderr. Nobody has to read it.
 fn announce(line: &str) {
@@ -234,47 +308,16 @@ fn announcement(config: &Config, place: &str) -> String {
     } else {
         ""
     };
+    let page = if HAS_PAGE && place.starts_with("http:") {
+        format!("; web page at {place}/_proxy/")
+    } else {
+        String::new()
+    };
     format!(
-        "verified-proxy on {place} (policy {}{hardware_only}, digest {})",
+        "verified-proxy on {place} (policy {}{hardware_only}, digest {}){page}",
         policy.name(),
         policy.digest()
     )
-}
-
-fn config(args: Args) -> Result<Config, Failure> {
-    if args.max_body.saturating_add(BODY_SLACK) > args.body_memory {
-        return Err(Failure::Usage(format!(
-            "--body-memory has to be {} KiB more than --max-body at least, or a body of that size could never be taken\nhint: raise --body-memory, or lower --max-body",
-            BODY_SLACK >> 10
-        )));
-    }
-    let (guard, api_key) = (args.clients.guard()?, args.clients.api_key()?);
-    let backends = args.backends;
-    let config = args.shared.config()?;
-    Ok(Config {
-        guard,
-        api_key,
-        max_body: args.max_body,
-        body_memory: args.body_memory,
-        client_timeouts: ClientTimeouts {
-            body_idle: args.client_idle_timeout,
-            unread: args.client_unread_timeout,
-        },
-        backend_timeouts: BackendTimeouts {
-            first_byte: backends.first_byte_timeout,
-            idle: backends.idle_timeout,
-            ..config.backend_timeouts
-        },
-        pool: PoolLimits {
-            per_backend: usize::try_from(backends.max_connections).unwrap_or(usize::MAX),
-            idle: backends.pool_idle,
-            age: backends.pool_age,
-            requests: backends.pool_requests,
-        },
-        drain: args.drain_timeout,
-        verdict_ttl: args.verdict_ttl,
-        ..config
-    })
 }
 
 #[cfg(test)]
@@ -290,7 +333,7 @@ mod tests {
 
     fn parsed(options: &[&str]) -> Result<Config, Failure> {
         let program = ["serve"].iter();
-        config(Alone::parse_from(program.chain(options)).args)
+        Alone::parse_from(program.chain(options)).args.config()
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub(super) fn document(command: &Command) -> String {
          file that `--config` names; the first of flag, environment, file and default counts. A key is\n\
          the flag without dashes; repeatable options take an array there, and a list in the variable.\n\
          Relative paths in a file are relative to that file. Times are seconds, or such as `90s`, `10m`,\n\
-         `1h`; sizes are bytes, or such as `100MiB`. Those marked * are also options of `verify`.\n",
+         `1h`; sizes are bytes, or such as `100MiB`. Those marked * are also options of `verify`\n\
+         and `models`; `doctor` takes all.\n",
     );
     let verify = super::command();
     let verify = verify.find_subcommand("verify");

@@ -3,7 +3,9 @@
 
 mod live;
 
-use std::io::{IsTerminal, Write};
+pub(super) use self::live::unserved;
+
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,7 +16,7 @@ use attest::{
 
 use super::inputs::{self, Failure};
 use super::options::Shared;
-use super::report_text;
+use super::{colour, print, report_text};
 use crate::clock::Clock;
 
 /// Attest a model's backends live, or judge a recorded report without network
@@ -105,24 +107,13 @@ fn run(mut args: Args) -> Result<ExitCode, Failure> {
             .into();
         format!("{json:#}\n")
     } else {
-        report_text::render(report, colour())
+        report_text::render(report, None, colour())
     };
     print(&text)?;
     Ok(match appraisal.outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(1),
     })
-}
-
-fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
 }
 
 /// The evidence, if it could be read, and the verdict.

@@ -23,6 +23,8 @@ const MAX_DOCUMENT_BYTES: usize = 512 << 10;
 /// Real chains have 3 KB.
 const MAX_CHAIN_BYTES: usize = 64 << 10;
 
+const QE_IDENTITY: &str = "/tdx/certification/v4/qe/identity?update=standard";
+
 /// Why one source gave none.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SourceError {
@@ -74,10 +76,7 @@ impl Client {
         );
         let (tcb, qe, pck_crl, root_crl) = tokio::join!(
             self.document("TCB info", base.join(&tcb_path)),
-            self.document(
-                "QE identity",
-                base.join("/tdx/certification/v4/qe/identity?update=standard")
-            ),
+            self.document("QE identity", base.join(QE_IDENTITY)),
             self.document("PCK CRL", base.join(&crl_path)),
             self.document("root CRL", base.join("/sgx/certification/v4/rootcacrl")),
         );
@@ -116,6 +115,18 @@ impl Client {
             qe_identity_signature,
         };
         Collateral::from_parts(parts).map_err(|rejected| SourceError::Parts(Box::new(rejected)))
+    }
+
+    /// Fails if the source does not give the one document that is the same for
+    /// all platforms.
+    pub(super) async fn answers(&self, base: &FetchUrl) -> Result<(), SourceError> {
+        let url = base.join(QE_IDENTITY);
+        let answer = self.document("QE identity", url).await?;
+        signed(&answer.body, "QE identity", "enclaveIdentity").map(|_| ())
+    }
+
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
     }
 
     async fn document(&self, document: &'static str, url: FetchUrl) -> Result<Answer, SourceError> {
@@ -257,7 +268,8 @@ mod tests {
         }];
         let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let webpki = crate::tls::webpki(&[root.der().clone()]).unwrap();
-        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default()).unwrap();
+        let clock = crate::clock::Clock::system();
+        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default(), clock).unwrap();
         let anchors = TrustAnchors::danger_tdx_root(root.der().to_vec());
         let client = Client::new(Arc::new(fetcher), &anchors);
         let from = async |source: &str| {

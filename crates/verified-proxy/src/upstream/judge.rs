@@ -9,9 +9,28 @@ use attest::{
 
 use super::WebPki;
 use crate::clock::Clock;
-use crate::collateral::{CollateralError, Collaterals, Fetched};
+use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
+use crate::fetch::FetchUrl;
+use crate::skew::Skew;
 use crate::state::FloorKeeper;
-use crate::verdicts::blames_collateral;
+use crate::verdicts::{blames_collateral, blames_time};
+
+/// What one source of collateral gave.
+#[derive(Debug)]
+pub(crate) struct SourceFinding {
+    pub(crate) source: FetchUrl,
+    pub(crate) outcome: Result<(Judged, Arc<Fetched>), SourceError>,
+}
+
+/// What documents were worth.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    /// Genuine, valid now and as new as any seen before.
+    Genuine,
+    Refused(Rejected),
+    /// The evidence was refused before they were looked at.
+    NotReached,
+}
 
 /// Policy, trust root and collateral.
 #[derive(Debug)]
@@ -136,6 +155,45 @@ impl Judge {
             self.floors.raise(seen);
         }
         appraisal
+    }
+
+    /// What each source's documents of this moment are worth for `evidence`: for
+    /// `verified-proxy doctor`.
+    pub(super) async fn by_source(
+        &self,
+        evidence: &Evidence,
+        subject: &Subject,
+        live_spki: Spki,
+        nonce: Nonce,
+    ) -> Vec<SourceFinding> {
+        let Ok(key) = evidence.collateral_key() else {
+            return Vec::new();
+        };
+        let sources = self.collaterals.each(key).await;
+        let judged = |fetched: &Arc<Fetched>| {
+            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce);
+            match appraisal.outcome {
+                Err(rejected) if blames_collateral(&rejected) => Judged::Refused(rejected),
+                _ if appraisal.floor_seen.is_some() => Judged::Genuine,
+                _ => Judged::NotReached,
+            }
+        };
+        // Every source raises the floor before any is held against it.
+        for fetched in sources.iter().filter_map(|(_, found)| found.as_ref().ok()) {
+            judged(fetched);
+        }
+        let sources = sources.into_iter().map(|(source, found)| SourceFinding {
+            source,
+            outcome: found.map(|fetched| (judged(&fetched), fetched)),
+        });
+        sources.collect()
+    }
+
+    /// How far this machine's clock seems off, if that may be why evidence was
+    /// refused.
+    pub(super) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {
+        let skew = self.collaterals.fetcher().dates().least()?;
+        (blames_time(rejected) && skew.is_notable()).then_some(skew)
     }
 
     /// Renews the collateral of every machine family seen before; returns at

@@ -21,6 +21,7 @@ use super::pool::Place;
 use super::verified::Verified;
 use crate::backend::Backend;
 use crate::collateral::CollateralError;
+use crate::skew::Skew;
 use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
 
 /// How long a probe waits for another of its domain. Reports mostly take less;
@@ -68,6 +69,11 @@ pub(crate) struct Examined {
     pub(crate) evidence: Option<Evidence>,
     pub(crate) appraisal: Appraisal,
     pub(crate) report: VerdictReport,
+    /// How far this machine's clock is off, where that may be the cause of a refusal.
+    pub(crate) skew: Option<Skew>,
+    /// What it was judged about.
+    pub(crate) spki: Spki,
+    pub(crate) nonce: Nonce,
 }
 
 /// A TLS connection to a backend, and its place among those.
@@ -126,7 +132,10 @@ impl Unverified {
         lane: &Lane,
     ) -> Result<(Verified, VerdictReport), AttestError> {
         let Examined {
-            appraisal, report, ..
+            appraisal,
+            report,
+            skew,
+            ..
         } = self.examine(judge, lane).await?;
         match appraisal.outcome {
             Ok(proof) => match self.admit(proof) {
@@ -136,6 +145,7 @@ impl Unverified {
             Err(rejected) => Err(AttestError::Rejected(Arc::new(Refusal {
                 rejected,
                 report,
+                skew,
             }))),
         }
     }
@@ -173,10 +183,15 @@ impl Unverified {
         let domain = self.backend.domain();
         let id = VerdictId::of(domain, spki, judge.policy_digest(), nonce);
         let report = VerdictReport::new(id, domain, spki, judge.webpki(), judge.now(), &appraisal);
+        let refused = appraisal.outcome.as_ref().err();
+        let skew = refused.and_then(|rejected| judge.skew_behind(rejected));
         Ok(Examined {
             evidence,
             appraisal,
             report,
+            skew,
+            spki,
+            nonce,
         })
     }
 

@@ -15,6 +15,7 @@ use super::headers;
 use super::link::{ProvedLink, SendError};
 use super::pool::Place;
 use super::request::{BodyError, ClientRequest, RequestBody};
+use super::unauthorized::KeyOf;
 use crate::backend::Backend;
 use crate::served::{Instance, Served, Sniffer};
 use crate::verdicts::{Key, Standing, VerdictId};
@@ -137,6 +138,7 @@ impl Verified {
         request.body_mut().stop_with(standing.withdrawal());
         let request = self.outgoing(request);
         let asked = (request.method().clone(), request.uri().clone());
+        let key = KeyOf::request(request.headers());
         let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -146,6 +148,9 @@ impl Verified {
             Ok(Err((error, None))) => return Err(broken_off(error)),
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.terms.unauthorized.say(self.backend.domain(), key);
+        }
         let instance = Instance {
             domain: self.backend.domain().clone(),
             spki: self.link.proof().spki(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use attest::Rejected;
 
 use super::report::VerdictReport;
+use crate::skew::Skew;
 
 /// Refusals of a key that are followed by another try at once: a request tries
 /// three connections, and one of them may be in the middle of a rotation.
@@ -18,12 +19,35 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Refusal {
     pub(crate) rejected: Rejected,
     pub(crate) report: VerdictReport,
+    /// How far this machine's clock is off, where that may be the cause.
+    pub(crate) skew: Option<Skew>,
 }
 
 impl Refusal {
     /// True if it is about the machine, whatever name that was asked under.
     pub(super) fn is_of_machine(&self) -> bool {
         !matches!(self.rejected, Rejected::Model { .. })
+    }
+}
+
+/// True if a clock that is wrong could be the reason.
+pub(crate) fn blames_time(rejected: &Rejected) -> bool {
+    matches!(
+        rejected,
+        Rejected::CollateralNotYetValid { .. }
+            | Rejected::CollateralExpired { .. }
+            | Rejected::PlatformCertificate { .. }
+    )
+}
+
+/// What to do about a refusal, with what is known of this machine's clock.
+pub(crate) fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
+    match skew {
+        Some(skew) => format!(
+            "this machine's clock is {skew}, as public servers tell the time: set it. {}",
+            rejected.hint()
+        ),
+        None => rejected.hint(),
     }
 }
 

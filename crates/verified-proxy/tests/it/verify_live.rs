@@ -1,44 +1,17 @@
 //! `verified-proxy verify MODEL|DOMAIN`: what it says, and what backends see.
 
-use std::process::{Command, Output};
-
 use fake_tee::serve::{Options, Running};
 use serde_json::{Value, json};
 
 use crate::harness::*;
+use crate::program::{Said, command};
 
-/// Exit code, standard output, standard error.
-struct Said(Option<i32>, String, String);
-
-/// Later options win where they name one of [`crate::serve::arguments`] again.
 async fn verify(fake: &Running, more: &[&str]) -> Said {
-    let mut arguments = crate::serve::arguments(fake);
-    for pair in more.windows(2).filter(|pair| pair[0].starts_with("--")) {
-        if let Some(at) = arguments.iter().position(|name| name == pair[0]) {
-            arguments.drain(at..at + 2);
-        }
-    }
-    arguments.extend(more.iter().map(|&text| text.to_owned()));
-    let run = move || {
-        Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
-            .arg("verify")
-            .args(arguments)
-            .env("SSL_CERT_FILE", "/dev/null")
-            .env("SSL_CERT_DIR", "/nonexistent")
-            .output()
-            .unwrap()
-    };
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = tokio::task::spawn_blocking(run).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said(status.code(), text(stdout), text(stderr))
+    command(fake, "verify", more).await
 }
 
 fn json(said: &Said) -> Value {
-    serde_json::from_str(&said.1).unwrap_or_else(|_| panic!("{}{}", said.1, said.2))
+    said.json()
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Args, colour, print, write_policy};
+use super::{Args, write_policy};
 use crate::cli::inputs::Failure;
-use crate::cli::report_text;
+use crate::cli::{colour, print, report_text};
 use crate::examine::Examiner;
 use crate::respond::{self, Explained, Failure as Unserved};
 use crate::upstream::{AttemptError, DialError, Examined};
@@ -93,7 +93,7 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
 }
 
 /// Why there is no backend to ask: a target that is wrong, or no endpoint list.
-fn unserved(failure: Unserved) -> Failure {
+pub(in crate::cli) fn unserved(failure: Unserved) -> Failure {
     let Explained {
         code,
         message,
@@ -227,7 +227,8 @@ fn text(findings: &[Finding]) -> String {
             Outcome::Judged(examined, seen) => {
                 let _ = writeln!(out, "TLS key {}", seen.spki);
                 let _ = writeln!(out, "CA chain {}", seen.ca_chain);
-                out.push_str(&report_text::render(&examined.appraisal.report, colour()));
+                let report = &examined.appraisal.report;
+                out.push_str(&report_text::render(report, examined.skew, colour()));
             }
             Outcome::Impostor(explained) | Outcome::Unavailable(explained) => {
                 let _ = writeln!(out, "{}", finding.verdict().to_uppercase());

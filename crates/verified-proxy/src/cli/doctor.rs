@@ -1,0 +1,110 @@
+//! `verified-proxy doctor`: looks at what an answer needs, one thing after
+//! another, and says what to do about each.
+
+mod check;
+mod clients;
+mod clock;
+mod machine;
+mod network;
+mod port;
+
+use std::process::ExitCode;
+
+use self::check::{Check, Id, Status};
+use super::inputs::Failure;
+use super::{colour, print, serve};
+use crate::SetupError;
+use crate::config::Config;
+use crate::examine::Examiner;
+
+/// Find out what keeps requests from being answered, and what to do about it
+///
+/// Takes the options of "serve", and looks at what that would use. A backend gets an attestation
+/// request and nothing else. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage, 3 it
+/// could not begin.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// A model whose backend is attested, or a backend's domain [default: the list's first model]
+    #[arg(value_name = "MODEL|DOMAIN")]
+    target: Option<String>,
+
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
+    args.serve.init_logs();
+    let Args {
+        target,
+        json,
+        serve,
+    } = args;
+    let at = serve.at();
+    let api_key = clients::api_key(serve.api_key());
+    let mut config = serve.config_without_key()?;
+    let (policy, trust_root) = (machine::policy(&config), machine::trust_root(&config));
+    let state_dir = machine::state_dir(&config);
+    if state_dir.status == Status::Failed {
+        config.state_dir = None;
+    }
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let (mut checks, port) = runtime.block_on(async {
+        let (checks, examiner) = network(config, target.as_deref()).await;
+        let fetcher = examiner.as_ref().map(Examiner::fetcher);
+        (checks, port::check(&at, fetcher).await)
+    });
+    checks.extend([policy, trust_root, state_dir, machine::descriptors(), port]);
+    checks.extend([
+        api_key,
+        clients::proxy_variables(),
+        clients::base_url(std::env::var_os(clients::BASE_URL), &at),
+    ]);
+    print(&if json {
+        check::json(&checks)
+    } else {
+        check::text(&checks, colour())
+    })?;
+    let failed = checks.iter().any(|check| check.status == Status::Failed);
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// What is looked at through the network, and what did it.
+async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Examiner>) {
+    let mut checks = vec![network::dns(&config).await];
+    let clock = config.clock.clone();
+    let examiner = match Examiner::new(config) {
+        Ok(examiner) => examiner,
+        Err(error) => {
+            checks.push(cannot_start(&error));
+            let needs = "it needs what failed above";
+            let rest = [Id::EndpointList, Id::Pcs, Id::Clock, Id::Backend];
+            checks.extend(rest.map(|id| Check::skipped(id, needs)));
+            return (checks, None);
+        }
+    };
+    let mut times = clock::Times::new(&clock);
+    let (check, list) = network::endpoint_list(&examiner, &mut times).await;
+    checks.push(check);
+    let (backend, probed) = network::backend(&examiner, list.as_deref(), target).await;
+    checks.extend(network::pcs(&examiner, probed, &mut times).await);
+    checks.push(times.check(examiner.fetcher().dates()));
+    checks.push(backend);
+    (checks, Some(examiner))
+}
+
+fn cannot_start(error: &SetupError) -> Check {
+    match error {
+        SetupError::Tls(error) => Check::failed(
+            Id::Authorities,
+            error.to_string(),
+            "install the system's certificate authorities (the package ca-certificates), or name a file with --extra-ca",
+        ),
+        SetupError::State(error) => machine::unusable_state(error),
+    }
+}

@@ -1,0 +1,116 @@
+//! What this machine and its user bring: policy, folders, limits.
+
+use attest::{Policy, UnixTime};
+
+use super::check::{Check, Id};
+use crate::config::Config;
+use crate::limits;
+use crate::state::{FloorKeeper, StateDir, StateError};
+
+/// Images are deployed every few months; a policy that was not held against new
+/// evidence for a quarter has probably missed one.
+const OLD_POLICY_DAYS: u64 = 90;
+/// Fewer leave room for some hundred clients only.
+const FEW_DESCRIPTORS: u64 = 1_024;
+
+pub(super) fn policy(config: &Config) -> Check {
+    let policy = &config.policy;
+    let mut detail = format!(
+        "\"{}\" of {}, digest {}",
+        policy.name(),
+        policy.date(),
+        policy.digest()
+    );
+    if policy.hardware_only() {
+        detail.push_str("; ANY software on a genuine TDX machine passes it");
+        let fix = "use --policy near, unless software is no matter to you";
+        return Check::warning(Id::Policy, detail, fix);
+    }
+    match age_in_days(policy, config.clock.now()) {
+        Some(days) if days > OLD_POLICY_DAYS => {
+            detail.push_str(&format!(
+                "; it is {days} days old, NEAR may have deployed a new image since"
+            ));
+            let fix = "look for a newer verified-proxy; until then backends with a new image are refused, which is safe";
+            Check::warning(Id::Policy, detail, fix)
+        }
+        _ => Check::ok(Id::Policy, detail),
+    }
+}
+
+fn age_in_days(policy: &Policy, now: UnixTime) -> Option<u64> {
+    let date = UnixTime::from_rfc3339(&format!("{}T00:00:00Z", policy.date()))?;
+    Some(now.0.saturating_sub(date.0) / (24 * 60 * 60))
+}
+
+pub(super) fn trust_root(config: &Config) -> Check {
+    if config.trust_anchors.is_intel() {
+        return Check::ok(Id::TrustRoot, "Intel's");
+    }
+    Check::warning(
+        Id::TrustRoot,
+        "DANGER: not Intel's; verdicts say nothing about real hardware",
+        "leave --danger-tdx-root out, unless this is a test or a demonstration",
+    )
+}
+
+pub(super) fn state_dir(config: &Config) -> Check {
+    let Some(path) = &config.state_dir else {
+        let why = "none is kept (--state-dir none), so what was seen of Intel's documents is forgotten at the end";
+        return Check::skipped(Id::StateDir, why);
+    };
+    // As serve does, which makes the folder if need be.
+    let opened = StateDir::open(path, &config.trust_anchors)
+        .and_then(|state| FloorKeeper::load(Some(state)));
+    match opened {
+        Ok(_) => Check::ok(
+            Id::StateDir,
+            format!("{} can be written, and by nobody else", path.display()),
+        ),
+        Err(error) => unusable_state(&error),
+    }
+}
+
+pub(super) fn unusable_state(error: &StateError) -> Check {
+    let (detail, fix) = match error {
+        StateError::Unusable { path, source } => (
+            format!("{} cannot be used: {source}", path.display()),
+            "let this user write there, or name another folder with --state-dir".to_owned(),
+        ),
+        StateError::NotPrivate { path, problem } => (
+            format!(
+                "{} {problem}; who writes there can undo the protection against old collateral",
+                path.display()
+            ),
+            format!(
+                "`chmod 700 {}` and give it to the user that runs verified-proxy, or name another folder with --state-dir",
+                path.display()
+            ),
+        ),
+        StateError::Floors { path, detail } => (
+            format!(
+                "{}: {detail}; it remembers how new Intel's documents have to be",
+                path.display()
+            ),
+            "restore it from a backup; or remove it, which admits once more what was seen before"
+                .to_owned(),
+        ),
+    };
+    Check::failed(Id::StateDir, detail, fix)
+}
+
+pub(super) fn descriptors() -> Check {
+    let Some(most) = limits::most_descriptors() else {
+        return Check::skipped(Id::Descriptors, "this system has no limit that can be read");
+    };
+    let detail = format!(
+        "at most {most}, for {} clients at a time",
+        limits::clients_under(Some(most))
+    );
+    if most < FEW_DESCRIPTORS {
+        let fix =
+            "raise the hard limit: `ulimit -Hn` of the shell, or LimitNOFILE= of a systemd unit";
+        return Check::warning(Id::Descriptors, detail, fix);
+    }
+    Check::ok(Id::Descriptors, detail)
+}

@@ -1,0 +1,239 @@
+//! What has to be reached: names, the endpoint list, Intel's collateral, a backend.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attest::Rejected;
+
+use super::check::{Check, Id};
+use super::clock::Times;
+use crate::backend::Backend;
+use crate::collateral::SourceError;
+use crate::config::Config;
+use crate::endpoints::{EndpointList, EndpointsError};
+use crate::examine::Examiner;
+use crate::net::ConnectMap;
+use crate::respond::{self, Explained};
+use crate::upstream::{AttemptError, AttestError, Examined, Judged};
+use crate::verdicts;
+
+/// Resolvers give up by themselves, some after a minute.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Addresses that are shown.
+const SHOWN: usize = 3;
+
+/// What is known of a backend after it was asked.
+pub(super) enum Probed {
+    Not,
+    Examined(Backend, Box<Examined>),
+    Failed(AttemptError),
+}
+
+pub(super) async fn dns(config: &Config) -> Check {
+    let map = ConnectMap::new(config.connect_to.clone());
+    let (host, port) = config.endpoints_url.destination(&map);
+    if host.parse::<IpAddr>().is_ok() {
+        return Check::skipped(Id::Dns, format!("{host} is an address, not a name"));
+    }
+    let lookup = tokio::net::lookup_host((host.as_str(), port));
+    let problem = match tokio::time::timeout(PATIENCE, lookup).await {
+        Ok(Ok(addresses)) => {
+            let mut found: Vec<_> = addresses.map(|address| address.ip().to_string()).collect();
+            found.dedup();
+            found.truncate(SHOWN);
+            if !found.is_empty() {
+                return Check::ok(Id::Dns, format!("{host} is {}", found.join(", ")));
+            }
+            "it has no address".to_owned()
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+    };
+    Check::failed(
+        Id::Dns,
+        format!("{host}: {problem}"),
+        "check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may stand in the way",
+    )
+}
+
+pub(super) async fn endpoint_list(
+    examiner: &Examiner,
+    times: &mut Times,
+) -> (Check, Option<Arc<EndpointList>>) {
+    let error = match examiner.renewed_list().await {
+        Ok(list) => {
+            let (models, domains) = (list.models().count(), list.domain_count());
+            let detail = format!("models: {models}, domains: {domains}");
+            return (Check::ok(Id::EndpointList, detail), Some(list));
+        }
+        Err(error) => error,
+    };
+    if let EndpointsError::Fetch { source, .. } = &error {
+        times.failure(source);
+    }
+    let fix = respond::remedy(&error);
+    match examiner.kept_list() {
+        Some((list, since)) => (
+            Check::warning(
+                Id::EndpointList,
+                format!("{error}; the one of {since} is on disk and is used"),
+                fix,
+            ),
+            Some(list),
+        ),
+        None => (
+            Check::failed(Id::EndpointList, error.to_string(), fix),
+            None,
+        ),
+    }
+}
+
+/// Attests one backend, as `verify` does.
+pub(super) async fn backend(
+    examiner: &Examiner,
+    list: Option<&EndpointList>,
+    target: Option<&str>,
+) -> (Check, Probed) {
+    let skipped = |why: &str| (Check::skipped(Id::Backend, why), Probed::Not);
+    let Some(list) = list else {
+        return skipped("without the endpoint list nobody knows where one is");
+    };
+    let Some(target) = target.or_else(|| list.models().next()) else {
+        return skipped("the endpoint list names no model");
+    };
+    let backends = match examiner.backends(target).await {
+        Ok(backends) => backends,
+        Err(failure) => return (explained(respond::explain(&failure), ""), Probed::Not),
+    };
+    let Some(backend) = backends.into_iter().next() else {
+        return skipped("the endpoint list names no backend for it");
+    };
+    let domain = format!("{}: ", backend.domain());
+    match examiner.examine(&backend).await {
+        Ok(examined) => {
+            let check = match &examined.appraisal.outcome {
+                Ok(proof) => {
+                    let detail = format!("{domain}verified, it serves {}", proof.model_name());
+                    Check::ok(Id::Backend, detail)
+                }
+                Err(rejected) => Check::failed(
+                    Id::Backend,
+                    format!("{domain}{}: {rejected}", rejected.code()),
+                    verdicts::hint(rejected, examined.skew),
+                ),
+            };
+            (check, Probed::Examined(backend, Box::new(examined)))
+        }
+        Err(error) => (
+            explained(respond::explain_attempt(&error), &domain),
+            Probed::Failed(error),
+        ),
+    }
+}
+
+fn explained(why: Explained, domain: &str) -> Check {
+    let usual =
+        "try again; if it stays so, check that connections to port 443 are let out (firewall, VPN)";
+    Check::failed(
+        Id::Backend,
+        format!("{domain}{}: {}", why.code, why.message),
+        why.hint.unwrap_or_else(|| usual.to_owned()),
+    )
+}
+
+/// Each source of collateral by itself: proxies do with one that is good.
+pub(super) async fn pcs(examiner: &Examiner, probed: Probed, times: &mut Times) -> Vec<Check> {
+    match probed {
+        Probed::Examined(backend, examined) if examined.evidence.is_some() => {
+            let findings = examiner.by_source(&backend, &examined).await;
+            let mut sources = Vec::new();
+            for finding in findings {
+                let outcome = match finding.outcome {
+                    Ok((judged, fetched)) => {
+                        times.document(fetched.collateral());
+                        let until = fetched.collateral().next_update();
+                        Outcome::judged(judged, until.map(|until| until.to_string()))
+                    }
+                    Err(error) => Outcome::failed(&error, times),
+                };
+                sources.push((finding.source.to_string(), outcome));
+            }
+            checks(sources)
+        }
+        Probed::Failed(AttemptError::Attest(AttestError::Collateral(error))) => {
+            let failures = error.failures.into_iter();
+            checks(failures.map(|(source, error)| (source, Outcome::failed(&error, times))))
+        }
+        _ => {
+            let answers = examiner.each_answers().await.into_iter();
+            checks(answers.map(|(source, answer)| {
+                let outcome = match answer {
+                    Ok(()) => Outcome::Unjudged,
+                    Err(error) => Outcome::failed(&error, times),
+                };
+                (source.to_string(), outcome)
+            }))
+        }
+    }
+}
+
+/// What one source is good for.
+enum Outcome {
+    Good(String),
+    Bad(String, &'static str),
+    Unjudged,
+}
+
+impl Outcome {
+    fn judged(judged: Judged, until: Option<String>) -> Self {
+        match judged {
+            Judged::Genuine => Self::Good(format!(
+                "genuine, as new as any seen, valid until {}",
+                until.unwrap_or_default()
+            )),
+            Judged::Refused(rejected) => {
+                let fix = match &rejected {
+                    Rejected::CollateralRollback { .. } => {
+                        "this source lags behind what was seen before: name another with --pccs-url"
+                    }
+                    Rejected::CollateralExpired { .. } | Rejected::CollateralNotYetValid { .. } => {
+                        "if the clock is right, this source keeps documents for too long: name another with --pccs-url"
+                    }
+                    _ => "name another source with --pccs-url",
+                };
+                Self::Bad(format!("{}: {rejected}", rejected.code()), fix)
+            }
+            Judged::NotReached => Self::Unjudged,
+        }
+    }
+
+    fn failed(error: &SourceError, times: &mut Times) -> Self {
+        let mut fix = "name another source with --pccs-url";
+        if let SourceError::Fetch { source, .. } = error {
+            times.failure(source);
+            fix = "check that connections to it are let out (firewall, VPN), or name another source with --pccs-url";
+        }
+        Self::Bad(error.to_string(), fix)
+    }
+}
+
+fn checks(sources: impl IntoIterator<Item = (String, Outcome)>) -> Vec<Check> {
+    let sources: Vec<_> = sources.into_iter().collect();
+    let one_is_good = sources
+        .iter()
+        .any(|(_, outcome)| matches!(outcome, Outcome::Good(_)));
+    let check = |(source, outcome)| {
+        let check = match outcome {
+            Outcome::Good(detail) => Check::ok(Id::Pcs, detail),
+            Outcome::Bad(detail, fix) if one_is_good => Check::warning(Id::Pcs, detail, fix),
+            Outcome::Bad(detail, fix) => Check::failed(Id::Pcs, detail, fix),
+            Outcome::Unjudged => Check::skipped(
+                Id::Pcs,
+                "it answers; no backend's report was there to hold its documents against",
+            ),
+        };
+        check.of(source)
+    };
+    sources.into_iter().map(check).collect()
+}

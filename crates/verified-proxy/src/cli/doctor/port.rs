@@ -1,0 +1,102 @@
+//! Whether the place to listen at is free, or who has it.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::check::{Check, Id};
+use crate::cli::serve::{self, At};
+use crate::fetch::Fetcher;
+use crate::upstream::VERDICT;
+
+/// A program on this machine answers at once, or is none of ours.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The answer has some twenty; a refusal some hundred.
+const MAX_ANSWER: usize = 4 << 10;
+
+pub(super) async fn check(at: &At, fetcher: Option<&Fetcher>) -> Check {
+    match at {
+        At::Tcp(address) => tcp(*address, fetcher).await,
+        At::Unix(path) => unix(path).await,
+    }
+}
+
+async fn tcp(address: SocketAddr, fetcher: Option<&Fetcher>) -> Check {
+    if address.port() == 0 {
+        return Check::skipped(Id::Port, "--port 0 takes any that is free");
+    }
+    let error = match std::net::TcpListener::bind(address) {
+        Ok(_) => return Check::ok(Id::Port, format!("{address} is free")),
+        Err(error) => error,
+    };
+    if error.kind() != ErrorKind::AddrInUse {
+        let fix = serve::listening_hint(error.kind());
+        let fix = fix.unwrap_or("choose another address with --host, or another port with --port");
+        return Check::failed(Id::Port, format!("{address}: {error}"), fix);
+    }
+    let other = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let other = SocketAddr::new(other, address.port());
+    if let Some(fetcher) = fetcher
+        && is_verified_proxy(other, fetcher).await
+    {
+        return Check::warning(
+            Id::Port,
+            format!("{address}: a verified-proxy listens there already"),
+            format!(
+                "if it is the one that you want, point clients to http://{other}/v1; another needs another --port"
+            ),
+        );
+    }
+    Check::failed(
+        Id::Port,
+        format!("{address}: another program listens there"),
+        "end that program, or choose another port with --port",
+    )
+}
+
+/// It says that it lives, or refuses to talk as only a verified-proxy does.
+async fn is_verified_proxy(address: SocketAddr, fetcher: &Fetcher) -> bool {
+    // Plain http beyond loopback is not asked for anything.
+    let Ok(url) = format!("http://{address}/_proxy/live").parse() else {
+        return false;
+    };
+    let asked = tokio::time::timeout(PATIENCE, fetcher.get(&url, MAX_ANSWER));
+    match asked.await {
+        Ok(Ok(answer)) => {
+            let lives = answer.body.as_ref() == br#"{"status":"live"}"#;
+            answer.status == StatusCode::OK && lives || answer.headers.contains_key(VERDICT)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+async fn unix(path: &Path) -> Check {
+    let at = format!("unix:{}", path.display());
+    match crate::UnixSocket::bind(path).await {
+        Ok(_) => Check::ok(Id::Port, format!("{at} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Check::warning(
+            Id::Port,
+            format!("{at}: another program listens there, such as a verified-proxy"),
+            "use that one, or name another path with --listen",
+        ),
+        Err(error) => Check::failed(
+            Id::Port,
+            format!("{at}: {error}"),
+            "name a path with --listen whose folder is there and can be written by this user",
+        ),
+    }
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &Path) -> Check {
+    let fix = "use --host and --port";
+    Check::failed(Id::Port, "this system has no Unix sockets", fix)
+}

@@ -1,0 +1,90 @@
+//! `verified-proxy models`: what the endpoint list names, and where.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use attest::UnixTime;
+use serde_json::json;
+
+use super::inputs::Failure;
+use super::options::Shared;
+use super::print;
+use super::verify::unserved;
+use crate::endpoints::EndpointList;
+use crate::examine::Examiner;
+use crate::respond::Failure as Unserved;
+
+/// List the models that can be asked for, and the domains that serve them
+///
+/// Where the endpoint list cannot be fetched, the one on disk is shown, and stderr says so. Exit
+/// codes: 0 listed, 2 wrong usage, 3 there is no list.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
+    args.shared.logs.init();
+    let json = args.json;
+    let examiner = Examiner::new(args.shared.config()?)
+        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let (list, since) = runtime.block_on(newest(&examiner))?;
+    print(&if json {
+        as_json(&list, since)
+    } else {
+        as_text(&list)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The list, and when it was fetched if that was not just now.
+async fn newest(examiner: &Examiner) -> Result<(Arc<EndpointList>, Option<UnixTime>), Failure> {
+    let error = match examiner.renewed_list().await {
+        Ok(list) => return Ok((list, None)),
+        Err(error) => error,
+    };
+    match examiner.kept_list() {
+        Some((list, since)) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "note: this is the list of {since}, from disk; a newer one cannot be fetched: {error}"
+            );
+            Ok((list, Some(since)))
+        }
+        None => Err(unserved(Unserved::Endpoints(error))),
+    }
+}
+
+/// A model a line, then its domains.
+fn as_text(list: &EndpointList) -> String {
+    let width = list.models().map(str::len).max().unwrap_or_default();
+    list.models().fold(String::new(), |mut text, model| {
+        let domains: Vec<_> = list.domains_of(model).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{model:width$}  {}", domains.join(" "));
+        text
+    })
+}
+
+fn as_json(list: &EndpointList, since: Option<UnixTime>) -> String {
+    let models = list.models().map(|model| {
+        let domains: Vec<_> = list.domains_of(model).collect();
+        json!({ "model": model, "domains": domains })
+    });
+    let json = json!({
+        "source": if since.is_some() { "disk" } else { "fetched" },
+        "fetched_at": since.map(|since| since.to_string()),
+        "models": models.collect::<Vec<_>>(),
+    });
+    format!("{json:#}\n")
+}

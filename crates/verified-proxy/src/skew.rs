@@ -1,0 +1,168 @@
+//! How far this machine's clock seems off: its time against the `Date` of public
+//! answers.
+//!
+//! A hint for people, and no more: nothing that is proved depends on it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use attest::UnixTime;
+use http::{HeaderMap, header};
+
+/// Servers are set by NTP and answers come within seconds; less than that is no
+/// skew that anybody could notice.
+const NOTABLE: u64 = 60;
+/// Sources that are named on the command line: some.
+const MAX_SOURCES: usize = 64;
+
+/// How far this machine's clock is ahead of another's, in seconds; negative if
+/// it is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Skew(i64);
+
+impl Skew {
+    /// Of a clock that shows `here` while another shows `there`.
+    pub(crate) fn between(here: UnixTime, there: UnixTime) -> Self {
+        let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
+        Self(seconds(here).saturating_sub(seconds(there)))
+    }
+
+    /// More than networks and rounding explain.
+    pub(crate) fn is_notable(self) -> bool {
+        self.size() > NOTABLE
+    }
+
+    /// In seconds, whatever the direction.
+    pub(crate) fn size(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+
+    /// What the other clock shows when this machine's shows `here`.
+    pub(crate) fn corrected(self, here: UnixTime) -> UnixTime {
+        UnixTime(here.0.saturating_add_signed(self.0.saturating_neg()))
+    }
+}
+
+/// Such as `about 3 h behind`.
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        let size = self.size();
+        let (number, unit) = match size {
+            0..=119 => (size, "s"),
+            120..=7_199 => ((size + MINUTE / 2) / MINUTE, "min"),
+            7_200..=172_799 => ((size + HOUR / 2) / HOUR, "h"),
+            _ => ((size.saturating_add(DAY / 2)) / DAY, "days"),
+        };
+        let direction = if self.0 < 0 { "behind" } else { "ahead" };
+        write!(f, "about {number} {unit} {direction}")
+    }
+}
+
+/// What each source's newest answer said, by its host and port.
+#[derive(Debug, Default)]
+pub(crate) struct Dates(Mutex<BTreeMap<String, Skew>>);
+
+impl Dates {
+    /// Notes an answer that has just come. A cache's answer keeps the `Date` of
+    /// the origin and adds its `Age` (RFC 9111 §4.2.3).
+    pub(crate) fn saw(&self, source: String, headers: &HeaderMap, now: UnixTime) {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(date) = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())
+        else {
+            return;
+        };
+        let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
+        let since = date.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let there = UnixTime(since.as_secs()).plus(age.unwrap_or(0));
+        let mut all = self.all();
+        if all.len() < MAX_SOURCES || all.contains_key(&source) {
+            all.insert(source, Skew::between(now, there));
+        }
+    }
+
+    /// The sources that said what time it is.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        self.all().keys().cloned().collect()
+    }
+
+    /// The smallest skew that a source shows: where the clock is off, all of them
+    /// show it, and one that is off itself has no say beside one that is not.
+    pub(crate) fn least(&self) -> Option<Skew> {
+        self.all().values().copied().min_by_key(|skew| skew.size())
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Skew>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_795_348_800);
+
+    #[test]
+    fn a_skew_is_told_in_the_unit_that_fits() {
+        for (seconds, text) in [
+            (0, "about 0 s ahead"),
+            (-90, "about 90 s behind"),
+            (120, "about 2 min ahead"),
+            (-3 * 3_600 + 20, "about 3 h behind"),
+            (47 * 3_600, "about 47 h ahead"),
+            (-40 * 86_400, "about 40 days behind"),
+            (i64::MIN, "about 106751991167301 days behind"),
+        ] {
+            assert_eq!(Skew(seconds).to_string(), text);
+        }
+        assert!(!Skew(-60).is_notable() && Skew(61).is_notable() && Skew(i64::MIN).is_notable());
+        assert_eq!(Skew(-5).corrected(UnixTime(10)), UnixTime(15));
+        assert_eq!(Skew(11).corrected(UnixTime(10)), UnixTime(0));
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, http::HeaderValue::from_static(value))
+        });
+        pairs.collect()
+    }
+
+    #[test]
+    fn one_source_that_is_right_clears_the_clock() {
+        let dates = Dates::default();
+        assert_eq!(dates.least(), None);
+        // NOW is 2026-11-22T12:00:00Z, a Sunday.
+        let three_hours_on = headers(&[("date", "Sun, 22 Nov 2026 15:00:00 GMT")]);
+        dates.saw("a".to_owned(), &three_hours_on, NOW);
+        assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
+        // From a cache, which has had it for two hours.
+        let cached = headers(&[("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("age", "7200")]);
+        dates.saw("b".to_owned(), &cached, NOW);
+        assert_eq!(dates.least(), Some(Skew(0)));
+        assert_eq!(dates.sources(), ["a", "b"]);
+        // The newest of a source counts.
+        dates.saw("b".to_owned(), &three_hours_on, NOW);
+        assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
+    }
+
+    #[test]
+    fn what_is_no_date_says_nothing() {
+        let dates = Dates::default();
+        for value in ["", "yesterday", "2026-11-22T12:00:00Z"] {
+            dates.saw("a".to_owned(), &headers(&[("date", value)]), NOW);
+        }
+        dates.saw("a".to_owned(), &HeaderMap::new(), NOW);
+        assert_eq!(dates.least(), None);
+        for number in 0..200 {
+            let date = headers(&[("date", "Sun, 22 Nov 2026 12:00:00 GMT")]);
+            dates.saw(number.to_string(), &date, NOW);
+        }
+        assert_eq!(dates.sources().len(), MAX_SOURCES);
+    }
+}
