@@ -25,6 +25,7 @@ const TOKEN: HeaderName = HeaderName::from_static("x-verified-proxy-token");
 /// Where Anthropic's clients put what others put in `Authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// An origin that may use the proxy: scheme, host and port (RFC 6454 §6.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub(crate) struct Admitted {
     pub(crate) origin: Option<HeaderValue>,
     /// A browser asks whether it may ask (Fetch §4.8).
     pub(crate) preflight: bool,
+    /// A browser will show the answer, or run it.
+    pub(crate) shown: bool,
 }
 
 impl Guard {
@@ -154,7 +157,11 @@ impl Guard {
         if !preflight && !document {
             self.take_token(&mut head.headers)?;
         }
-        Ok(Admitted { origin, preflight })
+        Ok(Admitted {
+            origin,
+            preflight,
+            shown: is_shown(&head.headers),
+        })
     }
 
     /// A name of this machine's loopback, the address that was connected to, or
@@ -232,6 +239,13 @@ impl Guard {
         }
         admitted.then_some(()).ok_or(NotAdmitted::Token)
     }
+}
+
+/// Whether the answer becomes a document, a frame, a script: what a page fetches
+/// has the destination "empty" (Fetch §2.2.7), and programs send none.
+fn is_shown(headers: &HeaderMap) -> bool {
+    let mut destinations = headers.get_all(SEC_FETCH_DEST).iter();
+    destinations.any(|destination| destination.as_bytes() != b"empty")
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1).

@@ -209,6 +209,9 @@ impl Ingress {
             }
             response
         });
+        if admitted.shown && matches!(response.body(), Either::Left(_)) {
+            respond::confine(&mut response);
+        }
         if let Some(origin) = admitted.origin {
             respond::readable_by(origin, &mut response);
         }

@@ -223,6 +223,20 @@ pub(crate) fn preflight() -> Response<Body> {
     response
 }
 
+/// A backend's answer has the proxy's origin. Where a browser shows it, it must not
+/// act there: read verdicts, or spend a key that the proxy adds.
+pub(crate) fn confine(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+}
+
 /// Lets a page of `origin` read an answer, whole (Fetch §3.3).
 pub(crate) fn readable_by(origin: HeaderValue, response: &mut Response<Body>) {
     let headers = response.headers_mut();

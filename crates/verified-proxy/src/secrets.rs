@@ -22,8 +22,10 @@ const MAX_TOKENS: usize = 1_000;
 
 /// What clients that have no key of their own are told to write in its place, or
 /// write on their own account.
-const PLACEHOLDERS: [&str; 17] = [
+const PLACEHOLDERS: [&str; 18] = [
     "dummy",
+    // Simon Willison's `llm`.
+    "dummy_key",
     "empty",
     "fake",
     "local",

@@ -109,6 +109,15 @@ impl Frames {
         }
     }
 
+    /// Cuts what is not repeated into pieces of so many bytes, wherever characters end.
+    pub(super) fn cut(&mut self, size: usize) {
+        for frames in [&mut self.first, &mut self.last] {
+            let whole = std::mem::take(frames);
+            let pieces = whole.iter().flat_map(|frame| frame.chunks(size.max(1)));
+            *frames = pieces.map(Bytes::copy_from_slice).collect();
+        }
+    }
+
     /// Signs what is sent.
     pub(super) fn sign(&mut self, receipt: Receipt) {
         self.receipt = Some(Box::new((receipt, Hashing::default())));

@@ -4,84 +4,59 @@
 //! Headers of the request: `x-fake-chunks` so many chunks of text in a stream,
 //! `x-fake-delay-ms` between two of them, `x-fake-size` bytes in each; or, of an answer
 //! that is no stream, `x-fake-size` bytes in all and `x-fake-delay-ms` before it.
+//! `x-fake-cut` cuts a stream into pieces of so many bytes; `x-fake-id` is the answer's id.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request};
 use serde_json::{Value, json};
 
 use super::backend::Link;
-use super::body::{Frames, Reply, framed};
-use super::engine::{
-    MAX_JSON, asked, bad_request, incomplete, new_id, no_such_model, padded, receipt, signed_json,
-};
+use super::body::{Frames, Reply};
+use super::engine::{asked, bad_request, padded};
+use super::question::{Question, last_text, tokens, words};
+use super::tools::Call;
 use super::upload::Upload;
 
-/// Between two chunks of a stream, so that a client that buffers shows it.
-const PAUSE: Duration = Duration::from_millis(5);
-/// Of the prompt that is repeated.
-const MAX_WORDS: usize = 512;
 /// Of one chunk.
 const MAX_CHUNK: u64 = 1 << 20;
 
 pub(super) async fn answer(link: &Link, request: Request<Upload>, chat: bool) -> Reply {
-    let (head, mut body) = request.into_parts();
-    let bytes = match body.whole(MAX_JSON).await {
-        Ok(bytes) => bytes,
-        Err(why) => return incomplete(&why),
+    let question = match Question::read(link, request).await {
+        Ok(question) => question,
+        Err(reply) => return *reply,
     };
-    let Ok(question) = serde_json::from_slice::<Value>(&bytes) else {
-        return bad_request("the body is not JSON");
-    };
-    let model = question["model"].as_str().unwrap_or_default();
-    if !link.state.serves(model) {
-        return no_such_model();
-    }
-    let prompt = if chat {
-        question["messages"]
-            .as_array()
-            .and_then(|all| last_text(all))
+    let (prompt, without) = if chat {
+        let prompt = last_text(&question.json["messages"]);
+        (prompt, "messages hold no text")
     } else {
-        question["prompt"].as_str().map(str::to_owned)
+        let prompt = question.json["prompt"].as_str().map(str::to_owned);
+        (prompt, "there is no prompt")
     };
     let Some(prompt) = prompt else {
-        return bad_request(if chat {
-            "messages hold no text"
-        } else {
-            "there is no prompt"
-        });
+        return bad_request(without);
     };
-    let prompt_tokens = prompt.split_whitespace().count();
-    let mut words = vec!["You".to_owned(), " said:".to_owned()];
-    words.extend(
-        prompt
-            .split_whitespace()
-            .take(MAX_WORDS)
-            .map(|word| format!(" {word}")),
-    );
+    let id = question.id(link, if chat { "chatcmpl" } else { "cmpl" });
     let written = Written {
-        id: new_id(link, if chat { "chatcmpl" } else { "cmpl" }),
         created: link.state.base.now,
-        model,
+        model: &question.model,
         chat,
-        words,
-        prompt_tokens,
+        words: words(&prompt),
+        prompt_tokens: tokens(&prompt),
+        call: Call::wanted(&question.json, &prompt, &id).filter(|_| chat),
+        id,
     };
-    let sha256 = body.sha256();
-    if question["stream"].as_bool() == Some(true) {
-        let usage = question["stream_options"]["include_usage"].as_bool() == Some(true);
-        let mut frames = written.stream(&head.headers, usage);
-        if link.signs() {
-            frames.sign(receipt(link, &written.id, model, sha256));
-        }
-        return framed(StatusCode::OK, "text/event-stream", frames);
+    if question.streams() {
+        let usage = question.json["stream_options"]["include_usage"].as_bool() == Some(true);
+        let frames = written.stream(&question.headers, usage, question.pause());
+        return question.stream_reply(link, &written.id, frames);
     }
-    if let Some(delay) = asked(&head.headers, "x-fake-delay-ms") {
+    if let Some(delay) = asked(&question.headers, "x-fake-delay-ms") {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    let size = asked(&head.headers, "x-fake-size").unwrap_or_default();
-    signed_json(link, written.whole(size), &written.id, model, sha256)
+    let size = asked(&question.headers, "x-fake-size").unwrap_or_default();
+    question.json_reply(link, &written.id, written.whole(size))
 }
 
 struct Written<'a> {
@@ -91,6 +66,8 @@ struct Written<'a> {
     chat: bool,
     words: Vec<String>,
     prompt_tokens: usize,
+    /// In place of the words.
+    call: Option<Call>,
 }
 
 impl Written<'_> {
@@ -113,6 +90,14 @@ impl Written<'_> {
     }
 
     fn whole(&self, size: u64) -> Frames {
+        if let Some(call) = &self.call {
+            let choice =
+                json!({"index": 0, "message": call.message(), "finish_reason": "tool_calls"});
+            let begin = self.begin("chat.completion");
+            let usage = self.usage(1);
+            let answer = format!(r#"{begin},"choices":[{choice}],"usage":{usage}}}"#);
+            return padded(answer, String::new(), 0);
+        }
         let text = Value::from(self.words.concat()).to_string();
         let text = text.strip_suffix('"').unwrap_or(&text);
         let (object, before, after) = if self.chat {
@@ -151,49 +136,34 @@ impl Written<'_> {
         self.chunk(&json!([choice]), None)
     }
 
-    fn stream(&self, headers: &HeaderMap, usage: bool) -> Frames {
-        let pause = asked(headers, "x-fake-delay-ms").map_or(PAUSE, Duration::from_millis);
+    fn delta(&self, delta: &Value) -> Bytes {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+        self.chunk(&json!([choice]), None)
+    }
+
+    fn stream(&self, headers: &HeaderMap, usage: bool, pause: Duration) -> Frames {
         let mut first = Vec::new();
         if self.chat {
-            let delta = json!({"role": "assistant", "content": ""});
-            first.push(self.chunk(
-                &json!([{"index": 0, "delta": delta, "finish_reason": null}]),
-                None,
-            ));
+            first.push(self.delta(&json!({"role": "assistant", "content": ""})));
         }
         let mut repeated = (Bytes::new(), 0);
         let mut tokens = self.words.len();
-        if let Some(chunks) = asked(headers, "x-fake-chunks") {
+        let mut finish = "stop";
+        if let Some(call) = &self.call {
+            first.extend(call.deltas().iter().map(|delta| self.delta(delta)));
+            (finish, tokens) = ("tool_calls", 1);
+        } else if let Some(chunks) = asked(headers, "x-fake-chunks") {
             let size = asked(headers, "x-fake-size").unwrap_or(5).min(MAX_CHUNK);
             repeated = (self.text(&"x".repeat(size as usize), &Value::Null), chunks);
             tokens = chunks as usize;
         } else {
             first.extend(self.words.iter().map(|word| self.text(word, &Value::Null)));
         }
-        let mut last = vec![self.text("", &"stop".into())];
+        let mut last = vec![self.text("", &finish.into())];
         if usage {
             last.push(self.chunk(&json!([]), Some(self.usage(tokens))));
         }
         last.push(Bytes::from_static(b"data: [DONE]\n\n"));
         Frames::stream(first, repeated.0, repeated.1, last, pause)
-    }
-}
-
-/// The text of the last user message: a string, or the text parts of an array.
-fn last_text(messages: &[Value]) -> Option<String> {
-    let content = &messages
-        .iter()
-        .rev()
-        .find(|message| message["role"] == "user")?["content"];
-    match content {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => Some(
-            parts
-                .iter()
-                .filter_map(|part| part["text"].as_str())
-                .collect::<Vec<_>>()
-                .join(" "),
-        ),
-        _ => None,
     }
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::backend::Link;
 use super::body::{Frames, Receipt, Reply, error_reply, framed, json_reply};
 use super::http::parameter;
 use super::misbehave;
 use super::upload::{Incomplete, Upload};
-use super::{chat, report, signatures, transcription};
-use crate::hash::sha256;
+use super::{chat, embeddings, images, messages, report, responses, signatures, transcription};
 
 /// Real backends take 10 MiB of JSON.
 pub(super) const MAX_JSON: usize = 10 << 20;
@@ -43,8 +42,12 @@ pub(super) async fn usual(link: &Link, request: Request<Upload>) -> Reply {
         (&Method::GET, "/v1/models") => models(link),
         (&Method::POST, "/v1/chat/completions") => chat::answer(link, request, true).await,
         (&Method::POST, "/v1/completions") => chat::answer(link, request, false).await,
-        (&Method::POST, "/v1/embeddings") => embeddings(link, request).await,
+        (&Method::POST, "/v1/embeddings") => embeddings::answer(link, request).await,
         (&Method::POST, "/v1/audio/transcriptions") => transcription::answer(link, request).await,
+        (&Method::POST, "/v1/images/generations") => images::generate(link, request).await,
+        (&Method::POST, "/v1/images/edits") => images::edit(link, request).await,
+        (&Method::POST, "/v1/messages") => messages::answer(link, request).await,
+        (&Method::POST, "/v1/responses") => responses::answer(link, request).await,
         (_, "/v1/fake/echo") => echo(link, request).await,
         (_, "/v1/fake/sink") => sink(request).await,
         (_, "/v1/fake/json") => sized(request).await,
@@ -100,8 +103,15 @@ pub(super) fn asked(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
+/// An answer's id: that of the header `x-fake-id`, for answers that are compared byte
+/// for byte, or a new one.
+pub(super) fn id_for(headers: &HeaderMap, link: &Link, prefix: &str) -> String {
+    let given = headers.get("x-fake-id").and_then(|id| id.to_str().ok());
+    given.map_or_else(|| new_id(link, prefix), str::to_owned)
+}
+
 /// `chatcmpl-` and 24 digits, never twice.
-pub(super) fn new_id(link: &Link, prefix: &str) -> String {
+fn new_id(link: &Link, prefix: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     format!(
         "{prefix}-{:02x}{:06x}{:016x}",
@@ -141,51 +151,6 @@ pub(super) fn signed_json(
         frames.sign(receipt(link, id, model, request_sha256));
     }
     framed(StatusCode::OK, "application/json", frames)
-}
-
-async fn embeddings(link: &Link, request: Request<Upload>) -> Reply {
-    let (head, mut body) = request.into_parts();
-    let bytes = match body.whole(MAX_JSON).await {
-        Ok(bytes) => bytes,
-        Err(why) => return incomplete(&why),
-    };
-    let Ok(asked_for) = serde_json::from_slice::<Value>(&bytes) else {
-        return bad_request("the body is not JSON");
-    };
-    let model = asked_for["model"].as_str().unwrap_or_default();
-    if !link.state.serves(model) {
-        return no_such_model();
-    }
-    let inputs: Vec<&str> = match &asked_for["input"] {
-        Value::String(text) => vec![text],
-        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
-        _ => return bad_request("there is no input"),
-    };
-    let data: Vec<_> = inputs
-        .iter()
-        .enumerate()
-        .map(|(index, text)| {
-            let vector: Vec<_> = sha256(text.as_bytes())
-                .iter()
-                .take(8)
-                .map(|byte| f64::from(*byte) / 256.0)
-                .collect();
-            json!({"object": "embedding", "index": index, "embedding": vector})
-        })
-        .collect();
-    let tokens: usize = inputs
-        .iter()
-        .map(|text| text.split_whitespace().count())
-        .sum();
-    let id = new_id(link, "emb");
-    let first = format!(
-        r#"{{"id":"{id}","object":"list","model":{},"data":{},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}},"padding":""#,
-        Value::from(model),
-        Value::from(data),
-    );
-    let size = asked(&head.headers, "x-fake-size").unwrap_or_default();
-    let frames = padded(first, "\"}".to_owned(), size);
-    signed_json(link, frames, &id, model, body.sha256())
 }
 
 /// The request as it came: head as JSON, length and SHA-256 of the body.

@@ -272,6 +272,56 @@ async fn answers_have_openais_shape() {
 }
 
 #[tokio::test]
+async fn other_dialects_repeat_the_prompt_as_well() {
+    let fake = start(false).await;
+    let messages = json!([{"role": "user", "content": "a b"}]);
+    let ask = async |path: &str, more: Value| {
+        let mut body = json!({"model": "fake/llama"});
+        let fields = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(fields);
+        tls(&fake, "POST", path, &body.to_string()).await
+    };
+    let message = ask("/v1/messages", json!({"messages": messages})).await;
+    assert_eq!(message.json()["content"][0]["text"], "You said: a b");
+    let stream = ask(
+        "/v1/messages",
+        json!({"messages": messages, "stream": true}),
+    );
+    let stream = String::from_utf8(stream.await.body).unwrap();
+    assert!(stream.contains("event: message_stop\ndata: {"), "{stream}");
+
+    let response = ask("/v1/responses", json!({"input": "a b"})).await;
+    assert_eq!(
+        response.json()["output"][0]["content"][0]["text"],
+        "You said: a b"
+    );
+    let image = ask("/v1/images/generations", json!({"prompt": "a"})).await;
+    let image = image.json()["data"][0]["b64_json"].clone();
+    assert!(image.as_str().unwrap().starts_with("iVBORw0KGgo"));
+
+    let tools = json!([{"type": "function", "function": {"name": "look"}}]);
+    let call = ask(
+        "/v1/chat/completions",
+        json!({"messages": messages, "tools": tools}),
+    );
+    let call = call.await.json();
+    assert_eq!(call["choices"][0]["finish_reason"], "tool_calls");
+    assert_eq!(
+        call["choices"][0]["message"]["tool_calls"][0]["function"],
+        json!({"name": "look", "arguments": r#"{"text":"a b"}"#})
+    );
+
+    let numbers = ask("/v1/embeddings", json!({"input": "a"})).await.json();
+    let base64 = ask(
+        "/v1/embeddings",
+        json!({"input": "a", "encoding_format": "base64"}),
+    );
+    assert!(numbers["data"][0]["embedding"].is_array());
+    let base64 = base64.await.json()["data"][0]["embedding"].clone();
+    assert_eq!(base64.as_str().unwrap().len(), 44);
+}
+
+#[tokio::test]
 async fn every_tampering_can_be_switched_on() {
     let fake = start(false).await;
     for tampering in TAMPERINGS {

@@ -27,6 +27,7 @@ fn admit(guard: &Guard, headers: &[(&str, &str)]) -> Result<Admitted, NotAdmitte
 const NOBODY: Result<Admitted, NotAdmitted> = Ok(Admitted {
     origin: None,
     preflight: false,
+    shown: false,
 });
 
 #[test]
@@ -156,6 +157,20 @@ fn pages_of_other_origins_are_refused() {
     let admitted = admit(&guard, &allowed).unwrap();
     assert_eq!(admitted.origin.unwrap(), "https://chat.example");
     assert!(!admitted.preflight);
+}
+
+#[test]
+fn what_a_browser_shows_is_told_from_what_a_page_fetches() {
+    let guard = Guard::default();
+    let shown = |headers: &[(&str, &str)]| admit(&guard, headers).unwrap().shown;
+    for destination in ["document", "iframe", "script", "object", "", "new"] {
+        assert!(shown(&[("sec-fetch-dest", destination)]), "{destination}");
+    }
+    assert!(!shown(&[("sec-fetch-dest", "empty")]) && !shown(&[]));
+    assert!(shown(&[
+        ("sec-fetch-dest", "empty"),
+        ("sec-fetch-dest", "document")
+    ]));
 }
 
 #[test]

@@ -151,6 +151,42 @@ async fn a_page_that_is_allowed_may_ask_and_read() {
 }
 
 #[tokio::test]
+async fn an_answer_that_a_browser_shows_cannot_act_as_the_proxys_page() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let html = ("x-fake", "html=200");
+    for (headers, policy) in [
+        (
+            &[
+                html,
+                ("sec-fetch-dest", "document"),
+                ("sec-fetch-site", "none"),
+            ][..],
+            "sandbox; default-src 'none'",
+        ),
+        (
+            &[
+                html,
+                ("sec-fetch-dest", "empty"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            "",
+        ),
+        (&[html], ""),
+    ] {
+        let answer = proxy.request(chat(headers)).await;
+        assert_eq!(answer.header("content-type"), "text/html");
+        assert_eq!(
+            answer.header("content-security-policy"),
+            policy,
+            "{headers:?}"
+        );
+        let nosniff = if policy.is_empty() { "" } else { "nosniff" };
+        assert_eq!(answer.header("x-content-type-options"), nosniff);
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_added_on_verified_connections_only() {
     let fake = fake().await;
     let mut config = config(&fake);
