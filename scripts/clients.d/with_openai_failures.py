@@ -97,12 +97,19 @@ def _(world):
     world.closes(CHAT)
 
 
+def endless_stream(world, url):
+    """Half an hour of it, begun."""
+    headers = {"x-fake-chunks": "36000", "x-fake-delay-ms": "50"}
+    # A slow machine may not attest in the short time that some proxies here have.
+    stream = chat(sdk(url, max_retries=5, default_headers=headers), world, stream=True)
+    next(stream)
+    return stream
+
+
 @case("OpenAI Python: abort in mid-stream, and the backend sees the connection close")
 def _(world):
     world.clear()
-    # Half an hour of it.
-    endless = {"x-fake-chunks": "36000", "x-fake-delay-ms": "50"}
-    stream = chat(sdk(world.url, default_headers=endless), world, stream=True)
+    stream = endless_stream(world, world.url)
     for _ in range(3):
         next(stream)
     holds(not world.seen(CHAT)["closed_ms"], "it was closed before")
@@ -114,9 +121,7 @@ def _(world):
 def _(world):
     statuses, waits = [], []
     with world.proxy("--max-connections", "1", "--attest-timeout", "2") as url:
-        endless = {"x-fake-chunks": "36000", "x-fake-delay-ms": "50"}
-        holder = chat(sdk(url, default_headers=endless), world, stream=True)
-        next(holder)
+        holder = endless_stream(world, url)
 
         def on_answer(answer):
             if answer.status_code == 503:
@@ -135,8 +140,6 @@ def _(world):
 @case("OpenAI Python: busy without retries is the code busy")
 def _(world):
     with world.proxy("--max-connections", "1", "--attest-timeout", "1") as url:
-        endless = {"x-fake-chunks": "36000", "x-fake-delay-ms": "50"}
-        with chat(sdk(url, default_headers=endless), world, stream=True) as holder:
-            next(holder)
+        with endless_stream(world, url):
             error = raises(openai.InternalServerError, lambda: chat(sdk(url), world))
     same((error.status_code, error.code), (503, "busy"))

@@ -281,6 +281,7 @@ mod tests {
             &["Bearer"],
             &["Bearer "],
             &["bearer EMPTY"],
+            &["Bearer DUMMY_KEY"],
             &["Bearer not-needed", "Bearer x"],
         ] {
             assert_eq!(added(none), ["Bearer sk-injected"], "{none:?}");
