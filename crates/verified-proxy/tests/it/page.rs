@@ -2,7 +2,7 @@
 //! scripts/browser's matter.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding as _};
@@ -236,9 +236,9 @@ async fn listeners_are_bounded_and_their_places_are_given_back() {
         assert_eq!(next(&mut listener).await, 0);
         listeners.push(listener);
     }
-    let one_more = proxy.get("/_proxy/events").await;
-    assert_eq!(one_more.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(one_more.code(), "busy");
+    let one_more = events(&proxy).await;
+    assert_eq!(one_more.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(proxy.get("/_proxy/events").await.code(), "busy");
     // Others are served meanwhile.
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
     drop(listeners.pop());
@@ -260,16 +260,16 @@ async fn events_end_with_the_proxy_and_do_not_hold_it_up() {
     let mut proxy = Proxy::start(config).await;
     let mut listener = events(&proxy).await;
     assert_eq!(next(&mut listener).await, 0);
-    let began = Instant::now();
     proxy.stop.take().unwrap().send(()).unwrap();
     // The clean end of an answer, not a connection that breaks off.
-    let rest = listener.into_body().collect().await.unwrap().to_bytes();
-    assert!(rest.is_empty(), "{rest:?}");
-    tokio::time::timeout(Duration::from_secs(60), &mut proxy.task)
+    let end = async {
+        let rest = listener.into_body().collect().await.unwrap().to_bytes();
+        assert!(rest.is_empty(), "{rest:?}");
+        (&mut proxy.task).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(60), end)
         .await
-        .unwrap()
         .unwrap();
-    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]
