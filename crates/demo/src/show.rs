@@ -190,7 +190,7 @@ pub(crate) fn invite(scene: &Scene, screen: &Screen) -> Result<(), Failure> {
 curl -N {url}/v1/chat/completions -H 'content-type: application/json' \
   -d '{{"model":"{MODEL}","stream":true,"messages":[{{"role":"user","content":"hello"}}]}}'
 
-With the model "{TAMPERED_MODEL}" it is refused. {url}/_proxy/verdicts lists all verdicts.
+With the model "{TAMPERED_MODEL}" it is refused. {url}/_proxy/ shows all verdicts, live.
 In Python (pip install openai):
 
 from openai import OpenAI

@@ -23,7 +23,7 @@ use crate::secrets::ClientTokens;
 /// A client's token, for clients that have a key of their own in `Authorization`.
 const TOKEN: HeaderName = HeaderName::from_static("x-verified-proxy-token");
 /// Where Anthropic's clients put what others put in `Authorization`.
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 

@@ -291,9 +291,6 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     ))
 }
 
-/// Whether `/_proxy/` is a page for people.
-const HAS_PAGE: bool = false;
-
 /// The one line for people and scripts; logs go to stderr. Nobody has to read it.
 fn announce(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
@@ -308,7 +305,7 @@ fn announcement(config: &Config, place: &str) -> String {
     } else {
         ""
     };
-    let page = if HAS_PAGE && place.starts_with("http:") {
+    let page = if place.starts_with("http:") {
         format!("; web page at {place}/_proxy/")
     } else {
         String::new()

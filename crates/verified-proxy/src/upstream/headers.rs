@@ -62,18 +62,24 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
 }
 
 /// Writes the proxy's key where a client brings none, or something that clients
-/// write who have none.
+/// write who have none. Anthropic's clients write theirs into `X-Api-Key`.
 pub(super) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
-    let own = |value: &HeaderValue| {
+    let stands_for_none = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
         // What cannot be read is not ours to judge.
-        let Ok(text) = value.to_str() else {
-            return true;
-        };
-        !guard::bearer(text).is_some_and(secrets::is_placeholder) && !text.trim().is_empty()
+        let text = value.to_str().ok();
+        text.is_some_and(|text| {
+            text.trim().is_empty() || token(text).is_some_and(secrets::is_placeholder)
+        })
     };
-    if !headers.get_all(header::AUTHORIZATION).iter().any(own)
+    let has_none = |name: &HeaderName, token| {
+        let mut values = headers.get_all(name).iter();
+        values.all(|value| stands_for_none(value, token))
+    };
+    if has_none(&header::AUTHORIZATION, guard::bearer)
+        && has_none(&guard::X_API_KEY, |text| Some(text))
         && let Some(value) = key.header_value()
     {
+        headers.remove(guard::X_API_KEY);
         headers.insert(header::AUTHORIZATION, value);
     }
 }
@@ -286,6 +292,13 @@ mod tests {
         ] {
             assert_eq!(added(none), ["Bearer sk-injected"], "{none:?}");
         }
+        let mut anthropic = map(&[("x-api-key", "sk-own"), ("authorization", "Bearer x")]);
+        add_key(&mut anthropic, &key);
+        assert_eq!(anthropic["authorization"], "Bearer x");
+        anthropic.insert("x-api-key", "not-needed".parse().unwrap());
+        add_key(&mut anthropic, &key);
+        assert_eq!(anthropic["authorization"], "Bearer sk-injected");
+        assert!(!anthropic.contains_key("x-api-key"));
         for own in [
             &["Bearer sk-own"][..],
             &["Basic dTpw"],
