@@ -223,8 +223,9 @@ fn said(error: serde_json::Error) -> String {
 /// The list, and the last good one for as long as there is no better: in memory,
 /// and on disk as it came.
 ///
-/// It is fetched when somebody asks for it, so an idle proxy is silent. An old
-/// list is answered with at once, while a task of its own fetches the next.
+/// It is fetched when somebody asks for it, and once when the program starts, so
+/// an idle proxy is silent. An old list is answered with at once, while a task of
+/// its own fetches the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoints(Arc<Shared>);
 
