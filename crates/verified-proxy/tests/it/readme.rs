@@ -72,7 +72,8 @@ fn the_options_that_readmes_name_exist() {
             );
         }
     }
-    known.insert("help".to_owned());
+    // clap writes these two.
+    known.extend(["help", "version"].map(str::to_owned));
     for name in ["README.md", "deploy/README.md"] {
         let text = page(name);
         let named = words(&text, "--", |c| c.is_ascii_lowercase() || c == '-');
