@@ -5,6 +5,9 @@
     reason = "tests play the client, who may dial"
 )]
 
+mod listening;
+mod logs;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -427,116 +430,6 @@ fn values_out_of_range_and_useless_combinations_are_wrong_usage() {
     }
 }
 
-/// The program in front of `fake`, which is asked `requests` one after
-/// another; what it logged.
-async fn logged(
-    fake: &fake_tee::serve::Running,
-    options: &[&str],
-    requests: Vec<String>,
-) -> String {
-    let file = fake.dir.join("stderr.log");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
-        .args(["serve", "--port", "0"])
-        .args(crate::serve::arguments(fake))
-        .args(options)
-        .env("SSL_CERT_FILE", "/dev/null")
-        .env("SSL_CERT_DIR", "/nonexistent")
-        .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(&file).unwrap())
-        .spawn()
-        .unwrap();
-    tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .strip_prefix("verified-proxy on http://")
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .to_owned();
-        for request in requests {
-            let mut client = TcpStream::connect(&address).unwrap();
-            client.write_all(request.as_bytes()).unwrap();
-            let mut answer = Vec::new();
-            client.read_to_end(&mut answer).unwrap();
-            assert!(answer.starts_with(b"HTTP/1.1 "));
-        }
-        let stop = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
-            .status();
-        assert!(stop.unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(0), "a drained stop");
-    })
-    .await
-    .unwrap();
-    std::fs::read_to_string(file).unwrap()
-}
-
-fn chat(body: &Value) -> String {
-    let body = body.to_string();
-    format!(
-        "POST /v1/chat/completions?{CANARY} HTTP/1.1\r\nHost: localhost\r\nX-Canary: {CANARY}\r\nAuthorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-#[tokio::test]
-async fn json_lines_are_objects_and_silent_about_clients() {
-    let fake = fake().await;
-    let message = json!([{"role": "user", "content": CANARY}]);
-    let requests = vec![
-        chat(&json!({"model": MODEL, "messages": message})),
-        chat(&json!({"model": CANARY, "messages": message})),
-        format!(
-            "GET /{CANARY} HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {CANARY}.example\r\nConnection: close\r\n\r\n"
-        ),
-        format!("GET / HTTP/1.1\r\nHost: {CANARY}\r\nConnection: close\r\n\r\n"),
-        format!("BROKEN {CANARY}\r\n\r\n"),
-    ];
-    let options = [
-        "--log-format",
-        "json",
-        "--log",
-        "hyper=trace,rustls=trace,trace",
-    ];
-    let log = logged(&fake, &options, requests).await;
-    for secret in [CANARY, API_KEY] {
-        assert!(!log.contains(secret), "{log}");
-    }
-    let mut messages = Vec::new();
-    for line in log.lines() {
-        let line: Value =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        for field in ["timestamp", "level", "target", "message"] {
-            assert!(line[field].is_string(), "{field}: {line}");
-        }
-        let target = line["target"].as_str().unwrap();
-        assert!(target.starts_with("verified_proxy"), "{line}");
-        messages.push(line["message"].as_str().unwrap().to_owned());
-    }
-    for message in ["starting", "attested", "stopping"] {
-        assert!(
-            messages.iter().any(|said| said == message),
-            "{message}: {log}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn text_lines_are_silent_about_clients_too() {
-    let fake = fake().await;
-    let requests = vec![chat(&json!({"model": MODEL, "messages": []}))];
-    let log = logged(&fake, &["--log", "trace"], requests).await;
-    assert!(log.contains("attested"), "{log}");
-    assert!(!log.contains('\u{1b}'), "no colour into a file");
-    for secret in [CANARY, API_KEY] {
-        assert!(!log.contains(secret), "{log}");
-    }
-}
-
 #[test]
 fn help_is_grouped_and_fits() {
     let long = text(&run(&["--help"]).stdout);
@@ -599,88 +492,5 @@ fn the_options_are_documented() {
     assert!(
         std::fs::read_to_string(&path).unwrap() == text,
         "docs/options.md is out of date: UPDATE_DOCS=1 cargo test -p verified-proxy --test it documented"
-    );
-}
-
-#[test]
-fn a_key_is_no_argument_and_stays_out_of_sight() {
-    let dir = folder("key");
-    let key = dir.join("key");
-    std::fs::write(&key, "sk-in-a-file\n").unwrap();
-    let tokens = dir.join("tokens");
-    std::fs::write(&tokens, "ann token-of-ann-0123456789\n").unwrap();
-    let serve = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let arguments: Vec<_> = ["serve", "--port=0", "--state-dir=none", "--log=trace"]
-            .iter()
-            .chain(arguments)
-            .map(|&text| text.to_owned())
-            .collect();
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let output = program(&arguments, &variables);
-        (output.status.code(), text(&output.stderr))
-    };
-    let file = format!("--api-key-file={}", key.display());
-    let token_file = format!("--client-token-file={}", tokens.display());
-    let in_variable = ("VERIFIED_PROXY_API_KEY", "sk-in-a-variable");
-
-    // Reached from elsewhere, whoever comes could spend it.
-    for (arguments, variables) in [
-        (&["--host=0.0.0.0", file.as_str()][..], &[][..]),
-        (&["--host=::"], &[in_variable]),
-    ] {
-        let (code, said) = serve(arguments, variables);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(
-            said.contains("hint: give clients tokens with --client-token-file"),
-            "{said}"
-        );
-        assert!(!said.contains("sk-in"), "{said}");
-    }
-    // With tokens it may; there is no authority here, which ends it later.
-    let (code, said) = serve(&["--host=0.0.0.0", &file, &token_file], &[]);
-    assert_eq!(code, Some(3), "{said}");
-    for secret in ["sk-in", "token-of-ann"] {
-        assert!(!said.contains(secret), "{said}");
-    }
-    assert!(said.contains("other users can read this file"), "{said}");
-
-    for (key, why) in [("", "it is empty"), ("two words", "it is not one word")] {
-        let (code, said) = serve(&[], &[("VERIFIED_PROXY_API_KEY", key)]);
-        assert_eq!(code, Some(2), "{said}");
-        let expected = format!("VERIFIED_PROXY_API_KEY: no API key: {why}");
-        assert!(said.contains(&expected), "{said}");
-    }
-    let (code, said) = serve(&["--client-token-file", &key.display().to_string()], &[]);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(
-        said.contains("line 1: expected a name, a space and a token"),
-        "{said}"
-    );
-    assert!(!said.contains("sk-in"), "{said}");
-    let (code, said) = serve(&["--api-key=sk-in-an-argument"], &[]);
-    assert_eq!(code, Some(2), "{said}");
-}
-
-#[test]
-fn a_socket_takes_the_place_of_a_port() {
-    for arguments in [
-        &["--listen=unix:relative"][..],
-        &["--listen=/no/scheme"],
-        &["--listen=127.0.0.1:80"],
-        &["--listen=unix:/x", "--port=1"],
-        &["--listen=unix:/x", "--host=127.0.0.1"],
-    ] {
-        let output = run(arguments);
-        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    }
-    let output = run(&["--listen=unix:/nonexistent/proxy.sock", "--state-dir=none"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(
-        said.contains("cannot listen on unix:/nonexistent/proxy.sock"),
-        "{said}"
     );
 }
