@@ -58,7 +58,7 @@ pub(crate) struct EndpointList {
 }
 
 impl EndpointList {
-    fn parse(body: &[u8], allow: &AllowList) -> Result<Self, String> {
+    pub(crate) fn parse(body: &[u8], allow: &AllowList) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Wire<'a> {
             #[serde(borrow)]

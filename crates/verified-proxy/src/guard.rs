@@ -160,7 +160,7 @@ impl Guard {
         Ok(Admitted {
             origin,
             preflight,
-            shown: is_shown(&head.headers),
+            shown: is_shown(&head.method, &head.headers),
         })
     }
 
@@ -228,24 +228,35 @@ impl Guard {
             (header::AUTHORIZATION, bearer as fn(&str) -> Option<&str>),
             (X_API_KEY, |text| Some(text.trim())),
         ] {
-            if headers
-                .get_all(&name)
-                .iter()
-                .any(|value| known(value, token))
-            {
-                admitted = true;
+            let mut values = headers.get_all(&name).iter();
+            let lets_in = values.any(|value| known(value, token));
+            // Without "Bearer", say: it lets nobody in and stays here all the same.
+            let last_word: fn(&str) -> Option<&str> = |text| text.split_whitespace().next_back();
+            let mut values = headers.get_all(&name).iter();
+            if lets_in || values.any(|value| known(value, last_word)) {
                 headers.remove(&name);
             }
+            admitted |= lets_in;
         }
         admitted.then_some(()).ok_or(NotAdmitted::Token)
     }
 }
 
-/// Whether the answer becomes a document, a frame, a script: what a page fetches
-/// has the destination "empty" (Fetch §2.2.7), and programs send none.
-fn is_shown(headers: &HeaderMap) -> bool {
-    let mut destinations = headers.get_all(SEC_FETCH_DEST).iter();
-    destinations.any(|destination| destination.as_bytes() != b"empty")
+/// Whether the answer becomes a document, a frame, a picture, a script: what a page
+/// fetches has the destination "empty" (Fetch §2.2.7), and programs send none.
+///
+/// Nor do browsers to an address that they do not trust, such as 192.168.1.5, and
+/// Safari before 16.4: where one asks for something and says nothing, it is shown.
+/// All of them say who a page is that posts.
+pub(crate) fn is_shown(method: &Method, headers: &HeaderMap) -> bool {
+    let mut destinations = headers.get_all(SEC_FETCH_DEST).iter().peekable();
+    if destinations.peek().is_some() {
+        return destinations.any(|destination| destination.as_bytes() != b"empty");
+    }
+    let agent = headers.get(header::USER_AGENT);
+    let is_browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    let asks = matches!(*method, Method::GET | Method::HEAD);
+    asks && is_browser && !headers.contains_key(header::ORIGIN)
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1).

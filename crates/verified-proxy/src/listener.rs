@@ -63,6 +63,8 @@ impl Listener {
 pub struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode: what lies at `path` may be a successor's by the end.
+    file: (u64, u64),
 }
 
 #[cfg(unix)]
@@ -75,6 +77,9 @@ impl UnixSocket {
     /// cannot be written.
     pub async fn bind(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+        // The file gets this name later, which a socket is not limited in by then;
+        // clients are.
+        std::os::unix::net::SocketAddr::from_pathname(path)?;
         match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -90,8 +95,14 @@ impl UnixSocket {
                     reason = "whether another program listens here; nothing is written"
                 )]
                 let other = UnixStream::connect(path).await;
-                if other.is_ok() {
-                    return Err(io::ErrorKind::AddrInUse.into());
+                match other.map_err(|error| error.kind()) {
+                    Err(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+                    // Somebody listens whose queue is full.
+                    Ok(_) | Err(io::ErrorKind::WouldBlock) => {
+                        return Err(io::ErrorKind::AddrInUse.into());
+                    }
+                    // Another user's, say.
+                    Err(kind) => return Err(kind.into()),
                 }
             }
         }
@@ -107,10 +118,12 @@ impl UnixSocket {
         let made = private.path().join("s");
         let listener = UnixListener::bind(&made)?;
         std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
+        let file = file_at(&made)?;
         std::fs::rename(&made, path)?;
         Ok(Self {
             listener,
             path: path.to_owned(),
+            file,
         })
     }
 }
@@ -118,10 +131,22 @@ impl UnixSocket {
 #[cfg(unix)]
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        let removed = match file_at(&self.path) {
+            Ok(file) if file == self.file => std::fs::remove_file(&self.path),
+            Ok(_) => Err(io::Error::other("it is another one's")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             tracing::debug!(%error, "the socket's file was not removed");
         }
     }
+}
+
+#[cfg(unix)]
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// A client's connection.

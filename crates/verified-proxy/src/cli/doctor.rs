@@ -42,12 +42,15 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     let Args {
         target,
         json,
-        serve,
+        serve: options,
     } = args;
-    let at = serve.at();
-    let api_key = clients::api_key(serve.api_key());
-    let mut config = serve.config_without_key()?;
+    let at = options.at();
+    let key = options.api_key();
+    let has_key = matches!(key, Ok(Some(_)));
+    let api_key = clients::api_key(key);
+    let mut config = options.config_without_key()?;
     let (policy, trust_root) = (machine::policy(&config), machine::trust_root(&config));
+    let spendable = serve::spendable(&at, &config.guard, has_key);
     let state_dir = machine::state_dir(&config);
     if state_dir.status == Status::Failed {
         config.state_dir = None;
@@ -57,7 +60,11 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     let (mut checks, port) = runtime.block_on(async {
         let (checks, examiner) = network(config, target.as_deref()).await;
         let fetcher = examiner.as_ref().map(Examiner::fetcher);
-        (checks, port::check(&at, fetcher).await)
+        let port = match spendable {
+            Some((what, fix)) => Check::failed(Id::Port, what, fix),
+            None => port::check(&at, fetcher).await,
+        };
+        (checks, port)
     });
     checks.extend([policy, trust_root, state_dir, machine::descriptors(), port]);
     checks.extend([

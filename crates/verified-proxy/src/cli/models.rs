@@ -65,9 +65,14 @@ async fn newest(examiner: &Examiner) -> Result<(Arc<EndpointList>, Option<UnixTi
     }
 }
 
+/// Columns for the models; real names have some thirty. A longer one shifts its own
+/// domains only: one as long as a list may be would make every line so.
+const MAX_WIDTH: usize = 60;
+
 /// A model a line, then its domains.
 fn as_text(list: &EndpointList) -> String {
     let width = list.models().map(str::len).max().unwrap_or_default();
+    let width = width.min(MAX_WIDTH);
     list.models().fold(String::new(), |mut text, model| {
         let domains: Vec<_> = list.domains_of(model).collect();
         // Writing to a String cannot fail.
@@ -87,4 +92,23 @@ fn as_json(list: &EndpointList, since: Option<UnixTime>) -> String {
         "models": models.collect::<Vec<_>>(),
     });
     format!("{json:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AllowList, Config};
+
+    /// A list has a megabyte; one long name must not make each line as long.
+    #[test]
+    fn a_long_name_does_not_pad_the_others() {
+        let short: Vec<_> = (0..1_000).map(|number| format!("m{number}")).collect();
+        let models: Vec<_> = short.into_iter().chain(["x".repeat(100_000)]).collect();
+        let list =
+            json!({ "endpoints": [{ "domain": "a.completions.near.ai", "models": models }] });
+        let allow = AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]);
+        let list = EndpointList::parse(list.to_string().as_bytes(), &allow).unwrap();
+        let text = as_text(&list);
+        assert!(text.len() < 300_000, "{} bytes", text.len());
+    }
 }

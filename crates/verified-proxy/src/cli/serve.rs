@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::units;
 #[cfg(unix)]
 use crate::UnixSocket;
-use crate::config::{BackendTimeouts, ClientTimeouts, Config, PoolLimits};
+use crate::config::{BackendTimeouts, ClientTimeouts, Config, Guard, PoolLimits};
 use crate::shutdown::Signals;
 use crate::upstream::BODY_SLACK;
 use crate::{Listener, Server, limits};
@@ -185,8 +185,17 @@ impl Args {
 fn start(args: Args) -> Result<(), Failure> {
     let at = args.at();
     let config = args.config()?;
-    if let At::Tcp(address) = &at {
-        beyond_loopback(&config, address.ip())?;
+    if let Some((what, hint)) = spendable(&at, &config.guard, config.api_key.is_some()) {
+        return Err(Failure::Usage(format!("{what}\nhint: {hint}")));
+    }
+    if let At::Tcp(address) = &at
+        && !address.ip().is_loopback()
+        && config.guard.tokens.is_none()
+    {
+        tracing::warn!(
+            host = %address.ip(),
+            "listening beyond loopback: whoever reaches this port can use it; --client-token-file asks for tokens"
+        );
     }
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
@@ -200,21 +209,19 @@ pub(super) enum At {
     Unix(PathBuf),
 }
 
-/// Whoever reaches the port could spend the key (threats.md C3, C5).
-fn beyond_loopback(config: &Config, host: IpAddr) -> Result<(), Failure> {
-    if host.is_loopback() || config.guard.tokens.is_some() {
-        return Ok(());
-    }
-    if config.api_key.is_some() {
-        return Err(Failure::Usage(format!(
-            "--host {host} is reached from other machines, and whoever reaches it could spend your API key\nhint: give clients tokens with --client-token-file, or listen on 127.0.0.1"
-        )));
-    }
-    tracing::warn!(
-        %host,
-        "listening beyond loopback: whoever reaches this port can use it; --client-token-file asks for tokens"
-    );
-    Ok(())
+/// Whoever reaches the port could spend the key (threats.md C3, C5): what is wrong,
+/// and what to do about it.
+pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'static str)> {
+    let At::Tcp(address) = at else { return None };
+    let host = address.ip();
+    (key && !host.is_loopback() && guard.tokens.is_none()).then(|| {
+        (
+            format!(
+                "--host {host} is reached from other machines, and whoever reaches it could spend your API key"
+            ),
+            "give clients tokens with --client-token-file, or listen on 127.0.0.1",
+        )
+    })
 }
 
 async fn serve(config: Config, at: At) -> Result<(), Failure> {

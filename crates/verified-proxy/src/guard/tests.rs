@@ -217,6 +217,14 @@ fn tokens_are_asked_for_and_stay_here() {
             ],
             &[],
         ),
+        // Written in a way that lets nobody in, it is the token all the same.
+        (
+            &[
+                ("x-verified-proxy-token", TOKEN_OF_ANN),
+                ("authorization", TOKEN_OF_ANN),
+            ],
+            &[],
+        ),
     ] {
         let mut head = head("POST", "/v1/x", headers);
         assert_eq!(guard.admit(&mut head, None), NOBODY, "{headers:?}");

@@ -17,6 +17,7 @@ use super::pool::Place;
 use super::request::{BodyError, ClientRequest, RequestBody};
 use super::unauthorized::KeyOf;
 use crate::backend::Backend;
+use crate::guard;
 use crate::served::{Instance, Served, Sniffer};
 use crate::verdicts::{Key, Standing, VerdictId};
 
@@ -173,7 +174,10 @@ impl Verified {
         if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
             head.headers.insert(header::HOST, host);
         }
-        if let Some(key) = &self.terms.api_key {
+        // A page causes what a browser shows, though it cannot read it, and so does a
+        // link in a mail: neither spends the key (threats.md C2, C3).
+        let shown = guard::is_shown(&head.method, &head.headers);
+        if let Some(key) = self.terms.api_key.as_ref().filter(|_| !shown) {
             headers::add_key(&mut head.headers, key);
         }
         // hyper drops the body of a GET whose head does not announce one.

@@ -314,3 +314,94 @@ async fn a_socket_is_its_owners_alone() {
     assert_eq!(file.kind(), std::io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
+
+/// What a page cannot read it can still cause: a picture, a frame, a link in a mail.
+/// Browsers say where such a request comes from only to names that they trust, so
+/// not to 192.168.1.5, and Safari says it since 16.4; a link from outside the browser is
+/// "none", also after a redirect (Fetch Metadata §2.3).
+#[tokio::test]
+async fn what_a_browser_shows_does_not_spend_the_key() {
+    const SAFARI: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/15.6 Safari/605.1.15";
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.api_key = Some(ApiKey::new(INJECTED).unwrap());
+    let proxy = Proxy::start(config).await;
+    let get = |headers: &[(&str, &str)]| {
+        let target = format!("/v1/anything?model={MODEL}&x-fake=html%3D200");
+        let mut request = Request::get(target).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::default()).unwrap()
+    };
+    for headers in [
+        &[("user-agent", SAFARI)][..],
+        &[
+            ("user-agent", SAFARI),
+            ("sec-fetch-site", "none"),
+            ("sec-fetch-dest", "document"),
+        ],
+    ] {
+        fake.clear();
+        let answer = proxy.request(get(headers)).await;
+        assert!(
+            !everything(&fake).contains(INJECTED),
+            "{} {headers:?}",
+            answer.status
+        );
+        // Nor can a document among them act as the proxy's own page.
+        let policy = answer.header("content-security-policy");
+        assert_eq!(policy, "sandbox; default-src 'none'", "{headers:?}");
+    }
+    // A program's request, and what a page fetches that may.
+    for headers in [
+        &[][..],
+        &[("user-agent", "curl/8.5.0")],
+        &[
+            ("user-agent", SAFARI),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-dest", "empty"),
+        ],
+    ] {
+        fake.clear();
+        proxy.request(get(headers)).await;
+        assert!(everything(&fake).contains(INJECTED), "{headers:?}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_socket_is_not_taken_from_who_has_it() {
+    use std::io::ErrorKind;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use verified_proxy::UnixSocket;
+
+    let dir = tempfile::tempdir().unwrap();
+    // One whose end comes late leaves the file of its successor alone.
+    let path = dir.path().join("restarted.sock");
+    let old = UnixSocket::bind(&path).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let new = UnixSocket::bind(&path).await.unwrap();
+    drop(old);
+    assert!(path.exists());
+    drop(new);
+    assert!(!path.exists());
+
+    // One that is busy has a full queue, and lives.
+    let path = dir.path().join("busy.sock");
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&socket2::SockAddr::unix(&path).unwrap())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let busy = UnixListener::from(socket);
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let other = UnixSocket::bind(&path).await.map(|_| ());
+    assert_eq!(other.unwrap_err().kind(), ErrorKind::AddrInUse);
+    drop(busy);
+
+    // A name that is too long for clients is none to listen at.
+    let path = dir.path().join("x".repeat(120));
+    let long = UnixSocket::bind(&path).await.map(|_| ());
+    assert_eq!(long.unwrap_err().kind(), ErrorKind::InvalidInput);
+}

@@ -25,6 +25,7 @@ mod guidance;
 mod harness;
 mod heads;
 mod hostile;
+mod joined;
 mod kept;
 mod kills;
 mod lists;

@@ -215,3 +215,25 @@ async fn what_cannot_begin_is_no_finding() {
         assert_eq!(found(&said, check), line);
     }
 }
+
+/// What `serve` refuses to start with is not ok.
+#[tokio::test]
+async fn a_key_that_others_could_spend_is_told() {
+    let fake = fake().await;
+    let port = dead_port().await.to_string();
+    let asked = |variables: &[(&str, &str)]| {
+        let mut command = program(env!("CARGO_BIN_EXE_verified-proxy"));
+        command
+            .arg("doctor")
+            .args(arguments(&fake, &[]))
+            .args(["--host", "0.0.0.0", "--port", &port])
+            .envs(variables.iter().copied());
+        run(command)
+    };
+    let said = asked(&[("VERIFIED_PROXY_API_KEY", API_KEY)]).await;
+    let line = "FAILED   port: --host 0.0.0.0 is reached from other machines, and whoever reaches it could spend your API key\nfix: give clients tokens with --client-token-file, or listen on 127.0.0.1";
+    assert_found(&said, 1, "port", line);
+    let said = asked(&[]).await;
+    let line = format!("ok       port: 0.0.0.0:{port} is free");
+    assert_found(&said, 0, "port", &line);
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -300,6 +300,8 @@ pub(crate) struct Script {
     pieces: std::vec::IntoIter<Bytes>,
     end: End,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Before each piece, where it is not zero.
+    pub(crate) pauses: std::vec::IntoIter<Duration>,
     /// Dropped with the body: tells that the connection is gone.
     pub(crate) dropped: Option<oneshot::Sender<()>>,
 }
@@ -321,6 +323,7 @@ impl Script {
             pieces: pieces.into_iter(),
             end,
             pause: None,
+            pauses: Vec::new().into_iter(),
             dropped: None,
         }
     }
@@ -330,6 +333,7 @@ impl Script {
             pieces: vec![Bytes::from(bytes)].into_iter(),
             end: End::Clean,
             pause: None,
+            pauses: Vec::new().into_iter(),
             dropped: None,
         }
     }
@@ -344,6 +348,17 @@ impl http_body::Body for Script {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         let this = self.get_mut();
+        if this.pause.is_none()
+            && let Some(pause) = this.pauses.next().filter(|pause| !pause.is_zero())
+        {
+            this.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        }
+        if this.pieces.len() > 0
+            && let Some(pause) = &mut this.pause
+        {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+        }
         match (this.pieces.next(), this.end) {
             (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             (None, End::Clean) => Poll::Ready(None),
