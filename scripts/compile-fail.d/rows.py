@@ -405,9 +405,9 @@ fn wrong(host: &[-str-]{+Backend+}, nonce: attest::Nonce, algo: attest::SigningA
     Row("backend_literal", "route", "make a backend without the allow list", """
 use attest::{Domain, Expected};
 use crate::backend::{AllowList, Backend};
-fn wrong(allow: &AllowList, domain: Domain, models: Expected<Vec<String>>) -> Option<Backend> {
+fn wrong(allow: &AllowList, domain: Domain, models: std::sync::Arc<Expected<Vec<String>>>) -> Option<Backend> {
     [-Some(Backend { domain, models }) //~ E0451 private
-    -]{+allow.backend(domain.as_str(), models).ok()+}
+    -]{+allow.backend(domain.as_str(), Expected::NotChecked("a row")).ok()+}
 }
 """),
     Row("backend_parsed", "route", "make a backend out of text", """

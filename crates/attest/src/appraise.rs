@@ -7,6 +7,7 @@ mod hardware;
 mod software;
 
 use std::sync::Arc;
+use std::sync::Arc;
 
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Channel, Collateral, FloorSeen, Floors, TrustAnchors};
@@ -193,7 +194,7 @@ impl<'a> Run<'a> {
         self.model()?;
         self.report.fact("valid_until", valid_until.to_string());
         Ok(Attested {
-            claims: Claims {
+            claims: Arc::new(Claims {
                 domain: self.request.subject.domain.clone(),
                 spki: self.request.live_spki,
                 policy: self.request.policy.digest(),
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
                 model_name: evidence.model_name.clone(),
                 signing_key: evidence.signing_key.clone(),
                 nonce: self.request.nonce,
-            },
+            }),
         })
     }
 

@@ -5,6 +5,8 @@
 //! names the TLS key, the policy and the time it holds for, so a proof about
 //! one connection is useless on another.
 
+use std::sync::Arc;
+
 use crate::{Domain, Nonce, PolicyDigest, SigningKey, Spki, UnixTime};
 
 /// Why a value is absent: never a bare `None`.
@@ -42,7 +44,7 @@ pub(crate) struct Claims {
 #[derive(Debug)]
 #[must_use = "a proof that nobody holds opens nothing"]
 pub struct Attested {
-    pub(crate) claims: Claims,
+    pub(crate) claims: Arc<Claims>,
 }
 
 macro_rules! accessors {
@@ -106,7 +108,7 @@ impl Attested {
         };
         Ok(Record {
             made: now,
-            claims: Claims {
+            claims: Arc::new(Claims {
                 domain: Expected::Known(domain.clone()),
                 spki: self.claims.spki,
                 policy: self.claims.policy,
@@ -114,7 +116,7 @@ impl Attested {
                 model_name: self.claims.model_name.clone(),
                 signing_key: self.claims.signing_key.clone(),
                 nonce: self.claims.nonce,
-            },
+            }),
         })
     }
 }
@@ -130,7 +132,7 @@ pub struct NoDomain;
 #[derive(Debug)]
 pub struct Record {
     made: UnixTime,
-    claims: Claims,
+    claims: Arc<Claims>,
 }
 
 /// Why a [`Record`] does not stand for a connection.
@@ -187,15 +189,7 @@ impl Record {
             return Err(RecallError::Expired);
         }
         Ok(Attested {
-            claims: Claims {
-                domain: Expected::Known(own.clone()),
-                spki: self.claims.spki,
-                policy: self.claims.policy,
-                valid_until: self.claims.valid_until,
-                model_name: self.claims.model_name.clone(),
-                signing_key: self.claims.signing_key.clone(),
-                nonce: self.claims.nonce,
-            },
+            claims: Arc::clone(&self.claims),
         })
     }
 }

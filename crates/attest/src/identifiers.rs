@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A text that is not the value it should name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +107,7 @@ impl Spki {
 /// A DNS name of a backend: lower case, at least two labels of letters, digits
 /// and inner hyphens; never an IP literal, port or userinfo.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Domain(String);
+pub struct Domain(Arc<str>);
 
 impl Domain {
     /// The name.
@@ -153,7 +154,7 @@ impl FromStr for Domain {
         {
             return Err(invalid());
         }
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use attest::{Domain, Expected, Subject};
 
@@ -96,15 +97,19 @@ impl AllowList {
                 allowed: patterns.join(", "),
             });
         }
-        Ok(Backend { domain, models })
+        Ok(Backend {
+            domain,
+            models: Arc::new(models),
+        })
     }
 }
 
-/// A host that may be dialled, and the model names that the endpoint list gives it.
+/// A host that may be dialled, and the model names that the endpoint list gives
+/// it. Copies share both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backend {
     domain: Domain,
-    models: Expected<Vec<String>>,
+    models: Arc<Expected<Vec<String>>>,
 }
 
 impl Backend {
@@ -116,14 +121,14 @@ impl Backend {
     pub(crate) fn subject(&self) -> Subject {
         Subject {
             domain: Expected::Known(self.domain.clone()),
-            models: self.models.clone(),
+            models: self.models.as_ref().clone(),
         }
     }
 
     /// False if an older verdict names a model that the list no longer gives
     /// this domain.
     pub(crate) fn may_serve(&self, attested_model: &str) -> bool {
-        match &self.models {
+        match self.models.as_ref() {
             Expected::Known(models) => models.iter().any(|model| model == attested_model),
             Expected::NotChecked(_) => true,
         }

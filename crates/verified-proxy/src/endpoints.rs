@@ -52,6 +52,8 @@ pub(crate) enum EndpointsError {
 pub(crate) struct EndpointList {
     /// In the list's order; one entry a domain.
     domains: Vec<(String, Vec<String>)>,
+    /// The same as backends.
+    backends: Vec<Backend>,
     by_domain: HashMap<String, usize>,
     /// Indices into `domains`, in the list's order.
     by_model: HashMap<String, Vec<usize>>,
@@ -109,6 +111,11 @@ impl EndpointList {
             // It would take the last good list's place (a list that lost its backends is no list).
             return Err("it names no backend that may be asked".to_owned());
         }
+        let backend = |(domain, models): &(String, Vec<String>)| {
+            let models = Expected::Known(models.clone());
+            allow.backend(domain, models).map_err(|no| no.to_string())
+        };
+        list.backends = list.domains.iter().map(backend).collect::<Result<_, _>>()?;
         Ok(list)
     }
 
@@ -133,14 +140,10 @@ impl EndpointList {
     }
 
     /// Where a model is served, in the list's order.
-    pub(crate) fn backends(&self, model: &str, allow: &AllowList) -> Vec<Backend> {
+    pub(crate) fn backends(&self, model: &str) -> Vec<Backend> {
         let indices = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
-        let entries = indices.iter().filter_map(|&index| self.domains.get(index));
-        entries
-            .filter_map(|(domain, models)| {
-                allow.backend(domain, Expected::Known(models.clone())).ok()
-            })
-            .collect()
+        let backends = indices.iter().filter_map(|&index| self.backends.get(index));
+        backends.cloned().collect()
     }
 
     /// What the list gives a domain; nothing if it does not name it.
@@ -435,7 +438,7 @@ mod tests {
                 {"domain":"B.completions.near.ai","models":["m/one","m/two"],"region":"new field"}]}"#,
         );
         let domains = |model: &str| -> Vec<String> {
-            let backends = list.backends(model, &allow());
+            let backends = list.backends(model);
             backends
                 .iter()
                 .map(|backend| backend.domain().to_string())

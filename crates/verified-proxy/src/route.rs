@@ -120,7 +120,7 @@ pub(crate) fn candidates(
         }
         Wanted::Model(model) => *model,
     };
-    let backends = list.backends(model, allow);
+    let backends = list.backends(model);
     if backends.is_empty() {
         return Err(RouteError::ModelNotFound {
             model: model.chars().take(200).collect(),
