@@ -76,36 +76,10 @@ impl UnixSocket {
     /// If another program listens there, something else lies there, or the folder
     /// cannot be written.
     pub async fn bind(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-        // The file gets this name later, which a socket is not limited in by then;
-        // clients are.
+        use std::os::unix::fs::PermissionsExt as _;
+        // The file is renamed to this, which may be longer than a socket's name;
+        // clients cannot connect to that.
         std::os::unix::net::SocketAddr::from_pathname(path)?;
-        match std::fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "something that is no socket lies there",
-                ));
-            }
-            Ok(_) => {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "whether another program listens here; nothing is written"
-                )]
-                let other = UnixStream::connect(path).await;
-                match other.map_err(|error| error.kind()) {
-                    Err(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
-                    // Somebody listens whose queue is full.
-                    Ok(_) | Err(io::ErrorKind::WouldBlock) => {
-                        return Err(io::ErrorKind::AddrInUse.into());
-                    }
-                    // Another user's, say.
-                    Err(kind) => return Err(kind.into()),
-                }
-            }
-        }
         // Made where nobody else can look, so that it is never open to others.
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -119,13 +93,78 @@ impl UnixSocket {
         let listener = UnixListener::bind(&made)?;
         std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
         let file = file_at(&made)?;
-        std::fs::rename(&made, path)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            file,
-        })
+        // Of two that start together one gets the place; it is never taken twice.
+        for _ in 0..MAX_ATTEMPTS {
+            match move_to_free(&made, path) {
+                Ok(()) => {
+                    return Ok(Self {
+                        listener,
+                        path: path.to_owned(),
+                        file,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            set_stale_aside(path, &private.path().join("stale")).await?;
+        }
+        Err(io::ErrorKind::AddrInUse.into())
     }
+}
+
+/// Others may come in between, a few times.
+#[cfg(unix)]
+const MAX_ATTEMPTS: usize = 3;
+
+/// Fails if something lies at `to`.
+#[cfg(unix)]
+fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    let from = tempfile::TempPath::try_from_path(from)?;
+    from.persist_noclobber(to).map_err(|failed| {
+        // It would be removed when it is dropped.
+        let _ = failed.path.keep();
+        failed.error
+    })
+}
+
+/// Moves the socket at `path`, at which nobody listens any more, to `aside`.
+#[cfg(unix)]
+async fn set_stale_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something that is no socket lies there",
+        ));
+    }
+    let found = file_at(path)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whether another program listens here; nothing is written"
+    )]
+    let other = UnixStream::connect(path).await;
+    match other.map_err(|error| error.kind()) {
+        Err(io::ErrorKind::ConnectionRefused) => {}
+        Err(io::ErrorKind::NotFound) => return Ok(()),
+        // Somebody listens, perhaps with a full queue.
+        Ok(_) | Err(io::ErrorKind::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
+        // Another user's, say.
+        Err(kind) => return Err(kind.into()),
+    }
+    match std::fs::rename(path, aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        moved => moved?,
+    }
+    if file_at(aside)? == found {
+        return Ok(());
+    }
+    // It was replaced meanwhile, by one that lives.
+    move_to_free(aside, path)?;
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 #[cfg(unix)]

@@ -367,6 +367,15 @@ async fn what_a_browser_shows_does_not_spend_the_key() {
         proxy.request(get(headers)).await;
         assert!(everything(&fake).contains(INJECTED), "{headers:?}");
     }
+    // PowerShell calls itself Mozilla; a page that posts would say so.
+    fake.clear();
+    proxy
+        .request(chat(&[(
+            "user-agent",
+            "Mozilla/5.0 (Windows NT; de-DE) WindowsPowerShell/5.1",
+        )]))
+        .await;
+    assert!(everything(&fake).contains(INJECTED));
 }
 
 #[cfg(unix)]
@@ -404,4 +413,93 @@ async fn a_socket_is_not_taken_from_who_has_it() {
     let path = dir.path().join("x".repeat(120));
     let long = UnixSocket::bind(&path).await.map(|_| ());
     assert_eq!(long.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Of several that start at once, where nothing lies or a killed one's socket, one
+/// gets the place.
+#[cfg(unix)]
+#[test]
+fn a_socket_is_not_taken_twice() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use verified_proxy::UnixSocket;
+
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..40 {
+        let path = dir.path().join(format!("{round}.sock"));
+        if round % 2 == 1 {
+            drop(UnixListener::bind(&path).unwrap());
+        }
+        let start = std::sync::Barrier::new(4);
+        let bound = std::thread::scope(|scope| {
+            let bind = || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_io()
+                    .build();
+                let runtime = runtime.unwrap();
+                start.wait();
+                let bound = runtime.block_on(UnixSocket::bind(&path));
+                (bound, runtime)
+            };
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+            let all = all.into_iter().map(|one| one.join().unwrap());
+            all.collect::<Vec<_>>()
+        });
+        let won = bound.iter().filter(|(bound, _)| bound.is_ok()).count();
+        assert_eq!(won, 1, "{round} {bound:?}");
+        assert!(UnixStream::connect(&path).is_ok(), "{round}");
+    }
+}
+
+/// However a target is written, the document alone goes out without a token.
+#[tokio::test]
+async fn no_spelling_of_a_target_goes_past_the_token() {
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.api_key = Some(ApiKey::new(INJECTED).unwrap());
+    config.guard.tokens = Some(ClientTokens::parse(&format!("ann {TOKEN}")).unwrap());
+    let proxy = Proxy::start(config).await;
+    for target in [
+        "/",
+        "/_proxy",
+        "/_proxy/verdicts",
+        "/_proxy/../_proxy/verdicts",
+        "/_proxy%2Fverdicts",
+        "/_proxy/%2e/verdicts",
+        "//_proxy/verdicts",
+        "//_proxy/",
+        "/_proxy//",
+        "/_PROXY/",
+        "/_proxy/.",
+        "http://localhost/_proxy/verdicts",
+        "http://localhost",
+        "http://localhost?model=fake/llama",
+        "/v1/models",
+        "/x?model=fake/llama",
+        "*",
+    ] {
+        for method in ["GET", "HEAD", "POST", "OPTIONS", "PUT", "TRACE"] {
+            for version in ["1.1", "1.0"] {
+                let raw = format!(
+                    "{method} {target} HTTP/{version}\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n"
+                );
+                let answer = proxy.raw(raw.as_bytes()).await;
+                let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+                assert_eq!(status, "401", "{method} {target} {version}: {answer}");
+            }
+        }
+    }
+    // As the document goes out, so does nothing that comes along with the question.
+    for target in [
+        "/_proxy/",
+        "/_proxy/?model=fake/llama",
+        "http://localhost/_proxy/",
+    ] {
+        let raw = format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = proxy.raw(raw.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+        assert!(answer.contains("<title>verified-proxy</title>"), "{target}");
+    }
+    assert!(fake.received().is_empty());
 }
