@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -104,6 +105,10 @@ fn print(text: &str) -> Result<(), Failure> {
         .and_then(|()| out.flush())
         .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
 }
+
+/// For files that are being written, when everything has been said. A look-up of a
+/// name that nobody answers goes on for longer, and cannot be ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What stderr says, and the exit code.
 fn fail(failure: &Failure) -> ExitCode {

@@ -23,7 +23,7 @@ pub(crate) fn raise() {
     }
 }
 
-/// Keeps this process's memory, which has a key in it, out of core files.
+/// Keeps this process's memory, which has keys and prompts in it, out of core files.
 pub(crate) fn no_core_dumps() {
     #[cfg(unix)]
     if let Err(error) = rlimit::Resource::CORE.set(0, 0) {

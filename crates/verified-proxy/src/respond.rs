@@ -174,6 +174,9 @@ pub(crate) fn preflight() -> Response<Body> {
 /// act there: read verdicts, or spend a key that the proxy adds.
 pub(crate) fn confine(response: &mut Response<Body>) {
     let headers = response.headers_mut();
+    // Browsers keep these for the name, whatever the port: other programs' too.
+    headers.remove(header::SET_COOKIE);
+    headers.remove("clear-site-data");
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),

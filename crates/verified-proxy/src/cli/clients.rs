@@ -107,10 +107,21 @@ pub(super) struct KeyFile {
 }
 
 fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    if !may_be_told(path) {
+        return Err(Failure::Unreadable(
+            "--api-key-file and --client-token-file take the path of a file, and this is none; it is not shown, in case it is the secret itself".to_owned(),
+        ));
+    }
     let bytes = Zeroizing::new(inputs::read(path)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::Usage(format!("{}: not UTF-8", path.display())))?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Whether a path is one beyond doubt: people write the key where its file should
+/// stand.
+pub(super) fn may_be_told(path: &Path) -> bool {
+    path.is_absolute() || path.exists()
 }
 
 /// A warning only: containers mount secrets as they like.

@@ -11,6 +11,7 @@ mod port;
 use std::process::ExitCode;
 
 use self::check::{Check, Id, Status};
+use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::{colour, print, serve};
 use crate::SetupError;
@@ -66,6 +67,7 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
         };
         (checks, port)
     });
+    runtime.shutdown_timeout(LAST_WORDS);
     checks.extend([policy, trust_root, state_dir, machine::descriptors(), port]);
     checks.extend([
         api_key,

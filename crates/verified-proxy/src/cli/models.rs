@@ -8,6 +8,7 @@ use std::sync::Arc;
 use attest::UnixTime;
 use serde_json::json;
 
+use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::options::Shared;
 use super::print;
@@ -38,7 +39,9 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
-    let (list, since) = runtime.block_on(newest(&examiner))?;
+    let found = runtime.block_on(newest(&examiner));
+    runtime.shutdown_timeout(LAST_WORDS);
+    let (list, since) = found?;
     print(&if json {
         as_json(&list, since)
     } else {

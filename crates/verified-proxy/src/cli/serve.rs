@@ -226,9 +226,7 @@ pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'
 
 async fn serve(config: Config, at: At) -> Result<(), Failure> {
     limits::raise();
-    if config.api_key.is_some() {
-        limits::no_core_dumps();
-    }
+    limits::no_core_dumps();
     let (listener, place) = listen(&at).await?;
     let announcement = announcement(&config, &place);
     let server = Server::new(config)

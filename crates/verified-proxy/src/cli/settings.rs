@@ -1,11 +1,16 @@
 //! What an option's value is and who set it: for the log, and for documents.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
+use super::clients;
 use super::config_file::ConfigFile;
+
+/// Where a secret may stand in place of its file's path.
+const HIDING: [&str; 2] = ["api_key_file", "client_token_file"];
 
 /// Every option of `command` that has a variable, with its value and source,
 /// such as `port=8080 (default)`. No option is a secret.
@@ -25,7 +30,15 @@ impl Settings {
             let Ok(Some(values)) = matches.try_get_raw(id) else {
                 continue;
             };
-            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            let hides = HIDING.contains(&id);
+            let values: Vec<_> = values
+                .map(
+                    |value| match hides && !clients::may_be_told(Path::new(value)) {
+                        true => "(not shown: no such file)".into(),
+                        false => value.to_string_lossy(),
+                    },
+                )
+                .collect();
             let source = match matches.value_source(id) {
                 Some(ValueSource::CommandLine) => "flag",
                 Some(ValueSource::EnvVariable) => "environment",

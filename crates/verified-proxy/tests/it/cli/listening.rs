@@ -60,6 +60,16 @@ fn a_key_is_no_argument_and_stays_out_of_sight() {
         "{said}"
     );
     assert!(!said.contains("sk-in"), "{said}");
+    // The key in place of its file's path.
+    let mistaken = ("VERIFIED_PROXY_API_KEY_FILE", "sk-in-the-wrong-place");
+    let (code, said) = serve(&[], &[mistaken]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("take the path of a file"), "{said}");
+    assert!(
+        said.contains("api-key-file=(not shown: no such file)"),
+        "{said}"
+    );
+    assert!(!said.contains("sk-in"), "{said}");
     let (code, said) = serve(&["--api-key=sk-in-an-argument"], &[]);
     assert_eq!(code, Some(2), "{said}");
 }
