@@ -7,7 +7,6 @@ mod hardware;
 mod software;
 
 use std::sync::Arc;
-use std::sync::Arc;
 
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Channel, Collateral, FloorSeen, Floors, TrustAnchors};
