@@ -33,11 +33,11 @@ pub(crate) struct Scene {
     /// Plays the endpoint list and Intel's service as well.
     pub(crate) good: Running,
     pub(crate) tampered: Running,
-    /// From the program's start to the proxy's first answer about itself.
-    pub(crate) listening: Duration,
-    /// What of it went by before the backends were there. Most is one time only, when
-    /// aws-lc collects entropy for the process's first key.
+    /// From the program's start until the backends are there. Most is one time only,
+    /// when aws-lc collects entropy for the process's first key.
     pub(crate) backends: Duration,
+    /// From then, when the proxy is begun, to its first answer about itself.
+    pub(crate) listening: Duration,
     began: Instant,
     folder: TempDir,
     stop: oneshot::Sender<()>,
@@ -73,8 +73,8 @@ impl Scene {
             proxy,
             good,
             tampered,
-            listening: began.elapsed(),
             backends,
+            listening: began.elapsed().saturating_sub(backends),
             began,
             folder,
             stop,

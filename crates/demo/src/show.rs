@@ -24,7 +24,7 @@ pub(crate) async fn play(scene: &Scene, screen: &Screen) -> Result<(), Failure> 
          signed under a root that was made for this run and is not Intel's: nothing below says\n\
          anything about real hardware. No network is used, and no API key.\n\n\
          The proxy listens on http://{}.\n\
-         Start to listening: {}; {} ms of them made the backends.",
+         Start to listening: {}, after {} ms that made the backends.",
         scene.proxy,
         measured(scene.listening, Duration::from_millis(50)),
         scene.backends.as_millis(),
