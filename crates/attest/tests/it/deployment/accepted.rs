@@ -38,7 +38,7 @@ fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
 #[test]
 fn honest_changes_are_accepted() {
     type Change = (&'static str, fn(&mut Spec));
-    let changes: [Change; 17] = [
+    let changes: [Change; 18] = [
         ("no event log", |s| drop_field(s, "event_log")),
         ("no vm_config", |s| drop_field(s, "vm_config")),
         ("an unknown field", |s| {
@@ -86,6 +86,11 @@ fn honest_changes_are_accepted() {
         }),
         ("a v5 quote of a TD 1.5", |s| {
             s.quote.format = QuoteFormat::TdxV5Td15
+        }),
+        ("32 KiB of padding after the quote", |s| {
+            s.hooks
+                .manager_signed_quote
+                .push(|quote| quote.trailing = vec![0; 32 << 10]);
         }),
         ("an ECDSA signing key", |s| s.signing = Signing::ecdsa()),
         ("the event log as a string", |s| {

@@ -212,6 +212,8 @@ fn a_log_goes_on_or_was_reset() {
         (vec![], Continuity::Reset),
         (vec![&two, &one], Continuity::Reset),
         (vec![&one, &three, &three], Continuity::Reset),
+        (vec![&three, &two], Continuity::Reset),
+        (vec![&three, &two, &three], Continuity::Reset),
         (vec![&three, &one, &two], Continuity::Reset),
     ] {
         let actions: Vec<_> = actions.into_iter().cloned().collect();

@@ -218,6 +218,7 @@ proptest! {
     fn extension_is_transitive_and_never_of_another_log(
         actions in prop::collection::vec(one_action(), 0..8),
         cuts in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        changed in any::<prop::sample::Index>(),
         other in one_action(),
     ) {
         let (one, two) = (cuts.0.index(actions.len() + 1), cuts.1.index(actions.len() + 1));
@@ -231,11 +232,12 @@ proptest! {
         prop_assert_eq!(second.continuity(&first.seen()), by(middle - short));
         prop_assert_eq!(third.continuity(&second.seen()), by(actions.len() - middle));
         prop_assert_eq!(third.continuity(&first.seen()), by(actions.len() - short));
-        // And one changed action is another log for ever.
-        if short > 0 && actions[short - 1] != other {
-            let mut changed = actions.clone();
-            changed[short - 1] = other;
-            let changed = deployment(&changed, ActionsForm::Sorted);
+        // And one changed action, wherever it stands, makes another log of it.
+        let place = changed.index(short.max(1));
+        if place < short && actions[place] != other {
+            let mut actions = actions.clone();
+            actions[place] = other;
+            let changed = deployment(&actions, ActionsForm::Sorted);
             prop_assert_eq!(changed.continuity(&first.seen()), Continuity::Reset);
         }
     }

@@ -27,10 +27,12 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
     (
-        "a quote of 64 KiB and a byte",
+        "64 KiB of padding after the quote",
         "rejected_deployment_quote_format",
         |s| {
-            set(s, "quote", "00".repeat((64 << 10) + 1).into());
+            s.hooks
+                .manager_signed_quote
+                .push(|quote| quote.trailing = vec![0; 64 << 10]);
         },
     ),
     (
@@ -104,6 +106,11 @@ pub(super) const CASES: &[Case] = &[
         |s| {
             transplant(s, |other| other.platform.ppid = [9; 16]);
         },
+    ),
+    (
+        "an older certificate of the platform, signed",
+        "rejected_deployment_levels",
+        |s| transplant(s, |other| other.platform.pce_svn -= 1),
     ),
     (
         "an older quoting enclave, signed",
