@@ -91,6 +91,12 @@ impl Appraisal {
         }
     }
 
+    /// The report's quote, if it verified.
+    #[must_use]
+    pub fn verified_quote(&self) -> Option<&VerifiedQuote> {
+        self.quote.as_deref()
+    }
+
     /// A policy that would accept what this evidence showed, for review; `None`
     /// if its quote did not verify, its event log does not explain itself, or
     /// it is not the evidence that was judged.

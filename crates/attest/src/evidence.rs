@@ -20,7 +20,7 @@ use crate::{Rejected, Spki};
 pub const MAX_REPORT_BYTES: usize = 2 << 20;
 
 /// A real quote has 5,010 bytes, of which 3.7 KB are certificates.
-const MAX_QUOTE_BYTES: usize = 64 << 10;
+pub(crate) const MAX_QUOTE_BYTES: usize = 64 << 10;
 
 /// Real logs have 30 events; an application may add some of its own.
 const MAX_EVENTS: usize = 4096;
@@ -102,6 +102,11 @@ pub struct Evidence {
     pub(crate) app_compose: String,
     pub(crate) app_cert: Option<String>,
     pub(crate) memory_size: Option<u64>,
+    /// As it stands in the report, to be compared with its second copy.
+    pub(crate) vm_config: Option<String>,
+    /// The JSON text of `compose_manager_attestation`; only its structure has
+    /// been looked at.
+    pub(crate) compose_manager: Option<String>,
     pub(crate) repeated: Repeated,
 }
 
@@ -184,6 +189,9 @@ impl Evidence {
                 .map(Cow::into_owned)
                 .filter(|pem| !pem.trim().is_empty()),
             memory_size: memory_size(info.vm_config)?,
+            vm_config: optional_string("info.vm_config", info.vm_config)?.map(Cow::into_owned),
+            compose_manager: present(wire.compose_manager_attestation)
+                .map(|raw| raw.get().to_owned()),
             repeated: Repeated::read(&info, &tcb)?,
         })
     }
@@ -230,6 +238,8 @@ struct Wire<'a> {
     info: Option<&'a RawValue>,
     #[serde(borrow, default)]
     tls_cert_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    compose_manager_attestation: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -327,7 +337,7 @@ fn signing_key(wire: &Wire<'_>) -> Result<SigningKey, Rejected> {
 }
 
 /// An array, or the same array as a JSON text (dstack's own form).
-fn events(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<Event>, Rejected> {
+pub(crate) fn events(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<Event>, Rejected> {
     let raw = present(raw).ok_or_else(|| missing(field))?;
     let nested;
     let text = if raw.get().starts_with('"') {

@@ -96,6 +96,21 @@ digest_identifier!(
     Fmspc, 6, "12 hex digits (an FMSPC)"
 );
 
+digest_identifier!(
+    /// The name of a git commit (SHA-1).
+    CommitId, 20, "40 hex digits (a git commit)"
+);
+
+digest_identifier!(
+    /// SHA-256 of a compose file's bytes.
+    FileDigest, 32, "64 hex digits (SHA-256 of a file)"
+);
+
+digest_identifier!(
+    /// A deployment log up to one of its actions, in one digest.
+    LogDigest, 32, "64 hex digits (the digest of a log)"
+);
+
 impl Spki {
     /// The digest of a DER-encoded SubjectPublicKeyInfo.
     #[must_use]

@@ -36,6 +36,7 @@ mod appraise;
 mod attested;
 mod binding;
 mod collateral;
+mod deployment;
 mod diagnosis;
 mod event_log;
 mod evidence;
@@ -57,9 +58,17 @@ pub use collateral::{
     Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
     MAX_COLLATERAL_BYTES, PckCa, TrustAnchors,
 };
+pub use deployment::{
+    AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
+    DeploymentRejected, LogSeen, Manager, Service, Up, appraise_deployment,
+};
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
-pub use identifiers::{Domain, Fmspc, InvalidIdentifier, Nonce, PolicyDigest, Spki, UnixTime};
+pub use identifiers::{
+    CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
+    UnixTime,
+};
 pub use policy::{AcceptTcb, Policy, PolicyError};
+pub use quote::VerifiedQuote;
 pub use rejected::{Explanation, Rejected};
 pub use report::{Check, CheckId, Fact, Group, NOT_REACHED, PolicyName, Report, Status};
 pub use tcb::{Component, Level, TcbStatus};

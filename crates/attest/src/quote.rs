@@ -172,6 +172,17 @@ fn td(report: &QuoteReport) -> Option<Td> {
     })
 }
 
+fn without_report_data(report: &QuoteReport) -> QuoteReport {
+    let mut report = report.clone();
+    match &mut report {
+        QuoteReport::SgxEnclave(enclave) => enclave.report_data = [0; 64],
+        QuoteReport::TD10(td) => td.report_data = [0; 64],
+        QuoteReport::TD15(td) => td.base.report_data = [0; 64],
+        QuoteReport::TD15Ex(td) => td.base.base.report_data = [0; 64],
+    }
+    report
+}
+
 /// The backend pads quotes with zeros (71 in the recordings). Other bytes there
 /// would be signed by nobody, as the certificates' PEM is not either; unlike
 /// that, nothing needs them.
@@ -193,9 +204,9 @@ fn padding_is_zero(bytes: &[u8], signed_length: usize) -> Result<(), Rejected> {
     Ok(())
 }
 
-/// A quote that a genuine platform signed. Made by [`verify`] alone.
+/// A quote that a genuine platform signed; nothing outside this crate can make one.
 #[derive(Debug)]
-pub(crate) struct VerifiedQuote {
+pub struct VerifiedQuote {
     td: Td,
     levels: Levels,
     floor: Floor,
@@ -238,6 +249,12 @@ impl VerifiedQuote {
 
     pub(crate) fn version(&self) -> u16 {
         self.claims.header.version
+    }
+
+    /// Whether both reports are of one TD in one state: every field equal, of
+    /// the same TDX version, but for the report data.
+    pub(crate) fn same_td(&self, other: &Self) -> bool {
+        without_report_data(&self.claims.report) == without_report_data(&other.claims.report)
     }
 
     /// Flags of the platform that dcap-qvl's strict policy would refuse.

@@ -185,7 +185,7 @@ impl fmt::Display for Level {
 
 /// The levels of a platform, each kind on its own. A TD 1.5 has two of
 /// platform and module: at its launch and now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Levels {
     pub(crate) platform: Vec<Level>,
     /// Empty if the TCB info judges the module together with the platform.

@@ -73,6 +73,10 @@ impl Spec {
         self.hooks.quote_bytes.apply(&mut quote);
 
         let mut report = self.report(&challenge, &td, &quote, &events, &app_chain)?;
+        if let Some(manager) = &self.compose_manager {
+            report["compose_manager_attestation"] =
+                self.compose_manager_attestation(manager, &issued, &challenge, td, &events)?;
+        }
         self.hooks.report.apply(&mut report);
         let mut report_bytes = serde_json::to_vec(&report)?;
         self.hooks.report_bytes.apply(&mut report_bytes);
@@ -143,7 +147,7 @@ impl Spec {
         Ok(collateral)
     }
 
-    fn sign_quote(
+    pub(crate) fn sign_quote(
         &self,
         issued: &Issued,
         unsigned: UnsignedQuote,

@@ -69,6 +69,10 @@ pub struct Hooks {
     pub signed_quote: Hook<SignedQuote>,
     /// The main quote's bytes.
     pub quote_bytes: Hook<Vec<u8>>,
+    /// The TD report of the compose-manager's quote, complete, before it is signed.
+    pub manager_td_report: Hook<TdReport>,
+    /// The compose-manager's quote after all signatures, before it is put together.
+    pub manager_signed_quote: Hook<SignedQuote>,
     /// PCK certificate, before it is signed.
     pub pck_cert: Hook<CertificateParams>,
     /// PCK platform CA certificate, before it is signed.

@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod collateral;
+pub mod deployment;
 pub mod encode;
 mod error;
 pub mod event_log;
@@ -38,6 +39,7 @@ mod signing;
 mod spec;
 pub mod tamper;
 
+pub use deployment::ComposeManager;
 pub use error::Error;
 pub use forge::Built;
 pub use hooks::{Hook, Hooks};

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::collateral::{QeIdentity, TcbInfo};
+use crate::deployment::ComposeManager;
 use crate::event_log::{BootDigests, DigestForm, Event};
 use crate::hash::{label, label256, sha256};
 use crate::hooks::Hooks;
@@ -148,6 +149,8 @@ pub struct Spec {
     pub include_tls_fingerprint: bool,
     /// `event_log` as a JSON string, as older proxies sent it.
     pub event_log_as_string: bool,
+    /// The compose-manager; `None`: the report says nothing of deployments.
+    pub compose_manager: Option<ComposeManager>,
     /// Derived values to replace.
     pub overrides: Overrides,
     /// Who signs what.
@@ -208,6 +211,7 @@ impl Spec {
             signing: Signing::ed25519(),
             include_tls_fingerprint: true,
             event_log_as_string: false,
+            compose_manager: None,
             overrides: Overrides::default(),
             signers: Signers::default(),
             hooks: Hooks::default(),

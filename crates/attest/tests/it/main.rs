@@ -11,6 +11,7 @@
 )]
 
 mod accepted;
+mod deployment;
 mod diagnosed;
 mod docs;
 mod identifiers;

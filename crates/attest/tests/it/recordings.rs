@@ -51,7 +51,7 @@ pub(crate) fn recordings() -> Vec<Recording> {
         .collect()
 }
 
-fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> Appraisal {
+pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> Appraisal {
     let evidence = Evidence::parse(&recording.report).unwrap();
     let collateral = Collateral::from_json(&recording.collateral).unwrap();
     appraise(&Appraise {

@@ -1,0 +1,158 @@
+//! Every way in which a deployment can fail, each with a stable code.
+//!
+//! A table of its own: these checks are not yet part of
+//! [`appraise`](crate::appraise), so [`Rejected`](crate::Rejected) does not
+//! know them.
+
+use crate::rejected::{Explanation, Rejected};
+
+macro_rules! rejections {
+    ($($variant:ident { $($field:ident: $kind:ty),* $(,)? }
+        $code:literal $message:literal means $meaning:literal remedy $remedy:literal;)*) => {
+        /// Why a deployment was refused: one variant a check.
+        ///
+        /// Messages quote foreign text bounded and escaped.
+        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "the message and the explanation beside each variant document it")]
+        pub enum DeploymentRejected {
+            $(#[error($message)] $variant { $($field: $kind),* },)*
+        }
+
+        impl DeploymentRejected {
+            /// Every code, in the order in which the checks run.
+            pub const EXPLANATIONS: &'static [Explanation] = &[
+                $(Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
+            ];
+
+            /// Meaning and remedy of this refusal.
+            #[must_use]
+            pub const fn explanation(&self) -> &'static Explanation {
+                match self {
+                    $(Self::$variant { .. } => &Explanation {
+                        code: $code, meaning: $meaning, remedy: $remedy,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+rejections! {
+    Missing {}
+        "deployment_missing" "the report has no deployment log (compose_manager_attestation)"
+        means "The backend's report does not say which containers were deployed. It leaves the log out when the manager does not answer it within two seconds."
+        remedy "Ask again with a new nonce; if the log stays away, another instance of the backend may have one.";
+    MissingField { field: &'static str }
+        "evidence_deployment_missing_field" "the deployment log has no field {field}"
+        means "A field that the proof of the deployment needs is missing."
+        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+    BadField { field: &'static str, expected: &'static str, got: String }
+        "evidence_deployment_bad_field" "field {field} of the deployment log: expected {expected}, got {got}"
+        means "A field of the deployment log is there but is not what it should be."
+        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+    TooManyActions { count: usize, max: usize }
+        "evidence_deployment_too_many_actions" "the deployment log has {count} actions, at most {max} are read"
+        means "The deployment log is longer than any honest one; reading on would cost more than it may."
+        remedy "Nothing on your side helps; report it to the backend's operator.";
+    Action { index: usize, field: &'static str, expected: &'static str, got: String }
+        "evidence_deployment_action" "action {index} of the deployment log: expected {expected} as its {field}, got {got}"
+        means "An entry of the deployment log does not say what an entry of its kind has to say."
+        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+    NonceSource { got: String }
+        "rejected_deployment_nonce_source" "the deployment log's nonce is said to come from {got}, expected \"client\""
+        means "The deployment log was not made for this request: it may be any age."
+        remedy "Ask again with a new nonce; another instance of the backend may answer properly.";
+    Nonce { sent: String, got: String }
+        "rejected_deployment_nonce" "the deployment log answers the nonce {got}, sent was {sent}"
+        means "The deployment log is not an answer to this request: it is old, or somebody else's."
+        remedy "Try again; if it stays, report it to the backend's operator.";
+    ActionsHash { stated: String, sorted: String, declared: String }
+        "rejected_deployment_actions_hash" "actions_hash is {stated}, the actions hash to {sorted} (sorted keys) or {declared} (declared order)"
+        means "The listed actions are not those that the manager's statement is about."
+        remedy "Do not use this backend; report it to its operator.";
+    QuoteFormat { detail: String }
+        "rejected_deployment_quote_format" "the deployment log's quote is not a TDX quote: {detail}"
+        means "What should prove the deployment log is not a quote of the expected kind."
+        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+    Quote { cause: Box<Rejected> }
+        "rejected_deployment_quote" "the deployment log's quote does not verify: {cause}"
+        means "No genuine TDX platform vouches for the deployment log, although one does for the report."
+        remedy "Do not use this backend; report it to its operator.";
+    ReportData { expected: String, got: String }
+        "rejected_deployment_report_data" "the deployment log's quote binds {got}, expected {expected} (actions_hash, nonce)"
+        means "The quote is genuine but speaks of another log or another request."
+        remedy "Do not use this backend; report it to its operator.";
+    Platform { got: String, expected: String }
+        "rejected_deployment_platform" "the deployment log was quoted on the platform {got}, the report on {expected}"
+        means "Another machine than the one that serves you signed the deployment log."
+        remedy "Do not use this backend; report it to its operator.";
+    Mrtd { got: String, expected: String }
+        "rejected_deployment_mrtd" "the deployment log comes from a machine with MRTD {got}, the report from one with {expected}"
+        means "A machine with other firmware than the one that serves you made the deployment log."
+        remedy "Do not use this backend; report it to its operator.";
+    Rtmr { index: usize, got: String, expected: String }
+        "rejected_deployment_rtmr" "the deployment log comes from a machine with RTMR{index} {got}, the report from one with {expected}"
+        means "A machine in another state than the one that serves you made the deployment log."
+        remedy "Try again: a register may have been extended between the two quotes. If it stays, do not use this backend.";
+    MrConfigId { got: String, expected: String }
+        "rejected_deployment_mr_config_id" "the deployment log comes from a machine with MRCONFIGID {got}, the report from one with {expected}"
+        means "A machine with another application description than the one that serves you made the deployment log."
+        remedy "Do not use this backend; report it to its operator.";
+    TdBody {}
+        "rejected_deployment_td_body" "the deployment log's quote differs from the report's in a field of the TD report"
+        means "Another machine, or another TDX module, than the one that serves you made the deployment log."
+        remedy "Do not use this backend; report it to its operator.";
+    Levels { component: &'static str }
+        "rejected_deployment_levels" "the deployment log's quote is at another TCB level ({component}) than the report's"
+        means "The two quotes of one moment come from differently patched parts, so what was accepted for one is not accepted for the other."
+        remedy "Do not use this backend; report it to its operator.";
+    Inconsistent { field: &'static str, got: String, with: &'static str, expected: String }
+        "evidence_deployment_inconsistent" "field {field} of the deployment log is {got}, but {with} is {expected}"
+        means "The report states one value twice, differently."
+        remedy "Nothing on your side helps; report it to the backend's operator.";
+    TimeOrder { index: usize, at: String, before: String }
+        "rejected_deployment_time_order" "action {index} of the deployment log is of {at}, the one before it of {before}"
+        means "The deployment log is not in the order of time, which an appended log always is."
+        remedy "Do not use this backend; report it to its operator.";
+    TimeFuture { index: usize, at: String, now: String }
+        "rejected_deployment_time_future" "action {index} of the deployment log is of {at}; it is {now}"
+        means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
+        remedy "Check your computer's clock.";
+}
+
+impl DeploymentRejected {
+    /// The stable code, in snake case.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.explanation().code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_distinct_named_alike_and_new() {
+        let codes: BTreeSet<_> = DeploymentRejected::EXPLANATIONS
+            .iter()
+            .map(|explanation| explanation.code)
+            .collect();
+        assert_eq!(codes.len(), DeploymentRejected::EXPLANATIONS.len());
+        for code in codes {
+            assert!(
+                code.starts_with("evidence_deployment_")
+                    || code.starts_with("rejected_deployment_")
+                    || code == "deployment_missing",
+                "{code}"
+            );
+            assert!(
+                code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{code}"
+            );
+            assert!(Explanation::ALL.iter().all(|known| known.code != code));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What an honest manager may do.
+
+use attest::{CanonicalForm, Service};
+use fake_tee::deployment::{ActionsForm, action, compose_up};
+use fake_tee::{QuoteFormat, Signing, Spec};
+use serde_json::json;
+
+use super::{judge, machine, manager};
+use crate::support::NOW;
+
+#[test]
+fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
+    for (form, expected) in [
+        (ActionsForm::Sorted, CanonicalForm::SortedKeys),
+        (ActionsForm::Declared, CanonicalForm::DeclaredOrder),
+    ] {
+        for escaped in [false, true] {
+            let mut spec = machine();
+            manager(&mut spec).form = form;
+            manager(&mut spec).actions.push(action(
+                NOW,
+                "docker_evict",
+                &[("container", "fäke/llama \"β\"".into())],
+            ));
+            if escaped {
+                spec.hooks.report_bytes.push(|bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    *bytes = text.replace("fäke", "f\\u00e4ke").into_bytes();
+                });
+            }
+            let deployment = judge(&spec).unwrap();
+            assert_eq!(deployment.form(), expected);
+            assert_eq!(deployment.actions(), 5);
+        }
+    }
+}
+
+#[test]
+fn honest_changes_are_accepted() {
+    type Change = (&'static str, fn(&mut Spec));
+    let changes: [Change; 18] = [
+        ("no event log", |s| drop_field(s, "event_log")),
+        ("no vm_config", |s| drop_field(s, "vm_config")),
+        ("an unknown field", |s| {
+            s.hooks
+                .report
+                .push(|report| report["compose_manager_attestation"]["new"] = json!([1]));
+        }),
+        ("an unknown action", |s| {
+            let new = action(NOW, "volume_prune", &[("volume", "x".into())]);
+            manager(s).actions.push(new);
+        }),
+        ("a file that was only staged", |s| {
+            let staged = action(NOW, "compose_stage", &[("tag", "v0.0.3".into())]);
+            manager(s).actions.push(staged);
+        }),
+        ("an unknown key, sorted", |s| {
+            manager(s).actions[1].push(("aaa_new".to_owned(), json!({"b": [true], "c": 1})));
+        }),
+        ("an unknown key, declared", |s| {
+            manager(s).form = ActionsForm::Declared;
+            manager(s).actions[1].push(("aaa_new".to_owned(), "x".into()));
+        }),
+        ("an unknown key, four levels deep", |s| {
+            manager(s).actions[1].push(("new".to_owned(), json!([[{"a": []}]])));
+        }),
+        ("4096 actions", |s| {
+            let one = action(NOW - 9, "docker_clean", &[]);
+            manager(s).actions = vec![one; 4096];
+        }),
+        ("an empty log", |s| manager(s).actions.clear()),
+        ("an action five minutes ahead", |s| {
+            manager(s)
+                .actions
+                .push(compose_up(NOW + 300, "v0.0.3", &[]));
+        }),
+        ("two actions of one moment", |s| {
+            let again = manager(s).actions[3].clone();
+            manager(s).actions.push(again);
+        }),
+        ("times of another zone", |s| {
+            manager(s).actions[0][0].1 = "2020-01-01T02:00:00.123456789+02:00".into();
+        }),
+        ("a v5 quote of a TD 1.0", |s| {
+            s.quote.format = QuoteFormat::TdxV5Td10
+        }),
+        ("a v5 quote of a TD 1.5", |s| {
+            s.quote.format = QuoteFormat::TdxV5Td15
+        }),
+        ("32 KiB of padding after the quote", |s| {
+            s.hooks
+                .manager_signed_quote
+                .push(|quote| quote.trailing = vec![0; 32 << 10]);
+        }),
+        ("an ECDSA signing key", |s| s.signing = Signing::ecdsa()),
+        ("the event log as a string", |s| {
+            s.event_log_as_string = true
+        }),
+    ];
+    for (what, change) in changes {
+        let mut spec = machine();
+        change(&mut spec);
+        if let Err(rejected) = judge(&spec) {
+            panic!("{what}: {rejected}");
+        }
+    }
+}
+
+fn drop_field(spec: &mut Spec, field: &'static str) {
+    spec.hooks.report.push(move |report| {
+        let block = report["compose_manager_attestation"].as_object_mut();
+        block.unwrap().remove(field).unwrap();
+    });
+}
+
+#[test]
+fn an_empty_log_says_nothing_is_up() {
+    let mut spec = machine();
+    manager(&mut spec).actions.clear();
+    let deployment = judge(&spec).unwrap();
+    assert_eq!(deployment.up(), []);
+    assert_eq!((deployment.first(), deployment.last()), (None, None));
+    assert_eq!(deployment.manager(), None);
+    assert!(deployment.started().is_empty());
+}
+
+#[test]
+fn restarts_and_stages_change_nothing_that_is_up() {
+    let before = judge(&machine()).unwrap().up();
+    assert_eq!(before.len(), 2);
+    assert_eq!(before[0].service, Service::Named("proxy".to_owned()));
+    let mut spec = machine();
+    for name in ["docker_restart", "docker_clean", "compose_stage", "other"] {
+        let idle = action(
+            NOW,
+            name,
+            &[
+                ("container", "proxy".into()),
+                ("services", json!(["proxy"])),
+            ],
+        );
+        manager(&mut spec).actions.push(idle);
+    }
+    assert_eq!(judge(&spec).unwrap().up(), before);
+}

@@ -1,0 +1,56 @@
+//! The deployment log: a machine with a compose-manager, and what is said of it
+//! after a change.
+
+mod accepted;
+mod folding;
+mod properties;
+mod recorded;
+mod tampering;
+
+use attest::{
+    AppraiseDeployment, Collateral, Deployment, DeploymentRejected, Evidence, FloorCheck, Nonce,
+    UnixTime, appraise_deployment,
+};
+use fake_tee::{Built, ComposeManager, Spec};
+
+use crate::support::{NONCE, NOW, anchors, challenge, code, judge_with, policy, spec};
+
+/// A valid machine with a compose-manager.
+fn machine() -> Spec {
+    let mut spec = spec();
+    spec.compose_manager = Some(ComposeManager::new(NOW));
+    spec
+}
+
+fn manager(spec: &mut Spec) -> &mut ComposeManager {
+    spec.compose_manager.as_mut().unwrap()
+}
+
+fn judge(spec: &Spec) -> Result<Deployment, DeploymentRejected> {
+    judge_built(&spec.forge(&challenge()).unwrap())
+}
+
+/// The report itself is one that verifies: what is refused is its deployment.
+fn judge_built(built: &Built) -> Result<Deployment, DeploymentRejected> {
+    let appraisal = judge_with(built, policy(), FloorCheck::NotKept("a test"));
+    assert_eq!(code(&appraisal), "verified", "{:#?}", appraisal.report);
+    appraise_deployment(&AppraiseDeployment {
+        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
+        quote: appraisal.verified_quote().unwrap(),
+        nonce: Nonce::from_bytes(NONCE),
+        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
+        trust_anchors: &anchors(),
+        now: UnixTime(NOW),
+    })
+}
+
+#[test]
+fn the_untampered_machine_has_a_deployment() {
+    let deployment = judge(&machine()).unwrap();
+    assert_eq!(deployment.actions(), 4);
+}
+
+#[test]
+fn by_default_a_forged_report_says_nothing_of_deployments() {
+    assert_eq!(judge(&spec()), Err(DeploymentRejected::Missing {}));
+}

@@ -1,0 +1,166 @@
+//! The compose-manager: a log of what it started, and a quote over that log.
+
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::encode::rfc3339;
+use crate::event_log::Event;
+use crate::hash::{label, label256, sha256};
+use crate::pki::{Issued, Signer};
+use crate::quote::{self, TdReport};
+use crate::spec::{Challenge, Spec};
+
+/// How the manager writes what it hashes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ActionsForm {
+    /// Keys in the order of their bytes, as managers since June 2026 do.
+    #[default]
+    Sorted,
+    /// Keys in the order of the manager's declaration.
+    Declared,
+}
+
+/// A manager inside the VM.
+#[derive(Debug, Clone)]
+pub struct ComposeManager {
+    /// The log, with the keys in the order of their declaration.
+    pub actions: Vec<Vec<(String, Value)>>,
+    /// How it is hashed.
+    pub form: ActionsForm,
+    /// Where the nonce came from: `client` or `server`.
+    pub nonce_source: String,
+    /// Replaces the request's nonce, in the block and in the quote.
+    pub nonce: Option<[u8; 32]>,
+    /// Who signs the quote over the log.
+    pub signer: Signer,
+}
+
+impl ComposeManager {
+    /// A manager that started itself and one file, and then one service of a newer one.
+    pub fn new(now: u64) -> Self {
+        let at = |hours: u64| now.saturating_sub(hours * 3600);
+        Self {
+            actions: vec![
+                manager_started(at(72)),
+                compose_up(at(71), "v0.0.1", &[]),
+                action(
+                    at(70),
+                    "docker_restart",
+                    &[("container", "proxy-nginx".into())],
+                ),
+                compose_up(at(48), "v0.0.2", &["proxy"]),
+            ],
+            form: ActionsForm::default(),
+            nonce_source: "client".to_owned(),
+            nonce: None,
+            signer: Signer::Proper,
+        }
+    }
+
+    /// What `actions_hash` is taken of.
+    fn canonical(&self) -> String {
+        let actions: Vec<_> = self
+            .actions
+            .iter()
+            .map(|action| self.text(action))
+            .collect();
+        format!("[{}]", actions.join(","))
+    }
+
+    fn text(&self, action: &[(String, Value)]) -> String {
+        let mut members: Vec<_> = action.iter().collect();
+        if self.form == ActionsForm::Sorted {
+            members.sort_by_key(|(key, _)| key);
+        }
+        // Values inside an action are texts and lists of texts.
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|(key, value)| format!("{}:{value}", Value::from(key.as_str())))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+/// An action with its further fields.
+pub fn action(at: u64, name: &str, fields: &[(&str, Value)]) -> Vec<(String, Value)> {
+    let mut action = vec![
+        ("timestamp".to_owned(), rfc3339(at).into()),
+        ("action".to_owned(), name.into()),
+    ];
+    action.extend(
+        fields
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone())),
+    );
+    action
+}
+
+/// The start of services, or of all, of `fake.yaml` as it was at a tag.
+pub fn compose_up(at: u64, tag: &str, services: &[&str]) -> Vec<(String, Value)> {
+    let mut up = action(
+        at,
+        "compose_up",
+        &[
+            ("tag", tag.into()),
+            ("commit", hex::encode(label::<20>(tag)).into()),
+            ("file", "fake.yaml".into()),
+            ("file_sha256", hex::encode(label256(tag)).into()),
+        ],
+    );
+    if !services.is_empty() {
+        up.push(("services".to_owned(), json!(services)));
+    }
+    up
+}
+
+/// The manager's own start.
+pub fn manager_started(at: u64) -> Vec<(String, Value)> {
+    let image = format!(
+        "fake/compose-manager@sha256:{}",
+        hex::encode(label256("manager"))
+    );
+    action(
+        at,
+        "compose_manager_started",
+        &[
+            ("container", "compose-manager".into()),
+            ("image", image.into()),
+        ],
+    )
+}
+
+impl Spec {
+    /// `compose_manager_attestation`, over the TD of the main quote.
+    pub(crate) fn compose_manager_attestation(
+        &self,
+        manager: &ComposeManager,
+        issued: &Issued,
+        challenge: &Challenge,
+        mut td: TdReport,
+        events: &[Event],
+    ) -> Result<Value, Error> {
+        let actions_hash = sha256(manager.canonical().as_bytes());
+        let nonce = manager.nonce.unwrap_or(challenge.nonce);
+        td.report_data[..32].copy_from_slice(&actions_hash);
+        td.report_data[32..].copy_from_slice(&nonce);
+        self.hooks.manager_td_report.apply(&mut td);
+        let unsigned = quote::unsigned(&self.quote, &td, self.platform.cpu_svn);
+        let mut signed = self.sign_quote(issued, unsigned, manager.signer)?;
+        self.hooks.manager_signed_quote.apply(&mut signed);
+        let actions: Vec<Value> = manager
+            .actions
+            .iter()
+            .map(|action| Value::Object(action.iter().cloned().collect::<Map<_, _>>()))
+            .collect();
+        Ok(json!({
+            "actions": actions,
+            "actions_hash": hex::encode(actions_hash),
+            "nonce": hex::encode(nonce),
+            "nonce_source": manager.nonce_source,
+            "quote": hex::encode(signed.encode()),
+            "event_log": serde_json::to_string(events)?,
+            "report_data": hex::encode(td.report_data),
+            "vm_config": serde_json::to_string(&self.vm_config)?,
+        }))
+    }
+}
