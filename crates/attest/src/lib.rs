@@ -39,6 +39,7 @@ mod collateral;
 mod diagnosis;
 mod event_log;
 mod evidence;
+mod gpu;
 mod hash;
 mod identifiers;
 mod json;
@@ -58,6 +59,10 @@ pub use collateral::{
     MAX_COLLATERAL_BYTES, PckCa, TrustAnchors,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
+pub use gpu::{
+    Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
+    IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, appraise_gpus,
+};
 pub use identifiers::{Domain, Fmspc, InvalidIdentifier, Nonce, PolicyDigest, Spki, UnixTime};
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use rejected::{Explanation, Rejected};

@@ -13,6 +13,7 @@
 mod accepted;
 mod diagnosed;
 mod docs;
+mod gpu;
 mod identifiers;
 mod limits;
 mod meaning;

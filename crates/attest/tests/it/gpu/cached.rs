@@ -1,0 +1,107 @@
+//! What is kept of issuers spares work and decides nothing.
+
+use attest::{GpuAnchors, IssuerCache, Nonce, UnixTime, appraise_gpus};
+use fake_tee::gpu::GpuPki;
+use fake_tee::rcgen::date_time_ymd;
+
+use super::{anchors, code, spec};
+use crate::support::{NONCE, NOW};
+
+fn judged(payload: &str, anchors: &GpuAnchors, now: u64, cache: &mut IssuerCache) -> &'static str {
+    let nonce = Nonce::from_bytes(NONCE);
+    code(&appraise_gpus(
+        payload,
+        nonce,
+        anchors,
+        UnixTime(now),
+        cache,
+    ))
+}
+
+#[test]
+fn issuers_are_shared_by_gpus_and_kept() {
+    let mut cache = IssuerCache::new();
+    assert!(cache.is_empty());
+    for _ in 0..2 {
+        let payload = spec().forge(&NONCE).unwrap();
+        // Signatures of certificates are random, so a chain is issued once.
+        for _ in 0..2 {
+            assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+        }
+    }
+    // The last of them alone: family, provisioner and device of each of three GPUs.
+    let payload = spec().forge(&NONCE).unwrap();
+    let mut cache = IssuerCache::new();
+    for _ in 0..2 {
+        assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+        assert_eq!(cache.len(), 9);
+    }
+}
+
+#[test]
+fn what_is_kept_leads_to_no_other_root() {
+    let mut cache = IssuerCache::new();
+    let payload = spec().forge(&NONCE).unwrap();
+    assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+    for other in [
+        GpuAnchors::nvidia(),
+        GpuAnchors::danger_gpu_root(GpuPki::other().unwrap().root_der().to_vec()),
+    ] {
+        assert_eq!(
+            judged(&payload, &other, NOW, &mut cache),
+            "rejected_gpu_root"
+        );
+    }
+    assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+}
+
+#[test]
+fn what_is_kept_expires_all_the_same() {
+    let mut spec = spec();
+    for gpu in &mut spec.gpus {
+        gpu.device
+            .push(|device| device.not_after = date_time_ymd(2027, 1, 1));
+    }
+    let payload = spec.forge(&NONCE).unwrap();
+    let mut cache = IssuerCache::new();
+    let end = UnixTime::from_rfc3339("2027-01-01T00:00:00Z").unwrap().0;
+    assert_eq!(judged(&payload, &anchors(), end, &mut cache), "verified");
+    assert_eq!(
+        judged(&payload, &anchors(), end + 1, &mut cache),
+        "rejected_gpu_chain"
+    );
+    let report = appraise_gpus(
+        &payload,
+        Nonce::from_bytes(NONCE),
+        &anchors(),
+        UnixTime(NOW),
+        &mut cache,
+    );
+    assert_eq!(report.unwrap().valid_until(), UnixTime(end));
+}
+
+#[test]
+fn what_was_refused_is_not_kept() {
+    let mut spec = spec();
+    spec.gpus[0].chain.push(|chain| {
+        let last = chain[1].len() - 1;
+        chain[1][last] ^= 1;
+    });
+    let payload = spec.forge(&NONCE).unwrap();
+    let mut cache = IssuerCache::new();
+    for _ in 0..2 {
+        assert_eq!(
+            judged(&payload, &anchors(), NOW, &mut cache),
+            "rejected_gpu_chain"
+        );
+        assert_eq!(cache.len(), 2);
+    }
+}
+
+#[test]
+fn a_root_that_is_none_is_refused() {
+    let payload = spec().forge(&NONCE).unwrap();
+    let anchors = GpuAnchors::danger_gpu_root(b"not a certificate".to_vec());
+    let code = judged(&payload, &anchors, NOW, &mut IssuerCache::new());
+    assert_eq!(code, "rejected_gpu_chain");
+}
