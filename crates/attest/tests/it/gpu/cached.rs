@@ -105,3 +105,18 @@ fn a_root_that_is_none_is_refused() {
     let code = judged(&payload, &anchors, NOW, &mut IssuerCache::new());
     assert_eq!(code, "rejected_gpu_chain");
 }
+
+/// Each forgery has three issuers that were never seen before.
+#[test]
+fn what_is_kept_is_bounded() {
+    let mut spec = spec();
+    spec.gpus.truncate(1);
+    let mut cache = IssuerCache::new();
+    for round in 1..=342 {
+        let payload = spec.forge(&NONCE).unwrap();
+        assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+        // 1024 fit; the next one finds the cache empty.
+        let expected = if round < 342 { 3 * round } else { 2 };
+        assert_eq!(cache.len(), expected);
+    }
+}

@@ -7,11 +7,13 @@ use attest::{Architecture, Stated, Topology};
 use fake_tee::Signer;
 use fake_tee::gpu::{Gpu, GpuKeys, GpuPki, GpuSpec, field};
 use fake_tee::rcgen::{
-    BasicConstraints, CustomExtension, DnType, IsCa, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, KeyUsagePurpose, SanType,
+    date_time_ymd,
 };
 use serde_json::json;
 
-use super::{Change, code, forged};
+use super::{Change, blob, code, forged, spec};
+use crate::support::NONCE;
 
 /// Each changes the second of three GPUs.
 const REFUSED: &[(&str, &str, Change)] = &[
@@ -209,6 +211,30 @@ const REFUSED: &[(&str, &str, Change)] = &[
         "rejected_gpu_dice",
         |g| g.leaf_origin = Some(GpuKeys::generate().unwrap().device.spki_der()),
     ),
+    (
+        "the leaf does not name its issuer's key",
+        "rejected_gpu_chain",
+        |g| {
+            g.leaf
+                .push(|leaf| leaf.use_authority_key_identifier_extension = false)
+        },
+    ),
+    ("31 another layout of the FWID", "rejected_gpu_chain", |g| {
+        // SEQUENCE with two bytes of length, INTEGER 1.
+        g.leaf.push(|leaf| edit_fwid(leaf, |value| value[5] = 2))
+    }),
+    ("31 another hash", "rejected_gpu_chain", |g| {
+        g.leaf.push(|leaf| {
+            edit_fwid(leaf, |value| {
+                // The object identifier ends before the 50 bytes of the digest.
+                let at = value.len() - 51;
+                value[at] = 1;
+            })
+        })
+    }),
+    ("31 bytes after the FWID", "rejected_gpu_chain", |g| {
+        g.leaf.push(|leaf| edit_fwid(leaf, |value| value.push(0)))
+    }),
     ("the leaf is a CA", "rejected_gpu_chain", |g| {
         g.leaf
             .push(|leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
@@ -255,6 +281,14 @@ const REFUSED: &[(&str, &str, Change)] = &[
         },
     ),
 ];
+
+/// Another value in the extension that names firmware and device.
+fn edit_fwid(leaf: &mut CertificateParams, edit: fn(&mut Vec<u8>)) {
+    let mut value = leaf.custom_extensions[0].content().to_vec();
+    edit(&mut value);
+    let oid = [2, 23, 133, 5, 4, 1];
+    leaf.custom_extensions = vec![CustomExtension::from_oid_content(&oid, value)];
+}
 
 #[test]
 fn each_change_is_refused_by_its_own_check() {
@@ -351,6 +385,39 @@ fn a_chain_of_five_with_a_gap_is_refused() {
         });
     });
     assert_eq!(code(&outcome), "rejected_gpu_chain");
+}
+
+/// 29: a certificate of the right key under another name.
+#[test]
+fn an_issuer_of_another_name_is_refused() {
+    let certificates = |spec: &GpuSpec| {
+        let payload = serde_json::from_str(&spec.forge(&NONCE).unwrap()).unwrap();
+        String::from_utf8(blob(&payload, 1, "certificate")).unwrap()
+    };
+    let end = "-----END CERTIFICATE-----\n";
+    let mut renamed = spec();
+    renamed.gpus[1].device.push(|device| {
+        device
+            .distinguished_name
+            .push(DnType::OrganizationName, "Somebody");
+    });
+    let renamed = certificates(&renamed);
+    let device = renamed.split_inclusive(end).nth(1).unwrap().to_owned();
+    let outcome = forged(|spec| {
+        spec.gpus[1].pem.push(move |pem| {
+            let text = String::from_utf8(pem.clone()).unwrap();
+            let mut chain: Vec<_> = text.split_inclusive(end).collect();
+            chain[1] = &device;
+            // The rest is that of this forgery: the provisioner has the same key and name.
+            *pem = chain.concat().into_bytes();
+        });
+    });
+    assert_eq!(code(&outcome), "rejected_gpu_chain");
+    let said = outcome.unwrap_err().to_string();
+    assert!(
+        said.contains("the firmware's certificate of GPU 1: it names another issuer"),
+        "{said}"
+    );
 }
 
 #[test]
