@@ -3,8 +3,9 @@
 use attest::{GpuAnchors, IssuerCache, Nonce, UnixTime, appraise_gpus};
 use fake_tee::gpu::GpuPki;
 use fake_tee::rcgen::date_time_ymd;
+use serde_json::Value;
 
-use super::{anchors, code, spec};
+use super::{anchors, blob, code, set_blob, spec};
 use crate::support::{NONCE, NOW};
 
 fn judged(payload: &str, anchors: &GpuAnchors, now: u64, cache: &mut IssuerCache) -> &'static str {
@@ -53,6 +54,37 @@ fn what_is_kept_leads_to_no_other_root() {
         );
     }
     assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+}
+
+/// A device that was certified under one root is not one under another, although
+/// everything above it in the chain is genuine there.
+#[test]
+fn what_is_kept_holds_for_its_own_issuer_only() {
+    let mut cache = IssuerCache::new();
+    let payload = spec().forge(&NONCE).unwrap();
+    assert_eq!(judged(&payload, &anchors(), NOW, &mut cache), "verified");
+    let genuine: Value = serde_json::from_str(&payload).unwrap();
+
+    let mut other = spec();
+    other.pki = GpuPki::other().unwrap();
+    let root = GpuAnchors::danger_gpu_root(other.pki.root_der().to_vec());
+    let mut mixed: Value = serde_json::from_str(&other.forge(&NONCE).unwrap()).unwrap();
+    assert_eq!(
+        judged(&mixed.to_string(), &root, NOW, &mut cache),
+        "verified"
+    );
+    let end = "-----END CERTIFICATE-----\n";
+    for gpu in 0..3 {
+        let [known, strange] = [&genuine, &mixed].map(|payload| blob(payload, gpu, "certificate"));
+        let [known, strange] = [&known, &strange].map(|pem| std::str::from_utf8(pem).unwrap());
+        let below = known.split_inclusive(end).take(2);
+        let chain: String = below.chain(strange.split_inclusive(end).skip(2)).collect();
+        set_blob(&mut mixed, gpu, "certificate", chain.as_bytes());
+    }
+    assert_eq!(
+        judged(&mixed.to_string(), &root, NOW, &mut cache),
+        "rejected_gpu_chain"
+    );
 }
 
 #[test]

@@ -80,6 +80,10 @@ const REFUSED: &[(&str, &str, Change)] = &[
     ("8 value size 47", "evidence_gpu_blocks", |g| {
         g.message.push(|m| m.blocks[5].value_size = 47)
     }),
+    ("8 sizes of a shorter digest", "evidence_gpu_blocks", |g| {
+        g.message
+            .push(|m| (m.blocks[5].size, m.blocks[5].value_size) = (50, 47))
+    }),
     ("9 block size ffff", "evidence_gpu_blocks", |g| {
         g.message.push(|m| m.blocks[5].size = 0xffff)
     }),
@@ -186,6 +190,22 @@ const REFUSED: &[(&str, &str, Change)] = &[
         g.leaf.push(|leaf| {
             let oid = vec![1, 3, 6, 1, 4, 1, 412, 274, 1];
             leaf.subject_alt_names = vec![SanType::OtherName((oid, "NVIDIA:GB100:1".into()))];
+        })
+    }),
+    (
+        "32 SAN without a number",
+        "rejected_gpu_architecture",
+        |g| {
+            g.leaf.push(|leaf| {
+                let oid = vec![1, 3, 6, 1, 4, 1, 412, 274, 1];
+                leaf.subject_alt_names = vec![SanType::OtherName((oid, "NVIDIA:GH100:".into()))];
+            })
+        },
+    ),
+    ("32 SAN of another type", "rejected_gpu_architecture", |g| {
+        g.leaf.push(|leaf| {
+            let oid = vec![1, 3, 6, 1, 4, 1, 412, 274, 2];
+            leaf.subject_alt_names = vec![SanType::OtherName((oid, "NVIDIA:GH100:1".into()))];
         })
     }),
     ("32 no SAN", "rejected_gpu_architecture", |g| {
