@@ -40,6 +40,7 @@ mod deployment;
 mod diagnosis;
 mod event_log;
 mod evidence;
+mod gpu;
 mod hash;
 mod identifiers;
 mod json;
@@ -63,6 +64,10 @@ pub use deployment::{
     DeploymentRejected, LogSeen, Manager, Service, Up, appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
+pub use gpu::{
+    Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
+    IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, appraise_gpus,
+};
 pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,

@@ -26,6 +26,7 @@ pub mod encode;
 mod error;
 pub mod event_log;
 mod forge;
+pub mod gpu;
 pub mod hash;
 mod hooks;
 pub mod keys;

@@ -14,6 +14,7 @@ mod accepted;
 mod deployment;
 mod diagnosed;
 mod docs;
+mod gpu;
 mod identifiers;
 mod limits;
 mod meaning;

@@ -1,0 +1,358 @@
+//! From a GPU's firmware key up to NVIDIA's root, five certificates:
+//! firmware (leaf) <- device <- provisioner <- family <- root.
+//!
+//! The root is compared with the trusted one byte by byte and needs no
+//! signature; below it each link is checked from the top down.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::oid::db::rfc5912::ID_SHA_384;
+use x509_cert::der::{Decode, Encode, Reader, SliceReader};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+use super::certificate::{self, EndEntity, Issuer, P384Key};
+use super::rejected::GpuRejected;
+use super::report::{Architecture, Pdi, Ueid};
+use crate::text::quoted;
+use crate::{UnixTime, hash};
+
+/// SHA-256 of NVIDIA's "Device Identity CA" (DER), valid 2021-11-05 to
+/// 9999-12-31, is pinned in a test.
+const NVIDIA_ROOT_DER: &[u8] = include_bytes!("../../data/nvidia-device-identity-ca.der");
+
+/// Certificates of a GPU.
+const CHAIN: usize = 5;
+
+/// Issuers that are kept: two are shared by all GPUs, one is each GPU's own.
+const MAX_ISSUERS: usize = 1024;
+
+/// DICE: from which firmware and which device key a key was derived
+/// (TCG DICE Attestation Architecture, `tcg-dice-TcbInfo`'s predecessor).
+const OID_FWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.5.4.1");
+/// DMTF: manufacturer, product and number of a device (DSP0274).
+const OID_DEVICE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.412.274.1");
+
+/// The first byte of a device certificate's serial number where the device is
+/// a GPU; a switch has 0x50.
+const GPU: u8 = 0x41;
+
+/// The root certificate that GPUs are trusted under. It comes in as a value; no
+/// feature or variable changes it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GpuAnchors {
+    root_der: Vec<u8>,
+}
+
+impl GpuAnchors {
+    /// NVIDIA's root of device identities.
+    #[must_use]
+    pub fn nvidia() -> Self {
+        Self {
+            root_der: NVIDIA_ROOT_DER.to_vec(),
+        }
+    }
+
+    /// DANGER: another root (DER). Whoever holds its key makes any GPU genuine;
+    /// for tests and demonstrations.
+    #[must_use]
+    pub fn danger_gpu_root(der: Vec<u8>) -> Self {
+        Self { root_der: der }
+    }
+
+    /// True for [`GpuAnchors::nvidia`].
+    #[must_use]
+    pub fn is_nvidia(&self) -> bool {
+        self.root_der == NVIDIA_ROOT_DER
+    }
+
+    /// SHA-256 of the root certificate.
+    #[must_use]
+    pub fn root_sha256(&self) -> [u8; 32] {
+        hash::sha256(&[&self.root_der])
+    }
+
+    /// The trusted root as an issuer.
+    pub(super) fn root(&self) -> Result<Root<'_>, String> {
+        Ok(Root {
+            der: &self.root_der,
+            issuer: Arc::new(Issuer::read(&certificate::parse(&self.root_der)?)?),
+        })
+    }
+}
+
+impl std::fmt::Debug for GpuAnchors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digest = hex::encode(self.root_sha256());
+        f.debug_struct("GpuAnchors")
+            .field("root_sha256", &digest)
+            .finish()
+    }
+}
+
+/// [`GpuAnchors`], read once for all GPUs.
+pub(super) struct Root<'a> {
+    der: &'a [u8],
+    issuer: Arc<Issuer>,
+}
+
+/// Two certificates (SHA-256 of the DER) of which the upper signed the lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Link {
+    subject: [u8; 32],
+    issuer: [u8; 32],
+}
+
+/// Links between certificates above the leaf that have been verified. Whether
+/// they are valid at this moment, and lead to the trusted root, is looked at
+/// each time, so that one cache serves any root and any moment.
+#[derive(Debug, Default)]
+pub struct IssuerCache {
+    links: HashMap<Link, Arc<Issuer>>,
+}
+
+impl IssuerCache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many issuers it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// True before the first use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// The issuer `der`, issued by `issuer`.
+    fn verified(&mut self, link: Link, der: &[u8], issuer: &Issuer) -> Result<Arc<Issuer>, String> {
+        if let Some(known) = self.links.get(&link) {
+            return Ok(known.clone());
+        }
+        let certificate = certificate::parse(der)?;
+        issuer.has_issued(&certificate)?;
+        let verified = Arc::new(Issuer::read(&certificate)?);
+        // Who holds a genuine device key can issue without end.
+        if self.links.len() >= MAX_ISSUERS {
+            self.links.clear();
+        }
+        self.links.insert(link, verified.clone());
+        Ok(verified)
+    }
+}
+
+/// What a verified chain says.
+pub(super) struct Device {
+    /// The firmware's key, which signs the evidence.
+    pub(super) key: P384Key,
+    pub(super) architecture: Architecture,
+    pub(super) pdi: Pdi,
+    pub(super) ueid: Ueid,
+    /// The firmware that the key was derived from.
+    pub(super) fwid: [u8; 48],
+    /// The end of the shortest validity.
+    pub(super) valid_until: UnixTime,
+}
+
+/// Verifies a chain, leaf first.
+///
+/// # Errors
+/// `rejected_gpu_chain_length`, `_root`, `_chain`, `_dice`, `_architecture`.
+pub(super) fn verify(
+    gpu: usize,
+    chain: &[Vec<u8>],
+    root: &Root<'_>,
+    now: UnixTime,
+    cache: &mut IssuerCache,
+) -> Result<Device, GpuRejected> {
+    let [leaf, device, provisioner, family, sent_root] = chain else {
+        return Err(GpuRejected::ChainLength {
+            gpu,
+            got: chain.len(),
+            expected: CHAIN,
+        });
+    };
+    if sent_root != root.der {
+        return Err(GpuRejected::Root {
+            gpu,
+            got: hex::encode(hash::sha256(&[sent_root])),
+            expected: hex::encode(hash::sha256(&[root.der])),
+        });
+    }
+    let refuse = |certificate: &'static str, detail: String| GpuRejected::Chain {
+        gpu,
+        certificate,
+        detail,
+    };
+    let mut issuer = root.issuer.clone();
+    let mut issuer_sha256 = hash::sha256(&[root.der]);
+    let mut valid_until = issuer
+        .valid_at(now)
+        .map_err(|detail| refuse("the root", detail))?;
+    for (der, name) in [
+        (family, "the family's certificate"),
+        (provisioner, "the provisioner's certificate"),
+        (device, "the device's certificate"),
+    ] {
+        let subject = hash::sha256(&[der]);
+        let link = Link {
+            subject,
+            issuer: issuer_sha256,
+        };
+        issuer = cache
+            .verified(link, der, &issuer)
+            .map_err(|detail| refuse(name, detail))?;
+        let until = issuer
+            .valid_at(now)
+            .map_err(|detail| refuse(name, detail))?;
+        valid_until = valid_until.min(until);
+        issuer_sha256 = subject;
+    }
+    const LEAF: &str = "the firmware's certificate";
+    let leaf = EndEntity::verify(leaf, &issuer, now).map_err(|detail| refuse(LEAF, detail))?;
+    let architecture = architecture(gpu, &leaf, &issuer)?;
+    let pdi = pdi(gpu, &issuer)?;
+    let origin = Origin::read(&leaf)
+        .ok_or_else(|| refuse(LEAF, "it does not say which firmware it is for".to_owned()))?;
+    if origin.device_spki != issuer.spki {
+        return Err(GpuRejected::Dice { gpu });
+    }
+    let serial = leaf.certificate.tbs_certificate().serial_number();
+    let ueid = Ueid::from_serial(serial.as_bytes())
+        .ok_or_else(|| refuse(LEAF, "its serial number has not 20 bytes".to_owned()))?;
+    Ok(Device {
+        architecture,
+        pdi,
+        ueid,
+        fwid: origin.fwid,
+        valid_until: valid_until.min(leaf.valid_until),
+        key: leaf.key,
+    })
+}
+
+/// The architecture is what the certificates name: the device's was issued by
+/// NVIDIA, the leaf's must agree. NVIDIA's switches have certificates under the
+/// same family, so its name alone says nothing.
+fn architecture(
+    gpu: usize,
+    leaf: &EndEntity,
+    device: &Issuer,
+) -> Result<Architecture, GpuRejected> {
+    let refuse = |field, got: &str| GpuRejected::Architecture {
+        gpu,
+        field,
+        got: quoted(got),
+        expected: "one of the architecture GH100",
+    };
+    let architecture = Architecture::of_name(&device.common_name)
+        .ok_or_else(|| refuse("the name in the device's certificate", &device.common_name))?;
+    if Architecture::of_name(&leaf.common_name) != Some(architecture) {
+        return Err(refuse(
+            "the name in the firmware's certificate",
+            &leaf.common_name,
+        ));
+    }
+    let named = device_name(leaf).unwrap_or_default();
+    let belongs = named
+        .strip_prefix("NVIDIA:")
+        .and_then(|rest| rest.split_once(':'))
+        .is_some_and(|(chip, number)| chip == architecture.chip() && !number.is_empty());
+    if !belongs {
+        return Err(refuse(
+            "the device named by the firmware's certificate",
+            &named,
+        ));
+    }
+    Ok(architecture)
+}
+
+/// `NVIDIA:GH100:<number>`.
+fn device_name(leaf: &EndEntity) -> Option<String> {
+    let names = SubjectAltName::from_der(leaf.extension(SubjectAltName::OID)?).ok()?;
+    let [GeneralName::OtherName(name)] = names.0.as_slice() else {
+        return None;
+    };
+    let text = std::str::from_utf8(name.value.value()).ok()?;
+    (name.type_id == OID_DEVICE).then(|| text.to_owned())
+}
+
+/// The device's number: its certificate's serial number after the byte for its kind.
+fn pdi(gpu: usize, device: &Issuer) -> Result<Pdi, GpuRejected> {
+    match device.serial.split_first() {
+        Some((&GPU, number)) => number.try_into().ok().map(Pdi),
+        _ => None,
+    }
+    .ok_or_else(|| GpuRejected::Architecture {
+        gpu,
+        field: "the serial number of the device's certificate",
+        got: crate::text::shown_hex(&device.serial),
+        expected: "41 and eight bytes, as GPUs have",
+    })
+}
+
+/// What the leaf's key was derived from.
+struct Origin {
+    device_spki: Vec<u8>,
+    fwid: [u8; 48],
+}
+
+impl Origin {
+    /// `SEQUENCE { version 1, SubjectPublicKeyInfo, SEQUENCE { hash, OCTET STRING } }`
+    fn read(leaf: &EndEntity) -> Option<Self> {
+        let mut reader = SliceReader::new(leaf.extension(OID_FWID)?).ok()?;
+        let (version, device_spki, algorithm, fwid) = reader
+            .sequence(|outer| {
+                let version: u8 = outer.decode()?;
+                let spki: SubjectPublicKeyInfoRef<'_> = outer.decode()?;
+                let spki = spki.to_der()?;
+                let (algorithm, fwid) = outer.sequence(|inner| {
+                    let algorithm: ObjectIdentifier = inner.decode()?;
+                    let fwid: &OctetStringRef = inner.decode()?;
+                    Ok::<_, x509_cert::der::Error>((algorithm, fwid.as_bytes()))
+                })?;
+                Ok::<_, x509_cert::der::Error>((version, spki, algorithm, fwid))
+            })
+            .ok()?;
+        reader.finish().ok()?;
+        (version == 1 && algorithm == ID_SHA_384).then_some(())?;
+        Some(Self {
+            device_spki,
+            fwid: fwid.try_into().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_root_is_nvidias() {
+        assert!(GpuAnchors::nvidia().is_nvidia());
+        assert_eq!(
+            hex::encode(GpuAnchors::nvidia().root_sha256()),
+            "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+        );
+        let root = GpuAnchors::nvidia().root_der;
+        let issuer = Issuer::read(&certificate::parse(&root).unwrap()).unwrap();
+        assert_eq!(issuer.common_name, "NVIDIA Device Identity CA");
+        assert_eq!(
+            hex::encode(hash::sha256(&[&issuer.spki])),
+            "a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4"
+        );
+        assert_eq!(
+            issuer.has_issued(&certificate::parse(&root).unwrap()),
+            Ok(())
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Every way in which GPU evidence can fail, each with a stable code.
+//!
+//! A table of its own until [`appraise`](crate::appraise) asks for GPUs: then it
+//! becomes part of [`Rejected`](crate::Rejected).
+
+use crate::Explanation;
+
+macro_rules! rejections {
+    ($($variant:ident { $($field:ident: $kind:ty),* $(,)? }
+        $code:literal $message:literal means $meaning:literal remedy $remedy:literal;)*) => {
+        /// Why GPU evidence was refused: one variant a check. GPUs are counted
+        /// from 0, in the order of the list.
+        ///
+        /// Messages quote foreign text bounded and escaped.
+        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "the message and the explanation beside each variant document it")]
+        pub enum GpuRejected {
+            $(#[error($message)] $variant { $($field: $kind),* },)*
+        }
+
+        impl GpuRejected {
+            /// Every code, in the order in which the checks run.
+            pub const ALL: &'static [Explanation] = &[
+                $(Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
+            ];
+
+            /// Meaning and remedy of this refusal.
+            #[must_use]
+            pub const fn explanation(&self) -> &'static Explanation {
+                match self {
+                    $(Self::$variant { .. } => &Explanation {
+                        code: $code, meaning: $meaning, remedy: $remedy,
+                    },)*
+                }
+            }
+
+            /// The stable code, in snake case.
+            #[must_use]
+            pub const fn code(&self) -> &'static str {
+                self.explanation().code
+            }
+        }
+    };
+}
+
+rejections! {
+    TooLarge { what: String, len: usize, max: usize }
+        "evidence_gpu_too_large" "{what} has {len} bytes, at most {max} are read"
+        means "The GPU evidence is larger than any honest one (98 KB for eight GPUs)."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Payload { detail: String }
+        "evidence_gpu_payload" "the GPU payload cannot be read: {detail}"
+        means "The GPU part of the report is not the JSON that NVIDIA's tools write."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    TooMany { got: usize, max: usize }
+        "evidence_gpu_too_many" "evidence of {got} GPUs, at most {max} are read"
+        means "The report lists more GPUs than a machine has."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Missing {}
+        "rejected_gpu_missing" "the list of GPUs is empty"
+        means "The machine gave evidence of no GPU at all."
+        remedy "Ask the backend's operator; where no GPU is expected, do not ask for their evidence.";
+    PayloadNonce { field: String, got: String, expected: String }
+        "rejected_gpu_payload_nonce" "{field} is {got}, our nonce is {expected}"
+        means "The GPU evidence says of itself that it answers another request."
+        remedy "Try again; if it stays, do not use this backend.";
+    Structure { gpu: usize, detail: String }
+        "evidence_gpu_structure" "the evidence of GPU {gpu} does not have the layout of SPDM measurements: {detail}"
+        means "The bytes are cut short, have more at their end, or a length inside leads outside."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Header { gpu: usize, field: &'static str, got: String, expected: String }
+        "evidence_gpu_header" "{field} of GPU {gpu} is {got}, expected {expected}"
+        means "It is not an answer of SPDM 1.1 to a request for all measurements, signed, of slot 0."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Blocks { gpu: usize, detail: String }
+        "evidence_gpu_blocks" "the measurements of GPU {gpu}: {detail}"
+        means "The measurement record does not hold every index once, in order, as a SHA-384 digest."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Opaque { gpu: usize, detail: String }
+        "evidence_gpu_opaque" "what GPU {gpu} says beside its measurements: {detail}"
+        means "The fields beside the measurements (versions, switches) are malformed or could be read in two ways."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    Certificates { gpu: usize, detail: String }
+        "evidence_gpu_certificates" "the certificates of GPU {gpu} cannot be read: {detail}"
+        means "The chain is not PEM certificates and nothing else."
+        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+    ChainLength { gpu: usize, got: usize, expected: usize }
+        "rejected_gpu_chain_length" "GPU {gpu} has {got} certificates, expected {expected}"
+        means "A chain goes from the firmware's key over device, provisioner and family to the root: no more, no less."
+        remedy "Do not use this backend; report it to its operator.";
+    Root { gpu: usize, got: String, expected: String }
+        "rejected_gpu_root" "the chain of GPU {gpu} ends at the certificate {got}, trusted is {expected}"
+        means "The GPU's identity was not certified by NVIDIA but by somebody else."
+        remedy "Do not use this backend; report it to its operator.";
+    Chain { gpu: usize, certificate: &'static str, detail: String }
+        "rejected_gpu_chain" "{certificate} of GPU {gpu}: {detail}"
+        means "A certificate between the GPU and NVIDIA's root is forged, expired, or may not issue the next."
+        remedy "Do not use this backend; report it to its operator.";
+    Dice { gpu: usize }
+        "rejected_gpu_dice" "the firmware's certificate of GPU {gpu} was derived for another device key than the one that signed it"
+        means "The certificate of the firmware names another device's key (DICE)."
+        remedy "Do not use this backend; report it to its operator.";
+    Architecture { gpu: usize, field: &'static str, got: String, expected: &'static str }
+        "rejected_gpu_architecture" "{field} of GPU {gpu} is {got}, expected {expected}"
+        means "It is no GPU of an architecture that is understood, or another one than the report says."
+        remedy "Do not use this backend if its operator cannot explain it; a newer release may know the architecture.";
+    Signature { gpu: usize }
+        "rejected_gpu_signature" "the evidence of GPU {gpu} was not signed by its certificate's key"
+        means "The measurements were changed, or are those of another GPU."
+        remedy "Do not use this backend; report it to its operator.";
+    Nonce { gpu: usize, got: String, expected: String }
+        "rejected_gpu_nonce" "GPU {gpu} signed the nonce {got}, ours is {expected}"
+        means "The GPU evidence is genuine but answers another request: it may be a recording."
+        remedy "Do not use this backend; report it to its operator.";
+    Fwid { gpu: usize, got: String, expected: String }
+        "rejected_gpu_fwid" "GPU {gpu} reports the firmware {got}, its certificate was derived from {expected}"
+        means "The firmware that answered is not the one that its key belongs to."
+        remedy "Do not use this backend; report it to its operator.";
+    Duplicate { gpu: usize, first: usize }
+        "rejected_gpu_duplicate" "GPU {gpu} is GPU {first} again"
+        means "One GPU stands in the list several times, so there are fewer than it seems."
+        remedy "Do not use this backend; report it to its operator.";
+    Versions { gpu: usize, what: &'static str, got: String, expected: String }
+        "rejected_gpu_versions" "{what} of GPU {gpu} is {got}, that of GPU 0 is {expected}"
+        means "One machine has one driver and its GPUs the same firmware; these come from several machines."
+        remedy "Do not use this backend if its operator cannot explain it.";
+    Topology { gpu: usize, what: &'static str, got: String, expected: String }
+        "rejected_gpu_topology" "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
+        means "The GPUs are not connected by the same switches: they are not in one machine."
+        remedy "Do not use this backend; report it to its operator.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_distinct_and_name_the_gpu() {
+        let codes: BTreeSet<_> = GpuRejected::ALL.iter().map(|e| e.code).collect();
+        assert_eq!(codes.len(), GpuRejected::ALL.len());
+        for code in codes {
+            assert!(
+                code.starts_with("evidence_gpu_") || code.starts_with("rejected_gpu_"),
+                "{code}"
+            );
+            assert!(Explanation::ALL.iter().all(|other| other.code != code));
+        }
+    }
+}
