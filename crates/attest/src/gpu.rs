@@ -8,6 +8,7 @@
 
 mod certificate;
 mod chain;
+mod dice;
 mod opaque;
 mod payload;
 mod pem;

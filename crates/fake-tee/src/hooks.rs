@@ -22,6 +22,10 @@ impl<T> Hook<T> {
         self.0.push(Arc::new(change));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn apply(&self, value: &mut T) {
         for change in &self.0 {
             change(value);

@@ -7,18 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::oid::db::rfc5912::ID_SHA_384;
-use x509_cert::der::{Decode, Encode, Reader, SliceReader};
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::spki::SubjectPublicKeyInfoRef;
-
 use super::certificate::{self, EndEntity, Issuer, P384Key};
+use super::dice::{self, Origin};
 use super::rejected::GpuRejected;
 use super::report::{Architecture, Pdi, Ueid};
-use crate::text::quoted;
 use crate::{UnixTime, hash};
 
 /// SHA-256 of NVIDIA's "Device Identity CA" (DER), valid 2021-11-05 to
@@ -30,16 +22,6 @@ const CHAIN: usize = 5;
 
 /// Issuers that are kept: two are shared by all GPUs, one is each GPU's own.
 const MAX_ISSUERS: usize = 1024;
-
-/// DICE: from which firmware and which device key a key was derived
-/// (TCG DICE Attestation Architecture, `tcg-dice-TcbInfo`'s predecessor).
-const OID_FWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.5.4.1");
-/// DMTF: manufacturer, product and number of a device (DSP0274).
-const OID_DEVICE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.412.274.1");
-
-/// The first byte of a device certificate's serial number where the device is
-/// a GPU; a switch has 0x50.
-const GPU: u8 = 0x41;
 
 /// The root certificate that GPUs are trusted under. It comes in as a value; no
 /// feature or variable changes it.
@@ -220,8 +202,8 @@ pub(super) fn verify(
     }
     const LEAF: &str = "the firmware's certificate";
     let leaf = EndEntity::verify(leaf, &issuer, now).map_err(|detail| refuse(LEAF, detail))?;
-    let architecture = architecture(gpu, &leaf, &issuer)?;
-    let pdi = pdi(gpu, &issuer)?;
+    let architecture = dice::architecture(gpu, &leaf, &issuer)?;
+    let pdi = dice::pdi(gpu, &issuer)?;
     let origin = Origin::read(&leaf)
         .ok_or_else(|| refuse(LEAF, "it does not say which firmware it is for".to_owned()))?;
     if origin.device_spki != issuer.spki {
@@ -238,98 +220,6 @@ pub(super) fn verify(
         valid_until: valid_until.min(leaf.valid_until),
         key: leaf.key,
     })
-}
-
-/// The architecture is what the certificates name: the device's was issued by
-/// NVIDIA, the leaf's must agree. NVIDIA's switches have certificates under the
-/// same family, so its name alone says nothing.
-fn architecture(
-    gpu: usize,
-    leaf: &EndEntity,
-    device: &Issuer,
-) -> Result<Architecture, GpuRejected> {
-    let refuse = |field, got: &str| GpuRejected::Architecture {
-        gpu,
-        field,
-        got: quoted(got),
-        expected: "one of the architecture GH100",
-    };
-    let architecture = Architecture::of_name(&device.common_name)
-        .ok_or_else(|| refuse("the name in the device's certificate", &device.common_name))?;
-    if Architecture::of_name(&leaf.common_name) != Some(architecture) {
-        return Err(refuse(
-            "the name in the firmware's certificate",
-            &leaf.common_name,
-        ));
-    }
-    let named = device_name(leaf).unwrap_or_default();
-    let belongs = named
-        .strip_prefix("NVIDIA:")
-        .and_then(|rest| rest.split_once(':'))
-        .is_some_and(|(chip, number)| chip == architecture.chip() && !number.is_empty());
-    if !belongs {
-        return Err(refuse(
-            "the device named by the firmware's certificate",
-            &named,
-        ));
-    }
-    Ok(architecture)
-}
-
-/// `NVIDIA:GH100:<number>`.
-fn device_name(leaf: &EndEntity) -> Option<String> {
-    let names = SubjectAltName::from_der(leaf.extension(SubjectAltName::OID)?).ok()?;
-    let [GeneralName::OtherName(name)] = names.0.as_slice() else {
-        return None;
-    };
-    let text = std::str::from_utf8(name.value.value()).ok()?;
-    (name.type_id == OID_DEVICE).then(|| text.to_owned())
-}
-
-/// The device's number: its certificate's serial number after the byte for its kind.
-fn pdi(gpu: usize, device: &Issuer) -> Result<Pdi, GpuRejected> {
-    match device.serial.split_first() {
-        Some((&GPU, number)) => number.try_into().ok().map(Pdi),
-        _ => None,
-    }
-    .ok_or_else(|| GpuRejected::Architecture {
-        gpu,
-        field: "the serial number of the device's certificate",
-        got: crate::text::shown_hex(&device.serial),
-        expected: "41 and eight bytes, as GPUs have",
-    })
-}
-
-/// What the leaf's key was derived from.
-struct Origin {
-    device_spki: Vec<u8>,
-    fwid: [u8; 48],
-}
-
-impl Origin {
-    /// `SEQUENCE { version 1, SubjectPublicKeyInfo, SEQUENCE { hash, OCTET STRING } }`
-    fn read(leaf: &EndEntity) -> Option<Self> {
-        let mut reader = SliceReader::new(leaf.extension(OID_FWID)?).ok()?;
-        let (version, device_spki, algorithm, fwid) = reader
-            .sequence(|outer| {
-                let version: u8 = outer.decode()?;
-                let spki: SubjectPublicKeyInfoRef<'_> = outer.decode()?;
-                let spki = spki.to_der()?;
-                let (algorithm, fwid) = outer.sequence(|inner| {
-                    let algorithm: ObjectIdentifier = inner.decode()?;
-                    let fwid: &OctetStringRef = inner.decode()?;
-                    Ok::<_, x509_cert::der::Error>((algorithm, fwid.as_bytes()))
-                })?;
-                Ok::<_, x509_cert::der::Error>((version, spki, algorithm, fwid))
-            })
-            .ok()?;
-        reader.finish().ok()?;
-        (version == 1 && algorithm == ID_SHA_384).then_some(())?;
-        Some(Self {
-            device_spki,
-            fwid: fwid.try_into().ok()?,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,16 @@ pub struct GpuPki {
     stranger: P384Key,
     root_params: CertificateParams,
     root_der: Vec<u8>,
+    /// What all GPUs share that nobody changed.
+    above: OnceLock<Above>,
+}
+
+/// Family and provisioner.
+#[derive(Debug, Clone)]
+struct Above {
+    family_der: Vec<u8>,
+    provisioner_params: CertificateParams,
+    provisioner_der: Vec<u8>,
 }
 
 impl GpuPki {
@@ -111,6 +121,7 @@ impl GpuPki {
             stranger: P384Key::generate()?,
             root_params,
             root_der,
+            above: OnceLock::new(),
         })
     }
 
@@ -140,22 +151,9 @@ impl GpuPki {
 
     /// The chain of a GPU (DER, leaf first, root last).
     pub(super) fn issue(&self, gpu: &Gpu) -> Result<Vec<Vec<u8>>, Error> {
-        let root = Issuer::from_params(&self.root_params, &self.root.certificate_key);
-
-        let mut params = ca("NVIDIA GH100 Identity", &label::<16>("GPU family"));
-        gpu.family.apply(&mut params);
-        let family_der = params.signed_by(&self.family.certificate_key, &root)?;
-        let family = Issuer::from_params(&params, &self.family.certificate_key);
-
-        let mut provisioner_params = ca(
-            "NVIDIA GH100 Provisioner ICA 1",
-            &label::<16>("GPU provisioner"),
-        );
-        gpu.provisioner.apply(&mut provisioner_params);
-        let provisioner_der =
-            provisioner_params.signed_by(&self.provisioner.certificate_key, &family)?;
+        let above = self.above(gpu)?;
         let provisioner =
-            Issuer::from_params(&provisioner_params, &self.provisioner.certificate_key);
+            Issuer::from_params(&above.provisioner_params, &self.provisioner.certificate_key);
 
         let device_key = &gpu.keys.device;
         let mut device_params = ca(
@@ -176,10 +174,39 @@ impl GpuPki {
         Ok(vec![
             leaf_der.der().to_vec(),
             device_der.der().to_vec(),
-            provisioner_der.der().to_vec(),
-            family_der.der().to_vec(),
+            above.provisioner_der,
+            above.family_der,
             self.root_der.clone(),
         ])
+    }
+
+    fn above(&self, gpu: &Gpu) -> Result<Above, Error> {
+        let untouched = gpu.family.is_empty() && gpu.provisioner.is_empty();
+        if let Some(above) = self.above.get().filter(|_| untouched) {
+            return Ok(above.clone());
+        }
+        let root = Issuer::from_params(&self.root_params, &self.root.certificate_key);
+        let mut family_params = ca("NVIDIA GH100 Identity", &label::<16>("GPU family"));
+        gpu.family.apply(&mut family_params);
+        let family_der = family_params.signed_by(&self.family.certificate_key, &root)?;
+        let family = Issuer::from_params(&family_params, &self.family.certificate_key);
+        let mut provisioner_params = ca(
+            "NVIDIA GH100 Provisioner ICA 1",
+            &label::<16>("GPU provisioner"),
+        );
+        gpu.provisioner.apply(&mut provisioner_params);
+        let provisioner_der =
+            provisioner_params.signed_by(&self.provisioner.certificate_key, &family)?;
+        let above = Above {
+            family_der: family_der.der().to_vec(),
+            provisioner_params,
+            provisioner_der: provisioner_der.der().to_vec(),
+        };
+        Ok(if untouched {
+            self.above.get_or_init(|| above).clone()
+        } else {
+            above
+        })
     }
 }
 
