@@ -94,6 +94,9 @@ fuzz_target!(
             return Corpus::Reject;
         };
         let found = cut.model("application/json");
+        if let Ok(Some(model)) = &found {
+            assert_eq!(cut.first().as_ref(), Some(model));
+        }
         // serde_json minds broken UTF-8 everywhere, the proxy where it matters.
         let Ok(text) = std::str::from_utf8(cut.body) else {
             return Corpus::Keep;

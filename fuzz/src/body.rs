@@ -6,6 +6,8 @@ use std::alloc::System;
 use http::{HeaderMap, HeaderValue, header};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
+use crate::member::Member;
+
 /// As far as it is needed here.
 #[path = "../../crates/verified-proxy/src/upstream/request"]
 #[expect(
@@ -88,6 +90,22 @@ impl<'a> Cut<'a> {
         assert_eq!(model_in(content_type, self.pieces.iter().copied()), whole);
         assert_eq!(model_in(content_type, self.body.chunks(1)), whole);
         whole
+    }
+}
+
+impl Cut<'_> {
+    /// The model as who stops behind it finds it; nothing if something is wrong
+    /// before it.
+    pub fn first(&self) -> Option<String> {
+        let mut member = Member::new("model", MAX_MODEL_BYTES);
+        for piece in &self.pieces {
+            match member.find(piece) {
+                Ok(None) => {}
+                Ok(Some(model)) => return Some(model.to_owned()),
+                Err(_) => return None,
+            }
+        }
+        None
     }
 }
 
