@@ -503,3 +503,58 @@ async fn no_spelling_of_a_target_goes_past_the_token() {
     }
     assert!(fake.received().is_empty());
 }
+
+/// threats.md C4.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_no_memory_in_a_file() {
+    let fake = fake().await;
+    let limits = Program::start(&fake, &[]).limits();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core, ["Max", "core", "file", "size", "0", "0", "bytes"]);
+}
+
+/// threats.md C6: a panic in the middle of a request says nothing of it, and ends
+/// no more than its connection.
+#[tokio::test]
+async fn a_panic_says_nothing_of_a_client() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use verified_proxy::config::Clock;
+
+    let fake = fake().await;
+    let armed = Arc::new(AtomicBool::new(false));
+    let panics = Arc::clone(&armed);
+    let mut config = config(&fake);
+    config.clock = Clock::from_fn(move || {
+        assert!(!panics.load(Ordering::SeqCst), "the clock is broken");
+        attest::UnixTime(fake_tee::serve::unix_now())
+    });
+    let proxy = Proxy::start(config).await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&said);
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        heard.lock().unwrap().push_str(&format!("{panic}\n"));
+    }));
+    armed.store(true, Ordering::SeqCst);
+    let body = format!("{{\"model\":\"{MODEL}\",\"x\":\"{CANARY}\"}}");
+    let request = format!(
+        "POST /{CANARY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {API_KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = proxy.raw(request.as_bytes()).await;
+    armed.store(false, Ordering::SeqCst);
+    std::panic::set_hook(usual);
+    assert_eq!(answer, "", "nothing was answered");
+    let said = said.lock().unwrap().clone() + &Log::captured().text();
+    assert!(said.contains("the clock is broken"), "{said}");
+    for secret in [CANARY, API_KEY] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+}

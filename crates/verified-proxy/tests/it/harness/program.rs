@@ -96,6 +96,12 @@ impl Program {
         }
     }
 
+    /// What the system lets it have, as `/proc` says.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limits(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap()
+    }
+
     /// Resident memory, in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident(&self) -> u64 {
