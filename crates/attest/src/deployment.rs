@@ -15,8 +15,6 @@
 //! It proves no more than that: whoever holds the guest agent's socket inside
 //! the machine can write another log. It shows honest drift; it is no defence
 //! against an operator.
-//!
-//! Not yet part of [`appraise`](crate::appraise).
 
 mod actions;
 mod block;
@@ -81,9 +79,6 @@ pub struct Manager {
 }
 
 /// Judges a report's deployment log.
-///
-/// Not yet part of [`appraise`](crate::appraise), which proves nothing about
-/// deployments.
 ///
 /// # Errors
 /// The first failing check, in the order of [`DeploymentRejected::EXPLANATIONS`].

@@ -31,7 +31,7 @@ use chain::Root;
 use payload::Item;
 use spdm::Spdm;
 
-/// Appraises the GPUs of a machine. Not yet part of [`appraise`](crate::appraise).
+/// Appraises the GPUs of a machine.
 ///
 /// `cache` spares the certificates that GPUs share, and that a GPU sends each
 /// time; it decides nothing.

@@ -4,6 +4,8 @@
 //! that it was understood and does not prove what it should. The codes are part
 //! of the product's interface: they may be added to, never renamed.
 
+use crate::deployment::DeploymentRejected;
+use crate::gpu::GpuRejected;
 use crate::tcb::{Component, Level};
 
 /// What a code means to a person who meets it.
@@ -17,41 +19,68 @@ pub struct Explanation {
     pub remedy: &'static str,
 }
 
+/// A table of refusals: an enum with one variant a check, and what each means.
+///
+/// `wraps Variant(Inner)` takes in the refusals of another table, codes and all.
 macro_rules! rejections {
-    ($($variant:ident { $($field:ident: $kind:ty),* $(,)? }
+    ($(#[$doc:meta])* $name:ident $(wraps $wrapped:ident($inner:ty))*;
+    $($variant:ident { $($field:ident: $kind:ty),* $(,)? }
         $code:literal $message:literal means $meaning:literal remedy $remedy:literal;)*) => {
-        /// Why evidence was refused: one variant a check.
+        $(#[$doc])*
         ///
         /// Messages quote foreign text bounded and escaped.
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         #[non_exhaustive]
         #[allow(missing_docs, reason = "the message and the explanation beside each variant document it")]
-        pub enum Rejected {
+        pub enum $name {
             $(#[error($message)] $variant { $($field: $kind),* },)*
+            $(#[error(transparent)] $wrapped(#[from] $inner),)*
         }
 
-        impl Rejected {
+        impl $name {
+            /// This table's codes, in the order in which the checks run.
+            pub const EXPLANATIONS: &'static [$crate::Explanation] = &[
+                $($crate::Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
+            ];
+
             /// Meaning and remedy of this refusal.
             #[must_use]
-            pub const fn explanation(&self) -> &'static Explanation {
+            pub const fn explanation(&self) -> &'static $crate::Explanation {
                 match self {
-                    $(Self::$variant { .. } => &Explanation {
+                    $(Self::$variant { .. } => &$crate::Explanation {
                         code: $code, meaning: $meaning, remedy: $remedy,
                     },)*
+                    $(Self::$wrapped(inner) => inner.explanation(),)*
                 }
             }
-        }
 
-        impl Explanation {
-            /// Every code, in the order in which the checks run.
-            pub const ALL: &'static [Explanation] = &[
-                $(Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
-            ];
+            /// The stable code, in snake case.
+            #[must_use]
+            pub const fn code(&self) -> &'static str {
+                self.explanation().code
+            }
         }
     };
 }
+pub(crate) use rejections;
+
+impl Explanation {
+    /// Every code, in the order of the checks within each table.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        [
+            Rejected::EXPLANATIONS,
+            GpuRejected::EXPLANATIONS,
+            DeploymentRejected::EXPLANATIONS,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
 
 rejections! {
+    /// Why evidence was refused: one variant a check.
+    Rejected wraps Gpu(GpuRejected) wraps Deployment(DeploymentRejected);
+
     EvidenceTooLarge { len: usize, max: usize }
         "evidence_too_large" "the report has {len} bytes, at most {max} are read"
         means "The backend's report is larger than any honest one (0.35 MB)."
@@ -268,12 +297,6 @@ rejections! {
 }
 
 impl Rejected {
-    /// The stable code, in snake case.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        self.explanation().code
-    }
-
     /// What the reader can do: the exact policy line where one would accept
     /// what was seen, else the general remedy.
     #[must_use]
@@ -316,11 +339,13 @@ mod tests {
 
     #[test]
     fn codes_are_distinct_and_snake_case() {
-        let codes: BTreeSet<_> = Explanation::ALL.iter().map(|e| e.code).collect();
-        assert_eq!(codes.len(), Explanation::ALL.len());
+        let codes: BTreeSet<_> = Explanation::all().map(|e| e.code).collect();
+        assert_eq!(codes.len(), Explanation::all().count());
         for code in codes {
             assert!(
-                code.starts_with("evidence_") || code.starts_with("rejected_"),
+                code.starts_with("evidence_")
+                    || code.starts_with("rejected_")
+                    || code == "deployment_missing",
                 "{code}"
             );
             assert!(

@@ -114,7 +114,7 @@ pub fn document() -> String {
          understood. `rejected_*`: it does not prove what it should.\n\n\
          | code | what it means | what to do |\n|---|---|---|\n",
     );
-    for explanation in Explanation::ALL {
+    for explanation in Explanation::all() {
         let Explanation {
             code,
             meaning,

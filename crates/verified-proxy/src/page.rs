@@ -43,8 +43,7 @@ impl Page {
         webpki: WebPki,
         verdict_ttl: Duration,
     ) -> Self {
-        let codes: serde_json::Map<_, _> = Explanation::ALL
-            .iter()
+        let codes: serde_json::Map<_, _> = Explanation::all()
             .map(|of| {
                 let words = serde_json::json!({ "meaning": of.meaning, "remedy": of.remedy });
                 (of.code.to_owned(), words)

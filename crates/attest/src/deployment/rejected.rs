@@ -1,44 +1,12 @@
-//! Every way in which a deployment can fail, each with a stable code.
-//!
-//! A table of its own: these checks are not yet part of
-//! [`appraise`](crate::appraise), so [`Rejected`](crate::Rejected) does not
-//! know them.
+//! Every way in which a deployment can fail, each with a stable code; a part of
+//! [`Rejected`](crate::Rejected).
 
-use crate::rejected::{Explanation, Rejected};
-
-macro_rules! rejections {
-    ($($variant:ident { $($field:ident: $kind:ty),* $(,)? }
-        $code:literal $message:literal means $meaning:literal remedy $remedy:literal;)*) => {
-        /// Why a deployment was refused: one variant a check.
-        ///
-        /// Messages quote foreign text bounded and escaped.
-        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-        #[non_exhaustive]
-        #[allow(missing_docs, reason = "the message and the explanation beside each variant document it")]
-        pub enum DeploymentRejected {
-            $(#[error($message)] $variant { $($field: $kind),* },)*
-        }
-
-        impl DeploymentRejected {
-            /// Every code, in the order in which the checks run.
-            pub const EXPLANATIONS: &'static [Explanation] = &[
-                $(Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
-            ];
-
-            /// Meaning and remedy of this refusal.
-            #[must_use]
-            pub const fn explanation(&self) -> &'static Explanation {
-                match self {
-                    $(Self::$variant { .. } => &Explanation {
-                        code: $code, meaning: $meaning, remedy: $remedy,
-                    },)*
-                }
-            }
-        }
-    };
-}
+use crate::rejected::{Rejected, rejections};
 
 rejections! {
+    /// Why a deployment was refused: one variant a check.
+    DeploymentRejected;
+
     Missing {}
         "deployment_missing" "the report has no deployment log (compose_manager_attestation)"
         means "The backend's report does not say which containers were deployed. It leaves the log out when the manager does not answer it within two seconds."
@@ -119,40 +87,4 @@ rejections! {
         "rejected_deployment_time_future" "action {index} of the deployment log is of {at}; it is {now}"
         means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
         remedy "Check your computer's clock.";
-}
-
-impl DeploymentRejected {
-    /// The stable code, in snake case.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        self.explanation().code
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn codes_are_distinct_named_alike_and_new() {
-        let codes: BTreeSet<_> = DeploymentRejected::EXPLANATIONS
-            .iter()
-            .map(|explanation| explanation.code)
-            .collect();
-        assert_eq!(codes.len(), DeploymentRejected::EXPLANATIONS.len());
-        for code in codes {
-            assert!(
-                code.starts_with("evidence_deployment_")
-                    || code.starts_with("rejected_deployment_")
-                    || code == "deployment_missing",
-                "{code}"
-            );
-            assert!(
-                code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-                "{code}"
-            );
-            assert!(Explanation::ALL.iter().all(|known| known.code != code));
-        }
-    }
 }

@@ -1,50 +1,13 @@
-//! Every way in which GPU evidence can fail, each with a stable code.
-//!
-//! A table of its own until [`appraise`](crate::appraise) asks for GPUs: then it
-//! becomes part of [`Rejected`](crate::Rejected).
+//! Every way in which GPU evidence can fail, each with a stable code; a part of
+//! [`Rejected`](crate::Rejected).
 
-use crate::Explanation;
-
-macro_rules! rejections {
-    ($($variant:ident { $($field:ident: $kind:ty),* $(,)? }
-        $code:literal $message:literal means $meaning:literal remedy $remedy:literal;)*) => {
-        /// Why GPU evidence was refused: one variant a check. GPUs are counted
-        /// from 0, in the order of the list.
-        ///
-        /// Messages quote foreign text bounded and escaped.
-        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-        #[non_exhaustive]
-        #[allow(missing_docs, reason = "the message and the explanation beside each variant document it")]
-        pub enum GpuRejected {
-            $(#[error($message)] $variant { $($field: $kind),* },)*
-        }
-
-        impl GpuRejected {
-            /// Every code, in the order in which the checks run.
-            pub const ALL: &'static [Explanation] = &[
-                $(Explanation { code: $code, meaning: $meaning, remedy: $remedy },)*
-            ];
-
-            /// Meaning and remedy of this refusal.
-            #[must_use]
-            pub const fn explanation(&self) -> &'static Explanation {
-                match self {
-                    $(Self::$variant { .. } => &Explanation {
-                        code: $code, meaning: $meaning, remedy: $remedy,
-                    },)*
-                }
-            }
-
-            /// The stable code, in snake case.
-            #[must_use]
-            pub const fn code(&self) -> &'static str {
-                self.explanation().code
-            }
-        }
-    };
-}
+use crate::rejected::rejections;
 
 rejections! {
+    /// Why GPU evidence was refused: one variant a check. GPUs are counted from 0,
+    /// in the order of the list.
+    GpuRejected;
+
     TooLarge { what: String, len: usize, max: usize }
         "evidence_gpu_too_large" "{what} has {len} bytes, at most {max} are read"
         means "The GPU evidence is larger than any honest one (98 KB for eight GPUs)."
@@ -129,23 +92,4 @@ rejections! {
         "rejected_gpu_topology" "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
         means "The GPUs are not connected by the same switches: they are not in one machine."
         remedy "Do not use this backend; report it to its operator.";
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn codes_are_distinct_and_name_the_gpu() {
-        let codes: BTreeSet<_> = GpuRejected::ALL.iter().map(|e| e.code).collect();
-        assert_eq!(codes.len(), GpuRejected::ALL.len());
-        for code in codes {
-            assert!(
-                code.starts_with("evidence_gpu_") || code.starts_with("rejected_gpu_"),
-                "{code}"
-            );
-            assert!(Explanation::ALL.iter().all(|other| other.code != code));
-        }
-    }
 }

@@ -164,7 +164,7 @@ fn each_code_is_in_exactly_one_list() {
     let own = own_codes();
     assert!(own.len() > 10, "{own:?}");
     let mut known: Vec<_> = own.iter().map(|(code, _)| code.as_str()).collect();
-    known.extend(Explanation::ALL.iter().map(|explanation| explanation.code));
+    known.extend(Explanation::all().map(|explanation| explanation.code));
     let evidence = || EVIDENCE.into_iter().flatten().map(|(code, _)| *code);
     let on_the_way = || ON_THE_WAY.iter().map(|(code, ..)| *code);
     let not_provoked = || NOT_PROVOKED.iter().map(|(code, _)| *code);

@@ -181,7 +181,7 @@ fn there_are_enough_and_they_are_distinct() {
     let texts: BTreeSet<_> = cases().map(|case| case.what).collect();
     assert_eq!(texts.len(), cases().count(), "two cases have the same text");
     assert!(texts.len() >= 150, "{}", texts.len());
-    let known: BTreeSet<_> = Explanation::ALL.iter().map(|e| e.code).collect();
+    let known: BTreeSet<_> = Explanation::all().map(|e| e.code).collect();
     for case in cases() {
         assert!(known.contains(case.code), "{}", case.code);
     }
