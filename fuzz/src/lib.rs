@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Spki,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache, LogCheck, Nonce, Policy, Spki,
     Status, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
@@ -33,8 +33,8 @@ const SPKI: [u8; 32] = [9; 32];
 /// A valid report with everything it is judged by.
 #[derive(Debug)]
 pub struct Base {
-    /// Without the parts that nobody reads (a copy of itself, GPU evidence) and
-    /// without the second event log.
+    /// Without GPUs and deployments, which have targets of their own, without the
+    /// copy of itself that nobody reads, and without the second event log.
     pub report: Value,
     /// The same machine's quote in the layout of version 5.
     pub quote_v5: Vec<u8>,
@@ -131,6 +131,8 @@ impl Base {
             floor: FloorCheck::NotKept("a fuzz target has no memory"),
             policy: &self.policy,
             trust_anchors: &TrustAnchors::danger_tdx_root(self.tdx_root_der.clone()),
+            issuers: &IssuerCache::new(),
+            logs: LogCheck::NotKept("a fuzz target has no memory"),
             now: UnixTime(NOW),
         });
         for check in &appraisal.report.checks {
@@ -174,13 +176,14 @@ fn forge() -> Value {
         spki_sha256: SPKI,
     };
     let mut spec = Spec::new(NOW).expect("keys can be made");
+    spec.gpus = None;
+    spec.compose_manager = None;
     let built = spec.forge(&challenge).expect("the machine can be forged");
     spec.quote.format = QuoteFormat::TdxV5Td15;
     let v5 = spec.forge(&challenge).expect("the machine can be forged");
     let mut report = built.report;
     let top = report.as_object_mut().expect("a report is an object");
     top.remove("all_attestations");
-    top.remove("nvidia_payload");
     if let Some(Value::Object(tcb_info)) = report.pointer_mut("/info/tcb_info") {
         tcb_info.remove("event_log");
     }
@@ -189,7 +192,7 @@ fn forge() -> Value {
         "quote_v5": hex::encode(v5.quote),
         "collateral": built.collateral_json,
         "root": hex::encode(built.tdx_root_der),
-        "policy": spec.policy_toml(),
+        "policy": spec.policy_toml() + "gpu.mode = \"off\"\ndeployment.mode = \"off\"\n",
     })
 }
 

@@ -109,7 +109,7 @@ class World:
             *([] if "--listen" in more else ["--port", "0"]),
             "--endpoints-url", env["endpoints_url"], "--pccs-url", env["pccs_url"],
             "--extra-ca", env["extra_ca"], "--connect-to", env["connect_to"],
-            "--danger-tdx-root", env["danger_tdx_root"], "--policy", env["policy"],
+            "--danger-tdx-root", env["danger_tdx_root"], "--danger-gpu-root", env["danger_gpu_root"], "--policy", env["policy"],
             "--state-dir", "none", *more,
         ]
         with process(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:

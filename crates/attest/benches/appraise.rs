@@ -17,8 +17,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraise, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Spki, Subject,
-    TrustAnchors, UnixTime, appraise,
+    Appraise, Collateral, Evidence, Expected, FloorCheck, GpuAnchors, IssuerCache, LogCheck, Nonce,
+    Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -81,6 +81,8 @@ fn measure(name: &str, input: &Input) -> Duration {
             floor: FloorCheck::NotKept("a benchmark"),
             policy,
             trust_anchors: &input.anchors,
+            issuers: &IssuerCache::new(),
+            logs: LogCheck::NotKept("a benchmark"),
             now: input.now,
         });
         let code = appraisal
@@ -154,7 +156,8 @@ fn forged() -> Input {
     Input {
         report: built.report_bytes,
         collateral: built.collateral_json.into_bytes(),
-        anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der),
+        anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der)
+            .with_gpus(GpuAnchors::danger_gpu_root(built.gpu_root_der)),
         policy: Policy::from_toml(&text).unwrap(),
         other_image: other(
             format!("mrtd = \"{}", hex(&spec.td.mr_td)),

@@ -36,7 +36,7 @@ struct Input {
 
 impl Input {
     /// Asserts the code, so that nothing else is measured.
-    fn judge(&self, payload: &str, cache: &mut IssuerCache, expected: &str) {
+    fn judge(&self, payload: &str, cache: &IssuerCache, expected: &str) {
         let outcome = appraise_gpus(payload, self.nonce, &self.anchors, self.now, cache);
         let code = outcome.as_ref().map_or_else(|r| r.code(), |_| "verified");
         assert_eq!(code, expected);
@@ -75,16 +75,10 @@ fn measure(input: &Input) -> bool {
     changed["evidence_list"] = json!([list.clone(), list.clone()].concat());
     let twice = changed.to_string();
 
-    let read = median(|| {
-        input.judge(
-            &unread,
-            &mut IssuerCache::new(),
-            "rejected_gpu_payload_nonce",
-        )
-    });
-    let cold = median(|| input.judge(&text, &mut IssuerCache::new(), "verified"));
+    let read = median(|| input.judge(&unread, &IssuerCache::new(), "rejected_gpu_payload_nonce"));
+    let cold = median(|| input.judge(&text, &IssuerCache::new(), "verified"));
     let cached = median(|| input.judge(&text, &mut known, "verified"));
-    let hostile = median(|| input.judge(&twice, &mut IssuerCache::new(), "rejected_gpu_duplicate"));
+    let hostile = median(|| input.judge(&twice, &IssuerCache::new(), "rejected_gpu_duplicate"));
     let issuers = cold.saturating_sub(cached);
     for (what, time) in [
         ("issuers never seen", cold),

@@ -5,19 +5,22 @@
 
 mod hardware;
 mod software;
+mod workload;
 
 use std::sync::Arc;
 
 use crate::attested::{Attested, Claims, Expected, Subject};
-use crate::collateral::{Channel, Collateral, FloorSeen, Floors, TrustAnchors};
+use crate::collateral::{Channel, Collateral, FloorSeen, Floors};
+use crate::deployment::{Deployment, InstanceLog, LogCheck};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
+use crate::gpu::IssuerCache;
 use crate::policy::{Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Nonce, Rejected, Spki, UnixTime, binding};
+use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding};
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,11 @@ pub struct Appraise<'a> {
     pub policy: &'a Policy,
     /// Whose word counts.
     pub trust_anchors: &'a TrustAnchors,
+    /// Issuers of GPU certificates that were verified before; it spares work and
+    /// decides nothing.
+    pub issuers: &'a IssuerCache,
+    /// Deployment logs seen before.
+    pub logs: LogCheck<'a>,
     /// The time.
     pub now: UnixTime,
 }
@@ -66,9 +74,12 @@ pub struct Appraisal {
     /// edition that refuses a platform must not be forgotten for an older one
     /// that accepts it.
     pub floor_seen: Option<FloorSeen>,
+    /// What a memory of logs has to remember, if the verdict is a proof.
+    pub log_seen: Option<InstanceLog>,
     /// Every check.
     pub report: Report,
     quote: Option<Arc<VerifiedQuote>>,
+    deployment: Option<Deployment>,
 }
 
 impl Appraisal {
@@ -86,8 +97,10 @@ impl Appraisal {
         Self {
             outcome: Err(rejected),
             floor_seen: None,
+            log_seen: None,
             report,
             quote: None,
+            deployment: None,
         }
     }
 
@@ -95,6 +108,12 @@ impl Appraisal {
     #[must_use]
     pub fn verified_quote(&self) -> Option<&VerifiedQuote> {
         self.quote.as_deref()
+    }
+
+    /// The deployment, if its log holds.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&Deployment> {
+        self.deployment.as_ref()
     }
 
     /// A policy that would accept what this evidence showed, for review; `None`
@@ -117,7 +136,9 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         report: new_report(request.policy, request.trust_anchors, request.now),
         current: CheckId::Evidence,
         floor_seen: None,
+        log_seen: None,
         quote: None,
+        deployment: None,
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
@@ -126,10 +147,12 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
+        log_seen: run.log_seen.filter(|_| outcome.is_ok()),
         outcome,
         floor_seen: run.floor_seen,
         report: run.report,
         quote: run.quote,
+        deployment: run.deployment,
     }
 }
 
@@ -139,12 +162,7 @@ fn new_report(policy: &Policy, trust_anchors: &TrustAnchors, now: UnixTime) -> R
         digest: policy.digest(),
         hardware_only: policy.hardware_only(),
     };
-    let mut report = Report::new(name, now, trust_anchors.is_intel());
-    report.not_proved(CheckId::Gpus, "GPU evidence is not judged by this version");
-    report.not_proved(
-        CheckId::Deployment,
-        "which containers were deployed into the VM is not judged by this version",
-    );
+    let mut report = Report::new(name, now, trust_anchors);
     report.not_proved(
         CheckId::CaChain,
         "not part of the evidence; trust comes from the quote",
@@ -158,7 +176,9 @@ struct Run<'a> {
     /// The check that a refusal belongs to.
     current: CheckId,
     floor_seen: Option<FloorSeen>,
+    log_seen: Option<InstanceLog>,
     quote: Option<Arc<VerifiedQuote>>,
+    deployment: Option<Deployment>,
 }
 
 impl<'a> Run<'a> {
@@ -197,6 +217,9 @@ impl<'a> Run<'a> {
         };
         self.pins(&quote, &boot)?;
         self.model()?;
+        self.deployment(&quote, &boot)?;
+        let gpus_until = self.gpus()?;
+        let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
         self.report.fact("valid_until", valid_until.to_string());
         Ok(Attested {
             claims: Arc::new(Claims {

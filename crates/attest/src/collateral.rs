@@ -1,71 +1,15 @@
-//! What Intel says about a platform, who is trusted to say it, and how new it
-//! has to be.
+//! What Intel says about a platform, and how new it has to be.
 
 use std::collections::BTreeMap;
 
 use dcap_qvl::QuoteCollateralV3;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fmspc, Rejected, UnixTime, diagnosis, json, x509};
+use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis, json, x509};
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
 /// stays far below this.
 pub const MAX_COLLATERAL_BYTES: usize = 1 << 20;
-
-/// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
-const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");
-
-/// The root certificate that platforms are trusted under. It comes in as a
-/// value; no feature or variable changes it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TrustAnchors {
-    tdx_root_der: Vec<u8>,
-}
-
-impl TrustAnchors {
-    /// Intel's production root.
-    #[must_use]
-    pub fn intel() -> Self {
-        Self {
-            tdx_root_der: INTEL_ROOT_DER.to_vec(),
-        }
-    }
-
-    /// DANGER: another root (DER). Whoever holds its key makes any machine
-    /// genuine; for tests and demonstrations.
-    #[must_use]
-    pub fn danger_tdx_root(der: Vec<u8>) -> Self {
-        Self { tdx_root_der: der }
-    }
-
-    /// True for [`TrustAnchors::intel`].
-    #[must_use]
-    pub fn is_intel(&self) -> bool {
-        self.tdx_root_der == INTEL_ROOT_DER
-    }
-
-    /// The root certificate (DER).
-    #[must_use]
-    pub fn tdx_root_der(&self) -> &[u8] {
-        &self.tdx_root_der
-    }
-
-    /// SHA-256 of the root certificate: what must not be shared between roots
-    /// is kept under it.
-    #[must_use]
-    pub fn tdx_root_sha256(&self) -> [u8; 32] {
-        crate::hash::sha256(&[&self.tdx_root_der])
-    }
-}
-
-impl std::fmt::Debug for TrustAnchors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digest = hex::encode(self.tdx_root_sha256());
-        f.debug_struct("TrustAnchors")
-            .field("tdx_root_sha256", &digest)
-            .finish()
-    }
-}
 
 /// Which of Intel's two editions collateral was asked for. `update=early`
 /// numbers run ahead and must not raise the floor of `standard`.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use self::actions::ComposeFile;
 pub use self::canonical::CanonicalForm;
-pub use self::continuity::{Continuity, LogSeen};
+pub use self::continuity::{Continuity, InstanceLog, LogCheck, LogSeen, Logs};
 pub use self::fold::{ComposeFiles, Service, Up};
 pub use self::rejected::DeploymentRejected;
 

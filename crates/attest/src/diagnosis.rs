@@ -9,11 +9,11 @@
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::collateral::{Collateral, Floor, TrustAnchors};
+use crate::collateral::{Collateral, Floor};
 use crate::quote::{ParsedQuote, Refusal};
 use crate::tcb::{Svns, TcbStatus, platform_and_module, qe_level};
 use crate::x509::{self, P256Key};
-use crate::{Fmspc, Rejected, UnixTime};
+use crate::{Fmspc, Rejected, TrustAnchors, UnixTime};
 
 /// Names the reason of a refusal.
 pub(crate) fn explain(

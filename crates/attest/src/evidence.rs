@@ -101,13 +101,23 @@ pub struct Evidence {
     pub(crate) tls_key: Spki,
     pub(crate) app_compose: String,
     pub(crate) app_cert: Option<String>,
-    pub(crate) memory_size: Option<u64>,
+    pub(crate) vm: VmShape,
     /// As it stands in the report, to be compared with its second copy.
     pub(crate) vm_config: Option<String>,
     /// The JSON text of `compose_manager_attestation`; only its structure has
     /// been looked at.
     pub(crate) compose_manager: Option<String>,
+    /// The JSON text of `nvidia_payload`, not looked at; none if it is empty.
+    pub(crate) gpu_payload: Option<String>,
     pub(crate) repeated: Repeated,
+}
+
+/// What the host says of the machine's shape; of it only the memory is measured.
+#[derive(Debug, Default)]
+pub(crate) struct VmShape {
+    /// Bytes.
+    pub(crate) memory_size: Option<u64>,
+    pub(crate) num_gpus: Option<u64>,
 }
 
 /// Values that the report states a second time. They prove nothing; where they
@@ -188,10 +198,13 @@ impl Evidence {
             app_cert: optional_string("info.app_cert", info.app_cert)?
                 .map(Cow::into_owned)
                 .filter(|pem| !pem.trim().is_empty()),
-            memory_size: memory_size(info.vm_config)?,
+            vm: vm_shape(info.vm_config)?,
             vm_config: optional_string("info.vm_config", info.vm_config)?.map(Cow::into_owned),
             compose_manager: present(wire.compose_manager_attestation)
                 .map(|raw| raw.get().to_owned()),
+            gpu_payload: optional_string("nvidia_payload", wire.nvidia_payload)?
+                .map(Cow::into_owned)
+                .filter(|payload| !payload.is_empty()),
             repeated: Repeated::read(&info, &tcb)?,
         })
     }
@@ -240,6 +253,8 @@ struct Wire<'a> {
     tls_cert_fingerprint: Option<&'a RawValue>,
     #[serde(borrow, default)]
     compose_manager_attestation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    nvidia_payload: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -304,6 +319,8 @@ struct WireEvent<'a> {
 struct WireVmConfig<'a> {
     #[serde(borrow, default)]
     memory_size: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    num_gpus: Option<&'a RawValue>,
 }
 
 fn signing_key(wire: &Wire<'_>) -> Result<SigningKey, Rejected> {
@@ -387,18 +404,30 @@ fn event(list: &'static str, index: usize, raw: &RawValue) -> Result<Event, Reje
     })
 }
 
-fn memory_size(vm_config: Option<&RawValue>) -> Result<Option<u64>, Rejected> {
+fn vm_shape(vm_config: Option<&RawValue>) -> Result<VmShape, Rejected> {
     let Some(text) = optional_string("info.vm_config", vm_config)? else {
-        return Ok(None);
+        return Ok(VmShape::default());
     };
     let config: WireVmConfig<'_> = json::parse_object(text.as_bytes(), &json::NESTED)
         .map_err(|error| nested_error("info.vm_config", error))?;
-    let Some(raw) = present(config.memory_size) else {
-        return Ok(None);
+    let number = |field: &'static str, expected, raw| match present(raw) {
+        None => Ok(None),
+        Some(raw) => serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| bad(field, expected, raw.get())),
     };
-    serde_json::from_str(raw.get())
-        .map(Some)
-        .map_err(|_| bad("info.vm_config.memory_size", "a number of bytes", raw.get()))
+    Ok(VmShape {
+        memory_size: number(
+            "info.vm_config.memory_size",
+            "a number of bytes",
+            config.memory_size,
+        )?,
+        num_gpus: number(
+            "info.vm_config.num_gpus",
+            "a number of GPUs",
+            config.num_gpus,
+        )?,
+    })
 }
 
 impl Repeated {

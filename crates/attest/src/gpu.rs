@@ -19,6 +19,7 @@ mod spdm;
 use std::collections::BTreeSet;
 
 pub use chain::{GpuAnchors, IssuerCache};
+pub(crate) use payload::MAX_GPUS;
 pub use rejected::GpuRejected;
 pub use report::{
     Architecture, Board, GPUS_NOT_PROVED, GpuFinding, GpuReport, Pdi, Stated, Topology, Ueid,
@@ -43,7 +44,7 @@ pub fn appraise_gpus(
     nonce: Nonce,
     anchors: &GpuAnchors,
     now: UnixTime,
-    cache: &mut IssuerCache,
+    cache: &IssuerCache,
 ) -> Result<GpuReport, GpuRejected> {
     let payload = payload::read(payload, &nonce)?;
     let root = anchors.root().map_err(|detail| GpuRejected::Chain {
@@ -74,7 +75,7 @@ fn appraise_one(
     nonce: &Nonce,
     root: &Root<'_>,
     now: UnixTime,
-    cache: &mut IssuerCache,
+    cache: &IssuerCache,
 ) -> Result<GpuFinding, GpuRejected> {
     let spdm = Spdm::parse(gpu, &item.evidence)?;
     let chain = pem::certificates(&item.certificates)

@@ -111,6 +111,14 @@ digest_identifier!(
     LogDigest, 32, "64 hex digits (the digest of a log)"
 );
 
+/// As text, for a file.
+impl<'de> serde::Deserialize<'de> for LogDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Spki {
     /// The digest of a DER-encoded SubjectPublicKeyInfo.
     #[must_use]

@@ -14,7 +14,11 @@
 //! 6. the event log replays to all four RTMRs and the measured application is
 //!    the described one;
 //! 7. image, firmware, memory map, machine shape and identity are the policy's;
-//! 8. the model is one of those asked for.
+//! 8. the model is one of those asked for;
+//! 9. the deployment log is the machine's own, made for this request, and names
+//!    what the policy admits ([`appraise_deployment`]);
+//! 10. the GPUs are genuine and answered our nonce, as many as the policy says
+//!     ([`appraise_gpus`]).
 //!
 //! The result is an [`Attested`], which nothing else can make, and a [`Report`]
 //! for people that lists every check, also those that did not run.
@@ -51,17 +55,19 @@ mod report;
 mod rtmr0;
 mod tcb;
 mod text;
+mod trust;
 mod x509;
 
 pub use appraise::{Appraisal, Appraise, FloorCheck, appraise};
 pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
 pub use collateral::{
     Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
-    MAX_COLLATERAL_BYTES, PckCa, TrustAnchors,
+    MAX_COLLATERAL_BYTES, PckCa,
 };
 pub use deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, LogSeen, Manager, Service, Up, appraise_deployment,
+    DeploymentRejected, InstanceLog, LogCheck, LogSeen, Logs, Manager, Service, Up,
+    appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use gpu::{
@@ -75,5 +81,9 @@ pub use identifiers::{
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use quote::VerifiedQuote;
 pub use rejected::{Explanation, Rejected};
-pub use report::{Check, CheckId, Fact, Group, NOT_REACHED, PolicyName, Report, Status};
+pub use report::{
+    Check, CheckId, DeploymentShown, Fact, GpuShown, Group, NOT_REACHED, PolicyName, Report,
+    Status, UpShown,
+};
 pub use tcb::{Component, Level, TcbStatus};
+pub use trust::TrustAnchors;

@@ -7,6 +7,7 @@
 mod file;
 mod hex;
 mod rules;
+mod workload;
 mod written;
 
 use self::file::File;
@@ -14,6 +15,7 @@ pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
 use self::rules::Software;
 pub(crate) use self::rules::{AcpiMode, OsImage, Rules};
+pub(crate) use self::workload::Mode;
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
 use crate::text::{quoted, shown};
 use crate::{PolicyDigest, hash};

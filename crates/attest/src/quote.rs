@@ -14,10 +14,10 @@ use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::x509::X509CertBackend;
 
-use crate::collateral::{Collateral, CollateralKey, Floor, PckCa, TrustAnchors};
+use crate::collateral::{Collateral, CollateralKey, Floor, PckCa};
 use crate::tcb::Levels;
 use crate::text::{hex_bytes, shown};
-use crate::{Fmspc, Rejected, UnixTime, diagnosis, hash, x509};
+use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis, hash, x509};
 
 /// dcap-qvl with the one crypto library that the project uses.
 pub(crate) struct AwsLcConfig;

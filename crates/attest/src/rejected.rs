@@ -313,6 +313,8 @@ impl Rejected {
             Self::TcbPlatform { level } => level.accepting_line(Component::Platform),
             Self::TcbModule { level } => level.accepting_line(Component::Module),
             Self::TcbQe { level } => level.accepting_line(Component::Qe),
+            Self::Gpu(inner) => inner.accept(),
+            Self::Deployment(inner) => inner.accept(),
             _ => None,
         };
         let remedy = self.explanation().remedy;

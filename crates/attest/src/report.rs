@@ -3,7 +3,10 @@
 //! A check starts as "not proved" and stays so unless it ran; nothing here
 //! decides anything. The proof is [`Attested`](crate::Attested).
 
-use crate::{PolicyDigest, Rejected, UnixTime};
+mod workload;
+
+pub use self::workload::{DeploymentShown, GpuShown, UpShown};
+use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
 macro_rules! checks {
     ($($variant:ident $group:ident $id:literal $title:literal;)*) => {
@@ -65,8 +68,12 @@ checks! {
     KeyProvider Identity "key_provider" "keys come from the same KMS";
     Pins Identity "pins" "values that the policy pins";
     Model Identity "model" "the model asked for";
-    Gpus Beyond "gpus" "the GPUs are genuine and in confidential mode";
-    Deployment Beyond "deployment" "the containers that were deployed";
+    Deployment Deployment "deployment" "the deployment log is this machine's own, made for this request";
+    DeploymentRules Deployment "deployment_rules" "what was started is what the policy admits";
+    DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
+    Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
+    GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
+    GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
     CaChain Beyond "ca_chain" "a certificate authority vouches for the domain";
 }
 
@@ -85,6 +92,10 @@ pub enum Group {
     Software,
     /// Who it runs as.
     Identity,
+    /// Which containers were started in it.
+    Deployment,
+    /// The GPUs that it computes on.
+    Gpus,
     /// What this crate does not judge.
     Beyond,
 }
@@ -96,10 +107,12 @@ impl Group {
         match self {
             Self::Evidence => "Evidence",
             Self::Hardware => "Hardware",
-            Self::Connection => "Connection",
-            Self::Boot => "Measured boot",
-            Self::Software => "Expected software",
+            Self::Connection => "Channel",
+            Self::Boot => "Boot chain",
+            Self::Software => "Software",
             Self::Identity => "Identity",
+            Self::Deployment => "Deployment",
+            Self::Gpus => "GPUs",
             Self::Beyond => "Beyond this proof",
         }
     }
@@ -179,14 +192,22 @@ pub struct Report {
     /// True if the trust root is Intel's. Under any other root a verdict says
     /// nothing about real hardware.
     pub intel_root: bool,
+    /// True if the root of GPUs is NVIDIA's.
+    pub nvidia_root: bool,
     /// One line for each of [`CheckId::ALL`], in that order.
     pub checks: Vec<Check>,
     /// What was seen besides.
     pub facts: Vec<Fact>,
+    /// What was deployed, if the log holds.
+    pub deployment: Option<DeploymentShown>,
+    /// The GPUs, if their evidence holds.
+    pub gpus: Vec<GpuShown>,
+    /// What is not proved even where every check passed.
+    pub limits: Vec<&'static str>,
 }
 
 impl Report {
-    pub(crate) fn new(policy: PolicyName, at: UnixTime, intel_root: bool) -> Self {
+    pub(crate) fn new(policy: PolicyName, at: UnixTime, anchors: &TrustAnchors) -> Self {
         let not_reached = |&id| Check {
             id,
             status: Status::NotProved,
@@ -196,9 +217,13 @@ impl Report {
             rejected: None,
             policy,
             at,
-            intel_root,
+            intel_root: anchors.is_intel(),
+            nvidia_root: anchors.gpus().is_nvidia(),
             checks: CheckId::ALL.iter().map(not_reached).collect(),
             facts: Vec::new(),
+            deployment: None,
+            gpus: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -240,6 +265,16 @@ impl Report {
         }
     }
 
+    /// "nvidia", or a warning.
+    #[must_use]
+    pub const fn gpu_root(&self) -> &'static str {
+        if self.nvidia_root {
+            "nvidia"
+        } else {
+            "DANGER: not NVIDIA's"
+        }
+    }
+
     /// "verified" or "rejected".
     #[must_use]
     pub const fn verdict(&self) -> &'static str {
@@ -251,7 +286,8 @@ impl Report {
 }
 
 /// The shape that scripts read: `{"verdict","code","message","hint","policy",
-/// "at","trust_root","checks":[{"id","group","title","status","detail"}],"facts"}`.
+/// "at","trust_root","gpu_root","checks":[{"id","group","title","status","detail"}],
+/// "facts","deployment","gpus","limits"}`.
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let checks: Vec<_> = self
@@ -284,8 +320,12 @@ impl serde::Serialize for Report {
             },
             "at": self.at.to_string(),
             "trust_root": self.trust_root(),
+            "gpu_root": self.gpu_root(),
             "checks": checks,
             "facts": facts,
+            "deployment": self.deployment,
+            "gpus": self.gpus,
+            "limits": self.limits,
         })
         .serialize(serializer)
     }

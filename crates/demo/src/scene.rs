@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use attest::{Policy, TrustAnchors};
+use attest::{GpuAnchors, Policy, TrustAnchors};
 use fake_tee::serve::{Options, Running};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -128,7 +128,8 @@ fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + 
     Ok(Config {
         extra_ca: vec![authority(good)?, authority(tampered)?],
         connect_to: vec![good.connect_to().parse()?, tampered.connect_to().parse()?],
-        trust_anchors: TrustAnchors::danger_tdx_root(good.tdx_root_der.clone()),
+        trust_anchors: TrustAnchors::danger_tdx_root(good.tdx_root_der.clone())
+            .with_gpus(GpuAnchors::danger_gpu_root(good.gpu_root_der.clone())),
         drain: Duration::from_secs(1),
         ..Config::new(
             Policy::from_toml(&good.policy_toml)?,

@@ -101,7 +101,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
             out,
             "verified-proxy verify --evidence {dir}/report.json --nonce {} --spki {} \
              --collateral {dir}/collateral.json --at {} --policy {dir}/policy.toml \
-             --danger-tdx-root {dir}/tdx-root.der",
+             --danger-tdx-root {dir}/tdx-root.der --danger-gpu-root {dir}/gpu-root.der",
             hex::encode(challenge.nonce),
             hex::encode(challenge.spki_sha256),
             valid.now,

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::collateral::Collateral;
-use crate::encode::{base64, pem_chain};
+use crate::encode::pem_chain;
 use crate::event_log::{Event, replay};
+use crate::gpu::GpuSpec;
 use crate::hash::sha256;
 use crate::pki::{Issued, Signer};
 use crate::quote::{self, QuoteKeys, SignedQuote, TdReport, UnsignedQuote};
@@ -32,6 +33,8 @@ pub struct Built {
     pub collateral_json: String,
     /// The trust anchor.
     pub tdx_root_der: Vec<u8>,
+    /// The trust anchor of GPUs.
+    pub gpu_root_der: Vec<u8>,
     /// The KMS root's SubjectPublicKeyInfo.
     pub kms_root_spki_hex: String,
     /// The challenge that was answered.
@@ -91,9 +94,16 @@ impl Spec {
             collateral_json: collateral.to_json()?,
             collateral,
             tdx_root_der: self.pki.root_der().to_vec(),
+            gpu_root_der: self.gpu_root_der(),
             kms_root_spki_hex: self.kms.root_spki_hex(),
             challenge,
         })
+    }
+
+    /// The root under which its GPUs are trusted; empty without any.
+    pub fn gpu_root_der(&self) -> Vec<u8> {
+        let root = |gpus: &GpuSpec| gpus.pki.root_der().to_vec();
+        self.gpus.as_ref().map(root).unwrap_or_default()
     }
 
     /// The collateral alone, for a PCS.
@@ -241,7 +251,6 @@ impl Spec {
             "signing_public_key": hex::encode(&self.signing.public_key),
             "request_nonce": hex::encode(challenge.nonce),
             "intel_quote": hex::encode(quote),
-            "nvidia_payload": self.nvidia_payload(challenge).to_string(),
             "event_log": event_log,
             "info": {
                 "app_cert": pem_chain(app_chain),
@@ -268,29 +277,15 @@ impl Spec {
                 "vm_config": serde_json::to_string(&self.vm_config)?,
             },
         });
+        if let Some(gpus) = &self.gpus {
+            core["nvidia_payload"] = gpus.forge(&challenge.nonce)?.into();
+        }
         if self.include_tls_fingerprint {
             core["tls_cert_fingerprint"] = hex::encode(challenge.spki_sha256).into();
         }
         let copy = core.clone();
         core["all_attestations"] = Value::Array(vec![copy]);
         Ok(core)
-    }
-
-    /// A placeholder: the request header of SPDM GET_MEASUREMENTS with the nonce, no answer.
-    fn nvidia_payload(&self, challenge: &Challenge) -> Value {
-        let mut evidence = vec![0x11, 0xe0, 0x01, 0xff];
-        evidence.extend(challenge.nonce);
-        evidence.push(0);
-        let entry = json!({
-            "arch": "HOPPER",
-            "certificate": base64(b"fake-tee has no GPU certificates"),
-            "evidence": base64(&evidence),
-        });
-        json!({
-            "nonce": hex::encode(challenge.nonce),
-            "arch": "HOPPER",
-            "evidence_list": vec![entry; self.vm_config.num_gpus as usize],
-        })
     }
 }
 

@@ -7,7 +7,7 @@
 mod chain;
 mod spdm;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -77,6 +77,19 @@ impl GpuSpec {
             gpus: (0..count).map(Gpu::new).collect::<Result<_, _>>()?,
             payload: Hook::default(),
         })
+    }
+
+    /// The eight GPUs of every [`Spec::new`](crate::Spec::new) of this process.
+    ///
+    /// # Errors
+    /// If keys cannot be made.
+    pub fn shared() -> Result<Self, Error> {
+        static SHARED: OnceLock<GpuSpec> = OnceLock::new();
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared.clone());
+        }
+        let made = Self::new(8)?;
+        Ok(SHARED.get_or_init(|| made).clone())
     }
 
     /// The text of `nvidia_payload` that answers a nonce.

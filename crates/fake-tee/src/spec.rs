@@ -8,6 +8,7 @@ use crate::Error;
 use crate::collateral::{QeIdentity, TcbInfo};
 use crate::deployment::ComposeManager;
 use crate::event_log::{BootDigests, DigestForm, Event};
+use crate::gpu::GpuSpec;
 use crate::hash::{label, label256, sha256};
 use crate::hooks::Hooks;
 use crate::kms::Kms;
@@ -151,6 +152,8 @@ pub struct Spec {
     pub event_log_as_string: bool,
     /// The compose-manager; `None`: the report says nothing of deployments.
     pub compose_manager: Option<ComposeManager>,
+    /// The GPUs; `None`: the report has no evidence of any.
+    pub gpus: Option<GpuSpec>,
     /// Derived values to replace.
     pub overrides: Overrides,
     /// Who signs what.
@@ -160,13 +163,14 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A valid machine under the process's shared PKI and KMS.
+    /// A valid machine under the process's shared PKI and KMS, with eight GPUs.
     pub fn new(now: u64) -> Result<Self, Error> {
-        Ok(Self::with(now, Pki::shared()?, Kms::shared()?))
+        let gpus = GpuSpec::shared()?;
+        Ok(Self::with(now, Pki::shared()?, Kms::shared()?, gpus))
     }
 
-    /// A valid machine under given ones.
-    pub fn with(now: u64, pki: Arc<Pki>, kms: Arc<Kms>) -> Self {
+    /// A valid machine under given ones, with these GPUs.
+    pub fn with(now: u64, pki: Arc<Pki>, kms: Arc<Kms>, gpus: GpuSpec) -> Self {
         let platform = Platform::new();
         let td = TdReport::new();
         let os_image_hash = label256("OS image");
@@ -187,7 +191,7 @@ impl Spec {
                 qemu_version: "9.2.1".to_owned(),
                 pci_hole64_size: 1 << 50,
                 hugepages: false,
-                num_gpus: 8,
+                num_gpus: u32::try_from(gpus.gpus.len()).unwrap_or(u32::MAX),
                 num_nvswitches: 4,
                 hotplug_off: true,
                 image: "fake-image-1.0".to_owned(),
@@ -211,7 +215,8 @@ impl Spec {
             signing: Signing::ed25519(),
             include_tls_fingerprint: true,
             event_log_as_string: false,
-            compose_manager: None,
+            compose_manager: Some(ComposeManager::new(now)),
+            gpus: Some(gpus),
             overrides: Overrides::default(),
             signers: Signers::default(),
             hooks: Hooks::default(),

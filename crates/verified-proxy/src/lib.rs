@@ -53,7 +53,7 @@ use crate::metrics::Metrics;
 use crate::net::ConnectMap;
 use crate::page::Page;
 pub use crate::state::StateError;
-use crate::state::{FloorKeeper, StateDir};
+use crate::state::{FloorKeeper, LogKeeper, StateDir};
 pub use crate::tls::TlsSetupError;
 use crate::upstream::{Dialer, Judge, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
@@ -78,6 +78,7 @@ pub struct Server {
     ingress: Ingress,
     collaterals: Collaterals,
     floors: Arc<FloorKeeper>,
+    logs: Arc<LogKeeper>,
     state: Option<Arc<StateDir>>,
 }
 
@@ -99,6 +100,7 @@ impl Server {
             None => None,
         };
         let floors = Arc::new(FloorKeeper::load(state.clone())?);
+        let logs = Arc::new(LogKeeper::load(state.clone()));
         let endpoints = Endpoints::new(
             Arc::clone(&fetcher),
             config.endpoints_url,
@@ -127,6 +129,7 @@ impl Server {
             config.webpki,
             collaterals.clone(),
             Arc::clone(&floors),
+            Arc::clone(&logs),
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
@@ -164,6 +167,7 @@ impl Server {
             ingress,
             collaterals,
             floors,
+            logs,
             state,
         })
     }
@@ -193,6 +197,7 @@ impl Server {
         self.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
         self.floors.flush().await;
+        self.logs.flush().await;
         if let Some(state) = &self.state {
             state.flush().await;
         }

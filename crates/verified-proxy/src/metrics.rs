@@ -94,6 +94,15 @@ impl Metrics {
                 }
                 .to_owned(),
             ),
+            (
+                "gpu_root",
+                if anchors.gpus().is_nvidia() {
+                    "nvidia"
+                } else {
+                    "DANGER"
+                }
+                .to_owned(),
+            ),
             ("ca_chain", webpki.as_str().to_owned()),
         ]);
         registry.register("proof", "What a verdict of this proxy means", info);

@@ -58,6 +58,7 @@ impl Page {
                 "hardware_only": policy.hardware_only(),
             },
             "trust_root": if anchors.is_intel() { "intel" } else { "DANGER: not Intel's" },
+            "gpu_root": if anchors.gpus().is_nvidia() { "nvidia" } else { "DANGER: not NVIDIA's" },
             "ca_chain": webpki.as_str(),
             "verdict_ttl_seconds": verdict_ttl.as_secs(),
             "codes": codes,

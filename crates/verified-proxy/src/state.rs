@@ -7,6 +7,7 @@
 //!   endpoints-<URL>           the endpoint list
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
 //!     floors.json             the highest collateral numbers seen
+//!     deployment-logs.json    digests of the deployment logs last seen
 //!     collateral-<family>-<CA>
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 mod files;
 mod floors;
+mod logs;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::floors::FloorKeeper;
+pub(crate) use self::logs::LogKeeper;
 
 /// Of a cache file: collateral as JSON, with its hexadecimal fields, and a list
 /// have 2 MiB at most.

@@ -64,6 +64,7 @@ impl Run<'_> {
         let memory_size =
             self.request
                 .evidence
+                .vm
                 .memory_size
                 .ok_or_else(|| Rejected::EvidenceMissingField {
                     field: "info.vm_config.memory_size".to_owned(),

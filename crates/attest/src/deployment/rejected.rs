@@ -87,4 +87,26 @@ rejections! {
         "rejected_deployment_time_future" "action {index} of the deployment log is of {at}; it is {now}"
         means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
         remedy "Check your computer's clock.";
+    Empty {}
+        "rejected_deployment_empty" "the deployment log names nothing that was started"
+        means "A machine that answers runs something, so this log leaves it out; a manager that lost its log starts a new one."
+        remedy "Try another instance; if all are like this, report it to the backend's operator.";
+    Tag { file: String, got: String }
+        "rejected_deployment_tag" "{file} was started from the tag {got}, which is no release such as v1.2.3"
+        means "The operator started something that was not released: a branch or a test, perhaps."
+        remedy "Ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
+    Commit { file: String, got: String, allowed: usize, accept: String }
+        "rejected_deployment_commit" "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
+        means "Something was started that your policy does not know."
+        remedy "Review the commit, then add it to your policy.";
+}
+
+impl DeploymentRejected {
+    /// The policy line that would accept what was seen, if there is one.
+    pub(crate) fn accept(&self) -> Option<String> {
+        match self {
+            Self::Commit { accept, .. } => Some(accept.clone()),
+            _ => None,
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! signature; below it each link is checked from the top down.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::certificate::{self, EndEntity, Issuer, P384Key};
 use super::dice::{self, Origin};
@@ -94,7 +94,7 @@ struct Link {
 /// each time, so that one cache serves any root and any moment.
 #[derive(Debug, Default)]
 pub struct IssuerCache {
-    links: HashMap<Link, Arc<Issuer>>,
+    links: Mutex<HashMap<Link, Arc<Issuer>>>,
 }
 
 impl IssuerCache {
@@ -107,29 +107,36 @@ impl IssuerCache {
     /// How many issuers it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.links.len()
+        self.links().len()
     }
 
     /// True before the first use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
+        self.links().is_empty()
     }
 
     /// The issuer `der`, issued by `issuer`.
-    fn verified(&mut self, link: Link, der: &[u8], issuer: &Issuer) -> Result<Arc<Issuer>, String> {
-        if let Some(known) = self.links.get(&link) {
+    fn verified(&self, link: Link, der: &[u8], issuer: &Issuer) -> Result<Arc<Issuer>, String> {
+        if let Some(known) = self.links().get(&link) {
             return Ok(known.clone());
         }
         let certificate = certificate::parse(der)?;
         issuer.has_issued(&certificate)?;
         let verified = Arc::new(Issuer::read(&certificate)?);
+        let mut links = self.links();
         // Who holds a genuine device key can issue without end.
-        if self.links.len() >= MAX_ISSUERS {
-            self.links.clear();
+        if links.len() >= MAX_ISSUERS {
+            links.clear();
         }
-        self.links.insert(link, verified.clone());
+        links.insert(link, verified.clone());
         Ok(verified)
+    }
+
+    /// Each link in it was verified before it was put there, whatever became of
+    /// the thread that held the lock.
+    fn links(&self) -> MutexGuard<'_, HashMap<Link, Arc<Issuer>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,7 +162,7 @@ pub(super) fn verify(
     chain: &[Vec<u8>],
     root: &Root<'_>,
     now: UnixTime,
-    cache: &mut IssuerCache,
+    cache: &IssuerCache,
 ) -> Result<Device, GpuRejected> {
     let [leaf, device, provisioner, family, sent_root] = chain else {
         return Err(GpuRejected::ChainLength {

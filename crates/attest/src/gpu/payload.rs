@@ -83,7 +83,9 @@ pub(super) fn read<'a>(text: &'a str, nonce: &Nonce) -> Result<Payload<'a>, GpuR
     let list: Vec<&RawValue> = serde_json::from_str(list.get())
         .map_err(|_| unreadable("evidence_list is not a list".to_owned()))?;
     if list.is_empty() {
-        return Err(GpuRejected::Missing {});
+        return Err(GpuRejected::Missing {
+            what: "the list of GPUs is empty",
+        });
     }
     if list.len() > MAX_GPUS {
         return Err(GpuRejected::TooMany {

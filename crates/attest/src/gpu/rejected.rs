@@ -20,10 +20,10 @@ rejections! {
         "evidence_gpu_too_many" "evidence of {got} GPUs, at most {max} are read"
         means "The report lists more GPUs than a machine has."
         remedy "Nothing on your side helps; another instance of the backend may answer properly.";
-    Missing {}
-        "rejected_gpu_missing" "the list of GPUs is empty"
+    Missing { what: &'static str }
+        "rejected_gpu_missing" "{what}"
         means "The machine gave evidence of no GPU at all."
-        remedy "Ask the backend's operator; where no GPU is expected, do not ask for their evidence.";
+        remedy "Ask the backend's operator; another instance may have it. For a backend that needs no GPU, a policy of your own says gpu.mode = \"if-present\".";
     PayloadNonce { field: String, got: String, expected: String }
         "rejected_gpu_payload_nonce" "{field} is {got}, our nonce is {expected}"
         means "The GPU evidence says of itself that it answers another request."
@@ -92,4 +92,30 @@ rejections! {
         "rejected_gpu_topology" "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
         means "The GPUs are not connected by the same switches: they are not in one machine."
         remedy "Do not use this backend; report it to its operator.";
+    Stated { listed: usize, stated: u64 }
+        "evidence_gpu_inconsistent" "the report has evidence of {listed} GPUs, info.vm_config.num_gpus is {stated}"
+        means "The machine is said to have another number of GPUs than it gave evidence of."
+        remedy "Try again; if it stays, report it to the backend's operator.";
+    Count { got: usize, expected: u32, accept: String }
+        "rejected_gpu_count" "the machine has evidence of {got} GPUs, the policy expects {expected}"
+        means "GPUs are missing from the evidence, or the machine has another shape than expected."
+        remedy "If you know that machines of this shape serve the model, accept it in a policy of your own.";
+    Device { gpu: usize, got: String, allowed: usize, accept: String }
+        "rejected_gpu_device" "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"
+        means "A GPU is genuine, but none of those that your policy names."
+        remedy "Add it to your policy if the machine was exchanged and you know why.";
+    Measurement { gpu: usize, id: String, index: String, got: String }
+        "rejected_gpu_measurement" "measurement {index} of GPU {gpu} is {got}, which no table of the policy for {id} allows"
+        means "The firmware or driver of a GPU is not as the policy's reference values say."
+        remedy "Do not use this backend if its operator cannot explain it; an update of the driver looks like this too.";
+}
+
+impl GpuRejected {
+    /// The policy line that would accept what was seen, if there is one.
+    pub(crate) fn accept(&self) -> Option<String> {
+        match self {
+            Self::Count { accept, .. } | Self::Device { accept, .. } => Some(accept.clone()),
+            _ => None,
+        }
+    }
 }

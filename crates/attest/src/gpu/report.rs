@@ -50,6 +50,14 @@ impl Architecture {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pdi(pub(super) [u8; 8]);
 
+impl Pdi {
+    /// The bytes, as the certificate has them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
 impl fmt::Display for Pdi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode_upper(self.0))
@@ -188,10 +196,9 @@ pub enum Topology {
 }
 
 /// What is not proved about GPUs whose evidence holds.
-pub const GPUS_NOT_PROVED: [&str; 4] = [
+pub const GPUS_NOT_PROVED: [&str; 3] = [
     "the GPUs are tied to the virtual machine by our nonce and the attested channel only",
     "the switches between the GPUs are named, not attested",
-    "the measurements were not compared with reference values",
     "whether NVIDIA has revoked a certificate was not asked",
 ];
 

@@ -9,12 +9,15 @@ use super::rules::{
     AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, OsImage, Pins, Rules, Software, TcbRules,
     TdRules,
 };
+use super::workload::{DeploymentRules, FileDeployment, FileGpu, GpuRules, Mode};
 use crate::tcb::TcbStatus;
 use crate::text::quoted;
 
 /// The file. A policy that extends another adds its `identity`, `os_image`,
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
-/// `acpi`, `tcb.accept` and `tcb.min_evaluation_number` take the other's place.
+/// `acpi`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
+/// `deployment`, `gpu.count` and `deployment.tags` take the other's place; their
+/// lists are added. A policy of its own that says nothing of them requires both.
 /// Pins are its own: no built-in policy has any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,10 @@ pub(super) struct File {
     tcb: FileTcb,
     #[serde(default)]
     td: TdRules,
+    #[serde(default)]
+    gpu: FileGpu,
+    #[serde(default)]
+    deployment: FileDeployment,
     #[serde(default)]
     pins: Pins,
     #[serde(default)]
@@ -83,6 +90,8 @@ impl File {
             .or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
+        self.gpu.onto(&mut rules.gpu);
+        self.deployment.onto(&mut rules.deployment);
         rules.identities.extend(self.identity);
         rules.os_images.extend(self.os_image);
         rules.firmwares.extend(self.firmware);
@@ -99,6 +108,8 @@ impl Rules {
             acpi: AcpiMode::Require,
             tcb: TcbRules::default(),
             td: TdRules::default(),
+            gpu: GpuRules::empty(),
+            deployment: DeploymentRules::empty(),
             identities: BTreeSet::new(),
             pins: Pins::default(),
             os_images: BTreeSet::new(),
@@ -143,6 +154,8 @@ impl Rules {
                 "td.attributes: {debug} allows debugging, which no policy can"
             ));
         }
+        self.gpu.check()?;
+        self.deployment.check()?;
         for key in &self.pins.signing_keys {
             if !is_signing_key(key) {
                 return Err(format!(
@@ -175,6 +188,11 @@ impl Rules {
                 if named {
                     return Err(
                         "software = \"any\" looks at no image, machine or identity, but the policy names some".to_owned(),
+                    );
+                }
+                if self.deployment.mode != Mode::Off {
+                    return Err(
+                        "software = \"any\" does not know the manager that writes the deployment log: expected deployment.mode = \"off\"".to_owned(),
                     );
                 }
                 Ok(())

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::hex::{Hex, HexText};
+use super::workload::{DeploymentRules, GpuRules};
 use super::written::identity_line;
 use crate::Rejected;
 use crate::rtmr0::{AcpiDigests, Firmware};
@@ -20,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) acpi: AcpiMode,
     pub(crate) tcb: TcbRules,
     pub(crate) td: TdRules,
+    pub(crate) gpu: GpuRules,
+    pub(crate) deployment: DeploymentRules,
     pub(crate) pins: Pins,
     #[serde(rename = "identity")]
     pub(crate) identities: BTreeSet<Identity>,

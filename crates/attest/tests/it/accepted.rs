@@ -138,6 +138,8 @@ fn a_new_tls_key_is_attested_like_the_old_one() {
         floor: FloorCheck::NotKept("a test"),
         policy: policy(),
         trust_anchors: &anchors(),
+        issuers: &attest::IssuerCache::new(),
+        logs: attest::LogCheck::NotKept("a test"),
         now: attest::UnixTime(crate::support::NOW),
     });
     assert_eq!(code(&appraisal), "verified");

@@ -26,3 +26,4 @@ mod reported;
 mod stored;
 mod support;
 mod tampering;
+mod workload;

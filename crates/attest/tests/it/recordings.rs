@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Spki,
-    Status, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache,
+    LogCheck, Nonce, Policy, Spki, Status, Subject, TrustAnchors, UnixTime, appraise,
 };
 
 /// A recorded attestation; everything that an appraisal needs.
@@ -66,6 +66,8 @@ pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> App
         floor: FloorCheck::NotKept("a recording"),
         policy,
         trust_anchors: &TrustAnchors::intel(),
+        issuers: &IssuerCache::new(),
+        logs: LogCheck::NotKept("a recording"),
         now: at,
     })
 }
@@ -94,8 +96,8 @@ fn both_verify_under_both_policies_at_their_own_time() {
                 CheckId::CollateralFloor,
                 CheckId::TcbEvaluation,
                 CheckId::Pins,
-                CheckId::Gpus,
-                CheckId::Deployment,
+                CheckId::DeploymentContinuity,
+                CheckId::GpuMeasurements,
                 CheckId::CaChain,
             ]
         );

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Evidence, Expected, FloorCheck, Nonce, Policy, Rejected, Spki,
-    Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Evidence, Expected, FloorCheck, GpuAnchors, IssuerCache,
+    LogCheck, Nonce, Policy, Rejected, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Built, Challenge, Spec};
 
@@ -32,9 +32,19 @@ pub(crate) fn policy() -> &'static Policy {
     POLICY.get_or_init(|| Policy::from_toml(&spec().policy_toml()).unwrap())
 }
 
+/// The same, which looks neither at GPUs nor at what was deployed.
+pub(crate) fn policy_of_the_machine_alone() -> &'static Policy {
+    static POLICY: OnceLock<Policy> = OnceLock::new();
+    POLICY.get_or_init(|| {
+        let off = "gpu.mode = \"off\"\ndeployment.mode = \"off\"\n";
+        Policy::from_toml(&(spec().policy_toml() + off)).unwrap()
+    })
+}
+
 /// The root of the fake Intel that a verifier is told to trust.
 pub(crate) fn anchors() -> TrustAnchors {
     TrustAnchors::danger_tdx_root(spec().pki.root_der().to_vec())
+        .with_gpus(GpuAnchors::danger_gpu_root(spec().gpu_root_der()))
 }
 
 pub(crate) fn subject() -> Subject {
@@ -64,6 +74,8 @@ pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) 
         floor,
         policy,
         trust_anchors: &anchors(),
+        issuers: &IssuerCache::new(),
+        logs: LogCheck::NotKept("a test"),
         now,
     })
 }

@@ -14,6 +14,7 @@ pub(super) fn write_environment(running: &Running) -> Result<(), Error> {
     let dir = &running.dir;
     fs::create_dir_all(dir)?;
     fs::write(dir.join("tdx-root.der"), &running.tdx_root_der)?;
+    fs::write(dir.join("gpu-root.der"), &running.gpu_root_der)?;
     fs::write(dir.join("tls-ca.pem"), &running.tls_ca_pem)?;
     fs::write(dir.join("policy.toml"), &running.policy_toml)?;
     let options = &running.state.options;
@@ -30,6 +31,7 @@ pub(super) fn write_environment(running: &Running) -> Result<(), Error> {
         "connect_to": running.connect_to(),
         "extra_ca": dir.join("tls-ca.pem"),
         "danger_tdx_root": dir.join("tdx-root.der"),
+        "danger_gpu_root": dir.join("gpu-root.der"),
         "policy": dir.join("policy.toml"),
         "spki_sha256": hex::encode(running.spki_sha256()),
         "command": running.command_line(),
@@ -59,6 +61,7 @@ pub fn write_evidence(
     fs::write(dir.join("spki.hex"), hex::encode(challenge.spki_sha256))?;
     fs::write(dir.join("verify_at_unix"), valid.now.to_string())?;
     fs::write(dir.join("tdx-root.der"), valid.pki.root_der())?;
+    fs::write(dir.join("gpu-root.der"), valid.gpu_root_der())?;
     fs::write(dir.join("policy.toml"), valid.policy_toml())?;
     Ok(())
 }

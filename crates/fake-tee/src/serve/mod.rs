@@ -85,6 +85,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 
+use crate::gpu::GpuSpec;
 use crate::hash::label;
 use crate::spec::Spec;
 use crate::tamper::Tampering;
@@ -302,7 +303,7 @@ async fn start_under(
             (Arc::new(Pki::new(Some(&crl))?), Arc::new(Kms::new()?))
         }
     };
-    let mut base = Spec::with(unix_now(), pki, kms);
+    let mut base = Spec::with(unix_now(), pki, kms, GpuSpec::shared()?);
     base.model_name.clone_from(&options.model);
 
     let mut domains = vec![options.domain.clone()];
@@ -364,6 +365,7 @@ async fn start_under(
         dir,
         tls_ca_pem: state.authority.ca_pem.clone(),
         tdx_root_der: state.base.pki.root_der().to_vec(),
+        gpu_root_der: state.base.gpu_root_der(),
         policy_toml: state.base.policy_toml(),
         sources,
         state,

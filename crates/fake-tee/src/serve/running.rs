@@ -28,6 +28,8 @@ pub struct Running {
     pub tls_ca_pem: String,
     /// The TDX trust anchor, DER.
     pub tdx_root_der: Vec<u8>,
+    /// The trust anchor of GPUs, DER.
+    pub gpu_root_der: Vec<u8>,
     /// A policy that accepts the untampered machine.
     pub policy_toml: String,
     /// All PCSs; the first is `http`.
@@ -244,7 +246,8 @@ impl Running {
         let dir = self.dir.display();
         format!(
             "verified-proxy serve --endpoints-url {} --pccs-url {} --extra-ca {dir}/tls-ca.pem \
-             --connect-to {} --danger-tdx-root {dir}/tdx-root.der --policy {dir}/policy.toml",
+             --connect-to {} --danger-tdx-root {dir}/tdx-root.der --danger-gpu-root {dir}/gpu-root.der \
+             --policy {dir}/policy.toml",
             self.endpoints_url(),
             self.http_url(),
             self.connect_to(),

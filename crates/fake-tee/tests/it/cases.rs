@@ -14,10 +14,15 @@ pub(crate) const REFUSED: &[Case] = &[
         "another PKI's certificates",
         |s| {
             s.hooks.signed_quote.push(|q| {
-                q.pck_chain = Spec::with(NOW, Pki::other().unwrap(), Kms::shared().unwrap())
-                    .forge(&challenge())
-                    .unwrap()
-                    .pck_chain;
+                q.pck_chain = Spec::with(
+                    NOW,
+                    Pki::other().unwrap(),
+                    Kms::shared().unwrap(),
+                    fake_tee::gpu::GpuSpec::shared().unwrap(),
+                )
+                .forge(&challenge())
+                .unwrap()
+                .pck_chain;
             })
         },
         "InvalidSignatureForPublicKey",

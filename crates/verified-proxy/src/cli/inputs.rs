@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use attest::{AcceptTcb, Policy, TrustAnchors, UnixTime};
+use attest::{AcceptTcb, GpuAnchors, Policy, TrustAnchors, UnixTime};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -75,11 +75,23 @@ pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Fai
     Ok(accept_tcb.iter().cloned().fold(policy, Policy::accepting))
 }
 
-/// Intel's root, or the one that the user names at their own risk (DER or PEM).
-pub(super) fn trust_anchors(danger_tdx_root: Option<&PathBuf>) -> Result<TrustAnchors, Failure> {
-    let Some(path) = danger_tdx_root else {
-        return Ok(TrustAnchors::intel());
+/// Intel's and NVIDIA's roots, or those that the user names at their own risk
+/// (DER or PEM).
+pub(super) fn trust_anchors(
+    danger_tdx_root: Option<&Path>,
+    danger_gpu_root: Option<&Path>,
+) -> Result<TrustAnchors, Failure> {
+    let anchors = match danger_tdx_root {
+        None => TrustAnchors::intel(),
+        Some(path) => TrustAnchors::danger_tdx_root(certificate(path)?),
     };
+    Ok(match danger_gpu_root {
+        None => anchors,
+        Some(path) => anchors.with_gpus(GpuAnchors::danger_gpu_root(certificate(path)?)),
+    })
+}
+
+fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path)?;
     let der = match CertificateDer::from_pem_slice(&bytes) {
         Ok(certificate) => certificate.as_ref().to_vec(),
@@ -88,7 +100,7 @@ pub(super) fn trust_anchors(danger_tdx_root: Option<&PathBuf>) -> Result<TrustAn
     rustls::server::ParsedCertificate::try_from(&CertificateDer::from(der.as_slice())).map_err(
         |error| Failure::Unreadable(format!("{}: not a certificate: {error}", path.display())),
     )?;
-    Ok(TrustAnchors::danger_tdx_root(der))
+    Ok(der)
 }
 
 /// Seconds since 1970, or RFC 3339.

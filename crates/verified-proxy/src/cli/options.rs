@@ -68,6 +68,12 @@ pub(super) struct Proved {
     /// Whoever holds its key can make any machine look genuine. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_TDX_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_tdx_root: Option<PathBuf>,
+
+    /// DANGER: trust GPUs under this root certificate (DER or PEM), not NVIDIA's
+    ///
+    /// Whoever holds its key can make any GPU look genuine. For tests and demonstrations.
+    #[arg(long, env = "VERIFIED_PROXY_DANGER_GPU_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    danger_gpu_root: Option<PathBuf>,
 }
 
 impl Proved {
@@ -76,7 +82,10 @@ impl Proved {
     }
 
     pub(super) fn trust_anchors(&self) -> Result<TrustAnchors, Failure> {
-        inputs::trust_anchors(self.danger_tdx_root.as_ref())
+        inputs::trust_anchors(
+            self.danger_tdx_root.as_deref(),
+            self.danger_gpu_root.as_deref(),
+        )
     }
 }
 

@@ -43,6 +43,7 @@ struct Shown {
     policy: ShownPolicy,
     at: String,
     trust_root: String,
+    gpu_root: String,
     checks: Vec<ShownCheck>,
     #[serde(deserialize_with = "in_order")]
     facts: Vec<(String, String)>,
@@ -82,6 +83,7 @@ impl From<&Report> for Shown {
             },
             at: report.at.to_string(),
             trust_root: report.trust_root().to_owned(),
+            gpu_root: report.gpu_root().to_owned(),
             checks: report
                 .checks
                 .iter()
@@ -130,6 +132,10 @@ impl Shown {
         }
         if self.trust_root != "intel" {
             let warning = "DANGER: judged under a root that is not Intel's; this says nothing about real hardware";
+            let _ = writeln!(out, "{}", paint(RED, warning));
+        }
+        if self.gpu_root != "nvidia" {
+            let warning = "DANGER: GPUs judged under a root that is not NVIDIA's; this says nothing about real GPUs";
             let _ = writeln!(out, "{}", paint(RED, warning));
         }
         if let (Some(code), Some(message)) = (&self.code, &self.message) {

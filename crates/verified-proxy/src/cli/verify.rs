@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FloorCheck, Nonce, Rejected, Spki,
-    Subject, UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FloorCheck, IssuerCache, LogCheck,
+    Nonce, Rejected, Spki, Subject, UnixTime, appraise,
 };
 
 use super::inputs::{self, Failure};
@@ -163,6 +163,8 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
         policy: &policy,
         trust_anchors: &trust_anchors,
+        issuers: &IssuerCache::new(),
+        logs: LogCheck::NotKept("offline there is no memory of logs seen before"),
         now,
     });
     Ok((Some(evidence), appraisal))

@@ -311,6 +311,9 @@ function showAbout() {
   if (!intel) {
     warnings.push("DANGER: the trust root is not Intel's. Verdicts say nothing about real hardware.");
   }
+  if (about.gpu_root !== "nvidia") {
+    warnings.push("DANGER: the root of GPUs is not NVIDIA's. Verdicts say nothing about real GPUs.");
+  }
   if (policy.hardware_only) {
     warnings.push("HARDWARE ONLY: the policy looks at no software. A verdict says \"some TDX machine\", not whose.");
   }
@@ -320,6 +323,7 @@ function showAbout() {
     ["Digest", make("code", "", policy.digest)],
     ["Software", policy.hardware_only ? "NOT LOOKED AT" : "compared with the policy"],
     ["Trust root", intel ? "Intel's" : "DANGER: not Intel's"],
+    ["GPU root", about.gpu_root === "nvidia" ? "NVIDIA's" : "DANGER: not NVIDIA's"],
     ["CA chain", about.ca_chain],
     ["A verdict counts", `${lifetime} at most`],
     ["Version", about.version],

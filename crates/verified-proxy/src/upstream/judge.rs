@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FloorCheck, Nonce, Policy, PolicyDigest, Rejected,
-    SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Channel, Evidence, FloorCheck, IssuerCache, LogCheck, Nonce, Policy,
+    PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use crate::fetch::FetchUrl;
 use crate::skew::Skew;
-use crate::state::FloorKeeper;
+use crate::state::{FloorKeeper, LogKeeper};
 use crate::verdicts::{blames_collateral, blames_time};
 
 /// What one source of collateral gave.
@@ -44,6 +44,10 @@ pub(crate) struct Judge {
     clock: Clock,
     /// The highest collateral numbers seen.
     floors: Arc<FloorKeeper>,
+    /// The deployment logs last seen.
+    logs: Arc<LogKeeper>,
+    /// Issuers of GPU certificates that were verified before.
+    issuers: IssuerCache,
 }
 
 impl Judge {
@@ -54,6 +58,7 @@ impl Judge {
         webpki: WebPki,
         collaterals: Collaterals,
         floors: Arc<FloorKeeper>,
+        logs: Arc<LogKeeper>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -65,6 +70,8 @@ impl Judge {
             collaterals,
             clock,
             floors,
+            logs,
+            issuers: IssuerCache::new(),
         }
     }
 
@@ -111,6 +118,9 @@ impl Judge {
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
+                    if let Some(seen) = &appraisal.log_seen {
+                        self.logs.remember(seen);
+                    }
                     if appraisal.floor_seen.is_some() {
                         self.collaterals.keep(key, &fetched);
                     }
@@ -136,6 +146,7 @@ impl Judge {
         nonce: Nonce,
     ) -> Appraisal {
         let floors = self.floors.floors().clone();
+        let logs = self.logs.logs();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -148,6 +159,8 @@ impl Judge {
             },
             policy: &self.policy,
             trust_anchors: &self.trust_anchors,
+            issuers: &self.issuers,
+            logs: LogCheck::Kept(&logs),
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{
-    Appraisal, Attested, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest, Record, Spki, UnixTime,
+    Appraisal, Attested, DeploymentRejected, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest,
+    Record, Rejected, Spki, UnixTime,
 };
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -156,6 +157,19 @@ impl Unverified {
         judge: &Judge,
         lane: &Lane,
     ) -> Result<Examined, AttestError> {
+        let examined = self.examine_once(judge, lane).await?;
+        // The backend leaves the log out where its manager does not answer it in
+        // time; that alone is asked again, with a new nonce.
+        match &examined.appraisal.outcome {
+            Err(Rejected::Deployment(DeploymentRejected::Missing {})) => {
+                tracing::info!(domain = %self.backend.domain(), "no deployment log in the report: asking again");
+                self.examine_once(judge, lane).await
+            }
+            _ => Ok(examined),
+        }
+    }
+
+    async fn examine_once(&mut self, judge: &Judge, lane: &Lane) -> Result<Examined, AttestError> {
         let mut nonce = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
         let nonce = Nonce::from_bytes(nonce);

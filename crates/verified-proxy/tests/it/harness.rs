@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use attest::{Policy, TrustAnchors};
+use attest::{GpuAnchors, Policy, TrustAnchors};
 use bytes::Bytes;
 use fake_tee::serve::{Options, Running};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -143,12 +143,18 @@ pub(crate) async fn fake() -> Running {
     fake_with(Options::default()).await
 }
 
+/// The roots of the fake Intel and the fake NVIDIA.
+pub(crate) fn anchors(fake: &Running) -> TrustAnchors {
+    TrustAnchors::danger_tdx_root(fake.tdx_root_der.clone())
+        .with_gpus(GpuAnchors::danger_gpu_root(fake.gpu_root_der.clone()))
+}
+
 /// What points a proxy at `fake`.
 pub(crate) fn config(fake: &Running) -> Config {
     Config {
         extra_ca: vec![ca(&fake.tls_ca_pem)],
         connect_to: vec![fake.connect_to().parse().unwrap()],
-        trust_anchors: TrustAnchors::danger_tdx_root(fake.tdx_root_der.clone()),
+        trust_anchors: anchors(fake),
         max_body: 1 << 20,
         attest_timeout: Duration::from_secs(20),
         ..Config::new(

@@ -77,6 +77,10 @@ pub(crate) fn arguments(fake: &fake_tee::serve::Running) -> Vec<String> {
             write("test-root.der", &fake.tdx_root_der),
         ),
         (
+            "--danger-gpu-root",
+            write("test-gpu-root.der", &fake.gpu_root_der),
+        ),
+        (
             "--policy",
             write("test-policy.toml", fake.policy_toml.as_bytes()),
         ),

@@ -25,6 +25,7 @@ impl Folder {
             report_bytes,
             collateral_json,
             tdx_root_der,
+            gpu_root_der,
             ..
         } = spec
             .forge(&Challenge {
@@ -36,6 +37,7 @@ impl Folder {
         folder.write("report.json", &report_bytes);
         folder.write("collateral.json", collateral_json.as_bytes());
         folder.write("root.der", &tdx_root_der);
+        folder.write("gpu-root.der", &gpu_root_der);
         folder.write("policy.toml", policy.as_bytes());
         folder
     }
@@ -51,6 +53,7 @@ impl Folder {
             .args(["--evidence", &path("report.json")])
             .args(["--collateral", &path("collateral.json")])
             .args(["--danger-tdx-root", &path("root.der")])
+            .args(["--danger-gpu-root", &path("gpu-root.der")])
             .args(["--policy", &path("policy.toml")])
             .args(["--nonce", &"5a".repeat(32), "--spki", &"c3".repeat(32)])
             .args(more)

@@ -32,7 +32,7 @@ pub(crate) fn judge(payload: &str) -> Result<GpuReport, GpuRejected> {
         Nonce::from_bytes(NONCE),
         &anchors(),
         UnixTime(NOW),
-        &mut IssuerCache::new(),
+        &IssuerCache::new(),
     )
 }
 

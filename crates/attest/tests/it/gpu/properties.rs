@@ -27,7 +27,7 @@ fn payload() -> &'static Value {
     })
 }
 
-fn with(field: &str, bytes: &[u8], cache: &mut IssuerCache) -> &'static str {
+fn with(field: &str, bytes: &[u8], cache: &IssuerCache) -> &'static str {
     let mut payload = payload().clone();
     set_blob(&mut payload, 0, field, bytes);
     code(&appraise_gpus(
@@ -42,10 +42,10 @@ fn with(field: &str, bytes: &[u8], cache: &mut IssuerCache) -> &'static str {
 #[test]
 fn evidence_that_ends_at_any_byte_is_refused() {
     let evidence = blob(payload(), 0, "evidence");
-    let mut cache = IssuerCache::new();
-    assert_eq!(with("evidence", &evidence, &mut cache), "verified");
+    let cache = IssuerCache::new();
+    assert_eq!(with("evidence", &evidence, &cache), "verified");
     for len in 0..evidence.len() {
-        let got = with("evidence", &evidence[..len], &mut cache);
+        let got = with("evidence", &evidence[..len], &cache);
         assert_eq!(got, "evidence_gpu_structure", "{len} bytes");
     }
 }
@@ -54,11 +54,11 @@ fn evidence_that_ends_at_any_byte_is_refused() {
 #[test]
 fn evidence_with_one_other_bit_is_refused() {
     let evidence = blob(payload(), 0, "evidence");
-    let mut cache = IssuerCache::new();
+    let cache = IssuerCache::new();
     for at in 0..evidence.len() {
         let mut evidence = evidence.clone();
         evidence[at] ^= 1 << (at % 8);
-        let got = with("evidence", &evidence, &mut cache);
+        let got = with("evidence", &evidence, &cache);
         assert_ne!(got, "verified", "byte {at}");
     }
 }
@@ -66,16 +66,16 @@ fn evidence_with_one_other_bit_is_refused() {
 #[test]
 fn certificates_that_end_at_any_byte_are_refused() {
     let pem = blob(payload(), 0, "certificate");
-    let mut cache = IssuerCache::new();
+    let cache = IssuerCache::new();
     // The last newline may be missing, nothing before it.
     for len in 0..pem.len() - 1 {
-        let got = with("certificate", &pem[..len], &mut cache);
+        let got = with("certificate", &pem[..len], &cache);
         assert!(
             ["evidence_gpu_certificates", "rejected_gpu_chain_length"].contains(&got),
             "{got} with {len} bytes"
         );
     }
-    let got = with("certificate", &pem[..pem.len() - 1], &mut cache);
+    let got = with("certificate", &pem[..pem.len() - 1], &cache);
     assert_eq!(got, "verified");
 }
 
@@ -89,13 +89,13 @@ proptest! {
         // All but the newline at the end.
         let at = at % (bytes.len() - 1);
         bytes[at] ^= 1 << bit;
-        prop_assert_ne!(with(field, &bytes, &mut IssuerCache::new()), "verified");
+        prop_assert_ne!(with(field, &bytes, &IssuerCache::new()), "verified");
     }
 
     #[test]
     fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..6000)) {
         for field in ["evidence", "certificate"] {
-            prop_assert_ne!(with(field, &bytes, &mut IssuerCache::new()), "verified");
+            prop_assert_ne!(with(field, &bytes, &IssuerCache::new()), "verified");
         }
     }
 
@@ -108,7 +108,7 @@ proptest! {
             let mut all = blob(payload(), 0, field);
             all.truncate(keep);
             all.extend(&bytes);
-            prop_assert_ne!(with(field, &all, &mut IssuerCache::new()), "verified");
+            prop_assert_ne!(with(field, &all, &IssuerCache::new()), "verified");
         }
     }
 
@@ -206,10 +206,10 @@ fn sizes_and_counts_are_bounded() {
     assert_eq!(listed(17), "evidence_gpu_too_many");
 
     for field in ["evidence", "certificate"] {
-        let mut cache = IssuerCache::new();
-        let got = with(field, &vec![0; 16 << 10], &mut cache);
+        let cache = IssuerCache::new();
+        let got = with(field, &vec![0; 16 << 10], &cache);
         assert_ne!(got, "evidence_gpu_too_large");
-        let got = with(field, &vec![0; (16 << 10) + 1], &mut cache);
+        let got = with(field, &vec![0; (16 << 10) + 1], &cache);
         assert_eq!(got, "evidence_gpu_too_large", "{field}");
     }
 }

@@ -63,13 +63,13 @@ pub(super) fn sample() -> Option<Recorded> {
 fn all_eight_gpus_of_both_recordings_verify() {
     let mut devices = Vec::new();
     for recorded in recorded() {
-        let mut cache = IssuerCache::new();
+        let cache = IssuerCache::new();
         let report = appraise_gpus(
             &recorded.payload.to_string(),
             recorded.nonce,
             &GpuAnchors::nvidia(),
             recorded.at,
-            &mut cache,
+            &cache,
         )
         .unwrap();
         assert_eq!(report.gpus().len(), 8);
@@ -129,7 +129,7 @@ fn identities_are_those_that_nvidia_names() {
             recorded.nonce,
             &GpuAnchors::nvidia(),
             recorded.at,
-            &mut IssuerCache::new(),
+            &IssuerCache::new(),
         )
         .unwrap();
         for (index, gpu) in report.gpus().iter().enumerate() {
@@ -152,7 +152,7 @@ fn nvidias_sample_verifies() {
         sample.nonce,
         &GpuAnchors::nvidia(),
         sample.at,
-        &mut IssuerCache::new(),
+        &IssuerCache::new(),
     )
     .unwrap();
     let [gpu] = report.gpus() else {

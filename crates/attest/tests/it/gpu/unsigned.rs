@@ -18,7 +18,7 @@ fn judged(recorded: &Recorded, payload: &Value) -> &'static str {
         recorded.nonce,
         &GpuAnchors::nvidia(),
         recorded.at,
-        &mut IssuerCache::new(),
+        &IssuerCache::new(),
     ))
 }
 

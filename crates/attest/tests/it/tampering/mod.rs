@@ -11,6 +11,7 @@ mod quote;
 mod report;
 mod software;
 mod vm_config;
+mod workload;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -43,7 +44,7 @@ pub(crate) const fn case(
     }
 }
 
-const PARTS: [(&str, &[Case]); 8] = [
+const PARTS: [(&str, &[Case]); 9] = [
     ("Report", report::CASES),
     ("Quote", quote::CASES),
     ("Collateral", collateral::CASES),
@@ -52,6 +53,7 @@ const PARTS: [(&str, &[Case]); 8] = [
     ("Machine (vm_config)", vm_config::CASES),
     ("Software", software::CASES),
     ("Identity (app_cert)", app_cert::CASES),
+    ("GPUs and deployment", workload::CASES),
 ];
 
 fn cases() -> impl Iterator<Item = &'static Case> {
@@ -169,6 +171,10 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_app_id" | "rejected_app_id_disagrees" => &[CheckId::AppId],
         "rejected_key_provider" => &[CheckId::KeyProvider],
         "rejected_model" => &[CheckId::Model],
+        "rejected_gpu_count" | "evidence_gpu_inconsistent" => &[CheckId::GpuShape],
+        code if code.contains("_gpu_") => &[CheckId::Gpus],
+        "rejected_deployment_empty" | "rejected_deployment_tag" => &[CheckId::DeploymentRules],
+        code if code.contains("deployment_") => &[CheckId::Deployment],
         code if code.starts_with("rejected_app_cert") || code == "rejected_kms_root" => {
             &[CheckId::Kms]
         }
@@ -190,14 +196,6 @@ fn there_are_enough_and_they_are_distinct() {
 /// What a host or backend may say without anybody comparing it: the other side
 /// of the table above, so that nothing is silently left out.
 const NOT_COMPARED: &[Case] = &[
-    case(
-        "nvidia_payload",
-        "GPU evidence is not judged yet, and every report says so",
-        "verified",
-        |s| {
-            set(s, "/nvidia_payload", serde_json::json!("anything"));
-        },
-    ),
     case(
         "all_attestations",
         "a copy kept for old clients; the top level is judged",
@@ -230,12 +228,11 @@ const NOT_COMPARED: &[Case] = &[
         },
     ),
     case(
-        "vm_config but for memory_size",
+        "vm_config but for memory_size and num_gpus",
         "unmeasured; the ACPI tables describe the machine's shape",
         "verified",
         |s| {
             s.vm_config.cpu_count = 1;
-            s.vm_config.num_gpus = 0;
             s.vm_config.image = "x".to_owned();
             s.vm_config.os_image_hash = "00".repeat(32);
         },

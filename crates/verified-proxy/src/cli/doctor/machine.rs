@@ -44,13 +44,20 @@ fn age_in_days(policy: &Policy, now: UnixTime) -> Option<u64> {
 }
 
 pub(super) fn trust_root(config: &Config) -> Check {
-    if config.trust_anchors.is_intel() {
-        return Check::ok(Id::TrustRoot, "Intel's");
-    }
+    let anchors = &config.trust_anchors;
+    let (roots, options) = match (anchors.is_intel(), anchors.gpus().is_nvidia()) {
+        (true, true) => return Check::ok(Id::TrustRoot, "Intel's for machines, NVIDIA's for GPUs"),
+        (false, true) => ("not Intel's", "--danger-tdx-root"),
+        (true, false) => ("for GPUs not NVIDIA's", "--danger-gpu-root"),
+        (false, false) => (
+            "neither Intel's nor NVIDIA's",
+            "--danger-tdx-root and --danger-gpu-root",
+        ),
+    };
     Check::warning(
         Id::TrustRoot,
-        "DANGER: not Intel's; verdicts say nothing about real hardware",
-        "leave --danger-tdx-root out, unless this is a test or a demonstration",
+        format!("DANGER: {roots}; verdicts say nothing about real hardware"),
+        format!("leave {options} out, unless this is a test or a demonstration"),
     )
 }
 

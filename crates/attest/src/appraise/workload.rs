@@ -1,0 +1,232 @@
+//! Steps 9 and 10: what was deployed into the machine, and on which GPUs it runs.
+
+use super::Run;
+use crate::deployment::{
+    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, InstanceLog, LogCheck,
+    appraise_deployment,
+};
+use crate::event_log::BootEvents;
+use crate::gpu::{
+    GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
+};
+use crate::policy::Mode;
+use crate::quote::VerifiedQuote;
+use crate::report::{CheckId, DeploymentShown, GpuShown};
+use crate::text::shown;
+use crate::{Rejected, UnixTime};
+
+const DEPLOYMENT_CHECKS: [CheckId; 3] = [
+    CheckId::Deployment,
+    CheckId::DeploymentRules,
+    CheckId::DeploymentContinuity,
+];
+
+const GPU_CHECKS: [CheckId; 3] = [CheckId::Gpus, CheckId::GpuShape, CheckId::GpuMeasurements];
+
+/// The deployment log's honest limit.
+const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
+
+impl Run<'_> {
+    pub(super) fn deployment(
+        &mut self,
+        quote: &VerifiedQuote,
+        boot: &BootEvents,
+    ) -> Result<(), Rejected> {
+        let request = self.request;
+        let rules = &self.rules().deployment;
+        self.begin(CheckId::Deployment);
+        if rules.mode == Mode::Off {
+            self.all_not_proved(
+                DEPLOYMENT_CHECKS,
+                "the policy does not look at it (deployment.mode = \"off\")",
+            );
+            return Ok(());
+        }
+        let judged = appraise_deployment(&AppraiseDeployment {
+            evidence: request.evidence,
+            quote,
+            nonce: request.nonce,
+            collateral: request.collateral,
+            trust_anchors: request.trust_anchors,
+            now: request.now,
+        });
+        let deployment = match (judged, rules.mode) {
+            (Ok(deployment), _) => deployment,
+            (Err(DeploymentRejected::Missing {}), Mode::IfPresent | Mode::Off) => {
+                self.all_not_proved(
+                    DEPLOYMENT_CHECKS,
+                    "the report has no deployment log, and the policy does not require one",
+                );
+                return Ok(());
+            }
+            (Err(rejected), _) => return Err(rejected.into()),
+        };
+        self.pass(match deployment.last() {
+            None => "the log is empty".to_owned(),
+            Some(last) => format!(
+                "{} actions until {last}, quoted by this machine with our nonce",
+                deployment.actions()
+            ),
+        });
+
+        self.begin(CheckId::DeploymentRules);
+        let started = deployment.started();
+        if started.is_empty() && rules.mode == Mode::Required {
+            return Err(DeploymentRejected::Empty {}.into());
+        }
+        rules.admit(&started)?;
+        self.pass(format!(
+            "{} files were ever started, each from an accepted tag and commit",
+            started.len()
+        ));
+
+        self.continuity(&deployment, boot);
+        self.report.deployment = Some(DeploymentShown::of(&deployment));
+        self.report.limits.push(LOG_NOT_PROVED);
+        self.deployment = Some(deployment);
+        Ok(())
+    }
+
+    fn continuity(&mut self, deployment: &Deployment, boot: &BootEvents) {
+        let seen = InstanceLog::new(&boot.instance_id, deployment.seen());
+        let check = CheckId::DeploymentContinuity;
+        match self.request.logs {
+            LogCheck::NotKept(reason) => self.report.not_proved(check, reason),
+            LogCheck::Kept(logs) => {
+                match logs.get(&seen).map(|last| deployment.continuity(&last)) {
+                    None => self
+                        .report
+                        .not_proved(check, "this instance's log was not seen before"),
+                    Some(Continuity::Unchanged) => {
+                        self.report.pass(check, "the same log as when last seen");
+                    }
+                    Some(Continuity::Extended { by }) => self.report.pass(
+                        check,
+                        format!("the log last seen, and {by} actions since: something changed"),
+                    ),
+                    Some(Continuity::Reset) => self.report.not_proved(
+                        check,
+                        "log reset: it does not go on from the one last seen, so what was started before is unknown",
+                    ),
+                }
+                self.log_seen = Some(seen);
+            }
+        }
+    }
+
+    /// The end of the GPUs' certificates, if they were looked at.
+    pub(super) fn gpus(&mut self) -> Result<Option<UnixTime>, Rejected> {
+        let request = self.request;
+        let rules = &self.rules().gpu;
+        self.begin(CheckId::Gpus);
+        let payload = match (rules.mode, &request.evidence.gpu_payload) {
+            (Mode::Off, _) => {
+                self.all_not_proved(
+                    GPU_CHECKS,
+                    "the policy does not look at them (gpu.mode = \"off\")",
+                );
+                return Ok(None);
+            }
+            (Mode::IfPresent, None) => {
+                self.all_not_proved(
+                    GPU_CHECKS,
+                    "the report has no GPU evidence, and the policy does not require it",
+                );
+                return Ok(None);
+            }
+            (Mode::Required, None) => {
+                return Err(GpuRejected::Missing {
+                    what: "the report has no GPU evidence (nvidia_payload)",
+                }
+                .into());
+            }
+            (Mode::Required | Mode::IfPresent, Some(payload)) => payload,
+        };
+        let anchors = request.trust_anchors.gpus();
+        let report = appraise_gpus(
+            payload,
+            request.nonce,
+            anchors,
+            request.now,
+            request.issuers,
+        )?;
+        let gpus = report.gpus();
+        self.pass(format!(
+            "{} of {} signed our nonce, under {} root",
+            gpus.len(),
+            gpus.len(),
+            if anchors.is_nvidia() {
+                "NVIDIA's"
+            } else {
+                "a DANGEROUS"
+            }
+        ));
+
+        self.begin(CheckId::GpuShape);
+        if let Some(stated) = request.evidence.vm.num_gpus
+            && u64::try_from(gpus.len()) != Ok(stated)
+        {
+            return Err(GpuRejected::Stated {
+                listed: gpus.len(),
+                stated,
+            }
+            .into());
+        }
+        rules.admit(gpus)?;
+        self.pass(shape(&report));
+
+        self.begin(CheckId::GpuMeasurements);
+        let compared = rules.compare(gpus)?;
+        let unknown: Vec<_> = compared.unknown.into_iter().collect();
+        if unknown.is_empty() {
+            let fitting: Vec<_> = compared.fitting.into_iter().collect();
+            self.pass(shown(&fitting.join(", ")));
+        } else {
+            self.report.not_proved(
+                CheckId::GpuMeasurements,
+                format!(
+                    "not compared: the policy has no table for {}",
+                    shown(&unknown.join(", "))
+                ),
+            );
+        }
+        self.report.gpus = gpus.iter().map(GpuShown::of).collect();
+        self.report.limits.extend(GPUS_NOT_PROVED);
+        Ok(Some(report.valid_until()))
+    }
+
+    fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
+        for check in checks {
+            self.report.not_proved(check, reason);
+        }
+    }
+}
+
+/// What the GPUs have in common, for a person.
+fn shape(report: &GpuReport) -> String {
+    let mut words = Vec::new();
+    if let Some(gpu) = report.gpus().first() {
+        words.push(versions(gpu));
+    }
+    words.push(match report.topology() {
+        Topology::SameSwitches(switches) => {
+            format!("on one baseboard ({} switches)", switches.len())
+        }
+        Topology::NotCompared(reason) => format!("whether in one machine: {reason}"),
+    });
+    words.join(", ")
+}
+
+fn versions(gpu: &GpuFinding) -> String {
+    let mode = match &gpu.protected_pcie {
+        Stated::Value(true) => "Protected PCIe on",
+        Stated::Value(false) => "Protected PCIe off",
+        Stated::Absent(_) => "Protected PCIe not stated",
+    };
+    format!(
+        "{} with driver {} and VBIOS {}, {mode}",
+        gpu.architecture.chip(),
+        shown(&gpu.driver),
+        shown(&gpu.vbios)
+    )
+}

@@ -1,0 +1,310 @@
+//! Rules about what runs in the machine: its GPUs and the deployed containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::hex::Hex;
+use crate::deployment::{ComposeFile, DeploymentRejected};
+use crate::gpu::{GpuFinding, GpuRejected, MAX_GPUS, Stated};
+use crate::text::quoted;
+
+/// Whether a part of the evidence has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// It has to be there, and to hold.
+    Required,
+    /// If it is there, it has to hold; if not, the verdict says "not proved".
+    IfPresent,
+    /// Not looked at; the verdict says "not proved".
+    Off,
+}
+
+/// What is expected of the GPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct GpuRules {
+    pub(crate) mode: Mode,
+    /// Exactly so many; any number if absent.
+    pub(crate) count: Option<u32>,
+    /// The devices (PDI) that may be in the list; any if empty.
+    pub(crate) devices: BTreeSet<Hex<8>>,
+    pub(crate) measurements: BTreeSet<MeasurementTable>,
+}
+
+/// The measurements that one edition of a driver or VBIOS may have. Several
+/// tables of one id are several editions: a GPU has to fit one of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MeasurementTable {
+    /// NVIDIA's name, such as `NV_GPU_DRIVER_GH100_570.172.08`.
+    pub(super) id: String,
+    /// Where the values come from, for a person.
+    pub(super) source: String,
+    /// By the block's index in the evidence, 1 to 64 (NVIDIA's reference
+    /// manifests count from 0).
+    pub(super) allowed: BTreeMap<String, BTreeSet<Hex<48>>>,
+}
+
+/// How the measurements of a machine's GPUs compare with the policy's tables.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    /// The ids that had a table, all of them fitting.
+    pub(crate) fitting: BTreeSet<String>,
+    /// The ids that had none.
+    pub(crate) unknown: BTreeSet<String>,
+}
+
+impl GpuRules {
+    /// Number, devices and measurements.
+    pub(crate) fn admit(&self, gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
+        if let Some(count) = self.count
+            && usize::try_from(count) != Ok(gpus.len())
+        {
+            return Err(GpuRejected::Count {
+                got: gpus.len(),
+                expected: count,
+                accept: format!("gpu.count = {}", gpus.len()),
+            });
+        }
+        for (gpu, finding) in gpus.iter().enumerate() {
+            let device = Hex(*finding.pdi.as_bytes());
+            if !self.devices.is_empty() && !self.devices.contains(&device) {
+                return Err(GpuRejected::Device {
+                    gpu,
+                    got: device.to_string(),
+                    allowed: self.devices.len(),
+                    accept: format!("gpu.devices = [\"{device}\"]"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// An id without a table is "not compared", never passed.
+    pub(crate) fn compare(&self, gpus: &[GpuFinding]) -> Result<Compared, GpuRejected> {
+        let mut compared = Compared::default();
+        for (gpu, finding) in gpus.iter().enumerate() {
+            let vbios = match finding.vbios_rim_id() {
+                Stated::Value(id) => id,
+                Stated::Absent(reason) => format!("VBIOS ({reason})"),
+            };
+            for id in [finding.driver_rim_id(), vbios] {
+                let tables = || self.measurements.iter().filter(|table| table.id == id);
+                if tables().next().is_none() {
+                    compared.unknown.insert(id);
+                    continue;
+                }
+                // The first edition that fits; else what the last one says.
+                let mut wrong = None;
+                for table in tables() {
+                    wrong = table.wrong_index(finding);
+                    if wrong.is_none() {
+                        break;
+                    }
+                }
+                if let Some((index, got)) = wrong {
+                    return Err(GpuRejected::Measurement {
+                        gpu,
+                        id: quoted(&id),
+                        index,
+                        got,
+                    });
+                }
+                compared.fitting.insert(id);
+            }
+        }
+        Ok(compared)
+    }
+}
+
+impl MeasurementTable {
+    /// The first index whose value is none of the allowed ones, and that value.
+    fn wrong_index(&self, finding: &GpuFinding) -> Option<(String, String)> {
+        self.allowed.iter().find_map(|(index, allowed)| {
+            let value = index
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| finding.measurements.get(index.checked_sub(1)?))
+                .map(|value| Hex(*value));
+            match value {
+                Some(value) if allowed.contains(&value) => None,
+                Some(value) => Some((index.clone(), value.to_string())),
+                None => Some((index.clone(), "absent".to_owned())),
+            }
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let place = format!("gpu.measurements of {}", quoted(&self.id));
+        if self.allowed.is_empty() {
+            return Err(format!("{place} compare nothing"));
+        }
+        for (index, values) in &self.allowed {
+            let is_index = index
+                .parse::<u8>()
+                .is_ok_and(|number| (1..=64).contains(&number) && number.to_string() == *index);
+            if !is_index {
+                return Err(format!(
+                    "{place}: expected an index of 1 to 64, got {}",
+                    quoted(index)
+                ));
+            }
+            if values.is_empty() {
+                return Err(format!("{place}: index {index} allows nothing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is expected of the deployment log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DeploymentRules {
+    pub(crate) mode: Mode,
+    pub(crate) tags: Tags,
+    /// The commits that compose files may come from; any if empty.
+    pub(crate) commits: BTreeSet<Hex<20>>,
+}
+
+/// The tags under which compose files may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Tags {
+    /// Releases: `v1.2.3`.
+    Releases,
+    /// Any.
+    Any,
+}
+
+impl DeploymentRules {
+    /// Every file that was ever started: keys and volumes outlive containers.
+    pub(crate) fn admit(&self, started: &[&ComposeFile]) -> Result<(), DeploymentRejected> {
+        for source in started {
+            if self.tags == Tags::Releases && !is_release(&source.tag) {
+                return Err(DeploymentRejected::Tag {
+                    file: quoted(&source.file),
+                    got: quoted(&source.tag),
+                });
+            }
+            let commit = Hex(*source.commit.as_bytes());
+            if !self.commits.is_empty() && !self.commits.contains(&commit) {
+                return Err(DeploymentRejected::Commit {
+                    file: quoted(&source.file),
+                    got: commit.to_string(),
+                    allowed: self.commits.len(),
+                    accept: format!("deployment.commits = [\"{commit}\"]"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `v`, and three numbers.
+fn is_release(tag: &str) -> bool {
+    let is_number = |part: &str| {
+        (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    tag.strip_prefix('v').is_some_and(|version| {
+        let mut parts = version.split('.');
+        parts
+            .by_ref()
+            .take(3)
+            .filter(|part| is_number(part))
+            .count()
+            == 3
+            && parts.next().is_none()
+    })
+}
+
+/// What a file says of GPUs; what it leaves out is the other policy's.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileGpu {
+    mode: Option<Mode>,
+    count: Option<u32>,
+    devices: BTreeSet<Hex<8>>,
+    measurements: Vec<MeasurementTable>,
+}
+
+impl FileGpu {
+    pub(super) fn onto(self, rules: &mut GpuRules) {
+        rules.mode = self.mode.unwrap_or(rules.mode);
+        rules.count = match rules.mode {
+            // The other policy's number is not looked at any more.
+            Mode::Off => self.count,
+            Mode::Required | Mode::IfPresent => self.count.or(rules.count),
+        };
+        rules.devices.extend(self.devices);
+        rules.measurements.extend(self.measurements);
+    }
+}
+
+/// What a file says of the deployment.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileDeployment {
+    mode: Option<Mode>,
+    tags: Option<Tags>,
+    commits: BTreeSet<Hex<20>>,
+}
+
+impl FileDeployment {
+    pub(super) fn onto(self, rules: &mut DeploymentRules) {
+        rules.mode = self.mode.unwrap_or(rules.mode);
+        rules.tags = self.tags.unwrap_or(rules.tags);
+        rules.commits.extend(self.commits);
+    }
+}
+
+impl GpuRules {
+    /// Everything is looked at, and nothing is known: what a file does not say.
+    pub(super) fn empty() -> Self {
+        Self {
+            mode: Mode::Required,
+            count: None,
+            devices: BTreeSet::new(),
+            measurements: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(count) = self.count
+            && !usize::try_from(count).is_ok_and(|count| (1..=MAX_GPUS).contains(&count))
+        {
+            return Err(format!(
+                "gpu.count = {count}: expected 1 to {MAX_GPUS}; a machine without GPUs needs gpu.mode = \"off\""
+            ));
+        }
+        let named =
+            self.count.is_some() || !self.devices.is_empty() || !self.measurements.is_empty();
+        if self.mode == Mode::Off && named {
+            return Err("gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned());
+        }
+        self.measurements
+            .iter()
+            .try_for_each(MeasurementTable::check)
+    }
+}
+
+impl DeploymentRules {
+    /// As [`GpuRules::empty`].
+    pub(super) fn empty() -> Self {
+        Self {
+            mode: Mode::Required,
+            tags: Tags::Releases,
+            commits: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.mode == Mode::Off && !self.commits.is_empty() {
+            return Err(
+                "deployment.mode = \"off\" looks at no log, but the policy names commits"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! What runs in the machine, as a person or a script reads it.
+
+use serde::Serialize;
+
+use crate::deployment::{Deployment, Service, Up};
+use crate::gpu::{GpuFinding, Stated};
+use crate::text::shown;
+
+/// Lines of a list that are shown; real logs have some ten.
+const MAX_SHOWN: usize = 200;
+
+/// A deployment log that holds. Times are RFC 3339, by the machine's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeploymentShown {
+    /// How many actions the log has.
+    pub actions: usize,
+    /// The time of the first.
+    pub first: Option<String>,
+    /// The time of the last.
+    pub last: Option<String>,
+    /// The image of the manager that was started last.
+    pub manager: Option<String>,
+    /// What is up, by the log.
+    pub up: Vec<UpShown>,
+}
+
+/// Something that is up, and where its image and settings stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpShown {
+    /// The service, or "all of the file".
+    pub service: String,
+    /// The compose file in the operator's repository.
+    pub file: String,
+    /// The tag that was asked for.
+    pub tag: String,
+    /// The commit.
+    pub commit: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// When it was started.
+    pub since: String,
+}
+
+impl DeploymentShown {
+    pub(crate) fn of(deployment: &Deployment) -> Self {
+        Self {
+            actions: deployment.actions(),
+            first: deployment.first().map(|at| at.to_string()),
+            last: deployment.last().map(|at| at.to_string()),
+            manager: deployment.manager().map(|manager| shown(&manager.image)),
+            up: deployment
+                .up()
+                .iter()
+                .take(MAX_SHOWN)
+                .map(UpShown::of)
+                .collect(),
+        }
+    }
+}
+
+impl UpShown {
+    fn of(up: &Up) -> Self {
+        let service = match &up.service {
+            Service::Named(name) => name.clone(),
+            Service::Rest { except } if except.is_empty() => "all of the file".to_owned(),
+            Service::Rest { except } => format!("all of the file but {}", except.join(", ")),
+        };
+        Self {
+            service: shown(&service),
+            file: shown(&up.source.file),
+            tag: shown(&up.source.tag),
+            commit: up.source.commit.to_string(),
+            sha256: up.source.sha256.to_string(),
+            since: up.since.to_string(),
+        }
+    }
+}
+
+/// A GPU whose evidence holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GpuShown {
+    /// The device, in hex.
+    pub pdi: String,
+    /// Its firmware's key, in decimal, as NVIDIA's services write it.
+    pub ueid: String,
+    /// The chip, such as GH100.
+    pub chip: &'static str,
+    /// The driver.
+    pub driver: String,
+    /// The VBIOS.
+    pub vbios: String,
+    /// Protected PCIe mode: "on", "off", or why it is not known.
+    pub protected_pcie: &'static str,
+    /// SHA-384 of its 64 measurements, in hex.
+    pub measurements_sha384: String,
+}
+
+impl GpuShown {
+    pub(crate) fn of(gpu: &GpuFinding) -> Self {
+        Self {
+            pdi: gpu.pdi.to_string(),
+            ueid: gpu.ueid.to_string(),
+            chip: gpu.architecture.chip(),
+            driver: shown(&gpu.driver),
+            vbios: shown(&gpu.vbios),
+            protected_pcie: match &gpu.protected_pcie {
+                Stated::Value(true) => "on",
+                Stated::Value(false) => "off",
+                Stated::Absent(reason) => reason,
+            },
+            measurements_sha384: hex::encode(gpu.record_sha384),
+        }
+    }
+}
