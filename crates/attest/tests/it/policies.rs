@@ -98,7 +98,7 @@ fn what_a_policy_needs_is_asked_for_by_name() {
 #[test]
 fn what_a_policy_must_not_say_is_refused() {
     let any = format!(
-        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
+        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\ndeployment.mode = \"off\"\n"
     );
     assert!(Policy::from_toml(&any).unwrap().hardware_only());
     let near = format!("{HEAD}extends = \"near\"\n");

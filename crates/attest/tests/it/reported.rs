@@ -19,10 +19,13 @@ fn a_report_names_the_policy_the_root_and_the_time() {
     assert!(!report.intel_root);
     assert_eq!(report.at.to_string(), "2026-11-22T12:00:00Z");
     assert!(TrustAnchors::intel().is_intel());
-    // Intel's SGX root CA, as published and as in both recordings.
+    assert!(TrustAnchors::intel().gpus().is_nvidia());
+    assert!(!report.nvidia_root);
+    // Intel's SGX root CA and NVIDIA's Device Identity CA, as published and as in
+    // both recordings.
     assert_eq!(
         format!("{:?}", TrustAnchors::intel()),
-        "TrustAnchors { tdx_root_sha256: \"44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3\" }"
+        "TrustAnchors { tdx_root_sha256: \"44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3\", gpus: GpuAnchors { root_sha256: \"102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48\" } }"
     );
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["verdict"], "verified");
@@ -72,10 +75,12 @@ fn every_check_stands_in_the_report_once_and_in_order() {
         [
             "Evidence",
             "Hardware",
-            "Connection",
-            "Measured boot",
-            "Expected software",
+            "Channel",
+            "Boot chain",
+            "Software",
             "Identity",
+            "Deployment",
+            "GPUs",
             "Beyond this proof"
         ]
     );

@@ -52,11 +52,7 @@ fn payload(spec: &Spec) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-const GPU_CHECKS: [CheckId; 3] = [
-    CheckId::Gpus,
-    CheckId::GpuShape,
-    CheckId::GpuMeasurements,
-];
+const GPU_CHECKS: [CheckId; 3] = [CheckId::Gpus, CheckId::GpuShape, CheckId::GpuMeasurements];
 
 const DEPLOYMENT_CHECKS: [CheckId; 3] = [
     CheckId::Deployment,
@@ -107,7 +103,12 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
     type Change = fn(&mut Spec);
     let rows: [(Change, &str, &str, &[CheckId]); 12] = [
         (no_gpus, "", "rejected_gpu_missing", &[]),
-        (no_gpus, "gpu.mode = \"if-present\"", "verified", &GPU_CHECKS),
+        (
+            no_gpus,
+            "gpu.mode = \"if-present\"",
+            "verified",
+            &GPU_CHECKS,
+        ),
         (no_gpus, "gpu.mode = \"off\"", "verified", &GPU_CHECKS),
         (bad_gpus, "", "evidence_gpu_payload", &[]),
         (
@@ -162,13 +163,14 @@ fn a_machine_of_another_shape_is_accepted_by_the_line_that_the_refusal_names() {
     };
     let rejected = judged(seven, "").outcome.unwrap_err();
     assert_eq!(rejected.code(), "rejected_gpu_count");
-    assert!(rejected.hint().contains("gpu.count = 7"), "{}", rejected.hint());
+    assert!(
+        rejected.hint().contains("gpu.count = 7"),
+        "{}",
+        rejected.hint()
+    );
     assert_eq!(code(&judged(seven, "gpu.count = 7")), "verified");
     // The count is exact: more is another shape too.
-    assert_eq!(
-        code(&judged(|_| (), "gpu.count = 7")),
-        "rejected_gpu_count"
-    );
+    assert_eq!(code(&judged(|_| (), "gpu.count = 7")), "rejected_gpu_count");
 }
 
 /// gpu.md row 49: a whole foreign machine that answers our nonce is accepted
@@ -266,10 +268,7 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
     );
     // The edition that does not fit, and with it the one that does.
     let other = table(&driver, &indices, Some(64));
-    assert_eq!(
-        code(&judged(|_| (), &other)),
-        "rejected_gpu_measurement"
-    );
+    assert_eq!(code(&judged(|_| (), &other)), "rejected_gpu_measurement");
     assert_eq!(code(&judged(|_| (), &(other.clone() + &one))), "verified");
     assert_eq!(code(&judged(|_| (), &(one + &other))), "verified");
 }
@@ -306,7 +305,10 @@ fn a_log_is_held_against_the_one_last_seen() {
     let by_log = |spec: &Spec, logs: &Logs| {
         let appraisal = judge_by(spec, &policy(""), LogCheck::Kept(logs));
         assert_eq!(code(&appraisal), "verified");
-        let check = appraisal.report.check(CheckId::DeploymentContinuity).unwrap();
+        let check = appraisal
+            .report
+            .check(CheckId::DeploymentContinuity)
+            .unwrap();
         (
             check.status,
             check.detail.clone(),
@@ -356,11 +358,20 @@ fn a_policy_says_what_it_does_not_look_at() {
     let whole = "name = \"x\"\ndate = \"2026-11-22\"\nsoftware = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n";
     for (more, error) in [
         ("", "deployment.mode = \"off\""),
-        ("deployment.mode = \"required\"\n", "deployment.mode = \"off\""),
+        (
+            "deployment.mode = \"required\"\n",
+            "deployment.mode = \"off\"",
+        ),
         ("deployment.mode = \"off\"\n", ""),
         ("deployment.mode = \"no\"\n", "unknown variant"),
-        ("deployment.mode = \"off\"\ngpu.count = 0\n", "gpu.count = 0"),
-        ("deployment.mode = \"off\"\ngpu.count = 17\n", "gpu.count = 17"),
+        (
+            "deployment.mode = \"off\"\ngpu.count = 0\n",
+            "gpu.count = 0",
+        ),
+        (
+            "deployment.mode = \"off\"\ngpu.count = 17\n",
+            "gpu.count = 17",
+        ),
         (
             "deployment.mode = \"off\"\ngpu = { mode = \"off\", count = 8 }\n",
             "looks at no GPU",
@@ -392,7 +403,10 @@ fn a_policy_says_what_it_does_not_look_at() {
     }
     // What a policy of its own leaves out is required.
     let text = Policy::near().to_toml();
-    for line in ["[gpu]\nmode = \"required\"\ncount = 8", "[deployment]\nmode = \"required\""] {
+    for line in [
+        "[gpu]\nmode = \"required\"\ncount = 8",
+        "[deployment]\nmode = \"required\"",
+    ] {
         assert!(text.contains(line), "{text}");
     }
 }

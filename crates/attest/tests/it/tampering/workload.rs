@@ -6,10 +6,17 @@ use fake_tee::deployment::compose_up;
 use fake_tee::gpu::GpuSpec;
 
 pub(super) const CASES: &[Case] = &[
-    case("A16", "no GPU evidence", "rejected_gpu_missing", |s| s.gpus = None),
-    case("A16", "GPU evidence is an empty text", "rejected_gpu_missing", |s| {
-        set(s, "/nvidia_payload", "".into());
+    case("A16", "no GPU evidence", "rejected_gpu_missing", |s| {
+        s.gpus = None
     }),
+    case(
+        "A16",
+        "GPU evidence is an empty text",
+        "rejected_gpu_missing",
+        |s| {
+            set(s, "/nvidia_payload", "".into());
+        },
+    ),
     case("A16", "GPU evidence is null", "rejected_gpu_missing", |s| {
         set(s, "/nvidia_payload", serde_json::Value::Null);
     }),
@@ -18,7 +25,11 @@ pub(super) const CASES: &[Case] = &[
         "GPU evidence is an object, not a text",
         "evidence_bad_field",
         |s| {
-            set(s, "/nvidia_payload", serde_json::json!({"evidence_list": []}));
+            set(
+                s,
+                "/nvidia_payload",
+                serde_json::json!({"evidence_list": []}),
+            );
         },
     ),
     case(
@@ -70,16 +81,26 @@ pub(super) const CASES: &[Case] = &[
         "rejected_gpu_root",
         |s| {
             let mut gpus = GpuSpec::shared().unwrap();
-            gpus.pki = std::sync::Arc::new(fake_tee::gpu::GpuPki::generate().unwrap());
+            gpus.pki = fake_tee::gpu::GpuPki::other().unwrap();
             s.gpus = Some(gpus);
         },
     ),
-    case("provenance", "no deployment log", "deployment_missing", |s| {
-        s.compose_manager = None;
-    }),
-    case("provenance", "the deployment log is taken out", "deployment_missing", |s| {
-        remove(s, "/compose_manager_attestation");
-    }),
+    case(
+        "provenance",
+        "no deployment log",
+        "deployment_missing",
+        |s| {
+            s.compose_manager = None;
+        },
+    ),
+    case(
+        "provenance",
+        "the deployment log is taken out",
+        "deployment_missing",
+        |s| {
+            remove(s, "/compose_manager_attestation");
+        },
+    ),
     case(
         "provenance",
         "a log that names nothing, signed",

@@ -111,6 +111,15 @@ fn every_code_has_a_tampering() {
     let known: BTreeSet<_> = DeploymentRejected::EXPLANATIONS
         .iter()
         .map(|explanation| explanation.code)
+        // Judged by a policy, which looks at a log that holds: see `workload`.
+        .filter(|code| {
+            !matches!(
+                *code,
+                "rejected_deployment_empty"
+                    | "rejected_deployment_tag"
+                    | "rejected_deployment_commit"
+            )
+        })
         .collect();
     assert_eq!(tried, known);
 }
