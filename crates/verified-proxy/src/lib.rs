@@ -53,7 +53,7 @@ use crate::metrics::Metrics;
 use crate::net::ConnectMap;
 use crate::page::Page;
 pub use crate::state::StateError;
-use crate::state::{FloorKeeper, LogKeeper, StateDir};
+use crate::state::{Memory, StateDir};
 pub use crate::tls::TlsSetupError;
 use crate::upstream::{Dialer, Judge, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
@@ -77,8 +77,7 @@ pub enum SetupError {
 pub struct Server {
     ingress: Ingress,
     collaterals: Collaterals,
-    floors: Arc<FloorKeeper>,
-    logs: Arc<LogKeeper>,
+    memory: Memory,
     state: Option<Arc<StateDir>>,
 }
 
@@ -99,8 +98,7 @@ impl Server {
             Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
             None => None,
         };
-        let floors = Arc::new(FloorKeeper::load(state.clone())?);
-        let logs = Arc::new(LogKeeper::load(state.clone()));
+        let memory = Memory::load(state.clone())?;
         let endpoints = Endpoints::new(
             Arc::clone(&fetcher),
             config.endpoints_url,
@@ -128,8 +126,7 @@ impl Server {
             config.signing_algo,
             config.webpki,
             collaterals.clone(),
-            Arc::clone(&floors),
-            Arc::clone(&logs),
+            memory.clone(),
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
@@ -166,8 +163,7 @@ impl Server {
         Ok(Self {
             ingress,
             collaterals,
-            floors,
-            logs,
+            memory,
             state,
         })
     }
@@ -196,8 +192,7 @@ impl Server {
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
         self.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
-        self.floors.flush().await;
-        self.logs.flush().await;
+        self.memory.flush().await;
         if let Some(state) = &self.state {
             state.flush().await;
         }

@@ -32,8 +32,8 @@ use attest::{TrustAnchors, UnixTime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-pub(crate) use self::floors::FloorKeeper;
-pub(crate) use self::logs::LogKeeper;
+use self::floors::FloorKeeper;
+use self::logs::LogKeeper;
 
 /// Of a cache file: collateral as JSON, with its hexadecimal fields, and a list
 /// have 2 MiB at most.
@@ -81,6 +81,31 @@ pub enum StateError {
         /// What is wrong with it.
         detail: String,
     },
+}
+
+/// What was seen before, against which evidence is held.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    /// The highest collateral numbers.
+    pub(crate) floors: Arc<FloorKeeper>,
+    /// The deployment logs.
+    pub(crate) logs: Arc<LogKeeper>,
+}
+
+impl Memory {
+    /// What earlier processes saw; nothing without a state directory.
+    pub(crate) fn load(state: Option<Arc<StateDir>>) -> Result<Self, StateError> {
+        Ok(Self {
+            floors: Arc::new(FloorKeeper::load(state.clone())?),
+            logs: Arc::new(LogKeeper::load(state)),
+        })
+    }
+
+    /// Resolves when the files hold all that has been seen.
+    pub(crate) async fn flush(&self) {
+        self.floors.flush().await;
+        self.logs.flush().await;
+    }
 }
 
 /// A document that can be fetched again.

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use crate::fetch::FetchUrl;
 use crate::skew::Skew;
-use crate::state::{FloorKeeper, LogKeeper};
+use crate::state::Memory;
 use crate::verdicts::{blames_collateral, blames_time};
 
 /// What one source of collateral gave.
@@ -42,10 +42,7 @@ pub(crate) struct Judge {
     webpki: WebPki,
     collaterals: Collaterals,
     clock: Clock,
-    /// The highest collateral numbers seen.
-    floors: Arc<FloorKeeper>,
-    /// The deployment logs last seen.
-    logs: Arc<LogKeeper>,
+    memory: Memory,
     /// Issuers of GPU certificates that were verified before.
     issuers: IssuerCache,
 }
@@ -57,8 +54,7 @@ impl Judge {
         signing_algo: SigningAlgo,
         webpki: WebPki,
         collaterals: Collaterals,
-        floors: Arc<FloorKeeper>,
-        logs: Arc<LogKeeper>,
+        memory: Memory,
         clock: Clock,
     ) -> Self {
         Self {
@@ -69,8 +65,7 @@ impl Judge {
             webpki,
             collaterals,
             clock,
-            floors,
-            logs,
+            memory,
             issuers: IssuerCache::new(),
         }
     }
@@ -119,7 +114,7 @@ impl Judge {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
                     if let Some(seen) = &appraisal.log_seen {
-                        self.logs.remember(seen);
+                        self.memory.logs.remember(seen);
                     }
                     if appraisal.floor_seen.is_some() {
                         self.collaterals.keep(key, &fetched);
@@ -145,8 +140,8 @@ impl Judge {
         live_spki: Spki,
         nonce: Nonce,
     ) -> Appraisal {
-        let floors = self.floors.floors().clone();
-        let logs = self.logs.logs();
+        let floors = self.memory.floors.floors().clone();
+        let logs = self.memory.logs.logs();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -165,7 +160,7 @@ impl Judge {
         });
         // Also what refuses a platform has been seen.
         if let Some(seen) = &appraisal.floor_seen {
-            self.floors.raise(seen);
+            self.memory.floors.raise(seen);
         }
         appraisal
     }

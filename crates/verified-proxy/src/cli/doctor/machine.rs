@@ -5,7 +5,7 @@ use attest::{Policy, UnixTime};
 use super::check::{Check, Id};
 use crate::config::Config;
 use crate::limits;
-use crate::state::{FloorKeeper, StateDir, StateError};
+use crate::state::{Memory, StateDir, StateError};
 
 /// Images are deployed every few months; a policy that was not held against new
 /// evidence for a quarter has probably missed one.
@@ -68,7 +68,7 @@ pub(super) fn state_dir(config: &Config) -> Check {
     };
     // As serve does, which makes the folder if need be.
     let opened = StateDir::open(path, &config.trust_anchors)
-        .and_then(|state| FloorKeeper::load(Some(state)));
+        .and_then(|state| Memory::load(Some(state)));
     match opened {
         Ok(_) => Check::ok(
             Id::StateDir,
