@@ -11,6 +11,7 @@ use crate::event_log::{BootDigests, DigestForm, Event};
 use crate::hash::{label, label256, sha256};
 use crate::hooks::Hooks;
 use crate::kms::Kms;
+use crate::ohttp::Ohttp;
 use crate::pki::{Certs, Crls, PckIssuer, Pki, Signer};
 use crate::platform::Platform;
 use crate::quote::{EnclaveReport, QuoteShape, TdReport};
@@ -151,6 +152,8 @@ pub struct Spec {
     pub event_log_as_string: bool,
     /// The compose-manager; `None`: the report says nothing of deployments.
     pub compose_manager: Option<ComposeManager>,
+    /// The OHTTP gateway's key; `None`: the report has none.
+    pub ohttp: Option<Ohttp>,
     /// Derived values to replace.
     pub overrides: Overrides,
     /// Who signs what.
@@ -212,6 +215,7 @@ impl Spec {
             include_tls_fingerprint: true,
             event_log_as_string: false,
             compose_manager: None,
+            ohttp: Some(Ohttp::new()),
             overrides: Overrides::default(),
             signers: Signers::default(),
             hooks: Hooks::default(),
