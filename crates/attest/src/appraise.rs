@@ -15,6 +15,7 @@ use crate::deployment::{Deployment, InstanceLog, LogCheck};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::gpu::IssuerCache;
+use crate::keys::{self, KeyStatus, OhttpWire};
 use crate::policy::{Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
@@ -207,6 +208,7 @@ impl<'a> Run<'a> {
         self.patched(&quote)?;
         self.td(quote.td())?;
         self.connection(quote.td())?;
+        self.keys()?;
         let (boot, rtmr0) = self.boot(quote.td())?;
         let valid_until = if self.request.policy.hardware_only() {
             self.software_is_not_looked_at();
@@ -252,6 +254,32 @@ impl<'a> Run<'a> {
         binding::report_data(evidence, td, live_spki)?;
         self.pass(format!("signing key {}", evidence.signing_key));
         Ok(())
+    }
+
+    /// Keys that clients may encrypt to, where the report names some.
+    fn keys(&mut self) -> Result<(), Rejected> {
+        let evidence = self.request.evidence;
+        let attested = &evidence.signing_key;
+        self.begin(CheckId::EncryptionKey);
+        let key = keys::e2ee_key(evidence.signing_public_key.as_deref(), attested)?;
+        self.key_status(key.map(|key| shown_hex(key.as_bytes())));
+        self.begin(CheckId::OhttpKey);
+        let wire = OhttpWire {
+            key_config: evidence.ohttp_key_config.as_deref(),
+            attestation: evidence.ohttp_attestation.as_deref(),
+        };
+        let key = keys::ohttp_key(wire, attested)?;
+        self.key_status(key.map(|key| shown_hex(key.encoded())));
+        Ok(())
+    }
+
+    fn key_status(&mut self, status: KeyStatus<String>) {
+        match status {
+            KeyStatus::Bound(key) => self.pass(key),
+            KeyStatus::NotBound(reason) | KeyStatus::Absent(reason) => {
+                self.report.not_proved(self.current, reason);
+            }
+        }
     }
 
     /// The measured boot, as far as it explains itself.

@@ -109,6 +109,10 @@ pub struct Evidence {
     pub(crate) compose_manager: Option<String>,
     /// The JSON text of `nvidia_payload`, not looked at; none if it is empty.
     pub(crate) gpu_payload: Option<String>,
+    pub(crate) signing_public_key: Option<String>,
+    pub(crate) ohttp_key_config: Option<String>,
+    /// The JSON text of `ohttp_attestation`, not looked at.
+    pub(crate) ohttp_attestation: Option<String>,
     pub(crate) repeated: Repeated,
 }
 
@@ -205,6 +209,11 @@ impl Evidence {
             gpu_payload: optional_string("nvidia_payload", wire.nvidia_payload)?
                 .map(Cow::into_owned)
                 .filter(|payload| !payload.is_empty()),
+            signing_public_key: optional_string("signing_public_key", wire.signing_public_key)?
+                .map(Cow::into_owned),
+            ohttp_key_config: optional_string("ohttp_key_config", wire.ohttp_key_config)?
+                .map(Cow::into_owned),
+            ohttp_attestation: present(wire.ohttp_attestation).map(|raw| raw.get().to_owned()),
             repeated: Repeated::read(&info, &tcb)?,
         })
     }
@@ -255,6 +264,10 @@ struct Wire<'a> {
     compose_manager_attestation: Option<&'a RawValue>,
     #[serde(borrow, default)]
     nvidia_payload: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ohttp_key_config: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ohttp_attestation: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -336,18 +349,6 @@ fn signing_key(wire: &Wire<'_>) -> Result<SigningKey, Rejected> {
             algo: algo.as_str(),
             expected: algo.address_len(),
             got: address.len(),
-        });
-    }
-    // An Ed25519 address is the public key itself (protocol: equal in every report).
-    if algo == SigningAlgo::Ed25519
-        && let Some(public) = optional_string("signing_public_key", wire.signing_public_key)?
-        && hex_bytes(&public).as_deref() != Some(address.as_slice())
-    {
-        return Err(Rejected::EvidenceInconsistent {
-            field: "signing_public_key",
-            got: shown(&public),
-            with: "signing_address",
-            expected: hex::encode(&address),
         });
     }
     Ok(SigningKey { algo, address })

@@ -48,6 +48,7 @@ mod gpu;
 mod hash;
 mod identifiers;
 mod json;
+mod keys;
 mod policy;
 mod quote;
 mod rejected;
@@ -77,6 +78,9 @@ pub use gpu::{
 pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,
+};
+pub use keys::{
+    E2eeKey, KeyStatus, KeysRejected, OhttpKey, OhttpSuite, OhttpWire, e2ee_key, ohttp_key,
 };
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use quote::VerifiedQuote;

@@ -56,6 +56,8 @@ checks! {
     TlsKey Connection "tls_key" "the attested TLS key is the live one";
     Nonce Connection "nonce" "made for this request";
     ReportData Connection "report_data" "the quote binds signing key and TLS key";
+    EncryptionKey Connection "encryption_key" "the key for end-to-end encryption is the attested signing key";
+    OhttpKey Connection "ohttp_key" "the OHTTP key is signed by the attested signing key";
     Rtmrs Boot "rtmrs" "the event log replays to RTMR0 to RTMR3";
     BootEvents Boot "boot_events" "RTMR3 holds the boot events, in order and once each";
     Compose Boot "compose" "the application description is the measured one";

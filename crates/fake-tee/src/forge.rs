@@ -80,6 +80,9 @@ impl Spec {
             report["compose_manager_attestation"] =
                 self.compose_manager_attestation(manager, &issued, &challenge, td, &events)?;
         }
+        if let Some(ohttp) = &self.ohttp {
+            ohttp.write(&mut report)?;
+        }
         self.hooks.report.apply(&mut report);
         let mut report_bytes = serde_json::to_vec(&report)?;
         self.hooks.report_bytes.apply(&mut report_bytes);

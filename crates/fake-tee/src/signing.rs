@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use k256::ecdsa::SigningKey;
 use sha3::{Digest as _, Keccak256};
 
-use crate::Error;
 use crate::hash::label256;
+use crate::{Error, Signer};
 
 /// `signing_algo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +70,15 @@ impl Signing {
                     .unwrap_or_default()
             })
             .clone();
+        Self::of_point(&public_key)
+    }
+
+    /// Whatever X || Y are, on the curve or not.
+    pub fn of_point(point: &[u8]) -> Self {
         Self {
             algo: SigningAlgo::Ecdsa,
-            address: keccak256(&[&public_key]).into_iter().skip(12).collect(),
-            public_key,
+            address: keccak256(&[point]).into_iter().skip(12).collect(),
+            public_key: point.to_vec(),
         }
     }
 
@@ -92,6 +97,16 @@ impl Signing {
         Ok(format!("0x{}{v:02x}", hex::encode(signature.to_bytes())))
     }
 
+    /// Signs bytes with the process's Ed25519 key or a stranger's: key and signature.
+    pub(crate) fn sign_ed25519(bytes: &[u8], signer: Signer) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let pair = match signer {
+            Signer::Proper => ed25519_key()?,
+            Signer::Stranger => ed25519_of("a stranger's Ed25519 seed")?,
+        };
+        let signature = pair.sign(bytes).as_ref().to_vec();
+        Ok((pair.public_key().as_ref().to_vec(), signature))
+    }
+
     /// As the wire writes it: Ethereum's form with 0x for ECDSA, bare hex for Ed25519.
     pub fn address_text(&self) -> String {
         match self.algo {
@@ -102,7 +117,11 @@ impl Signing {
 }
 
 fn ed25519_key() -> Result<Ed25519KeyPair, Error> {
-    Ed25519KeyPair::from_seed_unchecked(&label256("Ed25519 seed"))
+    ed25519_of("Ed25519 seed")
+}
+
+fn ed25519_of(name: &str) -> Result<Ed25519KeyPair, Error> {
+    Ed25519KeyPair::from_seed_unchecked(&label256(name))
         .map_err(|_| Error::Key("an Ed25519 seed was refused"))
 }
 

@@ -12,6 +12,7 @@ use crate::gpu::GpuSpec;
 use crate::hash::{label, label256, sha256};
 use crate::hooks::Hooks;
 use crate::kms::Kms;
+use crate::ohttp::Ohttp;
 use crate::pki::{Certs, Crls, PckIssuer, Pki, Signer};
 use crate::platform::Platform;
 use crate::quote::{EnclaveReport, QuoteShape, TdReport};
@@ -154,6 +155,8 @@ pub struct Spec {
     pub compose_manager: Option<ComposeManager>,
     /// The GPUs; `None`: the report has no evidence of any.
     pub gpus: Option<GpuSpec>,
+    /// The OHTTP gateway's key; `None`: the report has none.
+    pub ohttp: Option<Ohttp>,
     /// Derived values to replace.
     pub overrides: Overrides,
     /// Who signs what.
@@ -217,6 +220,7 @@ impl Spec {
             event_log_as_string: false,
             compose_manager: Some(ComposeManager::new(now)),
             gpus: Some(gpus),
+            ohttp: Some(Ohttp::new()),
             overrides: Overrides::default(),
             signers: Signers::default(),
             hooks: Hooks::default(),

@@ -16,6 +16,7 @@ mod diagnosed;
 mod docs;
 mod gpu;
 mod identifiers;
+mod keys;
 mod limits;
 mod meaning;
 mod policies;

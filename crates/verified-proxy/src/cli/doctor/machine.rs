@@ -67,8 +67,8 @@ pub(super) fn state_dir(config: &Config) -> Check {
         return Check::skipped(Id::StateDir, why);
     };
     // As serve does, which makes the folder if need be.
-    let opened = StateDir::open(path, &config.trust_anchors)
-        .and_then(|state| Memory::load(Some(state)));
+    let opened =
+        StateDir::open(path, &config.trust_anchors).and_then(|state| Memory::load(Some(state)));
     match opened {
         Ok(_) => Check::ok(
             Id::StateDir,
