@@ -62,8 +62,8 @@ fn main() {
 
 fn measure(input: &Input) -> bool {
     let text = input.payload.to_string();
-    let mut known = IssuerCache::new();
-    input.judge(&text, &mut known, "verified");
+    let known = IssuerCache::new();
+    input.judge(&text, &known, "verified");
 
     let mut changed = input.payload.clone();
     changed["evidence_list"][7]["nonce"] = json!("0");
@@ -77,7 +77,7 @@ fn measure(input: &Input) -> bool {
 
     let read = median(|| input.judge(&unread, &IssuerCache::new(), "rejected_gpu_payload_nonce"));
     let cold = median(|| input.judge(&text, &IssuerCache::new(), "verified"));
-    let cached = median(|| input.judge(&text, &mut known, "verified"));
+    let cached = median(|| input.judge(&text, &known, "verified"));
     let hostile = median(|| input.judge(&twice, &IssuerCache::new(), "rejected_gpu_duplicate"));
     let issuers = cold.saturating_sub(cached);
     for (what, time) in [

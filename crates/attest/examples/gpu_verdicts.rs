@@ -493,7 +493,7 @@ fn verdict(gpu: &Subject) -> Value {
         gpu.nonce,
         &anchors,
         gpu.at,
-        &mut IssuerCache::new(),
+        &IssuerCache::new(),
     ) {
         Ok(report) => report,
         Err(rejected) => return json!({ "accepted": false, "why": rejected.code() }),

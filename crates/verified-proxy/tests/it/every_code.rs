@@ -5,6 +5,7 @@
 //! case here fails [`each_code_is_in_exactly_one_list`].
 
 mod evidence;
+mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,6 +98,27 @@ const ON_THE_WAY: &[Event] = &[
         let key = format!("ecdsa:{}", "9".repeat(40));
         s.policy(&format!("pins.signing_keys = [\"{key}\"]"));
     }),
+    ("rejected_gpu_device", 502, |s| {
+        s.policy("gpu.devices = [\"4242424242424242\"]");
+    }),
+    ("rejected_gpu_measurement", 502, |s| {
+        let driver = "NV_GPU_DRIVER_GH100_570.172.08";
+        let value = "42".repeat(48);
+        s.policy(&format!(
+            "[[gpu.measurements]]\nid = \"{driver}\"\nsource = \"x\"\nallowed = {{ \"1\" = [\"{value}\"] }}"
+        ));
+    }),
+    ("rejected_deployment_commit", 502, |s| {
+        let commit = "42".repeat(20);
+        s.policy(&format!("deployment.commits = [\"{commit}\"]"));
+    }),
+    ("rejected_ohttp_signer", 502, |s| {
+        s.config.signing_algo = attest::SigningAlgo::Ed25519;
+        let stranger = |spec: &mut fake_tee::Spec| {
+            spec.ohttp.as_mut().unwrap().signer = fake_tee::pki::Signer::Stranger;
+        };
+        s.fake.change(stranger).unwrap();
+    }),
     ("rejected_tcb_evaluation", 502, |s| {
         s.policy("tcb.min_evaluation_number = 1000000");
     }),
@@ -138,7 +160,14 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
     ),
 ];
 
-const EVIDENCE: [&[Row]; 3] = [evidence::REPORT, evidence::HARDWARE, evidence::SOFTWARE];
+const EVIDENCE: [&[Row]; 6] = [
+    evidence::REPORT,
+    evidence::HARDWARE,
+    evidence::SOFTWARE,
+    workload::DEPLOYMENT,
+    workload::GPUS,
+    workload::KEYS,
+];
 
 /// The proxy's own codes with every status that docs/codes.md gives them.
 fn own_codes() -> Vec<(String, Vec<u16>)> {
@@ -224,9 +253,11 @@ async fn refuse(rows: &[Row]) {
         assert!(message.contains("report: GET /_proxy/verdicts/"), "{code}");
         // Another instance may do better, except where Intel's documents are at
         // fault, which are the same for all.
-        let attempts = match code.starts_with("rejected_collateral_") {
-            true => 1,
-            false => 3,
+        let attempts = match *code {
+            code if code.starts_with("rejected_collateral_") => 1,
+            // Each is asked a second time.
+            "deployment_missing" => 6,
+            _ => 3,
         };
         assert_eq!(
             assert_probes_and_tls(&scene.fake.received()),
@@ -249,6 +280,21 @@ async fn hardware_that_is_not_trusted() {
 #[tokio::test]
 async fn software_that_is_not_expected() {
     refuse(evidence::SOFTWARE).await;
+}
+
+#[tokio::test]
+async fn deployments_that_do_not_hold() {
+    refuse(workload::DEPLOYMENT).await;
+}
+
+#[tokio::test]
+async fn gpus_that_are_not_genuine() {
+    refuse(workload::GPUS).await;
+}
+
+#[tokio::test]
+async fn keys_of_others() {
+    refuse(workload::KEYS).await;
 }
 
 #[tokio::test]

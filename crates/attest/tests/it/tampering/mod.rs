@@ -171,6 +171,8 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_app_id" | "rejected_app_id_disagrees" => &[CheckId::AppId],
         "rejected_key_provider" => &[CheckId::KeyProvider],
         "rejected_model" => &[CheckId::Model],
+        code if code.ends_with("_encryption_key") => &[CheckId::EncryptionKey],
+        code if code.contains("_ohttp_") => &[CheckId::OhttpKey],
         "rejected_gpu_count" | "evidence_gpu_inconsistent" => &[CheckId::GpuShape],
         code if code.contains("_gpu_") => &[CheckId::Gpus],
         "rejected_deployment_empty" | "rejected_deployment_tag" => &[CheckId::DeploymentRules],

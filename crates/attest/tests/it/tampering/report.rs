@@ -351,7 +351,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "A13",
         "one digit of signing_public_key",
-        "evidence_inconsistent",
+        "rejected_encryption_key",
         |s| {
             flip(s, "/signing_public_key");
         },
