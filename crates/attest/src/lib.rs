@@ -44,6 +44,7 @@ mod gpu;
 mod hash;
 mod identifiers;
 mod json;
+mod nras;
 mod policy;
 mod quote;
 mod rejected;
@@ -71,6 +72,10 @@ pub use gpu::{
 pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,
+};
+pub use nras::{
+    KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
+    NrasOpinion, NrasRejected, appraise_nras,
 };
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use quote::VerifiedQuote;

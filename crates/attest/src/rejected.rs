@@ -6,6 +6,7 @@
 
 use crate::deployment::DeploymentRejected;
 use crate::gpu::GpuRejected;
+use crate::nras::NrasRejected;
 use crate::tcb::{Component, Level};
 
 /// What a code means to a person who meets it.
@@ -71,6 +72,7 @@ impl Explanation {
             Rejected::EXPLANATIONS,
             GpuRejected::EXPLANATIONS,
             DeploymentRejected::EXPLANATIONS,
+            NrasRejected::EXPLANATIONS,
         ]
         .into_iter()
         .flatten()
@@ -79,7 +81,8 @@ impl Explanation {
 
 rejections! {
     /// Why evidence was refused: one variant a check.
-    Rejected wraps Gpu(GpuRejected) wraps Deployment(DeploymentRejected);
+    Rejected wraps Gpu(GpuRejected) wraps Deployment(DeploymentRejected)
+        wraps Nras(NrasRejected);
 
     EvidenceTooLarge { len: usize, max: usize }
         "evidence_too_large" "the report has {len} bytes, at most {max} are read"

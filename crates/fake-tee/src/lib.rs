@@ -31,6 +31,7 @@ pub mod hash;
 mod hooks;
 pub mod keys;
 pub mod kms;
+pub mod nras;
 pub mod pki;
 pub mod platform;
 mod policy;

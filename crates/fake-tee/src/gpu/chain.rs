@@ -56,6 +56,11 @@ impl P384Key {
             .map_err(|_| Error::Key("signing failed"))
     }
 
+    /// The key as rcgen wants it.
+    pub(crate) fn certificate_key(&self) -> &KeyPair {
+        &self.certificate_key
+    }
+
     /// The SubjectPublicKeyInfo in DER.
     #[must_use]
     pub fn spki_der(&self) -> Vec<u8> {
