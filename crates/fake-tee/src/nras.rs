@@ -38,6 +38,26 @@ pub struct TokenHooks {
     pub compact: Hook<String>,
 }
 
+impl TokenHooks {
+    /// Header, payload and signature in compact form.
+    fn token(&self, key: &SigningKey, mut payload: Vec<u8>) -> Result<String, Error> {
+        let mut header = json!({ "kid": key.kid, "alg": "ES384" });
+        self.header.apply(&mut header);
+        self.payload.apply(&mut payload);
+        let encode = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
+        let signed = format!(
+            "{}.{}",
+            encode(header.to_string().as_bytes()),
+            encode(&payload)
+        );
+        let mut signature = key.key.sign_fixed(signed.as_bytes())?;
+        self.signature.apply(&mut signature);
+        let mut compact = format!("{signed}.{}", encode(&signature));
+        self.compact.apply(&mut compact);
+        Ok(compact)
+    }
+}
+
 /// A service, and where a test reaches in.
 #[derive(Debug, Clone)]
 pub struct NrasSpec {
@@ -198,24 +218,10 @@ impl NrasSpec {
         Ok(answer)
     }
 
-    /// Header, claims and signature in compact form.
+    /// A token about these claims.
     fn token(&self, hooks: &TokenHooks, mut claims: Value) -> Result<String, Error> {
-        let mut header = json!({ "kid": self.key.kid, "alg": "ES384" });
-        hooks.header.apply(&mut header);
         hooks.claims.apply(&mut claims);
-        let mut payload = claims.to_string().into_bytes();
-        hooks.payload.apply(&mut payload);
-        let encode = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
-        let signed = format!(
-            "{}.{}",
-            encode(header.to_string().as_bytes()),
-            encode(&payload)
-        );
-        let mut signature = self.key.sign(signed.as_bytes())?;
-        hooks.signature.apply(&mut signature);
-        let mut compact = format!("{signed}.{}", encode(&signature));
-        hooks.compact.apply(&mut compact);
-        Ok(compact)
+        hooks.token(&self.key, claims.to_string().into_bytes())
     }
 
     /// What every token has.

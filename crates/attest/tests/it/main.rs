@@ -18,6 +18,7 @@ mod gpu;
 mod identifiers;
 mod limits;
 mod meaning;
+mod nras;
 mod policies;
 mod properties;
 mod recordings;

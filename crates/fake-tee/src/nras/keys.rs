@@ -8,7 +8,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SerialNumber, date_time_ymd,
 };
 
-use super::NrasSpec;
+use super::{NrasSpec, TokenHooks};
 use crate::gpu::P384Key;
 use crate::hash::label;
 use crate::{Error, Signer};
@@ -18,7 +18,8 @@ use crate::{Error, Signer};
 pub struct SigningKey {
     /// Its name.
     pub kid: String,
-    key: P384Key,
+    /// The key itself.
+    pub key: P384Key,
 }
 
 impl SigningKey {
@@ -34,9 +35,12 @@ impl SigningKey {
         })
     }
 
-    /// ES384: r || s.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.key.sign_fixed(message)
+    /// A token in compact form.
+    ///
+    /// # Errors
+    /// If signing fails.
+    pub fn token(&self, payload: &[u8]) -> Result<String, Error> {
+        TokenHooks::default().token(self, payload.to_vec())
     }
 
     /// x and y of the public point, at the end of its SubjectPublicKeyInfo.
