@@ -296,7 +296,7 @@ fn only_an_unknown_key_is_worth_asking_again() {
     }
 }
 
-/// Two tokens may name two keys, each vouched for.
+/// A second key that is vouched for, too, but did not sign.
 #[test]
 fn each_token_is_held_against_its_own_key() {
     let mut spec = spec();

@@ -1,5 +1,6 @@
 //! NVIDIA's second opinion: forged, recorded, and changed.
 
+mod claims;
 mod keys;
 mod properties;
 mod recorded;
