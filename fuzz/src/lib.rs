@@ -8,6 +8,7 @@
 pub mod body;
 #[path = "../../crates/attest/tests/it/meaning.rs"]
 mod meaning;
+pub mod nras;
 #[path = "../../crates/verified-proxy/src"]
 mod proxy {
     pub(crate) mod member;

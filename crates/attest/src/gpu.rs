@@ -6,7 +6,7 @@
 //! and that no GPU is counted twice or comes from another machine; what is
 //! still not proved is in [`GPUS_NOT_PROVED`].
 
-mod certificate;
+pub(crate) mod certificate;
 mod chain;
 mod dice;
 mod opaque;

@@ -49,6 +49,7 @@ mod hash;
 mod identifiers;
 mod json;
 mod keys;
+mod nras;
 mod policy;
 mod quote;
 mod rejected;
@@ -81,6 +82,10 @@ pub use identifiers::{
 };
 pub use keys::{
     E2eeKey, KeyStatus, KeysRejected, OhttpKey, OhttpSuite, OhttpWire, e2ee_key, ohttp_key,
+};
+pub use nras::{
+    KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
+    NrasOpinion, NrasRejected, appraise_nras,
 };
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use quote::VerifiedQuote;

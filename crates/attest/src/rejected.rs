@@ -7,6 +7,7 @@
 use crate::deployment::DeploymentRejected;
 use crate::gpu::GpuRejected;
 use crate::keys::KeysRejected;
+use crate::nras::NrasRejected;
 use crate::tcb::{Component, Level};
 
 /// What a code means to a person who meets it.
@@ -73,6 +74,7 @@ impl Explanation {
             GpuRejected::EXPLANATIONS,
             DeploymentRejected::EXPLANATIONS,
             KeysRejected::EXPLANATIONS,
+            NrasRejected::EXPLANATIONS,
         ]
         .into_iter()
         .flatten()
@@ -84,7 +86,8 @@ rejections! {
     Rejected
         wraps Gpu(GpuRejected)
         wraps Deployment(DeploymentRejected)
-        wraps Keys(KeysRejected);
+        wraps Keys(KeysRejected)
+        wraps Nras(NrasRejected);
 
     EvidenceTooLarge { len: usize, max: usize }
         "evidence_too_large" "the report has {len} bytes, at most {max} are read"

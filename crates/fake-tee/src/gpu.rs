@@ -5,6 +5,7 @@
 //! [`Hook`] the value at one stage; what comes after is derived and signed.
 
 mod chain;
+mod read;
 mod spdm;
 
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,7 @@ use crate::hash::{label, label384};
 use crate::{Error, Hook, Signer};
 
 pub use chain::{GpuKeys, GpuPki, P384Key};
+pub use read::GpuClaims;
 pub use spdm::{Block, Message, field};
 
 /// One GPU, and where a test reaches in.

@@ -32,6 +32,7 @@ mod hooks;
 pub mod keys;
 pub mod kms;
 mod ohttp;
+pub mod nras;
 pub mod pki;
 pub mod platform;
 mod policy;

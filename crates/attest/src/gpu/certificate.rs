@@ -1,4 +1,4 @@
-//! NVIDIA's certificates: P-384, ECDSA with SHA-384 (RFC 5280).
+//! NVIDIA's certificates of P-384 keys; issuers sign with ECDSA and SHA-384 (RFC 5280).
 //!
 //! As in [`crate::x509`] a signature is checked over the certificate as it was
 //! parsed and encoded again, so what is read is what was signed.
@@ -22,10 +22,10 @@ const UNDERSTOOD: [ObjectIdentifier; 2] = [KeyUsage::OID, BasicConstraints::OID]
 
 /// A public key on P-384, as an uncompressed point.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct P384Key(Vec<u8>);
+pub(crate) struct P384Key(Vec<u8>);
 
 impl P384Key {
-    fn of(certificate: &Certificate) -> Result<Self, &'static str> {
+    pub(crate) fn of(certificate: &Certificate) -> Result<Self, &'static str> {
         let info = certificate.tbs_certificate().subject_public_key_info();
         let curve = info
             .algorithm
@@ -41,6 +41,11 @@ impl P384Key {
             .ok_or("its key has odd bits")
     }
 
+    /// The coordinates, big-endian, that make up the point (SEC 1 §2.3.3).
+    pub(crate) fn is_at(&self, x: &[u8; 48], y: &[u8; 48]) -> bool {
+        self.0 == [&[4][..], x, y].concat()
+    }
+
     /// ECDSA with SHA-384, signature in DER.
     fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.0)
@@ -49,7 +54,7 @@ impl P384Key {
     }
 
     /// ECDSA with SHA-384, signature as r and s.
-    pub(super) fn verifies_fixed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies_fixed(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &self.0)
             .verify(message, signature)
             .is_ok()
@@ -189,20 +194,23 @@ impl EndEntity {
     }
 }
 
-pub(super) fn parse(der: &[u8]) -> Result<Certificate, String> {
+pub(crate) fn parse(der: &[u8]) -> Result<Certificate, String> {
     Certificate::from_der(der)
         .map_err(|error| crate::text::shown(&format!("not a certificate: {error}")))
 }
 
 /// Both ends included (RFC 5280 §4.1.2.5). Answers with the later one.
-fn valid_at((from, until): (UnixTime, UnixTime), now: UnixTime) -> Result<UnixTime, String> {
+pub(crate) fn valid_at(
+    (from, until): (UnixTime, UnixTime),
+    now: UnixTime,
+) -> Result<UnixTime, String> {
     if now < from || now > until {
         return Err(format!("it is valid from {from} to {until}, it is {now}"));
     }
     Ok(until)
 }
 
-fn understood(certificate: &Certificate) -> Result<(), String> {
+pub(crate) fn understood(certificate: &Certificate) -> Result<(), String> {
     let mut extensions = certificate
         .tbs_certificate()
         .extensions()
@@ -214,7 +222,7 @@ fn understood(certificate: &Certificate) -> Result<(), String> {
     Ok(())
 }
 
-fn usage(certificate: &Certificate) -> Result<KeyUsage, String> {
+pub(crate) fn usage(certificate: &Certificate) -> Result<KeyUsage, String> {
     let usage = certificate
         .tbs_certificate()
         .get_extension::<KeyUsage>()
@@ -225,7 +233,7 @@ fn usage(certificate: &Certificate) -> Result<KeyUsage, String> {
 }
 
 /// The one common name of the subject.
-fn common_name(certificate: &Certificate) -> Result<String, String> {
+pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
     let mut names = certificate
         .tbs_certificate()
         .subject()
@@ -239,6 +247,6 @@ fn common_name(certificate: &Certificate) -> Result<String, String> {
         .map_err(|_| "its common name is not text".to_owned())
 }
 
-fn extension(_: x509_cert::der::Error) -> String {
+pub(crate) fn extension(_: x509_cert::der::Error) -> String {
     "an extension stands twice or cannot be read".to_owned()
 }

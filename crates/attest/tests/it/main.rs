@@ -19,6 +19,7 @@ mod identifiers;
 mod keys;
 mod limits;
 mod meaning;
+mod nras;
 mod policies;
 mod properties;
 mod recordings;

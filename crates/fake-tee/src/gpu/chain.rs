@@ -33,7 +33,28 @@ impl P384Key {
     /// # Errors
     /// If it cannot be made.
     pub fn generate() -> Result<Self, Error> {
-        let certificate_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)?;
+        Self::of(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)?)
+    }
+
+    /// A key that was kept.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, Error> {
+        let der = rustls_pki_types::PrivatePkcs8KeyDer::from(der);
+        Self::of(KeyPair::from_pkcs8_der_and_sign_algo(
+            &der,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+        )?)
+    }
+
+    /// The private key (PKCS #8), to keep it.
+    #[must_use]
+    pub fn pkcs8_der(&self) -> &[u8] {
+        self.certificate_key.serialized_der()
+    }
+
+    fn of(certificate_key: KeyPair) -> Result<Self, Error> {
         let fixed = EcdsaKeyPair::from_pkcs8(
             &ECDSA_P384_SHA384_FIXED_SIGNING,
             certificate_key.serialized_der(),
@@ -54,6 +75,11 @@ impl P384Key {
             .sign(&SystemRandom::new(), message)
             .map(|signature| signature.as_ref().to_vec())
             .map_err(|_| Error::Key("signing failed"))
+    }
+
+    /// The key as rcgen wants it.
+    pub(crate) fn certificate_key(&self) -> &KeyPair {
+        &self.certificate_key
     }
 
     /// The SubjectPublicKeyInfo in DER.

@@ -1,4 +1,4 @@
-//! A plain-HTTP port: PCS, endpoint list, controls.
+//! A plain-HTTP port: PCS, endpoint list, NVIDIA's service, controls.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,6 +52,10 @@ async fn answer(state: &State, source: usize, request: Request<Incoming>) -> Res
     if path == "/endpoints" {
         return endpoints(state).await;
     }
+    let request = match state.nras.answer(request).await? {
+        Ok(reply) => return Ok(reply),
+        Err(request) => request,
+    };
     if let Some(source) = state.sources.get(source) {
         let query = request.uri().query().unwrap_or_default();
         let machine = lock(&state.machine).clone();

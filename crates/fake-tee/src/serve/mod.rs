@@ -1,7 +1,7 @@
-//! The fake as a service on loopback: Intel's PCS, the endpoint list, and a TLS
-//! backend that records every byte it is sent.
+//! The fake as a service on loopback: Intel's PCS, the endpoint list, NVIDIA's
+//! attestation service, and a TLS backend that records every byte it is sent.
 //!
-//! One plain-HTTP port plays PCS and endpoint list and carries the controls under
+//! One plain-HTTP port plays PCS, endpoint list and NVIDIA, and carries the controls under
 //! `/_fake/`; one TLS port plays the backend. Everything ends with [`Running`].
 //!
 //! # Misbehaviours of the backend
@@ -64,6 +64,7 @@ mod images;
 mod instance;
 mod messages;
 mod misbehave;
+mod nras;
 mod pcs;
 mod question;
 mod raw;
@@ -95,6 +96,7 @@ use behaviour::Source;
 use faults::Plan;
 use instance::{Balancer, Instance, Machine};
 use misbehave::Orders;
+use nras::Nras;
 use received::Records;
 use tls::Authority;
 
@@ -103,6 +105,7 @@ pub use faults::{Act, Fault, Point};
 pub use files::write_evidence;
 pub use instance::InstanceInfo;
 pub use misbehave::MISBEHAVIOURS;
+pub use nras::NrasRoute;
 pub use received::{Connection, Received, Record};
 pub use running::Running;
 pub use tls::Transport;
@@ -182,6 +185,7 @@ struct State {
     sources: Vec<Source>,
     endpoints: Mutex<Behaviour>,
     endpoints_fetched: AtomicU64,
+    nras: Nras,
 }
 
 impl State {
@@ -345,6 +349,7 @@ async fn start_under(
         sources: pccs.map(Source::new).collect(),
         endpoints: Mutex::default(),
         endpoints_fetched: AtomicU64::new(0),
+        nras: Nras::default(),
         options,
         base,
     });

@@ -10,9 +10,11 @@ use tokio::task::JoinHandle;
 use super::behaviour::{Behaviour, Route};
 use super::faults::Fault;
 use super::instance::InstanceInfo;
+use super::nras::NrasRoute;
 use super::received::Connection;
 use super::{Options, State, lock, start_under};
 use crate::Error;
+use crate::nras::NrasSpec;
 use crate::spec::Spec;
 
 /// A running fake. Dropping it ends it.
@@ -239,6 +241,48 @@ impl Running {
     /// Requests for the endpoint list.
     pub fn endpoints_fetches(&self) -> u64 {
         self.state.endpoints_fetched.load(Relaxed)
+    }
+
+    /// Base URL of NVIDIA's attestation service.
+    pub fn nras_url(&self) -> String {
+        self.http_url()
+    }
+
+    /// How NVIDIA's attestation service behaves from now on; no routes: all.
+    pub fn nras(&self, routes: &[NrasRoute], behaviour: &Behaviour) {
+        let routes = if routes.is_empty() {
+            &NrasRoute::ALL
+        } else {
+            routes
+        };
+        for route in routes {
+            self.state.nras.behave(*route, behaviour);
+        }
+    }
+
+    /// Changes what NVIDIA's attestation service says, before it signs it.
+    pub fn change_nras(&self, change: impl FnOnce(&mut NrasSpec)) -> Result<(), Error> {
+        self.state.nras.change(|spec| {
+            change(spec);
+            Ok(())
+        })
+    }
+
+    /// NVIDIA's attestation service signs with a new key, which a key set that was
+    /// fetched before does not have.
+    pub fn rotate_nras(&self) -> Result<(), Error> {
+        self.state.nras.rotate()
+    }
+
+    /// SubjectPublicKeyInfo (DER) of the authority behind its keys: the pin.
+    pub fn nras_intermediate_spki_der(&self) -> Result<Vec<u8>, Error> {
+        let spec = self.state.nras.spec()?;
+        Ok(spec.pki.intermediate_spki_der())
+    }
+
+    /// Requests that a route of NVIDIA's attestation service got.
+    pub fn nras_fetches(&self, route: NrasRoute) -> u64 {
+        self.state.nras.count(route)
     }
 
     /// The command line that points the product here.

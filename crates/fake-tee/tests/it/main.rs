@@ -14,5 +14,6 @@ mod dcap;
 mod faults;
 mod fields;
 mod instances;
+mod nras;
 mod recordings;
 mod service;

@@ -1,0 +1,143 @@
+//! One GPU, NVIDIA's answer about it and the keys behind the answer: the same for
+//! as long as the process lives.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use attest::{
+    GpuAnchors, GpuReport, IssuerCache, KeySet, Nonce, NrasAnchors, NrasOpinion, UnixTime,
+    appraise_gpus, appraise_nras,
+};
+use fake_tee::gpu::{GpuSpec, P384Key};
+use fake_tee::hash::sha256;
+use fake_tee::nras::{NrasSpec, SigningKey};
+use serde_json::{Value, json};
+
+use crate::must_be_printable;
+
+const NOW: u64 = 1_800_000_000;
+const NONCE: [u8; 32] = [7; 32];
+
+/// What a target starts from.
+#[derive(Debug)]
+pub struct Nras {
+    /// NVIDIA's answer.
+    pub answer: Value,
+    /// Its key set.
+    pub key_set: String,
+    /// What the answer's tokens claim: of all GPUs, and of the one.
+    pub claims: [Vec<u8>; 2],
+    key: SigningKey,
+    gpus: GpuReport,
+    anchors: NrasAnchors,
+}
+
+impl Nras {
+    /// The answer of this process; kept beside the base, as [`crate::Base::get`]
+    /// keeps that.
+    pub fn get() -> &'static Self {
+        static NRAS: OnceLock<Nras> = OnceLock::new();
+        NRAS.get_or_init(|| {
+            let Some(path) = std::env::var_os("VERIFIED_PROXY_FUZZ_BASE") else {
+                return Self::of(&forge());
+            };
+            let path = PathBuf::from(path).with_extension("nras.json");
+            if !path.exists() {
+                std::fs::write(&path, forge().to_string()).expect("the answer can be written");
+            }
+            let text = std::fs::read(&path).expect("the answer can be read");
+            Self::of(&serde_json::from_slice(&text).expect("the answer is JSON"))
+        })
+    }
+
+    fn of(saved: &Value) -> Self {
+        let text = |name: &str| saved[name].as_str().expect("a text").to_owned();
+        let bytes = |name: &str| hex::decode(text(name)).expect("hex");
+        let gpus = appraise_gpus(
+            &text("payload"),
+            Nonce::from_bytes(NONCE),
+            &GpuAnchors::danger_gpu_root(bytes("root")),
+            UnixTime(NOW),
+            &mut IssuerCache::new(),
+        );
+        let nras = Self {
+            answer: saved["answer"].clone(),
+            key_set: text("key_set"),
+            claims: [bytes("overall"), bytes("gpu")],
+            key: SigningKey {
+                kid: text("kid"),
+                key: P384Key::from_pkcs8(&bytes("key")).expect("the key can be used"),
+            },
+            gpus: gpus.expect("the GPU is genuine"),
+            anchors: NrasAnchors::danger_nras_intermediates([text("pin").parse().expect("a pin")]),
+        };
+        let answer = nras.answer.to_string();
+        let good = nras.judge(answer.as_bytes(), nras.key_set.as_bytes());
+        assert!(good.is_some(), "the answer is good");
+        nras
+    }
+
+    /// The answer with other claims about all GPUs, signed.
+    pub fn with_overall(&self, claims: &[u8]) -> Value {
+        let overall = self.key.token(claims).expect("it signs");
+        json!([["JWT", overall], self.answer[1]])
+    }
+
+    /// The answer with other claims about the one GPU, signed.
+    pub fn with_gpu(&self, claims: &[u8]) -> Value {
+        let gpu = self.key.token(claims).expect("it signs");
+        let mut overall: Value = serde_json::from_slice(&self.claims[0]).expect("JSON");
+        let digest = hex::encode(sha256(gpu.as_bytes()));
+        overall["submods"]["GPU-0"][1][1] = digest.into();
+        let overall = self.key.token(overall.to_string().as_bytes());
+        json!([["JWT", overall.expect("it signs")], { "GPU-0": gpu }])
+    }
+
+    /// The opinion, if the answer is good under the keys.
+    pub fn judge(&self, answer: &[u8], key_set: &[u8]) -> Option<NrasOpinion> {
+        let outcome = KeySet::parse(key_set).and_then(|keys| {
+            appraise_nras(
+                answer,
+                &keys,
+                &self.anchors,
+                Nonce::from_bytes(NONCE),
+                &self.gpus,
+                UnixTime(NOW),
+            )
+        });
+        match outcome {
+            Ok(opinion) => Some(opinion),
+            Err(rejected) => {
+                must_be_printable(&rejected.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn forge() -> Value {
+    let gpus = GpuSpec::new(1).expect("keys can be made");
+    let payload = gpus.forge(&NONCE).expect("the GPU can be forged");
+    let mut spec = NrasSpec::new(NOW).expect("keys can be made");
+    let seen = [(); 2].map(|()| Arc::<Mutex<Vec<u8>>>::default());
+    let [overall, gpu] = seen.clone();
+    spec.overall.payload.push(move |bytes| put(&overall, bytes));
+    spec.gpu(0).payload.push(move |bytes| put(&gpu, bytes));
+    let answer = spec.answer(&payload).expect("it answers");
+    let [overall, gpu] = seen.map(|claims| hex::encode(&*claims.lock().expect("one thread")));
+    json!({
+        "payload": payload,
+        "root": hex::encode(gpus.pki.root_der()),
+        "answer": answer,
+        "key_set": spec.key_set().expect("it has keys").to_string(),
+        "pin": hex::encode(sha256(&spec.pki.intermediate_spki_der())),
+        "overall": overall,
+        "gpu": gpu,
+        "kid": spec.key.kid,
+        "key": hex::encode(spec.key.key.pkcs8_der()),
+    })
+}
+
+fn put(place: &Mutex<Vec<u8>>, bytes: &[u8]) {
+    *place.lock().expect("one thread") = bytes.to_vec();
+}
