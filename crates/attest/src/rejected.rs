@@ -4,6 +4,7 @@
 //! that it was understood and does not prove what it should. The codes are part
 //! of the product's interface: they may be added to, never renamed.
 
+use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::gpu::GpuRejected;
 use crate::tcb::{Component, Level};
@@ -71,6 +72,7 @@ impl Explanation {
             Rejected::EXPLANATIONS,
             GpuRejected::EXPLANATIONS,
             DeploymentRejected::EXPLANATIONS,
+            ComposeRejected::EXPLANATIONS,
         ]
         .into_iter()
         .flatten()
@@ -79,7 +81,8 @@ impl Explanation {
 
 rejections! {
     /// Why evidence was refused: one variant a check.
-    Rejected wraps Gpu(GpuRejected) wraps Deployment(DeploymentRejected);
+    Rejected wraps Gpu(GpuRejected) wraps Deployment(DeploymentRejected)
+        wraps Compose(ComposeRejected);
 
     EvidenceTooLarge { len: usize, max: usize }
         "evidence_too_large" "the report has {len} bytes, at most {max} are read"
