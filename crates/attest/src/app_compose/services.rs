@@ -13,7 +13,7 @@ use crate::text::{quoted, shown};
 /// The names of a list that a message repeats.
 const SHOWN: usize = 12;
 
-pub(crate) fn findings(text: &str, envs: &[String], findings: &mut Findings) {
+pub(crate) fn findings(text: &str, envs: &BTreeSet<String>, findings: &mut Findings) {
     let (document, faults) = match ComposeDocument::read_all(FILE, text.as_bytes()) {
         Ok(read) => read,
         Err(rejected) => {
@@ -63,7 +63,7 @@ pub(crate) fn findings(text: &str, envs: &[String], findings: &mut Findings) {
 
 struct Of<'a> {
     service: &'a Service,
-    envs: &'a [String],
+    envs: &'a BTreeSet<String>,
 }
 
 impl Of<'_> {
@@ -121,7 +121,7 @@ impl Of<'_> {
     }
 
     fn is_allowed(&self, variable: &str) -> bool {
-        self.envs.iter().any(|name| name == variable)
+        self.envs.contains(variable)
     }
 
     fn mount(&self, mount: &Mount, findings: &mut Findings) {

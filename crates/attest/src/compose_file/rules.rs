@@ -116,8 +116,10 @@ pub fn judge_compose(
     }
     judge.helpers_serve_nobody()?;
     let mut findings = Findings::default();
+    let services = document.services.iter();
+    let inside: BTreeSet<&str> = services.flat_map(ComposeDocument::names_of).collect();
     for service in &document.services {
-        warnings::of_service(document, service, rules.role(service), &mut findings);
+        warnings::of_service(&inside, service, rules.role(service), &mut findings);
     }
     warnings::of_configs(document, &mut findings);
     Ok(findings.into_vec())

@@ -17,18 +17,31 @@ const MAX_HOSTS: usize = 100;
 /// Log drivers whose logs stay in the machine.
 const LOCAL_LOGS: &[&str] = &["json-file", "local", "journald", "none"];
 
-/// A list of foreign names for a message.
+/// The bytes after which a list in a message ends.
+const SHOWN_BYTES: usize = 2000;
+
+/// A list of foreign names for a message, and how many more there are.
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>, max: usize) -> String {
-    let mut names = names.into_iter();
-    let mut all: Vec<String> = names.by_ref().take(max).map(shown).collect();
-    if let more @ 1.. = names.count() {
-        all.push(format!("{more} more"));
+    let mut text = String::new();
+    let mut more = 0_usize;
+    for (index, name) in names.into_iter().enumerate() {
+        if index >= max || text.len() > SHOWN_BYTES {
+            more = more.saturating_add(1);
+            continue;
+        }
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&shown(name));
     }
-    all.join(", ")
+    if more > 0 {
+        text.push_str(&format!(", {more} more"));
+    }
+    text
 }
 
 pub(crate) fn of_service(
-    document: &ComposeDocument,
+    inside: &BTreeSet<&str>,
     service: &Service,
     role: Role,
     findings: &mut Findings,
@@ -70,7 +83,7 @@ pub(crate) fn of_service(
     }
     logs(service, role, &mut warn);
     if !matches!(role, Role::Helper | Role::GpuHelper) {
-        inputs(document, service, &mut warn);
+        inputs(inside, service, &mut warn);
     }
 }
 
@@ -141,7 +154,7 @@ fn logs(service: &Service, role: Role, warn: &mut impl FnMut(Severity, &'static 
 
 /// What is not in the file and still decides what a program on the prompt's way does.
 fn inputs(
-    document: &ComposeDocument,
+    inside: &BTreeSet<&str>,
     service: &Service,
     warn: &mut impl FnMut(Severity, &'static str, String),
 ) {
@@ -200,7 +213,7 @@ fn inputs(
         .filter_map(|(_, value)| value.as_deref())
         .flat_map(hosts)
         .take(MAX_HOSTS)
-        .filter(|host| !is_inside(document, host))
+        .filter(|host| !is_inside(inside, host))
         .collect();
     if !outside.is_empty() {
         warn(
@@ -250,17 +263,14 @@ fn hosts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_inside(document: &ComposeDocument, host: &str) -> bool {
+fn is_inside(inside: &BTreeSet<&str>, host: &str) -> bool {
     host.is_empty()
         || host.contains('$')
         || matches!(
             host,
             "localhost" | "127.0.0.1" | "0.0.0.0" | "compose-manager"
         )
-        || document
-            .services
-            .iter()
-            .any(|service| ComposeDocument::names_of(service).any(|name| name == host))
+        || inside.contains(host)
 }
 
 fn has_word(text: &str, word: &str) -> bool {
