@@ -26,11 +26,13 @@ use crate::text::{quoted, shown};
 /// The largest file of 960 that NEAR published has 111 KB.
 pub(crate) const MAX_BYTES: usize = 256 * 1024;
 
-/// Keys, values and containers as written. NEAR's largest file has 4,600.
-const MAX_NODES: usize = 10_000;
+/// Keys, values, and containers' starts and ends, as written. NEAR's largest file
+/// has 2,300.
+const MAX_NODES: usize = 6_000;
 
-/// Text and [`NODE`] bytes a node with every alias written out.
-const MAX_EXPANDED: usize = 1024 * 1024;
+/// Text and [`NODE`] bytes a node, with every alias written out. NEAR's largest
+/// file has 145 KB.
+const MAX_EXPANDED: usize = 512 * 1024;
 
 /// What a node without text weighs in [`MAX_EXPANDED`].
 const NODE: usize = 16;

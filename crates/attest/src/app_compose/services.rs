@@ -220,16 +220,13 @@ impl Of<'_> {
         let service = self.service;
         let from = environment_variables(service);
         if !from.is_empty() {
-            let address = from.keys().any(|name| is_address(name));
+            let address = from.iter().any(|name| is_address(name));
             let severity = if address {
                 Severity::Warning
             } else {
                 Severity::Notice
             };
-            let detail = format!(
-                "from outside the measurement: {}",
-                listed(from.keys().copied(), SHOWN)
-            );
+            let detail = format!("from outside the measurement: {}", listed(from, SHOWN));
             self.add(findings, severity, "app_unmeasured_setting", &detail);
         }
         if service.env_files {

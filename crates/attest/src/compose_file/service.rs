@@ -4,7 +4,7 @@
 //! fault, as is a judged one that a variable fills in: Compose learns new
 //! settings that give rights (`use_api_socket`, `post_start`, `provider`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::image::ImageReference;
@@ -516,20 +516,17 @@ impl Faults<'_> {
     }
 }
 
-/// The variables of a service's environment and of what it is filled in from:
-/// the name that the container sees, and the variable.
-pub(crate) fn environment_variables(service: &Service) -> BTreeMap<&str, BTreeSet<&str>> {
-    let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (name, value) in &service.environment {
-        let from: Vec<&str> = match value {
-            None => vec![name.as_str()],
-            Some(value) => variables(value),
-        };
-        if !from.is_empty() {
-            all.entry(name).or_default().extend(from);
-        }
-    }
-    all
+/// The names in a service's environment whose values come from variables.
+pub(crate) fn environment_variables(service: &Service) -> BTreeSet<&str> {
+    let from_outside = |value: &Option<String>| match value {
+        None => true,
+        Some(value) => !variables(value).is_empty(),
+    };
+    let environment = service.environment.iter();
+    environment
+        .filter(|(_, value)| from_outside(value))
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 fn items(node: &Node) -> Option<&[Arc<Node>]> {

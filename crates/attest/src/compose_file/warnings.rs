@@ -160,7 +160,7 @@ fn inputs(
 ) {
     let from = environment_variables(service);
     let (addresses, others): (Vec<&str>, Vec<&str>) =
-        from.keys().partition(|name| is_address(name));
+        from.into_iter().partition(|name| is_address(name));
     if !addresses.is_empty() {
         warn(
             Severity::Warning,
