@@ -58,8 +58,7 @@ pub(crate) struct Scalar {
 
 impl Node {
     pub(crate) fn is_null(&self) -> bool {
-        matches!(self, Self::Scalar(Scalar { text, plain: true })
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(self, Self::Scalar(Scalar { text, plain: true }) if is_null(text))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Self> {
@@ -109,6 +108,11 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Arc<Node>, Refused> {
 /// and those that no file needs.
 fn is_ambiguous(c: char) -> bool {
     (c.is_control() && c != '\n') || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A null, if written without quotes; where nothing is written the parser has `~`.
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 struct Reader<'a> {
@@ -264,7 +268,7 @@ impl<'a> Reader<'a> {
         {
             let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
             // "<<" in quotes is a key like any other for one reader, a merge for another.
-            if anchor != 0 || block || text.is_empty() || (text == "<<" && !plain) {
+            if anchor != 0 || block || (plain && is_null(&text)) || (text == "<<" && !plain) {
                 return Err(Refused::Key {
                     file: quoted(self.file),
                     got: quoted(&text),

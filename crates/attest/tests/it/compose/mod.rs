@@ -103,7 +103,7 @@ services:
     command: ["/register.sh"]
     environment:
       - MODEL_PROXY_TOKEN=${MODEL_PROXY_TOKEN}
-    configs: [registrar]
+    configs: [registrar_script]
     depends_on: [nginx]
   dcgm-exporter:
     image: nvcr.io/nvidia/k8s/dcgm-exporter:4.5.2-distroless
@@ -137,7 +137,7 @@ configs:
         listen 443 ssl;
         location / { proxy_pass http://proxy:8000; proxy_set_header Host $$host; }
       }
-  registrar:
+  registrar_script:
     content: |
       while :; do curl -d '{"port": 8444}' https://completions.near.ai/register; sleep 60; done
   otel:
