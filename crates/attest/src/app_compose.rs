@@ -109,7 +109,7 @@ fn of_members(members: &Members<'_>, findings: &mut Findings) {
         }
     }
     let envs = allowed_envs(raw("allowed_envs"), findings);
-    match raw("docker_compose_file").map(|value| Cow::<str>::deserialize(value)) {
+    match raw("docker_compose_file").map(Cow::<str>::deserialize) {
         Some(Ok(file)) => services::findings(&file, &envs, findings),
         _ => findings.add(
             Severity::Danger,
