@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What a document may cost.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +92,31 @@ pub(crate) fn checked_object<'de, T: serde::Deserialize<'de>>(text: &'de str) ->
         ));
     }
     serde_json::from_str(text).map_err(|error| syntax_text(&error))
+}
+
+/// The members of an object in a text that has been [`check`]ed, in their order.
+pub(crate) fn checked_members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, String> {
+    serde_json::Deserializer::from_str(text)
+        .deserialize_map(Members)
+        .map_err(|error| syntax_text(&error))
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = map.next_key_seed(Key)? {
+            members.push((key, map.next_value()?));
+        }
+        Ok(members)
+    }
 }
 
 /// Looks at the structure of a whole text.

@@ -36,14 +36,17 @@
 )]
 
 mod app_cert;
+mod app_compose;
 mod appraise;
 mod attested;
 mod binding;
 mod collateral;
+mod compose_file;
 mod deployment;
 mod diagnosis;
 mod event_log;
 mod evidence;
+mod finding;
 mod gpu;
 mod hash;
 mod identifiers;
@@ -58,13 +61,20 @@ mod rtmr0;
 mod tcb;
 mod text;
 mod trust;
+mod vm_config;
 mod x509;
+mod yaml;
 
+pub use app_compose::app_compose_findings;
 pub use appraise::{Appraisal, Appraise, FloorCheck, appraise};
 pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
 pub use collateral::{
     Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
     MAX_COLLATERAL_BYTES, PckCa,
+};
+pub use compose_file::{
+    ComposeDocument, ComposeRejected, FileRules, ImageDigest, ImageReference, Repository,
+    ServiceImage, judge_compose,
 };
 pub use deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
@@ -72,6 +82,7 @@ pub use deployment::{
     appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
+pub use finding::{Finding, Severity};
 pub use gpu::{
     Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
     IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, appraise_gpus,
@@ -96,3 +107,4 @@ pub use report::{
 };
 pub use tcb::{Component, Level, TcbStatus};
 pub use trust::TrustAnchors;
+pub use vm_config::VmConfig;

@@ -4,6 +4,7 @@
 //! that it was understood and does not prove what it should. The codes are part
 //! of the product's interface: they may be added to, never renamed.
 
+use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::gpu::GpuRejected;
 use crate::keys::KeysRejected;
@@ -75,6 +76,7 @@ impl Explanation {
             DeploymentRejected::EXPLANATIONS,
             KeysRejected::EXPLANATIONS,
             NrasRejected::EXPLANATIONS,
+            ComposeRejected::EXPLANATIONS,
         ]
         .into_iter()
         .flatten()
@@ -87,7 +89,8 @@ rejections! {
         wraps Gpu(GpuRejected)
         wraps Deployment(DeploymentRejected)
         wraps Keys(KeysRejected)
-        wraps Nras(NrasRejected);
+        wraps Nras(NrasRejected)
+        wraps Compose(ComposeRejected);
 
     EvidenceTooLarge { len: usize, max: usize }
         "evidence_too_large" "the report has {len} bytes, at most {max} are read"

@@ -11,6 +11,7 @@
 )]
 
 mod accepted;
+mod compose;
 mod deployment;
 mod diagnosed;
 mod docs;

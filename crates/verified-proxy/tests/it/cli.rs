@@ -105,6 +105,7 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
     ("webpki", ["off", "require", "off"]),
     ("attest-timeout", ["11s", "12s", "13s"]),
     ("danger-tdx-root", ["/flag.der", "/env.der", "/file.der"]),
+    ("danger-gpu-root", ["/flag.gpu", "/env.gpu", "/file.gpu"]),
     ("verdict-ttl", ["14s", "15s", "16s"]),
     (
         "endpoints-url",

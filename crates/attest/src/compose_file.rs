@@ -1,0 +1,227 @@
+//! Compose files that a deployment log names: what they start, judged by rules.
+//!
+//! The caller has found a file by commit and hash. [`ComposeDocument::read`]
+//! understands it as Docker Compose does or refuses it, and [`judge_compose`]
+//! holds it against [`FileRules`]: what would let another program read prompts
+//! or make evidence in the machine's name is refused, what only weakens a
+//! statement comes back as [`Finding`](crate::Finding)s.
+//!
+//! A service is on the prompt's way unless its image is of a repository known as
+//! a helper: nothing has to be recognised for the strict rules to hold, neither
+//! a port nor a name. What holds no TLS key gets prompts only from what does, so
+//! a helper must not be named where programs on the prompt's way are told whom
+//! to ask. That looks at names as they stand there; a file that builds a name
+//! out of pieces shows it to every reader, and only to them.
+
+mod image;
+mod mount;
+mod rejected;
+mod rules;
+mod service;
+mod variables;
+mod warnings;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::image::{ImageDigest, ImageReference, Repository};
+pub use self::rejected::ComposeRejected;
+pub use self::rules::{FileRules, judge_compose};
+
+pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
+pub(crate) use self::service::{Image, Service, environment_variables};
+pub(crate) use self::variables::variables;
+pub(crate) use self::warnings::{is_address, listed};
+
+use self::service::{Faults, Place};
+use crate::yaml::{self, Node};
+
+/// A compose file that has been read; nothing in it is judged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeDocument {
+    pub(crate) file: String,
+    pub(crate) services: Vec<Service>,
+    pub(crate) volumes: BTreeMap<String, Volume>,
+    /// The configs and secrets that stand in the file, by their keys.
+    pub(crate) configs: BTreeMap<String, String>,
+}
+
+/// A volume that the file declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// What it is called outside of this project, if that is said.
+    pub(crate) name: Option<String>,
+    pub(crate) external: bool,
+    /// A driver or options: it may be a path of the machine, or elsewhere.
+    pub(crate) driven: bool,
+}
+
+/// What one service of a file runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceImage {
+    /// The service.
+    pub service: String,
+    /// Its image; none if it is built without a name.
+    pub image: Option<ImageReference>,
+    /// It is built in the machine: the image's name says nothing of it.
+    pub built: bool,
+}
+
+impl ComposeDocument {
+    /// Reads a file. `file` is its name in messages.
+    ///
+    /// # Errors
+    /// What cannot be read, or not be judged, with a code `evidence_compose_*`.
+    pub fn read(file: &str, bytes: &[u8]) -> Result<Self, ComposeRejected> {
+        let (document, faults) = Self::read_all(file, bytes)?;
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(document),
+        }
+    }
+
+    /// The file's name, as the caller gave it.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Each service with what it depends on, for
+    /// [`ComposeFiles::insert`](crate::ComposeFiles::insert).
+    pub fn services(&self) -> impl Iterator<Item = (String, BTreeSet<String>)> {
+        let services = self.services.iter();
+        services.map(|service| (service.name.clone(), service.depends_on.clone()))
+    }
+
+    /// What each service runs, in the order of the file.
+    pub fn images(&self) -> impl Iterator<Item = ServiceImage> {
+        self.services.iter().map(|service| ServiceImage {
+            service: service.name.clone(),
+            image: match &service.image {
+                Some(Image::Fixed(image)) => Some(image.clone()),
+                _ => None,
+            },
+            built: service.build.is_some(),
+        })
+    }
+
+    /// As [`Self::read`], with what cannot be judged beside what can.
+    pub(crate) fn read_all(
+        file: &str,
+        bytes: &[u8],
+    ) -> Result<(Self, Vec<ComposeRejected>), ComposeRejected> {
+        let root = yaml::read(file, bytes)?;
+        let mut faults = Faults {
+            file,
+            list: Vec::new(),
+        };
+        let mut document = Self {
+            file: file.to_owned(),
+            services: Vec::new(),
+            volumes: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        };
+        let top = Place {
+            kind: "file",
+            name: file,
+        };
+        let Node::Mapping(parts) = root.as_ref() else {
+            faults.shape(top, "a mapping", &root);
+            return Ok((document, faults.list));
+        };
+        for (part, value) in parts {
+            match part.as_str() {
+                // A version says nothing since Compose 2; networks join no machine.
+                "version" | "name" | "networks" => {}
+                "services" => {
+                    for (name, value) in faults.entries(top, value) {
+                        let service = faults.service(name, value);
+                        document.services.push(service);
+                    }
+                }
+                "volumes" => {
+                    for (name, value) in faults.entries(top, value) {
+                        let volume = faults.volume(name, value);
+                        document.volumes.insert(name.clone(), volume);
+                    }
+                }
+                "configs" | "secrets" => {
+                    for (name, value) in faults.entries(top, value) {
+                        if let Some(content) = faults.config("config or secret", name, value) {
+                            document.configs.insert(name.clone(), content);
+                        }
+                    }
+                }
+                "include" => faults.elsewhere(top, "services (include)"),
+                extension if extension.starts_with("x-") => {}
+                other => faults.setting(top, other),
+            }
+        }
+        if document.services.is_empty() && faults.list.is_empty() {
+            faults.shape(top, "services", &root);
+        }
+        Ok((document, faults.list))
+    }
+
+    /// Names that a service answers to inside the machine.
+    pub(crate) fn names_of(service: &Service) -> impl Iterator<Item = &str> {
+        [
+            Some(service.name.as_str()),
+            service.container_name.as_deref(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl Faults<'_> {
+    fn entries<'n>(
+        &mut self,
+        place: Place<'_>,
+        node: &'n Node,
+    ) -> &'n [(String, std::sync::Arc<Node>)] {
+        match node {
+            Node::Mapping(entries) => entries,
+            node if node.is_null() => &[],
+            node => {
+                self.shape(place, "a mapping", node);
+                &[]
+            }
+        }
+    }
+
+    fn volume(&mut self, name: &str, node: &Node) -> Volume {
+        let place = Place {
+            kind: "volume",
+            name,
+        };
+        let mut volume = Volume {
+            name: None,
+            external: false,
+            driven: false,
+        };
+        for (setting, value) in self.entries(place, node) {
+            if value.is_null() || setting.starts_with("x-") {
+                continue;
+            }
+            match setting.as_str() {
+                "name" => {
+                    let text = self.fixed(place, setting, value);
+                    volume.name = text.map(str::to_owned);
+                }
+                // `external: {name: x}` is the old way to say both.
+                "external" => match value.get("name") {
+                    Some(old) => {
+                        volume.external = true;
+                        let text = self.fixed(place, setting, old);
+                        volume.name = text.map(str::to_owned);
+                    }
+                    None => volume.external = self.fixed(place, setting, value) != Some("false"),
+                },
+                "labels" => {}
+                "driver" if self.fixed(place, setting, value) == Some("local") => {}
+                _ => volume.driven = true,
+            }
+        }
+        volume
+    }
+}

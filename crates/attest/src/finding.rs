@@ -1,0 +1,82 @@
+//! What a reader should know of a deployment and no rule refuses.
+
+use std::fmt;
+
+/// How much a finding weighs, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// A fact, for the reader's orientation.
+    Info,
+    /// Usual, and part of what has to be trusted.
+    Notice,
+    /// Weakens what the evidence says.
+    Warning,
+    /// Lets somebody undo what the evidence says.
+    Danger,
+}
+
+impl Severity {
+    /// The stable name, in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Danger => "danger",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that was seen. It proves nothing and refuses nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The stable id of its kind, in snake case.
+    pub topic: &'static str,
+    /// For a person: printable ASCII, bounded.
+    pub detail: String,
+}
+
+/// The most that are listed of one text: an honest file of 70 services has 300.
+const MAX_FINDINGS: usize = 1000;
+
+/// A list of findings that foreign text cannot make long.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    dropped: Option<Severity>,
+}
+
+impl Findings {
+    pub(crate) fn add(&mut self, severity: Severity, topic: &'static str, detail: String) {
+        if self.list.len() < MAX_FINDINGS {
+            self.list.push(Finding {
+                severity,
+                topic,
+                detail,
+            });
+        } else {
+            self.dropped = self.dropped.max(Some(severity));
+        }
+    }
+
+    pub(crate) fn into_vec(mut self) -> Vec<Finding> {
+        if let Some(severity) = self.dropped {
+            self.list.push(Finding {
+                severity,
+                topic: "findings_left_out",
+                detail: format!("there are more than {MAX_FINDINGS} findings"),
+            });
+        }
+        self.list
+    }
+}
