@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache, LogCheck, Nonce, Policy, Spki,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck, NrasCheck, IssuerCache, LogCheck, Nonce, Policy, Spki,
     Status, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
@@ -134,6 +134,8 @@ impl Base {
             trust_anchors: &TrustAnchors::danger_tdx_root(self.tdx_root_der.clone()),
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a fuzz target has no memory"),
+        files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
+        nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
             now: UnixTime(NOW),
         });
         for check in &appraisal.report.checks {

@@ -140,6 +140,8 @@ fn a_new_tls_key_is_attested_like_the_old_one() {
         trust_anchors: &anchors(),
         issuers: &attest::IssuerCache::new(),
         logs: attest::LogCheck::NotKept("a test"),
+        files: attest::FilesCheck::NotFetched("a test"),
+        nras: attest::NrasCheck::NotAsked("a test"),
         now: attest::UnixTime(crate::support::NOW),
     });
     assert_eq!(code(&appraisal), "verified");

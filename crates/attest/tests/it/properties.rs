@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, Attested, Channel, Collateral, Domain, Evidence, FloorCheck, FloorKey,
-    Floors, IssuerCache, LogCheck, Nonce, Policy, PolicyDigest, RecallError, Record, Spki,
-    UnixTime, appraise,
+    Appraisal, Appraise, Attested, Channel, Collateral, Domain, Evidence, FilesCheck, FloorCheck,
+    FloorKey, Floors, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, RecallError,
+    Record, Spki, UnixTime, appraise,
 };
 use fake_tee::Built;
 use proptest::prelude::*;
@@ -74,6 +74,8 @@ fn judge_evidence(
         trust_anchors: &anchors(),
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
+        files: FilesCheck::NotFetched("a test"),
+        nras: NrasCheck::NotAsked("a test"),
         now: UnixTime(NOW),
     })
 }
