@@ -163,7 +163,7 @@ pub fn smaller_form(signature: &[u8]) -> Vec<u8> {
         borrow = i16::from(difference < 0);
         *digit = difference.rem_euclid(256) as u8;
     }
-    [r, &other[..].min(s)].concat()
+    [r, other.as_slice().min(s)].concat()
 }
 
 /// Compares a finding with the message that it is about, which is read here a
