@@ -3,6 +3,8 @@
 
 #![no_main]
 
+use std::collections::BTreeMap;
+
 use attest::CanonicalForm;
 use attest_fuzz::deployment::{Action, Machine, Members, must_fold, write_seeds};
 use fake_tee::deployment::ActionsForm;
@@ -30,30 +32,41 @@ const ORDER: [&str; 9] = [
     "image",
 ];
 
-/// What a manager could have in its memory: no fractions, which have more than
-/// one spelling, and no objects where their order is not that of the keys.
-fn is_plain(value: &Value, form: ActionsForm) -> bool {
-    match value {
-        Value::Number(number) => !number.is_f64(),
-        Value::Array(items) => items.iter().all(|item| is_plain(item, form)),
-        Value::Object(members) => {
-            form == ActionsForm::Sorted && members.values().all(|item| is_plain(item, form))
+/// The value as a manager has it in its memory: objects in the order of their
+/// keys, whether this build of serde_json keeps another one or not. `None` for
+/// fractions, which have more than one spelling, and for objects where the
+/// manager's order is not that of the keys.
+fn plain(value: Value, form: ActionsForm) -> Option<Value> {
+    Some(match value {
+        Value::Number(number) if number.is_f64() => return None,
+        Value::Array(items) => {
+            let items = items.into_iter().map(|item| plain(item, form));
+            Value::Array(items.collect::<Option<_>>()?)
         }
-        _ => true,
-    }
+        Value::Object(_) if form == ActionsForm::Declared => return None,
+        Value::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.into_iter().collect();
+            let members = sorted
+                .into_iter()
+                .map(|(key, item)| Some((key, plain(item, form)?)));
+            Value::Object(members.collect::<Option<_>>()?)
+        }
+        other => other,
+    })
 }
 
 /// The actions as the manager has them.
 fn actions(text: &str, form: ActionsForm) -> Option<Vec<Action>> {
     let list: Vec<Members> = serde_json::from_str(text).ok()?;
-    let mut actions: Vec<_> = list.into_iter().map(|Members(members)| members).collect();
-    for action in &mut actions {
-        if !action.iter().all(|(_, value)| is_plain(value, form)) {
-            return None;
-        }
-        action.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key).unwrap_or(9));
-    }
-    Some(actions)
+    let actions = list.into_iter().map(|Members(mut action)| {
+        let place = |key: &String| ORDER.iter().position(|known| known == key);
+        action.sort_by_key(|(key, _)| place(key).unwrap_or(ORDER.len()));
+        let members = action
+            .into_iter()
+            .map(|(key, value)| Some((key, plain(value, form)?)));
+        members.collect()
+    });
+    actions.collect()
 }
 
 fuzz_target!(
