@@ -26,6 +26,7 @@ mod listener;
 mod member;
 mod metrics;
 mod net;
+mod nras;
 mod page;
 mod refresh;
 mod respond;
@@ -51,6 +52,7 @@ pub use crate::listener::Listener;
 pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
 use crate::net::ConnectMap;
+use crate::nras::Nras;
 use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{Memory, StateDir};
@@ -106,6 +108,11 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let nras = Nras::new(
+            Arc::clone(&fetcher),
+            config.nras_url,
+            config.clock.clone(),
+        );
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -126,6 +133,7 @@ impl Server {
             config.signing_algo,
             config.webpki,
             collaterals.clone(),
+            nras,
             memory.clone(),
             config.clock.clone(),
         );

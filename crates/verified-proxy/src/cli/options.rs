@@ -101,6 +101,13 @@ struct Network {
     #[arg(long, env = "VERIFIED_PROXY_PCCS_URL", value_name = "URL", value_delimiter = ',', default_values = Config::COLLATERAL_SOURCES)]
     pccs_url: Vec<FetchUrl>,
 
+    /// NVIDIA's attestation service, only asked where the policy says gpu.nras
+    ///
+    /// It is shown a backend's GPU evidence and nothing else, which tells NVIDIA which GPUs you use,
+    /// and when.
+    #[arg(long, env = "VERIFIED_PROXY_NRAS_URL", value_name = "URL", default_value = Config::NRAS_URL)]
+    nras_url: FetchUrl,
+
     /// A backend that may be asked; a leading "*." stands for one label; repeatable
     #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN)]
     allow_domain: Vec<AllowPattern>,
@@ -179,6 +186,7 @@ impl Shared {
             StateDir::Nowhere => None,
         };
         Ok(Config {
+            nras_url: network.nras_url,
             extra_ca,
             connect_to: network.connect_to,
             trust_anchors,

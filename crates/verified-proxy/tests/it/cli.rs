@@ -120,6 +120,14 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
         ],
     ),
     (
+        "nras-url",
+        [
+            "https://flag.nras/",
+            "https://env.nras/",
+            "https://file.nras/",
+        ],
+    ),
+    (
         "allow-domain",
         ["flag.example", "env.example", "file.example"],
     ),

@@ -155,6 +155,7 @@ pub(crate) fn config(fake: &Running) -> Config {
         extra_ca: vec![ca(&fake.tls_ca_pem)],
         connect_to: vec![fake.connect_to().parse().unwrap()],
         trust_anchors: anchors(fake),
+        nras_url: fake.nras_url().parse().unwrap(),
         max_body: 1 << 20,
         attest_timeout: Duration::from_secs(20),
         ..Config::new(
