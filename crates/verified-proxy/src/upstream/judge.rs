@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FloorCheck, IssuerCache, LogCheck, Nonce, Policy,
-    PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
+    NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime,
+    appraise,
 };
 
 use super::WebPki;
@@ -156,6 +157,8 @@ impl Judge {
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
             logs: LogCheck::Kept(&logs),
+            files: FilesCheck::NotFetched("compose files are not fetched"),
+            nras: NrasCheck::NotAsked("it is not asked"),
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.
