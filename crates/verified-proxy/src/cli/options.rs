@@ -74,6 +74,13 @@ pub(super) struct Proved {
     /// Whoever holds its key can make any GPU look genuine. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_GPU_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_gpu_root: Option<PathBuf>,
+
+    /// DANGER: trust NVIDIA's attestation service under this authority (certificate, DER or PEM)
+    ///
+    /// It stands in place of NVIDIA's own intermediate authorities. Whoever holds its key says of
+    /// any GPU what they like. For tests and demonstrations.
+    #[arg(long, env = "VERIFIED_PROXY_DANGER_NRAS_INTERMEDIATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    danger_nras_intermediate: Option<PathBuf>,
 }
 
 impl Proved {
@@ -85,6 +92,7 @@ impl Proved {
         inputs::trust_anchors(
             self.danger_tdx_root.as_deref(),
             self.danger_gpu_root.as_deref(),
+            self.danger_nras_intermediate.as_deref(),
         )
     }
 }
@@ -174,6 +182,11 @@ impl Shared {
         if !trust_anchors.is_intel() {
             tracing::warn!(
                 "DANGER: TDX machines are trusted under another root than Intel's; verdicts say nothing about real hardware"
+            );
+        }
+        if !trust_anchors.gpus().is_nvidia() || !trust_anchors.nras().is_nvidia() {
+            tracing::warn!(
+                "DANGER: GPUs are trusted on another word than NVIDIA's; verdicts say nothing about real GPUs"
             );
         }
         let network = self.network;
