@@ -108,11 +108,7 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
-        let nras = Nras::new(
-            Arc::clone(&fetcher),
-            config.nras_url,
-            config.clock.clone(),
-        );
+        let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,

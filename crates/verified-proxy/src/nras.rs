@@ -204,10 +204,7 @@ impl Shared {
 }
 
 /// NVIDIA answers 200 also where attestation failed.
-fn body(
-    document: &'static str,
-    fetched: Result<Fetched, FetchError>,
-) -> Result<Bytes, NrasError> {
+fn body(document: &'static str, fetched: Result<Fetched, FetchError>) -> Result<Bytes, NrasError> {
     match fetched {
         Ok(fetched) if fetched.status == StatusCode::OK => Ok(fetched.body),
         Ok(fetched) => Err(NrasError::Status {

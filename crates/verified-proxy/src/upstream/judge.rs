@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use attest::{
     Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet, LogCheck,
-    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime,
-    appraise,
+    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors,
+    UnixTime, appraise,
 };
 
 use super::WebPki;
