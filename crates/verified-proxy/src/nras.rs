@@ -171,13 +171,12 @@ impl Shared {
     }
 
     /// Leaves a service alone that is not there, or says that it is asked too
-    /// much. Of other statuses the evidence may be the reason, and another
-    /// backend's is none of this one's business.
+    /// much. Of other statuses one machine's evidence may be the reason, which is
+    /// none for another's.
     fn failed(&self, error: &NrasError) {
         let is_away = match error {
-            NrasError::Fetch { .. } => true,
+            NrasError::Fetch { .. } | NrasError::KeySet(_) => true,
             NrasError::Status { status, .. } => matches!(status, 429 | 503),
-            NrasError::KeySet(_) => true,
             NrasError::Lost => false,
         };
         if is_away {

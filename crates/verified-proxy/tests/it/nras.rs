@@ -401,10 +401,9 @@ async fn new_keys_are_fetched_once_a_minute_at_most() {
         assert_eq!(proxy.chat().await.code(), "rejected_nras_unknown_key");
     }
     assert_eq!(fake.nras_fetches(NrasRoute::Keys), 2);
-    // After a minute one, in vain.
+    // After a minute one, in vain; the key was left alone for a second.
     ahead.fetch_add(61, Ordering::SeqCst);
-    until("one fetch", || fake.nras_fetches(NrasRoute::Keys) == 2).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(proxy.chat().await.code(), "rejected_nras_unknown_key");
     assert_eq!(fake.nras_fetches(NrasRoute::Keys), 3);
 }
