@@ -10,8 +10,6 @@ use fake_tee::nras::NrasPki;
 use fake_tee::serve::{Behaviour, NrasRoute, Running, unix_now};
 use http::StatusCode;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use verified_proxy::Config;
 use verified_proxy::config::Clock;
 
@@ -58,49 +56,6 @@ fn stepped(config: &mut Config) -> Arc<AtomicU64> {
     let read = Arc::clone(&ahead);
     config.clock = Clock::from_fn(move || UnixTime(unix_now() + read.load(Ordering::SeqCst)));
     ahead
-}
-
-/// Between a proxy and a fake's plain-HTTP port: what went to it, connection by
-/// connection.
-struct Wire {
-    url: String,
-    seen: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-async fn wire(fake: &Running) -> Wire {
-    let target = fake.http;
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let records = Arc::clone(&seen);
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let place = {
-                let mut records = records.lock().unwrap();
-                records.push(Vec::new());
-                records.len() - 1
-            };
-            let records = Arc::clone(&records);
-            tokio::spawn(async move {
-                let server = TcpStream::connect(target).await.unwrap();
-                let (mut from_client, mut to_client) = client.into_split();
-                let (mut from_server, mut to_server) = server.into_split();
-                tokio::spawn(async move {
-                    let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
-                });
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                    let bytes = &buffer[..read];
-                    records.lock().unwrap()[place].extend_from_slice(bytes);
-                    if to_server.write_all(bytes).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    Wire { url, seen }
 }
 
 /// Head in lines, the first apart and the others in order, and body.
