@@ -21,6 +21,8 @@ pub struct Config {
     pub endpoints_url: FetchUrl,
     /// Sources of Intel's collateral, in order.
     pub collateral_sources: Vec<FetchUrl>,
+    /// NVIDIA's attestation service, asked where the policy says so.
+    pub nras_url: FetchUrl,
     /// Certificate authorities beside the system's.
     pub extra_ca: Vec<CertificateDer<'static>>,
     /// Where connections really go.
@@ -150,6 +152,7 @@ impl Config {
         Self {
             endpoints_url,
             collateral_sources,
+            nras_url: FetchUrl::of_host(Self::NRAS_HOST),
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
             trust_anchors: TrustAnchors::intel(),
@@ -179,6 +182,10 @@ impl Config {
         "https://api.trustedservices.intel.com",
         "https://pccs.phala.network",
     ];
+    /// NVIDIA's attestation service.
+    pub const NRAS_HOST: &str = "nras.attestation.nvidia.com";
+    /// The same as an address.
+    pub const NRAS_URL: &str = "https://nras.attestation.nvidia.com";
     /// The fleet's names.
     pub const ALLOW_DOMAIN: &str = "*.completions.near.ai";
     /// A hundred MiB, as the fleet's nginx takes (client_max_body_size 100m).

@@ -26,6 +26,7 @@ mod listener;
 mod member;
 mod metrics;
 mod net;
+mod nras;
 mod page;
 mod refresh;
 mod respond;
@@ -51,11 +52,12 @@ pub use crate::listener::Listener;
 pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
 use crate::net::ConnectMap;
+use crate::nras::Nras;
 use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{Memory, StateDir};
 pub use crate::tls::TlsSetupError;
-use crate::upstream::{Dialer, Judge, Terms, Unauthorized, Upstream};
+use crate::upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
 
 /// What backends and fetched-from servers see of this program.
@@ -106,6 +108,7 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -125,7 +128,10 @@ impl Server {
             config.trust_anchors,
             config.signing_algo,
             config.webpki,
-            collaterals.clone(),
+            Sources {
+                collaterals: collaterals.clone(),
+                nras,
+            },
             memory.clone(),
             config.clock.clone(),
         );

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
-    NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime,
-    appraise,
+    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet, LogCheck,
+    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors,
+    UnixTime, appraise,
 };
 
 use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use crate::fetch::FetchUrl;
+use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
-use crate::verdicts::{blames_collateral, blames_time};
+use crate::verdicts::{blames_collateral, blames_time, lacks_opinion};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -33,7 +34,14 @@ pub(crate) enum Judged {
     NotReached,
 }
 
-/// Policy, trust root and collateral.
+/// What is fetched for a verdict.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) collaterals: Collaterals,
+    pub(crate) nras: Nras,
+}
+
+/// Policy, trust root and sources.
 #[derive(Debug)]
 pub(crate) struct Judge {
     policy: Policy,
@@ -42,6 +50,7 @@ pub(crate) struct Judge {
     signing_algo: SigningAlgo,
     webpki: WebPki,
     collaterals: Collaterals,
+    nras: Nras,
     clock: Clock,
     memory: Memory,
     /// Issuers of GPU certificates that were verified before.
@@ -54,10 +63,11 @@ impl Judge {
         trust_anchors: TrustAnchors,
         signing_algo: SigningAlgo,
         webpki: WebPki,
-        collaterals: Collaterals,
+        sources: Sources,
         memory: Memory,
         clock: Clock,
     ) -> Self {
+        let Sources { collaterals, nras } = sources;
         Self {
             policy_digest: policy.digest(),
             policy,
@@ -65,6 +75,7 @@ impl Judge {
             signing_algo,
             webpki,
             collaterals,
+            nras,
             clock,
             memory,
             issuers: IssuerCache::new(),
@@ -110,7 +121,11 @@ impl Judge {
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
             };
-            let appraisal = self.appraise_with(&fetched, evidence, subject, live_spki, nonce);
+            let judge = |nras: NrasCheck<'_>| {
+                self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
+            };
+            let appraisal = judge(NrasCheck::NotAsked("not asked yet"));
+            let appraisal = self.second_opinion(evidence, appraisal, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -133,6 +148,43 @@ impl Judge {
         })
     }
 
+    /// What `judge` says with NVIDIA's opinion, where the policy wants one and
+    /// nothing else speaks against the machine. So NVIDIA learns nothing of one
+    /// that is refused, and nobody but a genuine machine has anything shown to it.
+    async fn second_opinion(
+        &self,
+        evidence: &Evidence,
+        appraisal: Appraisal,
+        judge: impl Fn(NrasCheck<'_>) -> Appraisal,
+    ) -> Appraisal {
+        let holds = match &appraisal.outcome {
+            Ok(_) => true,
+            Err(rejected) => lacks_opinion(rejected),
+        };
+        let payload = match evidence.gpu_payload() {
+            Some(payload) if holds && self.policy.asks_nras() => payload,
+            _ => return appraisal,
+        };
+        let said = match self.nras.ask(payload).await {
+            Ok(said) => said,
+            Err(error) => return judge(NrasCheck::Unavailable(&error.to_string())),
+        };
+        let with = |keys: &KeySet| {
+            judge(NrasCheck::Answer {
+                answer: &said.answer,
+                keys,
+            })
+        };
+        let appraisal = with(&said.keys);
+        if !appraisal.nras_unknown_key() {
+            return appraisal;
+        }
+        match self.nras.keys_after(&said.keys).await {
+            Some(keys) => with(&keys),
+            None => appraisal,
+        }
+    }
+
     fn appraise_with(
         &self,
         fetched: &Fetched,
@@ -140,6 +192,7 @@ impl Judge {
         subject: &Subject,
         live_spki: Spki,
         nonce: Nonce,
+        nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
@@ -158,7 +211,7 @@ impl Judge {
             issuers: &self.issuers,
             logs: LogCheck::Kept(&logs),
             files: FilesCheck::NotFetched("compose files are not fetched"),
-            nras: NrasCheck::NotAsked("it is not asked"),
+            nras,
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.
@@ -182,7 +235,8 @@ impl Judge {
         };
         let sources = self.collaterals.each(key).await;
         let judged = |fetched: &Arc<Fetched>| {
-            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce);
+            let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
+            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce, nras);
             match appraisal.outcome {
                 Err(rejected) if blames_collateral(&rejected) => Judged::Refused(rejected),
                 _ if appraisal.floor_seen.is_some() => Judged::Genuine,

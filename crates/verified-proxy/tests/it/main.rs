@@ -31,6 +31,7 @@ mod kills;
 mod lists;
 mod load;
 mod metrics;
+mod nras;
 mod own_pages;
 mod page;
 mod program;
