@@ -14,6 +14,7 @@ pub mod cli;
 mod clock;
 pub mod codes;
 mod collateral;
+mod compose_files;
 pub mod config;
 mod endpoints;
 mod examine;
@@ -42,6 +43,7 @@ mod verdicts;
 use std::sync::Arc;
 
 use crate::collateral::Collaterals;
+use crate::compose_files::ComposeFiles;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
@@ -106,6 +108,12 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let compose_files = ComposeFiles::new(
+            config.compose_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+            state.clone(),
+        );
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -126,6 +134,7 @@ impl Server {
             config.signing_algo,
             config.webpki,
             collaterals.clone(),
+            compose_files,
             memory.clone(),
             config.clock.clone(),
         );

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FloorCheck, IssuerCache, LogCheck, Nonce, Policy,
+    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce, Policy,
     PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
+use crate::compose_files::ComposeFiles;
 use crate::fetch::FetchUrl;
 use crate::skew::Skew;
 use crate::state::Memory;
@@ -41,6 +42,7 @@ pub(crate) struct Judge {
     signing_algo: SigningAlgo,
     webpki: WebPki,
     collaterals: Collaterals,
+    compose_files: ComposeFiles,
     clock: Clock,
     memory: Memory,
     /// Issuers of GPU certificates that were verified before.
@@ -54,6 +56,7 @@ impl Judge {
         signing_algo: SigningAlgo,
         webpki: WebPki,
         collaterals: Collaterals,
+        compose_files: ComposeFiles,
         memory: Memory,
         clock: Clock,
     ) -> Self {
@@ -64,6 +67,7 @@ impl Judge {
             signing_algo,
             webpki,
             collaterals,
+            compose_files,
             clock,
             memory,
             issuers: IssuerCache::new(),
@@ -109,7 +113,11 @@ impl Judge {
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
             };
-            let appraisal = self.appraise_with(&fetched, evidence, subject, live_spki, nonce);
+            let judge = || self.appraise_with(&fetched, evidence, subject, live_spki, nonce);
+            let mut appraisal = judge();
+            if self.get_files(&appraisal).await {
+                appraisal = judge();
+            }
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -132,6 +140,18 @@ impl Judge {
         })
     }
 
+    /// Gets the compose files that a verdict lacks; true if any came. A refused
+    /// machine's log has nothing fetched.
+    async fn get_files(&self, appraisal: &Appraisal) -> bool {
+        match (&appraisal.outcome, appraisal.deployment()) {
+            (Ok(_), Some(deployment)) => {
+                let wanted = appraisal.files_wanted();
+                self.compose_files.get(wanted, &deployment.started()).await
+            }
+            _ => false,
+        }
+    }
+
     fn appraise_with(
         &self,
         fetched: &Fetched,
@@ -142,6 +162,7 @@ impl Judge {
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
+        let files = self.compose_files.at_hand();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -156,6 +177,10 @@ impl Judge {
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
             logs: LogCheck::Kept(&logs),
+            files: match &files {
+                Ok(files) => FilesCheck::AtHand(files),
+                Err(reason) => FilesCheck::NotFetched(reason),
+            },
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.
