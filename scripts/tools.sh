@@ -12,6 +12,7 @@ tool_version() {
     cargo-nextest) echo 0.9.143 ;;
     cargo-deny) echo 0.20.2 ;;
     cargo-fuzz) echo 0.13.2 ;;
+    cargo-mutants) echo 27.1.0 ;;
     *)
         echo "no version is fixed for $1" >&2
         return 1

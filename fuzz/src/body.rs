@@ -1,12 +1,11 @@
 //! How the proxy finds the model in a request's body: the proxy's own files,
 //! since its modules are nobody else's.
 
-use std::alloc::System;
-
 use http::{HeaderMap, HeaderValue, header};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::Region;
 
 use crate::member::Member;
+use crate::memory::MEMORY;
 
 /// As far as it is needed here.
 #[path = "../../crates/verified-proxy/src/upstream/request"]
@@ -44,10 +43,6 @@ mod request {
 
 /// Of a model's name.
 pub const MAX_MODEL_BYTES: usize = request::model::MAX_MODEL_BYTES;
-
-/// Tells how much memory a reader holds.
-#[global_allocator]
-static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// A reader's own, whatever the body's length: twice a part's header of 4 KiB,
 /// since vectors grow by doubling, and what is little beside that.

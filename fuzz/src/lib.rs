@@ -6,8 +6,11 @@
 //! report means: the keys behind the valid signatures are in nobody's hands.
 
 pub mod body;
+pub mod deployment;
+pub mod gpu;
 #[path = "../../crates/attest/tests/it/meaning.rs"]
 mod meaning;
+mod memory;
 pub mod nras;
 #[path = "../../crates/verified-proxy/src"]
 mod proxy {
@@ -18,8 +21,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache, LogCheck, Nonce, Policy, Spki,
-    Status, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TrustAnchors, UnixTime,
+    appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
@@ -134,6 +138,8 @@ impl Base {
             trust_anchors: &TrustAnchors::danger_tdx_root(self.tdx_root_der.clone()),
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a fuzz target has no memory"),
+            files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
+            nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
             now: UnixTime(NOW),
         });
         for check in &appraisal.report.checks {
@@ -219,11 +225,16 @@ pub fn write_seeds(seeds: impl FnOnce(&'static Base) -> Vec<Vec<u8>>) {
         base.verifies(base.report.to_string().as_bytes()),
         "the base verifies"
     );
+    write_seed_files(|| seeds(base));
+}
+
+/// As [`write_seeds`], for a target that needs no report.
+pub(crate) fn write_seed_files(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
     let Some(folder) = std::env::var_os("VERIFIED_PROXY_FUZZ_SEEDS") else {
         return;
     };
     let folder = Path::new(&folder);
-    for (index, seed) in seeds(base).iter().enumerate() {
+    for (index, seed) in seeds().iter().enumerate() {
         std::fs::write(folder.join(format!("seed-{index}")), seed).expect("a seed can be written");
     }
     std::process::exit(0);

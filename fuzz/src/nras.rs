@@ -58,7 +58,7 @@ impl Nras {
             Nonce::from_bytes(NONCE),
             &GpuAnchors::danger_gpu_root(bytes("root")),
             UnixTime(NOW),
-            &mut IssuerCache::new(),
+            &IssuerCache::new(),
         );
         let nras = Self {
             answer: saved["answer"].clone(),

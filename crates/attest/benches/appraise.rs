@@ -17,8 +17,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraise, Collateral, Evidence, Expected, FloorCheck, GpuAnchors, IssuerCache, LogCheck, Nonce,
-    Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
+    LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -83,6 +83,8 @@ fn measure(name: &str, input: &Input) -> Duration {
             trust_anchors: &input.anchors,
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a benchmark"),
+            files: FilesCheck::NotFetched("a benchmark"),
+            nras: NrasCheck::NotAsked("a benchmark"),
             now: input.now,
         });
         let code = appraisal

@@ -16,9 +16,9 @@
 use std::path::{Path, PathBuf};
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache,
-    LogCheck, Nonce, Policy, Rejected, Spki, Status, Subject, TcbStatus, TrustAnchors, UnixTime,
-    appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Status, Subject, TcbStatus,
+    TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Pki, QuoteFormat, Signer, Spec};
 use serde_json::{Value, json};
@@ -402,6 +402,8 @@ fn verdict(quote: &[u8], collateral: &str, anchors: &TrustAnchors, now: UnixTime
             trust_anchors: anchors,
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("only the quote is judged"),
+            files: FilesCheck::NotFetched("only the quote is judged"),
+            nras: NrasCheck::NotAsked("only the quote is judged"),
             now,
         });
         match &appraisal.report.rejected {

@@ -9,13 +9,15 @@ mod workload;
 
 use std::sync::Arc;
 
+use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Channel, Collateral, FloorSeen, Floors};
-use crate::deployment::{Deployment, InstanceLog, LogCheck};
+use crate::deployment::{ComposeFile, Deployment, FilesCheck, InstanceLog, LogCheck};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::gpu::IssuerCache;
 use crate::keys::{self, KeyStatus, OhttpWire};
+use crate::nras::KeySet;
 use crate::policy::{Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
@@ -47,6 +49,10 @@ pub struct Appraise<'a> {
     pub issuers: &'a IssuerCache,
     /// Deployment logs seen before.
     pub logs: LogCheck<'a>,
+    /// The files that deployment logs name.
+    pub files: FilesCheck<'a>,
+    /// A second opinion on the GPUs.
+    pub nras: NrasCheck<'a>,
     /// The time.
     pub now: UnixTime,
 }
@@ -65,6 +71,22 @@ pub enum FloorCheck<'a> {
     NotKept(&'static str),
 }
 
+/// The opinion of NVIDIA's attestation service.
+#[derive(Debug, Clone, Copy)]
+pub enum NrasCheck<'a> {
+    /// The body of its answer to [`Evidence::gpu_payload`], and its keys.
+    Answer {
+        /// The body.
+        answer: &'a [u8],
+        /// The keys.
+        keys: &'a KeySet,
+    },
+    /// It was asked and gave none, for this reason.
+    Unavailable(&'a str),
+    /// It was not asked, for this reason.
+    NotAsked(&'static str),
+}
+
 /// The verdict, and the report for people.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -80,7 +102,15 @@ pub struct Appraisal {
     /// Every check.
     pub report: Report,
     quote: Option<Arc<VerifiedQuote>>,
+    workload: Workload,
+}
+
+/// What was found out about what runs there.
+#[derive(Debug, Default)]
+struct Workload {
     deployment: Option<Deployment>,
+    files_wanted: Vec<ComposeFile>,
+    nras_unknown_key: bool,
 }
 
 impl Appraisal {
@@ -101,7 +131,7 @@ impl Appraisal {
             log_seen: None,
             report,
             quote: None,
-            deployment: None,
+            workload: Workload::default(),
         }
     }
 
@@ -114,7 +144,20 @@ impl Appraisal {
     /// The deployment, if its log holds.
     #[must_use]
     pub fn deployment(&self) -> Option<&Deployment> {
-        self.deployment.as_ref()
+        self.workload.deployment.as_ref()
+    }
+
+    /// The files that a log which holds names, and that were not at hand.
+    #[must_use]
+    pub fn files_wanted(&self) -> &[ComposeFile] {
+        &self.workload.files_wanted
+    }
+
+    /// True if NVIDIA's answer was signed with a key that is not in the key set:
+    /// it may be newer.
+    #[must_use]
+    pub fn nras_unknown_key(&self) -> bool {
+        self.workload.nras_unknown_key
     }
 
     /// A policy that would accept what this evidence showed, for review; `None`
@@ -139,7 +182,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         floor_seen: None,
         log_seen: None,
         quote: None,
-        deployment: None,
+        workload: Workload::default(),
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
@@ -153,7 +196,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         floor_seen: run.floor_seen,
         report: run.report,
         quote: run.quote,
-        deployment: run.deployment,
+        workload: run.workload,
     }
 }
 
@@ -179,7 +222,7 @@ struct Run<'a> {
     floor_seen: Option<FloorSeen>,
     log_seen: Option<InstanceLog>,
     quote: Option<Arc<VerifiedQuote>>,
-    deployment: Option<Deployment>,
+    workload: Workload,
 }
 
 impl<'a> Run<'a> {
@@ -219,9 +262,13 @@ impl<'a> Run<'a> {
         };
         self.pins(&quote, &boot)?;
         self.model()?;
+        self.report.findings = app_compose_findings(&evidence.app_compose);
         self.deployment(&quote, &boot)?;
         let gpus_until = self.gpus()?;
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
+        self.report
+            .findings
+            .sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.report.fact("valid_until", valid_until.to_string());
         Ok(Attested {
             claims: Arc::new(Claims {

@@ -92,6 +92,40 @@ impl ComposeDocument {
         services.map(|service| (service.name.clone(), service.depends_on.clone()))
     }
 
+    /// The file as far as starting `services` starts it: these and what they
+    /// depend on; all of it if none is named. `None` if the file lacks one.
+    pub(crate) fn started(&self, services: &[String]) -> Option<Self> {
+        if services.is_empty() {
+            return Some(self.clone());
+        }
+        let by_name: BTreeMap<&str, &Service> = self
+            .services
+            .iter()
+            .map(|service| (service.name.as_str(), service))
+            .collect();
+        let mut all = BTreeSet::new();
+        let mut next: Vec<&str> = services.iter().map(String::as_str).collect();
+        let is_known = |name: &&str| by_name.contains_key(*name);
+        if !next.iter().all(is_known) {
+            return None;
+        }
+        while let Some(name) = next.pop() {
+            if let Some(service) = by_name.get(name)
+                && all.insert(name)
+            {
+                next.extend(service.depends_on.iter().map(String::as_str));
+            }
+        }
+        let services = self.services.iter();
+        let services = services.filter(|service| all.contains(service.name.as_str()));
+        Some(Self {
+            file: self.file.clone(),
+            services: services.cloned().collect(),
+            volumes: self.volumes.clone(),
+            configs: self.configs.clone(),
+        })
+    }
+
     /// What each service runs, in the order of the file.
     pub fn images(&self) -> impl Iterator<Item = ServiceImage> {
         self.services.iter().map(|service| ServiceImage {

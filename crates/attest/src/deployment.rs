@@ -20,6 +20,7 @@ mod actions;
 mod block;
 mod canonical;
 mod continuity;
+mod files;
 mod fold;
 mod machine;
 mod rejected;
@@ -29,11 +30,14 @@ use std::sync::Arc;
 pub use self::actions::ComposeFile;
 pub use self::canonical::CanonicalForm;
 pub use self::continuity::{Continuity, InstanceLog, LogCheck, LogSeen, Logs};
+pub use self::files::{FilesAtHand, FilesCheck};
+pub(crate) use self::files::{FilesJudged, findings_of_up};
 pub use self::fold::{ComposeFiles, Service, Up};
 pub use self::rejected::DeploymentRejected;
 
 use self::actions::{Action, Kind, second};
 use self::block::Block;
+use crate::compose_file::{ComposeRejected, FileRules};
 use crate::quote::{self, ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
 use crate::{Collateral, Evidence, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime};
@@ -240,6 +244,15 @@ impl Deployment {
     #[must_use]
     pub fn up_given(&self, files: &ComposeFiles) -> Vec<Up> {
         fold::fold(&self.actions, files)
+    }
+
+    /// Holds every start of the log against the rules, as far as files are at hand.
+    pub(crate) fn judge_files(
+        &self,
+        files: &FilesAtHand,
+        rules: &FileRules,
+    ) -> Result<FilesJudged, ComposeRejected> {
+        files::judge(&self.actions, files, rules)
     }
 
     /// Every file that was ever started, each once, in the order of the log. Keys

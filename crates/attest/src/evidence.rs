@@ -232,6 +232,13 @@ impl Evidence {
         &self.signing_key
     }
 
+    /// The GPUs' evidence, as it goes to NVIDIA's attestation service unchanged;
+    /// nothing in it is proved.
+    #[must_use]
+    pub fn gpu_payload(&self) -> Option<&str> {
+        self.gpu_payload.as_deref()
+    }
+
     /// The model, as the report claims it.
     #[must_use]
     pub fn model_name(&self) -> &str {

@@ -66,7 +66,7 @@ mod x509;
 mod yaml;
 
 pub use app_compose::app_compose_findings;
-pub use appraise::{Appraisal, Appraise, FloorCheck, appraise};
+pub use appraise::{Appraisal, Appraise, FloorCheck, NrasCheck, appraise};
 pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
 pub use collateral::{
     Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
@@ -78,8 +78,8 @@ pub use compose_file::{
 };
 pub use deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, InstanceLog, LogCheck, LogSeen, Logs, Manager, Service, Up,
-    appraise_deployment,
+    DeploymentRejected, FilesAtHand, FilesCheck, InstanceLog, LogCheck, LogSeen, Logs, Manager,
+    Service, Up, appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use finding::{Finding, Severity};

@@ -15,7 +15,7 @@ pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
 use self::rules::Software;
 pub(crate) use self::rules::{AcpiMode, OsImage, Rules};
-pub(crate) use self::workload::Mode;
+pub(crate) use self::workload::{Mode, Nras};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
 use crate::text::{quoted, shown};
 use crate::{PolicyDigest, hash};
@@ -169,6 +169,12 @@ impl Policy {
     #[must_use]
     pub fn hardware_only(&self) -> bool {
         self.rules.software == Software::Any
+    }
+
+    /// True if NVIDIA's attestation service is asked for its opinion.
+    #[must_use]
+    pub fn asks_nras(&self) -> bool {
+        self.rules.gpu.nras != Nras::Off
     }
 
     /// The resolved rules as TOML, for a person.

@@ -358,7 +358,7 @@ mod tests {
             assert!(
                 code.starts_with("evidence_")
                     || code.starts_with("rejected_")
-                    || code == "deployment_missing",
+                    || matches!(code, "deployment_missing" | "nras_unavailable"),
                 "{code}"
             );
             assert!(

@@ -6,6 +6,7 @@
 mod workload;
 
 pub use self::workload::{DeploymentShown, GpuShown, UpShown};
+use crate::finding::Finding;
 use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
 macro_rules! checks {
@@ -72,10 +73,12 @@ checks! {
     Model Identity "model" "the model asked for";
     Deployment Deployment "deployment" "the deployment log is this machine's own, made for this request";
     DeploymentRules Deployment "deployment_rules" "what was started is what the policy admits";
+    DeploymentFiles Deployment "deployment_files" "the files of what was started keep to the policy's rules";
     DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
     Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
     GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
     GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
+    Nras Gpus "nras" "NVIDIA's attestation service finds nothing wrong";
     CaChain Beyond "ca_chain" "a certificate authority vouches for the domain";
 }
 
@@ -204,6 +207,8 @@ pub struct Report {
     pub deployment: Option<DeploymentShown>,
     /// The GPUs, if their evidence holds.
     pub gpus: Vec<GpuShown>,
+    /// What a reader should know and no rule refuses, the gravest first.
+    pub findings: Vec<Finding>,
     /// What is not proved even where every check passed.
     pub limits: Vec<&'static str>,
 }
@@ -225,6 +230,7 @@ impl Report {
             facts: Vec::new(),
             deployment: None,
             gpus: Vec::new(),
+            findings: Vec::new(),
             limits: Vec::new(),
         }
     }
@@ -289,7 +295,7 @@ impl Report {
 
 /// The shape that scripts read: `{"verdict","code","message","hint","policy",
 /// "at","trust_root","gpu_root","checks":[{"id","group","title","status","detail"}],
-/// "facts","deployment","gpus","limits"}`.
+/// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"limits"}`.
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let checks: Vec<_> = self
@@ -327,6 +333,7 @@ impl serde::Serialize for Report {
             "facts": facts,
             "deployment": self.deployment,
             "gpus": self.gpus,
+            "findings": self.findings,
             "limits": self.limits,
         })
         .serialize(serializer)

@@ -1,15 +1,17 @@
 //! Whose word counts. Roots come in as values: no feature or variable changes them.
 
-use crate::GpuAnchors;
+use crate::{GpuAnchors, NrasAnchors};
 
 /// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
 const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");
 
-/// The root certificates that platforms and GPUs are trusted under.
+/// The root certificates that platforms and GPUs are trusted under, and who
+/// certifies the keys of NVIDIA's attestation service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TrustAnchors {
     tdx_root_der: Vec<u8>,
     gpus: GpuAnchors,
+    nras: NrasAnchors,
 }
 
 impl TrustAnchors {
@@ -26,6 +28,7 @@ impl TrustAnchors {
         Self {
             tdx_root_der: der,
             gpus: GpuAnchors::nvidia(),
+            nras: NrasAnchors::nvidia(),
         }
     }
 
@@ -33,6 +36,12 @@ impl TrustAnchors {
     #[must_use]
     pub fn with_gpus(self, gpus: GpuAnchors) -> Self {
         Self { gpus, ..self }
+    }
+
+    /// The same, with these for NVIDIA's attestation service.
+    #[must_use]
+    pub fn with_nras(self, nras: NrasAnchors) -> Self {
+        Self { nras, ..self }
     }
 
     /// True if platforms are trusted under Intel's root.
@@ -59,6 +68,12 @@ impl TrustAnchors {
     pub fn gpus(&self) -> &GpuAnchors {
         &self.gpus
     }
+
+    /// Who certifies the keys of NVIDIA's attestation service.
+    #[must_use]
+    pub fn nras(&self) -> &NrasAnchors {
+        &self.nras
+    }
 }
 
 impl std::fmt::Debug for TrustAnchors {
@@ -67,6 +82,7 @@ impl std::fmt::Debug for TrustAnchors {
         f.debug_struct("TrustAnchors")
             .field("tdx_root_sha256", &digest)
             .field("gpus", &self.gpus)
+            .field("nras", &self.nras)
             .finish()
     }
 }

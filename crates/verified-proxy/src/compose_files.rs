@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn room_is_made_but_not_at_the_log_s_own_cost() {
         let mut at_hand = AtHand::default();
-        let mut add = |at_hand: &mut AtHand, number: usize| {
+        let add = |at_hand: &mut AtHand, number: usize| {
             let text = format!("services: {{a: {{image: x{number}}}}}");
             let digest = Arc::make_mut(&mut at_hand.files).insert("a.yaml", text.as_bytes());
             at_hand.sizes.insert(digest, text.len());

@@ -1,27 +1,34 @@
 //! Steps 9 and 10: what was deployed into the machine, and on which GPUs it runs.
 
-use super::Run;
+use super::{NrasCheck, Run};
 use crate::deployment::{
-    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, InstanceLog, LogCheck,
-    appraise_deployment,
+    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesCheck, InstanceLog,
+    LogCheck, appraise_deployment, findings_of_up,
 };
 use crate::event_log::BootEvents;
 use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
-use crate::policy::Mode;
+use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
+use crate::policy::{Mode, Nras};
 use crate::quote::VerifiedQuote;
 use crate::report::{CheckId, DeploymentShown, GpuShown};
 use crate::text::shown;
 use crate::{Rejected, UnixTime};
 
-const DEPLOYMENT_CHECKS: [CheckId; 3] = [
+const DEPLOYMENT_CHECKS: [CheckId; 4] = [
     CheckId::Deployment,
     CheckId::DeploymentRules,
+    CheckId::DeploymentFiles,
     CheckId::DeploymentContinuity,
 ];
 
-const GPU_CHECKS: [CheckId; 3] = [CheckId::Gpus, CheckId::GpuShape, CheckId::GpuMeasurements];
+const GPU_CHECKS: [CheckId; 4] = [
+    CheckId::Gpus,
+    CheckId::GpuShape,
+    CheckId::GpuMeasurements,
+    CheckId::Nras,
+];
 
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
@@ -80,10 +87,47 @@ impl Run<'_> {
             started.len()
         ));
 
+        self.files(&deployment)?;
         self.continuity(&deployment, boot);
-        self.report.deployment = Some(DeploymentShown::of(&deployment));
         self.report.limits.push(LOG_NOT_PROVED);
-        self.deployment = Some(deployment);
+        self.workload.deployment = Some(deployment);
+        Ok(())
+    }
+
+    /// What the files of the log say, as far as they are at hand.
+    fn files(&mut self, deployment: &Deployment) -> Result<(), Rejected> {
+        self.begin(CheckId::DeploymentFiles);
+        let rules = &self.rules().deployment.files;
+        let files = match self.request.files {
+            FilesCheck::NotFetched(reason) => {
+                self.report.not_proved(CheckId::DeploymentFiles, reason);
+                let up = deployment.up();
+                self.report.deployment = Some(DeploymentShown::of(deployment, &up, None));
+                return Ok(());
+            }
+            FilesCheck::AtHand(files) => files,
+        };
+        let judged = deployment.judge_files(files, rules)?;
+        let up = deployment.up_given(&judged.defined);
+        self.report.deployment = Some(DeploymentShown::of(deployment, &up, Some(files)));
+        self.report
+            .findings
+            .extend(findings_of_up(&up, files, rules));
+        if let Some(first) = judged.wanted.first() {
+            self.report.not_proved(
+                CheckId::DeploymentFiles,
+                format!(
+                    "{} of {} files were not fetched, such as {} at {}",
+                    judged.wanted.len(),
+                    judged.wanted.len().saturating_add(judged.judged),
+                    shown(&first.file),
+                    first.commit
+                ),
+            );
+        } else {
+            self.pass(format!("all {} files", judged.judged));
+        }
+        self.workload.files_wanted = judged.wanted;
         Ok(())
     }
 
@@ -192,7 +236,64 @@ impl Run<'_> {
         }
         self.report.gpus = gpus.iter().map(GpuShown::of).collect();
         self.report.limits.extend(GPUS_NOT_PROVED);
-        Ok(Some(report.valid_until()))
+        let until = report.valid_until();
+        Ok(Some(match self.nras(&report)? {
+            Some(opinion) => opinion.valid_until().min(until),
+            None => until,
+        }))
+    }
+
+    /// NVIDIA's own opinion; where the policy only reports it, nothing of it is a
+    /// refusal, and it does not shorten the verdict's life.
+    fn nras(&mut self, gpus: &GpuReport) -> Result<Option<NrasOpinion>, Rejected> {
+        let request = self.request;
+        self.begin(CheckId::Nras);
+        let mode = self.rules().gpu.nras;
+        let outcome = match (mode, request.nras) {
+            (Nras::Off, _) => {
+                self.report.not_proved(
+                    CheckId::Nras,
+                    "not asked: the policy does not want it (gpu.nras = \"off\")",
+                );
+                return Ok(None);
+            }
+            (_, NrasCheck::NotAsked(reason)) => Err(NrasRejected::Unavailable {
+                detail: reason.to_owned(),
+            }),
+            (_, NrasCheck::Unavailable(reason)) => Err(NrasRejected::Unavailable {
+                detail: shown(reason),
+            }),
+            (_, NrasCheck::Answer { answer, keys }) => appraise_nras(
+                answer,
+                keys,
+                request.trust_anchors.nras(),
+                request.nonce,
+                gpus,
+                request.now,
+            ),
+        };
+        match (outcome, mode) {
+            (Ok(opinion), _) => {
+                self.pass(format!(
+                    "{} GPUs, looked at {}",
+                    opinion.gpus(),
+                    opinion.issued_at()
+                ));
+                self.report.limits.extend(NRAS_NOT_PROVED);
+                Ok((mode == Nras::Require).then_some(opinion))
+            }
+            (Err(rejected), mode) => {
+                self.workload.nras_unknown_key = rejected.is_unknown_kid();
+                if mode == Nras::Require {
+                    return Err(rejected.into());
+                }
+                self.report.not_proved(
+                    CheckId::Nras,
+                    format!("{rejected}; the policy only reports it"),
+                );
+                Ok(None)
+            }
+        }
     }
 
     fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {

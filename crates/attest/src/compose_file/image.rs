@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::quoted;
+
 /// The longest reference that is read: a name has at most 255 characters, a tag
 /// 128, a digest 71.
 const MAX_CHARS: usize = 512;
@@ -33,6 +35,25 @@ impl fmt::Display for Repository {
     }
 }
 
+impl serde::Serialize for Repository {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// As a person writes it, see [`Repository::named`].
+impl<'de> serde::Deserialize<'de> for Repository {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::named(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "expected a repository without tag or digest, such as vllm/vllm-openai, got {}",
+                quoted(&text)
+            ))
+        })
+    }
+}
+
 /// A SHA-256 digest of an image, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageDigest(String);
@@ -53,6 +74,25 @@ impl ImageDigest {
 impl fmt::Display for ImageDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.0)
+    }
+}
+
+impl serde::Serialize for ImageDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As [`ImageDigest::read`].
+impl<'de> serde::Deserialize<'de> for ImageDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::read(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "expected sha256: and 64 hex digits in lower case, got {}",
+                quoted(&text)
+            ))
+        })
     }
 }
 

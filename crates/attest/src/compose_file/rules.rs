@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::image::{ImageDigest, ImageReference, Repository};
 use super::mount::{self, Mount};
 use super::rejected::ComposeRejected as Refused;
@@ -11,7 +13,7 @@ use crate::finding::{Finding, Findings};
 use crate::text::quoted;
 
 /// Which programs may do what. Repositories are full names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FileRules {
     /// Web servers: they may mount the TLS key.
@@ -33,6 +35,22 @@ pub struct FileRules {
     /// The exact images that may be on the prompt's way; any of the allowed
     /// repositories if there is no such list.
     pub digests: Option<BTreeSet<ImageDigest>>,
+}
+
+impl FileRules {
+    /// Allows nothing.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            fronts: BTreeSet::new(),
+            proxies: BTreeSet::new(),
+            engines: BTreeSet::new(),
+            helpers: BTreeSet::new(),
+            gpu_helpers: BTreeSet::new(),
+            certs_volume: "certs".to_owned(),
+            read_only_paths: BTreeSet::new(),
+            digests: None,
+        }
+    }
 }
 
 /// What held for all files that NEAR AI deployed from June to November 2026.

@@ -194,9 +194,15 @@ impl EndEntity {
     }
 }
 
+/// In DER, so that one certificate has one form of bytes: the parser also takes
+/// default values that are written out, which DER leaves out (X.690 §11.5).
 pub(crate) fn parse(der: &[u8]) -> Result<Certificate, String> {
-    Certificate::from_der(der)
-        .map_err(|error| crate::text::shown(&format!("not a certificate: {error}")))
+    let certificate = Certificate::from_der(der)
+        .map_err(|error| crate::text::shown(&format!("not a certificate: {error}")))?;
+    if certificate.to_der().ok().as_deref() != Some(der) {
+        return Err("it is not encoded as DER".to_owned());
+    }
+    Ok(certificate)
 }
 
 /// Both ends included (RFC 5280 §4.1.2.5). Answers with the later one.
@@ -249,4 +255,148 @@ pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
 
 pub(crate) fn extension(_: x509_cert::der::Error) -> String {
     "an extension stands twice or cannot be read".to_owned()
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on should stop"
+)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
+    use fake_tee::rcgen::{self, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    struct Authority {
+        params: CertificateParams,
+        key: KeyPair,
+        issuer: Issuer,
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+
+    fn authority() -> Authority {
+        let mut params = params("authority");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let issuer = Issuer::read(&parse(&der).unwrap()).unwrap();
+        Authority {
+            params,
+            key,
+            issuer,
+        }
+    }
+
+    impl Authority {
+        fn leaf(&self, algorithm: &'static rcgen::SignatureAlgorithm) -> Vec<u8> {
+            let mut params = params("leaf");
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
+            params.signed_by(&key, &issuer).unwrap().der().to_vec()
+        }
+
+        /// The certificate after a change to what is signed, signed anew.
+        fn resigned(&self, der: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+            // Two headers of four bytes; the second one's length is that of the signed part.
+            let len = usize::from(u16::from_be_bytes([der[6], der[7]]));
+            let mut signed = der[4..8 + len].to_vec();
+            change(&mut signed);
+            let key = self.key.serialized_der();
+            let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, key).unwrap();
+            let signature = key.sign(&SystemRandom::new(), &signed).unwrap();
+            let signature = signature.as_ref();
+            let algorithm = [&[0x30, 10][..], &SHA384].concat();
+            let bits = [&[3, signature.len() as u8 + 1, 0][..], signature].concat();
+            let content = [signed, algorithm, bits].concat();
+            let len = (content.len() as u16).to_be_bytes();
+            [&[0x30, 0x82][..], &len, &content].concat()
+        }
+    }
+
+    /// `ecdsa-with-SHA384`
+    const SHA384: [u8; 10] = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+
+    #[test]
+    fn a_key_on_another_curve_is_refused() {
+        let authority = authority();
+        let verify = |der: &[u8]| EndEntity::verify(der, &authority.issuer, NOW).map(|_| ());
+        assert_eq!(
+            verify(&authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384)),
+            Ok(())
+        );
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
+            let judged = verify(&authority.leaf(algorithm));
+            assert_eq!(judged, Err("its key is not on P-384".to_owned()));
+        }
+    }
+
+    /// RFC 5280 §4.1.1.2: what is signed names the algorithm of the signature.
+    #[test]
+    fn an_algorithm_that_is_named_differently_inside_is_refused() {
+        let authority = authority();
+        let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        let verify = |der: &[u8]| EndEntity::verify(der, &authority.issuer, NOW).map(|_| ());
+        assert_eq!(verify(&authority.resigned(&leaf, |_| {})), Ok(()));
+        let other = authority.resigned(&leaf, |signed| {
+            let at = signed.windows(10).position(|window| window == SHA384);
+            signed[at.unwrap() + 9] = 2;
+        });
+        assert_eq!(verify(&other), Err("its signature is wrong".to_owned()));
+    }
+
+    /// Puts bytes into an encoding, and their number into every length around them.
+    fn insert(der: &mut Vec<u8>, place: usize, new: &[u8]) {
+        let mut at = 0;
+        loop {
+            let (header, len) = match der[at + 1] {
+                0x81 => (3, usize::from(der[at + 2])),
+                0x82 => (
+                    4,
+                    usize::from(u16::from_be_bytes([der[at + 2], der[at + 3]])),
+                ),
+                short => (2, usize::from(short)),
+            };
+            let end = at + header + len;
+            if place >= end {
+                at = end;
+                continue;
+            }
+            if place <= at {
+                break;
+            }
+            let len = len + new.len();
+            match header {
+                4 => der[at + 2..at + 4].copy_from_slice(&(len as u16).to_be_bytes()),
+                _ => der[at + header - 1] = u8::try_from(len).unwrap(),
+            }
+            at += header;
+        }
+        der.splice(place..place, new.iter().copied());
+    }
+
+    /// Who changes no meaning must not make another certificate of it either.
+    #[test]
+    fn a_default_that_is_written_out_is_refused() {
+        let authority = authority();
+        let mut leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        // authorityKeyIdentifier, which is not critical.
+        let oid = [6, 3, 0x55, 0x1d, 0x23];
+        let at = leaf.windows(5).position(|window| window == oid).unwrap();
+        insert(&mut leaf, at + 5, &[1, 1, 0]);
+        assert!(Certificate::from_der(&leaf).is_ok());
+        let judged = EndEntity::verify(&leaf, &authority.issuer, NOW).map(|_| ());
+        assert_eq!(judged, Err("it is not encoded as DER".to_owned()));
+    }
 }

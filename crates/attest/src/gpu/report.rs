@@ -251,6 +251,14 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_is_20_bytes() {
+        let ueid = Ueid::from_serial(&[7; 20]).unwrap();
+        assert_eq!(ueid.as_bytes(), &[7; 20]);
+        assert_eq!(Ueid::from_serial(&[7; 19]), None);
+        assert_eq!(Ueid::from_serial(&[7; 21]), None);
+    }
+
+    #[test]
     fn a_chip_is_a_whole_word() {
         let hopper = Some(Architecture::Hopper);
         assert_eq!(Architecture::of_name("GH100 A01 GSP BROM"), hopper);

@@ -8,6 +8,10 @@ rejections! {
     /// check. Tokens are called `overall`, `GPU-0`, `GPU-1` and so on.
     NrasRejected;
 
+    Unavailable { detail: String }
+        "nras_unavailable" "NVIDIA's attestation service gave no opinion: {detail}"
+        means "The policy requires the second opinion (gpu.nras = \"require\"), and there is none."
+        remedy "Check that this machine reaches the service (--nras-url); without its opinion a policy of your own says gpu.nras = \"report\".";
     TooLarge { what: &'static str, len: usize, max: usize }
         "evidence_nras_too_large" "{what} of NVIDIA's attestation service has {len} bytes, at most {max} are read"
         means "It is larger than any honest one (17 KB for eight GPUs, 91 KB for the keys)."

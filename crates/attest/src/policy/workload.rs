@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::hex::Hex;
+use crate::compose_file::{FileRules, ImageDigest, Repository};
 use crate::deployment::{ComposeFile, DeploymentRejected};
 use crate::gpu::{GpuFinding, GpuRejected, MAX_GPUS, Stated};
 use crate::text::quoted;
@@ -30,6 +31,19 @@ pub(crate) struct GpuRules {
     /// The devices (PDI) that may be in the list; any if empty.
     pub(crate) devices: BTreeSet<Hex<8>>,
     pub(crate) measurements: BTreeSet<MeasurementTable>,
+    pub(crate) nras: Nras,
+}
+
+/// Whether NVIDIA's attestation service is asked for its opinion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Nras {
+    /// No: it would learn which GPUs are used.
+    Off,
+    /// Its opinion is reported, and decides nothing.
+    Report,
+    /// It has to find nothing wrong.
+    Require,
 }
 
 /// The measurements that one edition of a driver or VBIOS may have. Several
@@ -165,6 +179,8 @@ pub(crate) struct DeploymentRules {
     pub(crate) tags: Tags,
     /// The commits that compose files may come from; any if empty.
     pub(crate) commits: BTreeSet<Hex<20>>,
+    /// What the files may say, where they are at hand.
+    pub(crate) files: FileRules,
 }
 
 /// The tags under which compose files may be asked for.
@@ -226,6 +242,7 @@ pub(super) struct FileGpu {
     count: Option<u32>,
     devices: BTreeSet<Hex<8>>,
     measurements: Vec<MeasurementTable>,
+    nras: Option<Nras>,
 }
 
 impl FileGpu {
@@ -236,6 +253,7 @@ impl FileGpu {
             Mode::Off => self.count,
             Mode::Required | Mode::IfPresent => self.count.or(rules.count),
         };
+        rules.nras = self.nras.unwrap_or(rules.nras);
         rules.devices.extend(self.devices);
         rules.measurements.extend(self.measurements);
     }
@@ -248,10 +266,35 @@ pub(super) struct FileDeployment {
     mode: Option<Mode>,
     tags: Option<Tags>,
     commits: BTreeSet<Hex<20>>,
+    repositories: FileRepositories,
+    /// The exact images that may be on the prompt's way.
+    images: BTreeSet<ImageDigest>,
+    read_only_paths: BTreeSet<String>,
+}
+
+/// Repositories by what their programs may do.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FileRepositories {
+    fronts: BTreeSet<Repository>,
+    proxies: BTreeSet<Repository>,
+    engines: BTreeSet<Repository>,
+    helpers: BTreeSet<Repository>,
+    gpu_helpers: BTreeSet<Repository>,
 }
 
 impl FileDeployment {
     pub(super) fn onto(self, rules: &mut DeploymentRules) {
+        let files = &mut rules.files;
+        files.fronts.extend(self.repositories.fronts);
+        files.proxies.extend(self.repositories.proxies);
+        files.engines.extend(self.repositories.engines);
+        files.helpers.extend(self.repositories.helpers);
+        files.gpu_helpers.extend(self.repositories.gpu_helpers);
+        files.read_only_paths.extend(self.read_only_paths);
+        if !self.images.is_empty() {
+            files.digests.get_or_insert_default().extend(self.images);
+        }
         rules.mode = self.mode.unwrap_or(rules.mode);
         rules.tags = self.tags.unwrap_or(rules.tags);
         rules.commits.extend(self.commits);
@@ -266,6 +309,7 @@ impl GpuRules {
             count: None,
             devices: BTreeSet::new(),
             measurements: BTreeSet::new(),
+            nras: Nras::Off,
         }
     }
 
@@ -277,8 +321,10 @@ impl GpuRules {
                 "gpu.count = {count}: expected 1 to {MAX_GPUS}; a machine without GPUs needs gpu.mode = \"off\""
             ));
         }
-        let named =
-            self.count.is_some() || !self.devices.is_empty() || !self.measurements.is_empty();
+        let named = self.count.is_some()
+            || !self.devices.is_empty()
+            || !self.measurements.is_empty()
+            || self.nras != Nras::Off;
         if self.mode == Mode::Off && named {
             return Err("gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned());
         }
@@ -295,13 +341,15 @@ impl DeploymentRules {
             mode: Mode::Required,
             tags: Tags::Releases,
             commits: BTreeSet::new(),
+            files: FileRules::nothing(),
         }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.mode == Mode::Off && !self.commits.is_empty() {
+        let named = !self.commits.is_empty() || self.files.digests.is_some();
+        if self.mode == Mode::Off && named {
             return Err(
-                "deployment.mode = \"off\" looks at no log, but the policy names commits"
+                "deployment.mode = \"off\" looks at no log, but the policy names commits or images"
                     .to_owned(),
             );
         }

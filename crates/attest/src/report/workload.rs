@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::deployment::{Deployment, Service, Up};
+use crate::deployment::{Deployment, FilesAtHand, Service, Up};
 use crate::gpu::{GpuFinding, Stated};
 use crate::text::shown;
 
@@ -29,6 +29,8 @@ pub struct DeploymentShown {
 pub struct UpShown {
     /// The service, or "all of the file".
     pub service: String,
+    /// Its image; none where the file is not at hand.
+    pub image: Option<String>,
     /// The compose file in the operator's repository.
     pub file: String,
     /// The tag that was asked for.
@@ -42,24 +44,27 @@ pub struct UpShown {
 }
 
 impl DeploymentShown {
-    pub(crate) fn of(deployment: &Deployment) -> Self {
+    pub(crate) fn of(deployment: &Deployment, up: &[Up], files: Option<&FilesAtHand>) -> Self {
         Self {
             actions: deployment.actions(),
             first: deployment.first().map(|at| at.to_string()),
             last: deployment.last().map(|at| at.to_string()),
             manager: deployment.manager().map(|manager| shown(&manager.image)),
-            up: deployment
-                .up()
+            up: up
                 .iter()
                 .take(MAX_SHOWN)
-                .map(UpShown::of)
+                .map(|up| UpShown::of(up, files))
                 .collect(),
         }
     }
 }
 
 impl UpShown {
-    fn of(up: &Up) -> Self {
+    fn of(up: &Up, files: Option<&FilesAtHand>) -> Self {
+        let image = match &up.service {
+            Service::Named(name) => files.and_then(|files| files.image(&up.source, name)),
+            Service::Rest { .. } => None,
+        };
         let service = match &up.service {
             Service::Named(name) => name.clone(),
             Service::Rest { except } if except.is_empty() => "all of the file".to_owned(),
@@ -67,6 +72,7 @@ impl UpShown {
         };
         Self {
             service: shown(&service),
+            image: image.as_deref().map(shown),
             file: shown(&up.source.file),
             tag: shown(&up.source.tag),
             commit: up.source.commit.to_string(),

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FloorCheck, IssuerCache,
-    LogCheck, Nonce, Policy, Spki, Status, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TrustAnchors, UnixTime,
+    appraise,
 };
 
 /// A recorded attestation; everything that an appraisal needs.
@@ -68,6 +69,8 @@ pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> App
         trust_anchors: &TrustAnchors::intel(),
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a recording"),
+        files: FilesCheck::NotFetched("a recording"),
+        nras: NrasCheck::NotAsked("a recording"),
         now: at,
     })
 }
@@ -99,8 +102,10 @@ fn both_verify_under_both_policies_at_their_own_time() {
                 CheckId::CollateralFloor,
                 CheckId::TcbEvaluation,
                 CheckId::Pins,
+                CheckId::DeploymentFiles,
                 CheckId::DeploymentContinuity,
                 CheckId::GpuMeasurements,
+                CheckId::Nras,
                 CheckId::CaChain,
             ]
         );

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Evidence, Expected, FloorCheck, GpuAnchors, IssuerCache,
-    LogCheck, Nonce, Policy, Rejected, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Subject, TrustAnchors,
+    UnixTime, appraise,
 };
 use fake_tee::{Built, Challenge, Spec};
 
@@ -76,6 +77,8 @@ pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) 
         trust_anchors: &anchors(),
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
+        files: FilesCheck::NotFetched("a test"),
+        nras: NrasCheck::NotAsked("a test"),
         now,
     })
 }

@@ -1,8 +1,8 @@
 //! What a policy says of GPUs and deployments, and what the report says of them.
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, FloorCheck, IssuerCache, LogCheck, Logs,
-    Nonce, Policy, Spki, Status, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
+    LogCheck, Logs, Nonce, NrasCheck, Policy, Spki, Status, UnixTime, appraise,
 };
 use fake_tee::Spec;
 use fake_tee::deployment::compose_up;
@@ -28,6 +28,8 @@ fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
         trust_anchors: &anchors(),
         issuers: &IssuerCache::new(),
         logs,
+        files: FilesCheck::NotFetched("a test"),
+        nras: NrasCheck::NotAsked("a test"),
         now: UnixTime(NOW),
     })
 }
@@ -52,9 +54,15 @@ fn payload(spec: &Spec) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-const GPU_CHECKS: [CheckId; 3] = [CheckId::Gpus, CheckId::GpuShape, CheckId::GpuMeasurements];
+const GPU_CHECKS: [CheckId; 4] = [
+    CheckId::Nras,
+    CheckId::Gpus,
+    CheckId::GpuShape,
+    CheckId::GpuMeasurements,
+];
 
-const DEPLOYMENT_CHECKS: [CheckId; 3] = [
+const DEPLOYMENT_CHECKS: [CheckId; 4] = [
+    CheckId::DeploymentFiles,
     CheckId::Deployment,
     CheckId::DeploymentRules,
     CheckId::DeploymentContinuity,

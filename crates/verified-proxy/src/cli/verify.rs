@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FloorCheck, IssuerCache, LogCheck,
-    Nonce, Rejected, Spki, Subject, UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesCheck, FloorCheck,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Spki, Subject, UnixTime, appraise,
 };
 
 use super::inputs::{self, Failure};
@@ -165,6 +165,8 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         trust_anchors: &trust_anchors,
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("offline there is no memory of logs seen before"),
+        files: FilesCheck::NotFetched("offline no compose files are fetched"),
+        nras: NrasCheck::NotAsked("offline nobody is asked"),
         now,
     });
     Ok((Some(evidence), appraisal))

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce, Policy,
-    PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
+    NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime,
+    appraise,
 };
 
 use super::WebPki;
@@ -181,6 +182,7 @@ impl Judge {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),
             },
+            nras: NrasCheck::NotAsked("it is not asked"),
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.

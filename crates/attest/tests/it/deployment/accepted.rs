@@ -30,6 +30,11 @@ fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
             }
             let deployment = judge(&spec).unwrap();
             assert_eq!(deployment.form(), expected);
+            let words = match form {
+                ActionsForm::Sorted => "sorted keys",
+                ActionsForm::Declared => "declared order",
+            };
+            assert_eq!(deployment.form().as_str(), words);
             assert_eq!(deployment.actions(), 5);
         }
     }
@@ -38,7 +43,7 @@ fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
 #[test]
 fn honest_changes_are_accepted() {
     type Change = (&'static str, fn(&mut Spec));
-    let changes: [Change; 18] = [
+    let changes: [Change; 22] = [
         ("no event log", |s| drop_field(s, "event_log")),
         ("no vm_config", |s| drop_field(s, "vm_config")),
         ("an unknown field", |s| {
@@ -81,6 +86,21 @@ fn honest_changes_are_accepted() {
         ("times of another zone", |s| {
             manager(s).actions[0][0].1 = "2020-01-01T02:00:00.123456789+02:00".into();
         }),
+        ("the first second of 1970", |s| {
+            manager(s).actions[0][0].1 = "1970-01-01T00:00:00Z".into();
+        }),
+        ("256 services of 256 bytes", |s| {
+            let services = json!(vec!["s".repeat(256); 256]);
+            manager(s).actions[1].push(("services".to_owned(), services));
+        }),
+        ("names of 256 bytes", |s| {
+            for name in ["file", "tag"] {
+                let field = manager(s).actions[1].iter_mut();
+                field.filter(|(key, _)| key == name).for_each(|(_, value)| {
+                    *value = "n".repeat(256).into();
+                });
+            }
+        }),
         ("a v5 quote of a TD 1.0", |s| {
             s.quote.format = QuoteFormat::TdxV5Td10
         }),
@@ -91,6 +111,13 @@ fn honest_changes_are_accepted() {
             s.hooks
                 .manager_signed_quote
                 .push(|quote| quote.trailing = vec![0; 32 << 10]);
+        }),
+        ("a quote of 64 KiB with its padding", |s| {
+            s.hooks.manager_signed_quote.push(|quote| {
+                quote.trailing.clear();
+                let len = quote.encode().len();
+                quote.trailing = vec![0; (64 << 10) - len];
+            });
         }),
         ("an ECDSA signing key", |s| s.signing = Signing::ecdsa()),
         ("the event log as a string", |s| {

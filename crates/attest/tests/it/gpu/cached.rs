@@ -28,6 +28,7 @@ fn issuers_are_shared_by_gpus_and_kept() {
     for _ in 0..2 {
         assert_eq!(judged(&payload, &anchors(), NOW, &cache), "verified");
         assert_eq!(cache.len(), 5);
+        assert!(!cache.is_empty());
     }
     // Certificates of the devices that are issued anew.
     let payload = spec().forge(&NONCE).unwrap();

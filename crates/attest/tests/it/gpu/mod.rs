@@ -4,6 +4,7 @@ mod cached;
 mod properties;
 mod recorded;
 mod resigned;
+mod said;
 mod unsigned;
 
 use std::sync::OnceLock;

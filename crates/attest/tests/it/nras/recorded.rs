@@ -53,7 +53,7 @@ fn recorded() -> Vec<Recorded> {
                 recording.nonce,
                 &GpuAnchors::nvidia(),
                 recording.at,
-                &mut IssuerCache::new(),
+                &IssuerCache::new(),
             );
             Recorded {
                 answer: serde_json::from_slice(&answer_bytes).unwrap(),

@@ -1,0 +1,160 @@
+//! The compose files that a log names, as far as they are at hand.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::actions::{Action, ComposeFile, Kind};
+use super::fold::ComposeFiles;
+use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, judge_compose};
+use crate::finding::Finding;
+use crate::{FileDigest, hash};
+
+/// Files, each read once, by the digest of its bytes: whoever fetched them need
+/// not be trusted.
+#[derive(Debug, Clone, Default)]
+pub struct FilesAtHand {
+    by_digest: BTreeMap<FileDigest, Arc<Result<ComposeDocument, ComposeRejected>>>,
+}
+
+impl FilesAtHand {
+    /// Takes a file in; `file` is its name in messages. Returns its digest.
+    pub fn insert(&mut self, file: &str, bytes: &[u8]) -> FileDigest {
+        let digest = FileDigest::from_bytes(hash::sha256(&[bytes]));
+        self.by_digest
+            .entry(digest)
+            .or_insert_with(|| Arc::new(ComposeDocument::read(file, bytes)));
+        digest
+    }
+
+    /// Whether a file is at hand.
+    #[must_use]
+    pub fn contains(&self, digest: &FileDigest) -> bool {
+        self.by_digest.contains_key(digest)
+    }
+
+    /// Lets go of all files but those that `keep` names.
+    pub fn retain(&mut self, keep: impl Fn(&FileDigest) -> bool) {
+        self.by_digest.retain(|digest, _| keep(digest));
+    }
+
+    /// How many files.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_digest.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+
+    fn get(&self, source: &ComposeFile) -> Option<&Result<ComposeDocument, ComposeRejected>> {
+        self.by_digest.get(&source.sha256).map(Arc::as_ref)
+    }
+
+    /// The image that a service of a file runs.
+    pub(crate) fn image(&self, source: &ComposeFile, service: &str) -> Option<String> {
+        let document = self.get(source)?.as_ref().ok()?;
+        let images = document.images();
+        let mut of_service = images.filter(|image| image.service == service);
+        of_service.find_map(|image| match (image.image, image.built) {
+            (Some(image), false) => Some(image.to_string()),
+            (Some(image), true) => Some(format!("{image}, built in the machine")),
+            (None, true) => Some("built in the machine".to_owned()),
+            (None, false) => None,
+        })
+    }
+}
+
+/// What compose files are held against the policy's rules.
+#[derive(Debug, Clone, Copy)]
+pub enum FilesCheck<'a> {
+    /// These are at hand.
+    AtHand(&'a FilesAtHand),
+    /// None, for this reason; the report says so.
+    NotFetched(&'static str),
+}
+
+/// What files say of a log.
+#[derive(Debug, Default)]
+pub(crate) struct FilesJudged {
+    /// Files that the log names, and were at hand.
+    pub(crate) judged: usize,
+    /// Those that were not.
+    pub(crate) wanted: Vec<ComposeFile>,
+    /// For the fold.
+    pub(crate) defined: ComposeFiles,
+}
+
+/// Judges each start of the log by its file: a start names services, and only
+/// those, and what they depend on, were started.
+pub(crate) fn judge(
+    actions: &[Action],
+    files: &FilesAtHand,
+    rules: &FileRules,
+) -> Result<FilesJudged, ComposeRejected> {
+    let mut result = FilesJudged::default();
+    let mut sources = HashSet::new();
+    let mut starts = HashSet::new();
+    for action in actions {
+        let Kind::Up { source, services } = &action.kind else {
+            continue;
+        };
+        let is_new = sources.insert(Arc::clone(source));
+        let Some(document) = files.get(source) else {
+            if is_new {
+                result.wanted.push(source.as_ref().clone());
+            }
+            continue;
+        };
+        let document = document.as_ref().map_err(Clone::clone)?;
+        if is_new {
+            result.judged = result.judged.saturating_add(1);
+            result
+                .defined
+                .insert(&source.file, source.commit, document.services());
+        }
+        if !starts.insert((Arc::clone(source), services)) {
+            continue;
+        }
+        // "no such service": the command failed before it did anything.
+        let Some(started) = document.started(services) else {
+            continue;
+        };
+        judge_compose(&started, rules)?;
+    }
+    Ok(result)
+}
+
+/// What the files of everything that is up say, each once.
+pub(crate) fn findings_of_up(
+    up: &[super::Up],
+    files: &FilesAtHand,
+    rules: &FileRules,
+) -> Vec<Finding> {
+    let mut services: BTreeMap<FileDigest, (&ComposeFile, BTreeSet<String>)> = BTreeMap::new();
+    for one in up {
+        if let super::Service::Named(name) = &one.service {
+            let of = services
+                .entry(one.source.sha256)
+                .or_insert_with(|| (one.source.as_ref(), BTreeSet::new()));
+            of.1.insert(name.clone());
+        }
+    }
+    let mut findings: Vec<Finding> = Vec::new();
+    for (source, names) in services.into_values() {
+        let names: Vec<_> = names.into_iter().collect();
+        if let Some(Ok(document)) = files.get(source)
+            && let Some(started) = document.started(&names)
+            && let Ok(found) = judge_compose(&started, rules)
+        {
+            for finding in found {
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+    }
+    findings
+}
