@@ -22,8 +22,9 @@ use crate::fetch::{FetchError, FetchUrl, Fetcher};
 use crate::refresh::{Flight, Landing, Stamp};
 use crate::state::{Cached, Place, StateDir};
 
-/// What `attest` reads of a file; real ones have up to 100 KB.
-const MAX_FILE_BYTES: usize = 256 << 10;
+/// Twice what `attest` reads, so that a file that is somewhat too large is refused
+/// by its hash, not missed. Real ones have up to 100 KB.
+const MAX_FILE_BYTES: usize = 512 << 10;
 /// Fetched for one verdict. Recorded logs name some twenty.
 const MAX_A_VERDICT: usize = 64;
 /// Fetched at a time.
@@ -280,9 +281,8 @@ impl Shared {
 fn place_of(base: &FetchUrl, file: &ComposeFile) -> Option<FetchUrl> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
     let mut parts = file.file.split('/');
-    let stays = parts.all(|part| {
-        !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain)
-    });
+    let stays = parts
+        .all(|part| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain));
     stays.then(|| base.join(&format!("/{}/{}", file.commit, file.file)))
 }
 
@@ -335,7 +335,10 @@ mod tests {
     fn places_are_below_the_base() {
         let base: FetchUrl = "https://files.example/owner/repository/".parse().unwrap();
         let place = |path: &str| place_of(&base, &file(path)).map(|url| url.to_string());
-        let below = format!("https://files.example/owner/repository/{}/", "42".repeat(20));
+        let below = format!(
+            "https://files.example/owner/repository/{}/",
+            "42".repeat(20)
+        );
         for path in ["a.yaml", "prod/a.yaml", "prod/..a/b+c_d-1.yaml"] {
             assert_eq!(place(path), Some(format!("{below}{path}")));
         }

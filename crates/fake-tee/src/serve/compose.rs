@@ -23,7 +23,9 @@ pub(super) struct Repository {
 
 /// `None`: not one of its paths.
 pub(super) async fn answer(state: &State, path: &str) -> Result<Option<Reply>, Gone> {
-    let below = path.strip_prefix(BASE).and_then(|rest| rest.strip_prefix('/'));
+    let below = path
+        .strip_prefix(BASE)
+        .and_then(|rest| rest.strip_prefix('/'));
     let Some(wanted) = below else {
         return Ok(None);
     };

@@ -4,6 +4,7 @@
 //! The codes are those that docs/codes.md is generated from: a new one without a
 //! case here fails [`each_code_is_in_exactly_one_list`].
 
+mod compose;
 mod evidence;
 mod workload;
 
@@ -112,6 +113,10 @@ const ON_THE_WAY: &[Event] = &[
         let commit = "42".repeat(20);
         s.policy(&format!("deployment.commits = [\"{commit}\"]"));
     }),
+    ("rejected_compose_digest", 502, |s| {
+        let image = "42".repeat(32);
+        s.policy(&format!("deployment.images = [\"sha256:{image}\"]"));
+    }),
     ("rejected_ohttp_signer", 502, |s| {
         s.config.signing_algo = attest::SigningAlgo::Ed25519;
         let stranger = |spec: &mut fake_tee::Spec| {
@@ -160,13 +165,15 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
     ),
 ];
 
-const EVIDENCE: [&[Row]; 6] = [
+const EVIDENCE: [&[Row]; 8] = [
     evidence::REPORT,
     evidence::HARDWARE,
     evidence::SOFTWARE,
     workload::DEPLOYMENT,
     workload::GPUS,
     workload::KEYS,
+    compose::READ,
+    compose::JUDGED,
 ];
 
 /// The proxy's own codes with every status that docs/codes.md gives them.
@@ -285,6 +292,16 @@ async fn software_that_is_not_expected() {
 #[tokio::test]
 async fn deployments_that_do_not_hold() {
     refuse(workload::DEPLOYMENT).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_judged() {
+    refuse(compose::READ).await;
+}
+
+#[tokio::test]
+async fn files_that_break_a_rule() {
+    refuse(compose::JUDGED).await;
 }
 
 #[tokio::test]
