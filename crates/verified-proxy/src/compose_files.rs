@@ -151,10 +151,18 @@ impl ComposeFiles {
         }
         lock(&self.0.at_hand).make_room(named);
         // All that begin now, or began before, land within the deadline.
-        let landings = self.0.begin(base, wanted);
+        let Begun { came, landings } = self.0.begin(base, wanted);
         let landed = join_all(landings.into_iter().map(Landing::outcome)).await;
-        landed.into_iter().flatten().any(|at_hand| at_hand)
+        came || landed.into_iter().flatten().any(|at_hand| at_hand)
     }
+}
+
+/// What a verdict waits for.
+#[derive(Debug, Default)]
+struct Begun {
+    /// Something came since the verdict began.
+    came: bool,
+    landings: Vec<Landing<bool>>,
 }
 
 impl AtHand {
@@ -170,13 +178,19 @@ impl AtHand {
 
 impl Shared {
     /// One fetch a digest at a time, each in a task of its own.
-    fn begin(self: &Arc<Self>, base: &FetchUrl, wanted: &[ComposeFile]) -> Vec<Landing<bool>> {
+    fn begin(self: &Arc<Self>, base: &FetchUrl, wanted: &[ComposeFile]) -> Begun {
         let mut fetches = lock(&self.fetches);
         let recent = |since: &mut Stamp| since.age(&self.clock) < RETRY_PAUSE;
         fetches.failures.retain(|_, since| recent(since));
         let mut digests = HashSet::new();
-        let mut landings = Vec::new();
+        let mut begun = Begun::default();
+        // Under the lock under which flights end: what is in neither is to be fetched.
+        let at_hand = Arc::clone(&lock(&self.at_hand).files);
         for file in wanted {
+            if at_hand.contains(&file.sha256) {
+                begun.came = true;
+                continue;
+            }
             let over = fetches.failures.len() >= MAX_FAILURES || digests.len() >= MAX_A_VERDICT;
             if over || fetches.failures.contains_key(file) || !digests.insert(file.sha256) {
                 continue;
@@ -185,12 +199,12 @@ impl Shared {
                 continue;
             }
             let flight = fetches.flights.entry(file.sha256).or_default();
-            landings.push(flight.join(|| {
+            begun.landings.push(flight.join(|| {
                 let (shared, base, file) = (Arc::clone(self), base.clone(), file.clone());
                 async move { shared.fly(&base, file).await }
             }));
         }
-        landings
+        begun
     }
 
     async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile) -> bool {

@@ -38,7 +38,7 @@ pub(super) const READ: &[Row] = &[
     ("evidence_compose_too_large", |s| {
         more(s, &format!("# {}", "x".repeat(300 << 10)));
     }),
-    ("evidence_compose_not_text", |s| more(s, "# \u{202e}")),
+    ("evidence_compose_not_text", |s| more(s, "#\t")),
     ("evidence_compose_syntax", |s| more(s, "x-a: *nothing")),
     ("evidence_compose_too_complex", |s| {
         more(s, &format!("x-a: {}{}", "[".repeat(100), "]".repeat(100)));
