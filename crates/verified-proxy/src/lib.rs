@@ -57,7 +57,7 @@ use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{Memory, StateDir};
 pub use crate::tls::TlsSetupError;
-use crate::upstream::{Dialer, Judge, Terms, Unauthorized, Upstream};
+use crate::upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
 
 /// What backends and fetched-from servers see of this program.
@@ -133,8 +133,10 @@ impl Server {
             config.trust_anchors,
             config.signing_algo,
             config.webpki,
-            collaterals.clone(),
-            compose_files,
+            Sources {
+                collaterals: collaterals.clone(),
+                compose_files,
+            },
             memory.clone(),
             config.clock.clone(),
         );

@@ -52,7 +52,7 @@ use self::verified::Unsent;
 pub(crate) use self::answer::AnswerBody;
 pub use self::dial::WebPki;
 pub(crate) use self::dial::{DialError, Dialer};
-pub(crate) use self::judge::{Judge, Judged, SourceFinding};
+pub(crate) use self::judge::{Judge, Judged, SourceFinding, Sources};
 pub(crate) use self::request::{
     BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named,
     SealError, View,

@@ -34,7 +34,14 @@ pub(crate) enum Judged {
     NotReached,
 }
 
-/// Policy, trust root and collateral.
+/// What is fetched for a verdict.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) collaterals: Collaterals,
+    pub(crate) compose_files: ComposeFiles,
+}
+
+/// Policy, trust root and sources.
 #[derive(Debug)]
 pub(crate) struct Judge {
     policy: Policy,
@@ -56,11 +63,14 @@ impl Judge {
         trust_anchors: TrustAnchors,
         signing_algo: SigningAlgo,
         webpki: WebPki,
-        collaterals: Collaterals,
-        compose_files: ComposeFiles,
+        sources: Sources,
         memory: Memory,
         clock: Clock,
     ) -> Self {
+        let Sources {
+            collaterals,
+            compose_files,
+        } = sources;
         Self {
             policy_digest: policy.digest(),
             policy,
