@@ -135,6 +135,7 @@ fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + 
             Policy::from_toml(&good.policy_toml)?,
             good.endpoints_url().parse()?,
             vec![good.http_url().parse()?],
+            good.compose_files_url().parse()?,
             AllowList::new(vec![Config::ALLOW_DOMAIN.parse()?]),
         )
     })

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::compose_file::{FILE, PublishedFile, commit, compose_text};
 use crate::encode::rfc3339;
 use crate::event_log::Event;
-use crate::hash::{label, label256, sha256};
+use crate::hash::{label256, sha256};
 use crate::pki::{Issued, Signer};
 use crate::quote::{self, TdReport};
 use crate::spec::{Challenge, Spec};
@@ -25,6 +26,9 @@ pub enum ActionsForm {
 pub struct ComposeManager {
     /// The log, with the keys in the order of their declaration.
     pub actions: Vec<Vec<(String, Value)>>,
+    /// What the repository of compose files has. Where a text changes here alone, the
+    /// repository has other bytes than the log says; see [`ComposeManager::publish`].
+    pub files: Vec<PublishedFile>,
     /// How it is hashed.
     pub form: ActionsForm,
     /// Where the nonce came from: `client` or `server`.
@@ -50,10 +54,32 @@ impl ComposeManager {
                 ),
                 compose_up(at(48), "v0.0.2", &["proxy"]),
             ],
+            files: ["v0.0.1", "v0.0.2"].map(published).to_vec(),
             form: ActionsForm::default(),
             nonce_source: "client".to_owned(),
             nonce: None,
             signer: Signer::Proper,
+        }
+    }
+
+    /// Makes `fake.yaml` say something else at a tag: in the repository, and by its
+    /// hash in the log.
+    pub fn publish(&mut self, tag: &str, text: &str) {
+        let commit = commit(tag);
+        self.files.retain(|file| file.commit != commit);
+        self.files.push(PublishedFile {
+            text: text.to_owned(),
+            ..published(tag)
+        });
+        for action in &mut self.actions {
+            let is_of_tag = action
+                .iter()
+                .any(|(key, value)| key == "commit" && *value == commit);
+            for (key, value) in action.iter_mut().filter(|_| is_of_tag) {
+                if key == "file_sha256" {
+                    *value = hex::encode(sha256(text.as_bytes())).into();
+                }
+            }
         }
     }
 
@@ -81,6 +107,15 @@ impl ComposeManager {
     }
 }
 
+/// `fake.yaml` at a tag.
+fn published(tag: &str) -> PublishedFile {
+    PublishedFile {
+        commit: commit(tag),
+        file: FILE.to_owned(),
+        text: compose_text(tag),
+    }
+}
+
 /// An action with its further fields.
 pub fn action(at: u64, name: &str, fields: &[(&str, Value)]) -> Vec<(String, Value)> {
     let mut action = vec![
@@ -102,9 +137,12 @@ pub fn compose_up(at: u64, tag: &str, services: &[&str]) -> Vec<(String, Value)>
         "compose_up",
         &[
             ("tag", tag.into()),
-            ("commit", hex::encode(label::<20>(tag)).into()),
-            ("file", "fake.yaml".into()),
-            ("file_sha256", hex::encode(label256(tag)).into()),
+            ("commit", commit(tag).into()),
+            ("file", FILE.into()),
+            (
+                "file_sha256",
+                hex::encode(sha256(compose_text(tag).as_bytes())).into(),
+            ),
         ],
     );
     if !services.is_empty() {

@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod collateral;
+pub mod compose_file;
 pub mod deployment;
 pub mod encode;
 mod error;

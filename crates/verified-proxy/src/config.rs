@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 pub use crate::backend::{AllowList, AllowPattern};
 pub use crate::clock::Clock;
+pub use crate::compose_files::ComposeSource;
 pub use crate::fetch::FetchUrl;
 pub use crate::guard::{Guard, HostName, Origin};
 pub use crate::net::ConnectTo;
@@ -23,6 +24,8 @@ pub struct Config {
     pub collateral_sources: Vec<FetchUrl>,
     /// NVIDIA's attestation service, asked where the policy says so.
     pub nras_url: FetchUrl,
+    /// Where the compose files are that deployment logs name.
+    pub compose_source: ComposeSource,
     /// Certificate authorities beside the system's.
     pub extra_ca: Vec<CertificateDer<'static>>,
     /// Where connections really go.
@@ -57,8 +60,8 @@ pub struct Config {
     pub verdict_ttl: Duration,
     /// Which hosts may be backends.
     pub allow: AllowList,
-    /// Where collateral, its floors and the endpoint list outlive the process;
-    /// nothing of it if absent.
+    /// Where collateral, its floors, compose files and the endpoint list outlive
+    /// the process; nothing of it if absent.
     pub state_dir: Option<PathBuf>,
     /// What the time is.
     pub clock: Clock,
@@ -147,12 +150,14 @@ impl Config {
         policy: Policy,
         endpoints_url: FetchUrl,
         collateral_sources: Vec<FetchUrl>,
+        compose_source: ComposeSource,
         allow: AllowList,
     ) -> Self {
         Self {
             endpoints_url,
             collateral_sources,
             nras_url: FetchUrl::of_host(Self::NRAS_HOST),
+            compose_source,
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
             trust_anchors: TrustAnchors::intel(),
@@ -186,6 +191,9 @@ impl Config {
     pub const NRAS_HOST: &str = "nras.attestation.nvidia.com";
     /// The same as an address.
     pub const NRAS_URL: &str = "https://nras.attestation.nvidia.com";
+    /// Where the fleet's operator publishes its compose files.
+    pub const COMPOSE_FILES_URL: &str =
+        "https://raw.githubusercontent.com/nearai/cvm-compose-files";
     /// The fleet's names.
     pub const ALLOW_DOMAIN: &str = "*.completions.near.ai";
     /// A hundred MiB, as the fleet's nginx takes (client_max_body_size 100m).

@@ -14,6 +14,7 @@ pub mod cli;
 mod clock;
 pub mod codes;
 mod collateral;
+mod compose_files;
 pub mod config;
 mod endpoints;
 mod examine;
@@ -43,6 +44,7 @@ mod verdicts;
 use std::sync::Arc;
 
 use crate::collateral::Collaterals;
+use crate::compose_files::ComposeFiles;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
@@ -109,6 +111,12 @@ impl Server {
             state.clone(),
         );
         let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
+        let compose_files = ComposeFiles::new(
+            config.compose_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+            state.clone(),
+        );
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -131,6 +139,7 @@ impl Server {
             Sources {
                 collaterals: collaterals.clone(),
                 nras,
+                compose_files,
             },
             memory.clone(),
             config.clock.clone(),

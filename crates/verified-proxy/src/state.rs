@@ -5,6 +5,7 @@
 //!   lock                      held while floors are merged
 //!   .partial-*                being written; left by a killed process: removed later
 //!   endpoints-<URL>           the endpoint list
+//!   compose-<SHA-256>         compose files, by what they are
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
 //!     floors.json             the highest collateral numbers seen
 //!     deployment-logs.json    digests of the deployment logs last seen
@@ -35,6 +36,10 @@ use tokio::task::JoinHandle;
 use self::floors::FloorKeeper;
 use self::logs::LogKeeper;
 
+/// Compose files that are kept. All that the fleet's operator published in half a
+/// year are 340, some 10 MB.
+const MAX_COMPOSE_FILES: usize = 1_024;
+const MAX_COMPOSE_BYTES: u64 = 64 << 20;
 /// Of a cache file: collateral as JSON, with its hexadecimal fields, and a list
 /// have 2 MiB at most.
 const MAX_CACHE_BYTES: u64 = 3 << 20;
@@ -198,6 +203,9 @@ impl StateDir {
             if let Err(error) = files::write(&path, &bytes) {
                 state.not_written(&path, &error);
             }
+            if let Place::ComposeFile { .. } = place {
+                files::trim(&state.path, COMPOSE, MAX_COMPOSE_FILES, MAX_COMPOSE_BYTES);
+            }
         }));
     }
 
@@ -238,6 +246,7 @@ impl StateDir {
                 let short = digest.get(..16).unwrap_or(&digest);
                 self.path.join(format!("endpoints-{short}"))
             }
+            Place::ComposeFile { sha256 } => self.path.join(format!("{COMPOSE}{sha256}")),
             Place::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
         }
     }
@@ -254,12 +263,15 @@ impl StateDir {
 }
 
 const COLLATERAL: &str = "collateral-";
+const COMPOSE: &str = "compose-";
 
 /// A cache file.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     /// The endpoint list of one address.
     Endpoints { url: String },
+    /// A compose file, named by 64 hex digits. What is in it has to be hashed again.
+    ComposeFile { sha256: String },
     /// Collateral of one platform family, named by letters, digits and "-".
     Collateral { family: String },
 }

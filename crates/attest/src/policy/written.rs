@@ -1,8 +1,12 @@
 //! The other direction: lines and whole policies that accept what was seen.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use super::hex::Hex;
 use super::rules::OsImage;
 use crate::SigningKey;
+use crate::compose_file::FileRules;
 use crate::rtmr0::{AcpiDigests, Firmware};
 
 /// Measured values of one report, as a policy would name them.
@@ -86,6 +90,7 @@ impl Seen {
     pub(crate) fn to_policy_toml(&self, at: crate::UnixTime) -> String {
         let day = at.to_string();
         let day = day.split('T').next().unwrap_or("1970-01-01");
+        let files = FileRules::default();
         format!(
             r#"# Written from one report, judged at {at}. It accepts what that report
 # showed; nothing here says that this is what it should be. Before you use it,
@@ -114,6 +119,14 @@ td.xfam = ["{xfam}"]
 # Intel's judgements that are fine. Others need tcb.accept_advisories.
 tcb.accept = ["UpToDate", "SWHardeningNeeded"]
 
+# Programs that deployed compose files may start, as the policy "near" has them.
+deployment.repositories.fronts = [{fronts}]
+deployment.repositories.proxies = [{proxies}]
+deployment.repositories.engines = [{engines}]
+deployment.repositories.helpers = [{helpers}]
+deployment.repositories.gpu_helpers = [{gpu_helpers}]
+deployment.read_only_paths = [{read_only_paths}]
+
 # These change with honest updates or differ between honest machines: pin them
 # only if you want to be stopped by every change.
 # pins.mrseam = ["{mr_seam}"]
@@ -133,6 +146,12 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             },
             attributes = self.attributes,
             xfam = self.xfam,
+            fronts = list(&files.fronts),
+            proxies = list(&files.proxies),
+            engines = list(&files.engines),
+            helpers = list(&files.helpers),
+            gpu_helpers = list(&files.gpu_helpers),
+            read_only_paths = list(&files.read_only_paths),
             mr_seam = self.mr_seam,
             rtmr0 = self.rtmr0,
             compose_hash = self.compose_hash,
@@ -141,4 +160,10 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             signing_key = self.signing_key,
         )
     }
+}
+
+/// Names without quotes in them, as TOML writes a list's content.
+fn list(names: &BTreeSet<impl fmt::Display>) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
 }

@@ -125,6 +125,10 @@ fn act(state: &State, control: &str, asked: Asked) -> Result<Option<Value>, Erro
             let behaviour = asked.behaviour.ok_or_else(|| need("behaviour"))?.parse()?;
             *lock(&state.endpoints) = behaviour;
         }
+        "compose-files" => {
+            let behaviour = asked.behaviour.ok_or_else(|| need("behaviour"))?.parse()?;
+            *lock(&state.compose.behaviour) = behaviour;
+        }
         _ => return Ok(None),
     }
     Ok(Some(done))
@@ -202,5 +206,10 @@ fn counts(state: &State) -> Value {
             })
         })
         .collect();
-    json!({"endpoints": state.endpoints_fetched.load(Relaxed), "pcs": sources})
+    let compose_files = lock(&state.compose.asked).len();
+    json!({
+        "endpoints": state.endpoints_fetched.load(Relaxed),
+        "compose_files": compose_files,
+        "pcs": sources,
+    })
 }

@@ -1,4 +1,4 @@
-//! A plain-HTTP port: PCS, endpoint list, NVIDIA's service, controls.
+//! A plain-HTTP port: PCS, endpoint list, compose files, NVIDIA's service, controls.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::behaviour::Gone;
 use super::body::{Reply, error_reply, json_reply};
-use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, control, lock, pcs};
+use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, compose, control, lock, pcs};
 
 /// `source`: which of the PCSs is here.
 pub(super) async fn serve(listener: TcpListener, state: Arc<State>, source: usize) {
@@ -51,6 +51,9 @@ async fn answer(state: &State, source: usize, request: Request<Incoming>) -> Res
     }
     if path == "/endpoints" {
         return endpoints(state).await;
+    }
+    if let Some(reply) = compose::answer(state, &path).await? {
+        return Ok(reply);
     }
     let request = match state.nras.answer(request).await? {
         Ok(reply) => return Ok(reply),

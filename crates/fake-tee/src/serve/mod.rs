@@ -1,8 +1,8 @@
-//! The fake as a service on loopback: Intel's PCS, the endpoint list, NVIDIA's
-//! attestation service, and a TLS backend that records every byte it is sent.
+//! The fake as a service on loopback: Intel's PCS, the endpoint list, the repository of
+//! compose files, NVIDIA's attestation service, and a TLS backend that records every byte
+//! it is sent.
 //!
-//! One plain-HTTP port plays PCS, endpoint list and NVIDIA, and carries the controls under
-//! `/_fake/`; one TLS port plays the backend. Everything ends with [`Running`].
+//! One plain-HTTP port plays all but the backend, and carries the controls under `/_fake/`; one TLS port plays the backend. Everything ends with [`Running`].
 //!
 //! # Misbehaviours of the backend
 //!
@@ -53,6 +53,7 @@ mod backend;
 mod behaviour;
 mod body;
 mod chat;
+mod compose;
 mod control;
 mod embeddings;
 mod engine;
@@ -93,6 +94,7 @@ use crate::tamper::Tampering;
 use crate::{Error, Kms, Pki};
 
 use behaviour::Source;
+use compose::Repository;
 use faults::Plan;
 use instance::{Balancer, Instance, Machine};
 use misbehave::Orders;
@@ -185,6 +187,7 @@ struct State {
     sources: Vec<Source>,
     endpoints: Mutex<Behaviour>,
     endpoints_fetched: AtomicU64,
+    compose: Repository,
     nras: Nras,
 }
 
@@ -349,6 +352,7 @@ async fn start_under(
         sources: pccs.map(Source::new).collect(),
         endpoints: Mutex::default(),
         endpoints_fetched: AtomicU64::new(0),
+        compose: Repository::default(),
         nras: Nras::default(),
         options,
         base,

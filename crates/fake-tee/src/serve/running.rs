@@ -12,7 +12,7 @@ use super::faults::Fault;
 use super::instance::InstanceInfo;
 use super::nras::NrasRoute;
 use super::received::Connection;
-use super::{Options, State, lock, start_under};
+use super::{Options, State, compose, lock, start_under};
 use crate::Error;
 use crate::nras::NrasSpec;
 use crate::spec::Spec;
@@ -20,7 +20,7 @@ use crate::spec::Spec;
 /// A running fake. Dropping it ends it.
 #[derive(Debug)]
 pub struct Running {
-    /// Plain HTTP: PCS, endpoint list, controls.
+    /// Plain HTTP: PCS, endpoint list, compose files, controls.
     pub http: SocketAddr,
     /// The TLS backend.
     pub backend: SocketAddr,
@@ -243,6 +243,22 @@ impl Running {
         self.state.endpoints_fetched.load(Relaxed)
     }
 
+    /// Base URL of the repository of compose files.
+    pub fn compose_files_url(&self) -> String {
+        format!("http://{}{}", self.http, compose::BASE)
+    }
+
+    /// How the repository of compose files behaves from now on; [`Behaviour::Body`] has
+    /// other bytes. The files are those of [`ComposeManager::files`](crate::ComposeManager).
+    pub fn compose_files(&self, behaviour: Behaviour) {
+        *lock(&self.state.compose.behaviour) = behaviour;
+    }
+
+    /// What the repository of compose files was asked for, as `COMMIT/FILE`.
+    pub fn compose_files_fetched(&self) -> Vec<String> {
+        lock(&self.state.compose.asked).clone()
+    }
+
     /// Base URL of NVIDIA's attestation service.
     pub fn nras_url(&self) -> String {
         self.http_url()
@@ -289,11 +305,12 @@ impl Running {
     pub fn command_line(&self) -> String {
         let dir = self.dir.display();
         format!(
-            "verified-proxy serve --endpoints-url {} --pccs-url {} --extra-ca {dir}/tls-ca.pem \
-             --connect-to {} --danger-tdx-root {dir}/tdx-root.der --danger-gpu-root {dir}/gpu-root.der \
-             --policy {dir}/policy.toml",
+            "verified-proxy serve --endpoints-url {} --pccs-url {} --compose-files-url {} \
+             --extra-ca {dir}/tls-ca.pem --connect-to {} --danger-tdx-root {dir}/tdx-root.der \
+             --danger-gpu-root {dir}/gpu-root.der --policy {dir}/policy.toml",
             self.endpoints_url(),
             self.http_url(),
+            self.compose_files_url(),
             self.connect_to(),
         )
     }

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use attest::{AcceptTcb, GpuAnchors, NrasAnchors, Policy, Spki, TrustAnchors, UnixTime};
+use attest::{
+    AcceptTcb, FilesAtHand, GpuAnchors, NrasAnchors, Policy, Spki, TrustAnchors, UnixTime,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::ParsedCertificate;
@@ -56,6 +58,45 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(bytes)
+}
+
+/// A checkout of the repository has some 300 files.
+const MAX_COMPOSE_FILES: usize = 4_000;
+/// As large as fetched ones may be.
+const MAX_COMPOSE_BYTES: u64 = 512 << 10;
+/// Real ones lie one folder deep.
+const MAX_DEPTH: usize = 8;
+
+/// Every file in and below `folder` that may be a compose file. Links are not
+/// followed, and names do not matter.
+pub(super) fn compose_files(folder: &Path) -> Result<FilesAtHand, Failure> {
+    let mut files = FilesAtHand::default();
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let unreadable =
+            |error: std::io::Error| Failure::Unreadable(format!("{}: {error}", folder.display()));
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let found = entry.metadata().map_err(unreadable)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            if found.is_dir() && depth < MAX_DEPTH {
+                folders.push((entry.path(), depth + 1));
+            } else if found.is_file() && found.len() <= MAX_COMPOSE_BYTES {
+                files.insert(&name, &read(&entry.path())?);
+            }
+            if files.len() > MAX_COMPOSE_FILES {
+                return Err(Failure::Unreadable(format!(
+                    "{}: more than {MAX_COMPOSE_FILES} files",
+                    folder.display()
+                )));
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// "near", "hardware" or a file, plus what the user accepts besides.

@@ -12,7 +12,7 @@ use super::inputs::{self, Failure};
 use super::logs;
 use super::units::{self, StateDir};
 use crate::config::{
-    AllowList, AllowPattern, BackendTimeouts, Config, ConnectTo, FetchUrl, WebPki,
+    AllowList, AllowPattern, BackendTimeouts, ComposeSource, Config, ConnectTo, FetchUrl, WebPki,
 };
 
 #[derive(Debug, clap::Args)]
@@ -115,6 +115,14 @@ struct Network {
     /// and when.
     #[arg(long, env = "VERIFIED_PROXY_NRAS_URL", value_name = "URL", default_value = Config::NRAS_URL)]
     nras_url: FetchUrl,
+
+    /// Where compose files are that deployments name, below COMMIT/FILE; "off" fetches none
+    ///
+    /// Whoever serves them sees which commits you verify, and nothing of your requests. They are
+    /// judged if their hashes are those of the deployment's log; what is not fetched is reported as
+    /// not proved.
+    #[arg(long, env = "VERIFIED_PROXY_COMPOSE_FILES_URL", value_name = "URL|off", default_value = Config::COMPOSE_FILES_URL)]
+    compose_files_url: ComposeSource,
 
     /// A backend that may be asked; a leading "*." stands for one label; repeatable
     #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN)]
@@ -221,6 +229,7 @@ impl Shared {
                 policy,
                 network.endpoints_url,
                 network.pccs_url,
+                network.compose_files_url,
                 AllowList::new(network.allow_domain),
             )
         })

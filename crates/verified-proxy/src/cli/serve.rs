@@ -345,6 +345,7 @@ mod tests {
             attest::Policy::built_in("near").unwrap(),
             Config::ENDPOINTS_URL.parse().unwrap(),
             Vec::new(),
+            Config::COMPOSE_FILES_URL.parse().unwrap(),
             crate::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
         );
         assert_eq!(parsed.policy.digest(), library.policy.digest());
@@ -359,6 +360,7 @@ mod tests {
         assert_eq!(parsed.webpki, library.webpki);
         assert_eq!(parsed.allow, library.allow);
         assert_eq!(parsed.nras_url, library.nras_url);
+        assert_eq!(parsed.compose_source, library.compose_source);
         assert_eq!(parsed.state_dir, library.state_dir);
         assert_eq!(
             parsed.collateral_sources.len(),

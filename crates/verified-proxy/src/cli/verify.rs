@@ -70,6 +70,10 @@ struct Recorded {
     #[arg(long, value_name = "FILE", requires = "evidence")]
     collateral: Option<PathBuf>,
 
+    /// A folder with compose files that the deployment's log may name, found by their hashes
+    #[arg(long, value_name = "DIR", requires = "evidence")]
+    compose_files: Option<PathBuf>,
+
     /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", value_parser = inputs::parse_time, requires = "evidence")]
     at: Option<UnixTime>,
@@ -123,6 +127,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         nonce: Some(nonce),
         spki: Some(spki),
         collateral: Some(collateral),
+        compose_files,
         at,
         domain,
     } = &args.recorded
@@ -135,6 +140,8 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     let trust_anchors = args.shared.proved.trust_anchors()?;
     let evidence = inputs::read(evidence)?;
     let collateral = inputs::read(collateral)?;
+    let files = compose_files.as_deref().map(inputs::compose_files);
+    let files = files.transpose()?;
     let now = at.unwrap_or_else(|| Clock::system().now());
     let unreadable =
         |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
@@ -165,7 +172,12 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         trust_anchors: &trust_anchors,
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("offline there is no memory of logs seen before"),
-        files: FilesCheck::NotFetched("offline no compose files are fetched"),
+        files: match &files {
+            Some(files) => FilesCheck::AtHand(files),
+            None => {
+                FilesCheck::NotFetched("offline none are fetched, and no --compose-files was given")
+            }
+        },
         nras: NrasCheck::NotAsked("offline nobody is asked"),
         now,
     });

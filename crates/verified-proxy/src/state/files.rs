@@ -157,6 +157,33 @@ pub(super) fn sweep(folder: &Path) {
     }
 }
 
+/// Removes files whose names begin with `prefix`, the oldest first, until `max_files`
+/// and `max_bytes` are left.
+pub(super) fn trim(folder: &Path, prefix: &str, max_files: usize, max_bytes: u64) {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut found: Vec<_> = entries
+        .take(MAX_LISTED)
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().starts_with(prefix.as_bytes())
+        })
+        .filter_map(|entry| {
+            let file = entry.metadata().ok()?;
+            Some((file.modified().ok()?, file.len(), entry.path()))
+        })
+        .collect();
+    found.sort_by_key(|(modified, ..)| std::cmp::Reverse(*modified));
+    let mut bytes: u64 = 0;
+    for (index, (_, len, path)) in found.into_iter().enumerate() {
+        bytes = bytes.saturating_add(len);
+        if index >= max_files || bytes > max_bytes {
+            // It can be fetched again; another process may have removed it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 fn partial(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     // Mode 0600.
     tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)
@@ -174,4 +201,40 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_files_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let began = std::time::SystemTime::now() - Duration::from_secs(100);
+        for (age, name) in ["b-3", "b-1", "b-2", "other"].iter().enumerate() {
+            let path = folder.path().join(name);
+            fs::write(&path, [0; 10]).unwrap();
+            let at = began + Duration::from_secs(10 - age as u64);
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(at)
+                .unwrap();
+        }
+        trim(folder.path(), "b-", 3, 30);
+        assert_eq!(names(), ["b-1", "b-2", "b-3", "other"]);
+        trim(folder.path(), "b-", 3, 29);
+        assert_eq!(names(), ["b-1", "b-3", "other"]);
+        trim(folder.path(), "b-", 1, 100);
+        assert_eq!(names(), ["b-3", "other"]);
+    }
 }

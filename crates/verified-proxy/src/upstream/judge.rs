@@ -11,6 +11,7 @@ use attest::{
 use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
+use crate::compose_files::ComposeFiles;
 use crate::fetch::FetchUrl;
 use crate::nras::Nras;
 use crate::skew::Skew;
@@ -39,6 +40,7 @@ pub(crate) enum Judged {
 pub(crate) struct Sources {
     pub(crate) collaterals: Collaterals,
     pub(crate) nras: Nras,
+    pub(crate) compose_files: ComposeFiles,
 }
 
 /// Policy, trust root and sources.
@@ -51,6 +53,7 @@ pub(crate) struct Judge {
     webpki: WebPki,
     collaterals: Collaterals,
     nras: Nras,
+    compose_files: ComposeFiles,
     clock: Clock,
     memory: Memory,
     /// Issuers of GPU certificates that were verified before.
@@ -67,7 +70,11 @@ impl Judge {
         memory: Memory,
         clock: Clock,
     ) -> Self {
-        let Sources { collaterals, nras } = sources;
+        let Sources {
+            collaterals,
+            nras,
+            compose_files,
+        } = sources;
         Self {
             policy_digest: policy.digest(),
             policy,
@@ -76,6 +83,7 @@ impl Judge {
             webpki,
             collaterals,
             nras,
+            compose_files,
             clock,
             memory,
             issuers: IssuerCache::new(),
@@ -124,7 +132,10 @@ impl Judge {
             let judge = |nras: NrasCheck<'_>| {
                 self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
             };
-            let appraisal = judge(NrasCheck::NotAsked("not asked yet"));
+            let mut appraisal = judge(NrasCheck::NotAsked("not asked yet"));
+            if self.get_files(&appraisal).await {
+                appraisal = judge(NrasCheck::NotAsked("not asked yet"));
+            }
             let appraisal = self.second_opinion(evidence, appraisal, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
@@ -157,12 +168,8 @@ impl Judge {
         appraisal: Appraisal,
         judge: impl Fn(NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
-        let holds = match &appraisal.outcome {
-            Ok(_) => true,
-            Err(rejected) => lacks_opinion(rejected),
-        };
         let payload = match evidence.gpu_payload() {
-            Some(payload) if holds && self.policy.asks_nras() => payload,
+            Some(payload) if holds(&appraisal) && self.policy.asks_nras() => payload,
             _ => return appraisal,
         };
         let said = match self.nras.ask(payload).await {
@@ -185,6 +192,18 @@ impl Judge {
         }
     }
 
+    /// Gets the compose files that a verdict lacks; true if any came. A refused
+    /// machine's log has nothing fetched.
+    async fn get_files(&self, appraisal: &Appraisal) -> bool {
+        match appraisal.deployment() {
+            Some(deployment) if holds(appraisal) => {
+                let wanted = appraisal.files_wanted();
+                self.compose_files.get(wanted, &deployment.started()).await
+            }
+            _ => false,
+        }
+    }
+
     fn appraise_with(
         &self,
         fetched: &Fetched,
@@ -196,6 +215,7 @@ impl Judge {
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
+        let files = self.compose_files.at_hand();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -210,7 +230,10 @@ impl Judge {
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
             logs: LogCheck::Kept(&logs),
-            files: FilesCheck::NotFetched("compose files are not fetched"),
+            files: match &files {
+                Ok(files) => FilesCheck::AtHand(files),
+                Err(reason) => FilesCheck::NotFetched(reason),
+            },
             nras,
             now: self.clock.now(),
         });
@@ -279,5 +302,14 @@ impl Judge {
             &self.trust_anchors,
             self.clock.now(),
         )
+    }
+}
+
+/// True if nothing speaks against the machine, but for an opinion that was not
+/// asked for yet.
+fn holds(appraisal: &Appraisal) -> bool {
+    match &appraisal.outcome {
+        Ok(_) => true,
+        Err(rejected) => lacks_opinion(rejected),
     }
 }

@@ -132,6 +132,10 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
         ],
     ),
     (
+        "compose-files-url",
+        ["https://flag.files/", "off", "https://file.files/"],
+    ),
+    (
         "allow-domain",
         ["flag.example", "env.example", "file.example"],
     ),

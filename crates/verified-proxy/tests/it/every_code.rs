@@ -4,6 +4,7 @@
 //! The codes are those that docs/codes.md is generated from: a new one without a
 //! case here fails [`each_code_is_in_exactly_one_list`].
 
+mod compose;
 mod evidence;
 mod nras;
 mod workload;
@@ -115,6 +116,10 @@ const ON_THE_WAY: &[Event] = &[
         let commit = "42".repeat(20);
         s.policy(&format!("deployment.commits = [\"{commit}\"]"));
     }),
+    ("rejected_compose_digest", 502, |s| {
+        let image = "42".repeat(32);
+        s.policy(&format!("deployment.images = [\"sha256:{image}\"]"));
+    }),
     ("rejected_ohttp_signer", 502, |s| {
         s.config.signing_algo = attest::SigningAlgo::Ed25519;
         let stranger = |spec: &mut fake_tee::Spec| {
@@ -173,13 +178,15 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
 /// Of a key set that cannot be read nothing is judged: it is as good as none.
 const KEY_SET: &str = "the fetch of NVIDIA's keys fails with it, so nras_unavailable says it";
 
-const EVIDENCE: [&[Row]; 6] = [
+const EVIDENCE: [&[Row]; 8] = [
     evidence::REPORT,
     evidence::HARDWARE,
     evidence::SOFTWARE,
     workload::DEPLOYMENT,
     workload::GPUS,
     workload::KEYS,
+    compose::READ,
+    compose::JUDGED,
 ];
 
 /// The proxy's own codes with every status that docs/codes.md gives them.
@@ -300,6 +307,16 @@ async fn software_that_is_not_expected() {
 #[tokio::test]
 async fn deployments_that_do_not_hold() {
     refuse(workload::DEPLOYMENT).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_judged() {
+    refuse(compose::READ).await;
+}
+
+#[tokio::test]
+async fn files_that_break_a_rule() {
+    refuse(compose::JUDGED).await;
 }
 
 #[tokio::test]

@@ -164,6 +164,7 @@ pub(crate) fn config(fake: &Running) -> Config {
             Policy::from_toml(&fake.policy_toml).unwrap(),
             fake.endpoints_url().parse().unwrap(),
             vec![fake.http_url().parse().unwrap()],
+            fake.compose_files_url().parse().unwrap(),
             AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
         )
     }

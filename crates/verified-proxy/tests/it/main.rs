@@ -11,6 +11,7 @@ mod bodies;
 mod chat;
 mod cli;
 mod clients;
+mod compose_files;
 mod connection;
 mod docs;
 mod doctor;

@@ -86,6 +86,7 @@ pub(crate) fn arguments(fake: &fake_tee::serve::Running) -> Vec<String> {
         ),
         ("--endpoints-url", fake.endpoints_url()),
         ("--pccs-url", fake.http_url()),
+        ("--compose-files-url", fake.compose_files_url()),
         ("--connect-to", fake.connect_to()),
         ("--state-dir", "none".to_owned()),
     ];

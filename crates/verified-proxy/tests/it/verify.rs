@@ -160,6 +160,42 @@ fn json_lists_every_check() {
 }
 
 #[test]
+fn compose_files_are_found_in_a_folder_by_their_hashes() {
+    let publish = |spec: &mut Spec, text: &str| {
+        let manager = spec.compose_manager.as_mut().unwrap();
+        manager.publish("v0.0.1", text);
+    };
+    let evil = "services: {a: {image: alpine, network_mode: host}}\n";
+    let honest = |tag| fake_tee::compose_file::compose_text(tag);
+    let folder = Folder::new("compose", |spec| publish(spec, evil));
+    let files = folder.0.join("compose");
+    std::fs::create_dir_all(files.join("prod")).unwrap();
+    let path = files.display().to_string();
+    let said = |more: &[&str]| {
+        let output = folder.verify(&[&AT, more].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    let with = ["--compose-files", &path];
+
+    let (code, out) = said(&[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("no --compose-files was given"), "{out}");
+    // One that the log does not name, and one that it does.
+    std::fs::write(files.join("one.yaml"), honest("v0.0.1")).unwrap();
+    std::fs::write(files.join("prod/two"), honest("v0.0.2")).unwrap();
+    let (code, out) = said(&with);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("1 of 2 files were not fetched"), "{out}");
+    std::fs::write(files.join("prod/three.txt"), evil).unwrap();
+    let (code, out) = said(&with);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("\nrejected_compose_namespace: "), "{out}");
+
+    std::fs::remove_dir_all(&files).unwrap();
+    assert_eq!(said(&with).0, Some(3));
+}
+
+#[test]
 fn malformed_evidence_and_collateral_are_refusals() {
     let folder = Folder::new("malformed", |_| ());
     folder.write("report.json", b"<html>");

@@ -1,0 +1,409 @@
+//! Compose files that deployment logs name, from the repository where their
+//! operator publishes them.
+//!
+//! Nothing here is trusted, neither the repository nor the disk: a file is what
+//! the log's digest says, or it is not used. Each is fetched once and kept; only
+//! a log that a machine vouches for has any fetched. What cannot be had costs a
+//! verdict [`DEADLINE`] once, and is then left alone for [`RETRY_PAUSE`].
+
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attest::{ComposeFile, FileDigest, FilesAtHand};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::refresh::{Flight, Landing, Stamp};
+use crate::state::{Cached, Place, StateDir};
+
+/// Twice what `attest` reads, so that a file that is somewhat too large is refused
+/// by its hash, not missed. Real ones have up to 100 KB.
+const MAX_FILE_BYTES: usize = 512 << 10;
+/// Fetched for one verdict. Recorded logs name some twenty.
+const MAX_A_VERDICT: usize = 64;
+/// Fetched at a time.
+const AT_ONCE: usize = 4;
+/// For all files of a verdict. A file takes tenths of a second.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a file that could not be had is not asked for.
+const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Held in memory, beside those that one log names. All files that the fleet's
+/// operator published in half a year are 340, of which a log names some twenty.
+const MAX_FILES: usize = 256;
+const MAX_BYTES: usize = 16 << 20;
+/// Being fetched, or not to be had.
+const MAX_FLIGHTS: usize = 256;
+const MAX_FAILURES: usize = 4_096;
+
+/// Where compose files are fetched from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ComposeSource {
+    /// `<base>/<commit>/<file>`.
+    Repository(FetchUrl),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for ComposeSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let base: FetchUrl = text
+            .parse()
+            .map_err(|why| format!("{why} (or \"off\" for none)"))?;
+        if text.contains(['?', '#']) {
+            return Err(format!("expected a URL without a query: {text:?}"));
+        }
+        Ok(Self::Repository(base))
+    }
+}
+
+/// Why a file is not at hand.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("status {0}")]
+    Status(StatusCode),
+    #[error("other bytes came than the log says: SHA-256 {got}")]
+    OtherBytes { got: FileDigest },
+    #[error("its name leads out of the repository")]
+    Path,
+    #[error("not there in {} s", DEADLINE.as_secs())]
+    Timeout,
+}
+
+/// The repository, and what came out of it.
+#[derive(Debug, Clone)]
+pub(crate) struct ComposeFiles(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: ComposeSource,
+    fetcher: Arc<Fetcher>,
+    clock: Clock,
+    state: Option<Arc<StateDir>>,
+    at_hand: Mutex<AtHand>,
+    fetches: Mutex<Fetches>,
+    turns: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct AtHand {
+    files: Arc<FilesAtHand>,
+    sizes: HashMap<FileDigest, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Fetches {
+    /// Whether the file is at hand in the end.
+    flights: HashMap<FileDigest, Flight<bool>>,
+    /// By place: a file may be there at one commit and not at another.
+    failures: HashMap<ComposeFile, Stamp>,
+}
+
+impl ComposeFiles {
+    pub(crate) fn new(
+        source: ComposeSource,
+        fetcher: Arc<Fetcher>,
+        clock: Clock,
+        state: Option<Arc<StateDir>>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            source,
+            fetcher,
+            clock,
+            state,
+            at_hand: Mutex::default(),
+            fetches: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
+        }))
+    }
+
+    /// What is at hand at this moment.
+    ///
+    /// # Errors
+    /// None ever will be, for this reason.
+    pub(crate) fn at_hand(&self) -> Result<Arc<FilesAtHand>, &'static str> {
+        match self.0.source {
+            ComposeSource::Repository(_) => Ok(Arc::clone(&lock(&self.0.at_hand).files)),
+            ComposeSource::Off => Err("files are not fetched (--compose-files-url off)"),
+        }
+    }
+
+    /// Gets what can be had of `wanted`; true if anything came. `named` are all
+    /// files of the same log, which are not let go of.
+    pub(crate) async fn get(&self, wanted: &[ComposeFile], named: &[&ComposeFile]) -> bool {
+        let ComposeSource::Repository(base) = &self.0.source else {
+            return false;
+        };
+        if wanted.is_empty() {
+            return false;
+        }
+        lock(&self.0.at_hand).make_room(named);
+        // All that begin now, or began before, land within the deadline.
+        let Begun { came, landings } = self.0.begin(base, wanted);
+        let landed = join_all(landings.into_iter().map(Landing::outcome)).await;
+        came || landed.into_iter().flatten().any(|at_hand| at_hand)
+    }
+}
+
+/// What a verdict waits for.
+#[derive(Debug, Default)]
+struct Begun {
+    /// Something came since the verdict began.
+    came: bool,
+    landings: Vec<Landing<bool>>,
+}
+
+impl AtHand {
+    fn make_room(&mut self, named: &[&ComposeFile]) {
+        if self.sizes.len() <= MAX_FILES && self.sizes.values().sum::<usize>() <= MAX_BYTES {
+            return;
+        }
+        let named: HashSet<_> = named.iter().map(|file| file.sha256).collect();
+        Arc::make_mut(&mut self.files).retain(|digest| named.contains(digest));
+        self.sizes.retain(|digest, _| named.contains(digest));
+    }
+}
+
+impl Shared {
+    /// One fetch a digest at a time, each in a task of its own.
+    fn begin(self: &Arc<Self>, base: &FetchUrl, wanted: &[ComposeFile]) -> Begun {
+        let mut fetches = lock(&self.fetches);
+        let recent = |since: &mut Stamp| since.age(&self.clock) < RETRY_PAUSE;
+        fetches.failures.retain(|_, since| recent(since));
+        let mut digests = HashSet::new();
+        let mut begun = Begun::default();
+        // Under the lock under which flights end: what is in neither is to be fetched.
+        let at_hand = Arc::clone(&lock(&self.at_hand).files);
+        for file in wanted {
+            if at_hand.contains(&file.sha256) {
+                begun.came = true;
+                continue;
+            }
+            let over = fetches.failures.len() >= MAX_FAILURES || digests.len() >= MAX_A_VERDICT;
+            if over || fetches.failures.contains_key(file) || !digests.insert(file.sha256) {
+                continue;
+            }
+            if !fetches.flights.contains_key(&file.sha256) && fetches.flights.len() >= MAX_FLIGHTS {
+                continue;
+            }
+            let flight = fetches.flights.entry(file.sha256).or_default();
+            begun.landings.push(flight.join(|| {
+                let (shared, base, file) = (Arc::clone(self), base.clone(), file.clone());
+                async move { shared.fly(&base, file).await }
+            }));
+        }
+        begun
+    }
+
+    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile) -> bool {
+        let found = tokio::time::timeout(DEADLINE, self.find(base, &file)).await;
+        let outcome = found.unwrap_or(Err(FileError::Timeout));
+        if let Ok(bytes) = &outcome {
+            self.take_in(&file, bytes);
+        }
+        let mut fetches = lock(&self.fetches);
+        fetches.flights.remove(&file.sha256);
+        match outcome {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(
+                    file = %file.file, commit = %file.commit, sha256 = %file.sha256, %error,
+                    "compose file not fetched"
+                );
+                fetches.failures.insert(file, Stamp::now(&self.clock));
+                false
+            }
+        }
+    }
+
+    /// The file's own bytes.
+    async fn find(
+        self: &Arc<Self>,
+        base: &FetchUrl,
+        file: &ComposeFile,
+    ) -> Result<Bytes, FileError> {
+        let _turn = self.turns.acquire().await;
+        if let Some(kept) = self.kept(file).await {
+            return Ok(kept);
+        }
+        let url = place_of(base, file).ok_or(FileError::Path)?;
+        let fetched = self.fetcher.get(&url, MAX_FILE_BYTES).await?;
+        if fetched.status != StatusCode::OK {
+            return Err(FileError::Status(fetched.status));
+        }
+        let got = digest_of(&fetched.body);
+        if got != file.sha256 {
+            return Err(FileError::OtherBytes { got });
+        }
+        if let Some(state) = &self.state {
+            let place = Place::ComposeFile {
+                sha256: file.sha256.to_string(),
+            };
+            let cached = Cached {
+                source: url.to_string(),
+                fetched_at: self.clock.now(),
+                body: fetched.body.to_vec(),
+            };
+            state.save(place, cached);
+        }
+        Ok(fetched.body)
+    }
+
+    /// The file as an earlier process fetched it, if nobody changed it since.
+    async fn kept(&self, file: &ComposeFile) -> Option<Bytes> {
+        let state = Arc::clone(self.state.as_ref()?);
+        let place = Place::ComposeFile {
+            sha256: file.sha256.to_string(),
+        };
+        // Disks can stall. An error: the runtime is shutting down.
+        let loaded = tokio::task::spawn_blocking(move || state.load(&place)).await;
+        let cached = loaded.ok().flatten()?;
+        let got = digest_of(&cached.body);
+        if got != file.sha256 {
+            tracing::warn!(
+                sha256 = %file.sha256, %got,
+                "a compose file in the state directory has been changed; it will be fetched again"
+            );
+            return None;
+        }
+        Some(cached.body.into())
+    }
+
+    fn take_in(&self, file: &ComposeFile, bytes: &[u8]) {
+        let mut at_hand = lock(&self.at_hand);
+        let files = Arc::make_mut(&mut at_hand.files);
+        // By the digest of these bytes, whoever gave them.
+        let digest = files.insert(&file.file, bytes);
+        at_hand.sizes.insert(digest, bytes.len());
+    }
+}
+
+/// Where a file is, if that is below `base`. `attest` admits no other names into a
+/// log; this does not depend on it.
+fn place_of(base: &FetchUrl, file: &ComposeFile) -> Option<FetchUrl> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    let mut parts = file.file.split('/');
+    let stays = parts
+        .all(|part| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain));
+    stays.then(|| base.join(&format!("/{}/{}", file.commit, file.file)))
+}
+
+fn digest_of(bytes: &[u8]) -> FileDigest {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let mut value = [0; 32];
+    value.copy_from_slice(digest.as_ref());
+    FileDigest::from_bytes(value)
+}
+
+/// A poisoned lock guards files and times that are whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use attest::CommitId;
+
+    use super::*;
+
+    fn file(path: &str) -> ComposeFile {
+        ComposeFile {
+            file: path.to_owned(),
+            tag: "v0.0.1".to_owned(),
+            commit: CommitId::from_bytes([0x42; 20]),
+            sha256: digest_of(path.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn sources_are_urls_or_off() {
+        assert_eq!("off".parse(), Ok(ComposeSource::Off));
+        for text in ["https://files.example/a/b", "http://127.0.0.1:1/compose/"] {
+            let base = text.parse().unwrap();
+            assert_eq!(text.parse(), Ok(ComposeSource::Repository(base)));
+        }
+        for text in [
+            "",
+            "OFF",
+            "http://files.example/",
+            "https://files.example/?commit=",
+            "https://files.example/#",
+        ] {
+            assert!(text.parse::<ComposeSource>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn places_are_below_the_base() {
+        let base: FetchUrl = "https://files.example/owner/repository/".parse().unwrap();
+        let place = |path: &str| place_of(&base, &file(path)).map(|url| url.to_string());
+        let below = format!(
+            "https://files.example/owner/repository/{}/",
+            "42".repeat(20)
+        );
+        for path in ["a.yaml", "prod/a.yaml", "prod/..a/b+c_d-1.yaml"] {
+            assert_eq!(place(path), Some(format!("{below}{path}")));
+        }
+        for path in [
+            "",
+            "/a.yaml",
+            "a//b.yaml",
+            "a/",
+            ".",
+            "../a.yaml",
+            "a/../../../b.yaml",
+            "a/./b.yaml",
+            "%2e%2e/a.yaml",
+            "a.yaml?x=1",
+            "a.yaml#x",
+            "a\\b.yaml",
+            "a b.yaml",
+            "a\r\nHost: evil.example",
+            "\u{fc}.yaml",
+        ] {
+            assert_eq!(place(path), None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_made_but_not_at_the_log_s_own_cost() {
+        let mut at_hand = AtHand::default();
+        let add = |at_hand: &mut AtHand, number: usize| {
+            let text = format!("services: {{a: {{image: x{number}}}}}");
+            let digest = Arc::make_mut(&mut at_hand.files).insert("a.yaml", text.as_bytes());
+            at_hand.sizes.insert(digest, text.len());
+            ComposeFile {
+                sha256: digest,
+                ..file("a.yaml")
+            }
+        };
+        let first = add(&mut at_hand, 0);
+        for number in 1..MAX_FILES {
+            add(&mut at_hand, number);
+        }
+        at_hand.make_room(&[&first]);
+        assert_eq!(at_hand.files.len(), MAX_FILES);
+        add(&mut at_hand, MAX_FILES);
+        let snapshot = Arc::clone(&at_hand.files);
+        at_hand.make_room(&[&first]);
+        assert_eq!(at_hand.files.len(), 1);
+        assert!(at_hand.files.contains(&first.sha256));
+        // A verdict under way keeps what it judges by.
+        assert_eq!(snapshot.len(), MAX_FILES + 1);
+        *at_hand.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
+        at_hand.make_room(&[]);
+        assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
+    }
+}
