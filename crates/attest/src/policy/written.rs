@@ -2,8 +2,8 @@
 
 use super::hex::Hex;
 use super::rules::OsImage;
-use crate::SigningKey;
 use crate::rtmr0::{AcpiDigests, Firmware};
+use crate::{Fmspc, SigningKey};
 
 /// Measured values of one report, as a policy would name them.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     pub(crate) compose_hash: Hex<32>,
     pub(crate) instance_id: Vec<u8>,
     pub(crate) ppid: Vec<u8>,
+    pub(crate) piid: Option<[u8; 16]>,
+    pub(crate) fmspc: Fmspc,
     pub(crate) signing_key: SigningKey,
 }
 
@@ -121,6 +123,7 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
 # pins.compose_hashes = ["{compose_hash}"]
 # pins.instance_ids = ["{instance_id}"]
 # pins.ppids = ["{ppid}"]
+{piid}# pins.fmspcs = ["{fmspc}"]
 # pins.signing_keys = ["{signing_key}"]
 "#,
             os_image = self.os_image.line(),
@@ -138,6 +141,11 @@ tcb.accept = ["UpToDate", "SWHardeningNeeded"]
             compose_hash = self.compose_hash,
             instance_id = ::hex::encode(&self.instance_id),
             ppid = ::hex::encode(&self.ppid),
+            piid = self.piid.map_or(String::new(), |piid| format!(
+                "# pins.piids = [\"{}\"]\n",
+                ::hex::encode(piid)
+            )),
+            fmspc = self.fmspc,
             signing_key = self.signing_key,
         )
     }
