@@ -92,7 +92,7 @@ fn both_verify_under_both_policies_at_their_own_time() {
         let (booted, _) = booted.unwrap().value.split_once(',').unwrap();
         let first = report.deployment.as_ref().unwrap().first.as_deref();
         let seconds = |time: &str| {
-            let time = attest::UnixTime::from_rfc3339(time).unwrap();
+            let time = UnixTime::from_rfc3339(time).unwrap();
             time.0
         };
         let since = seconds(first.unwrap()).checked_sub(seconds(booted));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding as _};
+use fake_tee::serve::Running;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -60,7 +61,7 @@ async fn listed(proxy: &Proxy) -> Vec<String> {
 }
 
 /// The report of the verdict on a request.
-async fn report_of(fake: &Fake) -> serde_json::Value {
+async fn report_of(fake: &Running) -> serde_json::Value {
     let proxy = Proxy::in_front_of(fake).await;
     let answer = proxy.chat().await;
     let id = answer.header("x-verified-proxy-verdict");
