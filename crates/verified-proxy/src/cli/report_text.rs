@@ -168,17 +168,17 @@ impl Shown {
             .collect();
         let mut findings = counted(self.findings.len(), "finding");
         if !grave.is_empty() {
-            let _ = write!(findings, " ({} of them)", grave.join(" and "));
+            let _ = write!(findings, ", of them {}", grave.join(" and "));
         }
         let mut parts = vec![findings];
         if let Some(deployment) = &self.deployment {
-            parts.push(format!("{} up", counted(deployment.up.len(), "service")));
+            parts.push(format!("{} up by the log", deployment.up.len()));
         }
         if !self.gpus.is_empty() {
             parts.push(counted(self.gpus.len(), "GPU"));
         }
         parts.push(counted(self.facts.len(), "fact"));
-        format!("\n{}: see --explain\n", parts.join(", "))
+        format!("\n{}: see --explain\n", parts.join("; "))
     }
 
     fn not_proved(&self, paint: Paint) -> String {

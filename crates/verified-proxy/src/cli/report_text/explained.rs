@@ -98,8 +98,8 @@ impl Shown {
             if let Some(compared) = check.compared() {
                 let _ = writeln!(out, "          compares {compared}");
             }
-            let word = if check.ran() { "" } else { "not proved: " };
-            let _ = writeln!(out, "          {word}{}", check.detail);
+            let word = if check.ran() { "found" } else { "not proved" };
+            let _ = writeln!(out, "          {word}: {}", check.detail);
         }
         if let (Group::Deployment, Some(deployment)) = (group, &self.deployment) {
             self.deployment(out, deployment);
