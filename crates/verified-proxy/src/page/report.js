@@ -21,7 +21,8 @@ function definitions(pairs) {
 /** A table whose cells say their column where there is no room for its head. */
 function table(columns, rows) {
   const body = make("tbody", "", ...rows.map((row) => make("tr", "", ...row.map((text, at) => {
-    const cell = make("td", "", String(text));
+    // Only what would not fit otherwise is broken within a word.
+    const cell = make("td", /\S{25}/.test(text) ? "long" : "", String(text));
     cell.dataset.column = columns[at];
     return cell;
   }))));
@@ -80,7 +81,7 @@ function findingParts(findings) {
       make("span", "", finding.topic, make("span", "detail", finding.detail))));
     const more = list.length - lines.length;
     if (more > 0) lines.push(make("li", "", "", make("span", "", `and ${more} more: the verdict's JSON has them`)));
-    const element = make("details", "", make("summary", "", `${severity}: ${list.length}`), make("ul", "findings", ...lines));
+    const element = make("details", "", make("summary", "", `Findings (${severity}): ${list.length}`), make("ul", "findings", ...lines));
     element.open = severity === "danger";
     return element;
   });
