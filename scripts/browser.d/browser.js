@@ -142,7 +142,22 @@ async function ownPage(browser, bin, fake, folder) {
   await page.keyboard.press("Enter");
   await shows(page, "#backend-list .checks >> nth=0", /✓ proved/);
   const checks = await page.locator("#backend-list .checks li").count();
-  check("Enter opens it, with every check", checks === 29, String(checks));
+  const { compared } = await (await fetch(`${proxy.url}/_proxy/about`)).json();
+  const known = Object.keys(compared).length;
+  check("Enter opens it, with every check", checks === known, `${checks} of ${known}`);
+  const report = await text(page, "#backend-list");
+  const order = ["Evidence", "Hardware", "Boot chain", "Software", "Identity", "Deployment", "GPUs", "Channel", "Not proved"];
+  const places = order.map((title) => report.indexOf(`\n${title}\n`));
+  check("its parts go from the hardware to what is not proved", places.every((at, index) => at > (places[index - 1] ?? -1)), places);
+  const rows = (columns) => page.evaluate((wanted) => [...document.querySelectorAll("#backend-list table")]
+    .filter((table) => [...table.querySelectorAll("th")].map((cell) => cell.textContent).join() === wanted)
+    .flatMap((table) => [...table.querySelectorAll("tbody tr")].map((row) => row.textContent)), columns);
+  const up = await rows("Service,Image,File and tag,Commit,Since");
+  check("it lists what is up", up.length === 2 && up.every((row) => row.includes("fake.yaml@")), up);
+  const gpus = await rows("GPUs,Driver,VBIOS,Protected PCIe,Devices");
+  check("GPUs that are alike share a row", gpus.length === 1 && gpus[0].startsWith("8 × GH100"), gpus);
+  check("limits are among what is not proved", (await text(page, "#backend-list .open-list")).includes("the deployment log is written by software"));
+  check("findings are there to unfold", await page.locator("#backend-list .findings").count() > 0);
   check("the hostile name is text in the report", (await text(page, "#backend-list")).includes("<img src=x"));
   await page.click("#model-count");
   check("and in the list of models", (await text(page, "#model-list")).includes(HOSTILE));
@@ -161,9 +176,14 @@ async function ownPage(browser, bin, fake, folder) {
     await shows(other.page, "#live", /^● Live$/);
     await shows(other.page, "#backend-list", /✓ verified/);
     await shoot(other.page, name);
-    for (const summary of await other.page.locator("summary:visible").all()) await summary.click();
+    const unfold = () => other.page.evaluate(() => {
+      for (const details of document.querySelectorAll("main details")) details.open = true;
+    });
+    await unfold();
     await shows(other.page, "#refusal-list", /✕ failed/);
     await shows(other.page, "#backend-list", /✓ proved/);
+    // What was in the reports.
+    await unfold();
     const width = await other.page.evaluate(() => document.documentElement.scrollWidth);
     check(`${name}: everything open is ${width} px wide`, width <= (options.viewport?.width ?? 1280));
     await shoot(other.page, `${name}-open`);

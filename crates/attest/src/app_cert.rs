@@ -21,6 +21,9 @@ use crate::{Rejected, UnixTime, hash};
 /// A real chain has 19 KB of PEM.
 const MAX_PEM_BYTES: usize = 256 << 10;
 
+/// The validity that dstack's KMS gives a leaf: 3650 days.
+const VALIDITY_SECONDS: u64 = 3650 * 86_400;
+
 const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
 const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
 const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
@@ -41,6 +44,9 @@ pub(crate) struct AppIdentity {
     pub(crate) kms_root: String,
     /// As both certificates name it.
     pub(crate) app_id: Vec<u8>,
+    /// When the machine asked for its certificate, which is when it booted: the
+    /// KMS certifies for ten years, from no date of its own (dstack).
+    pub(crate) booted: Option<UnixTime>,
     /// The end of the shortest validity.
     pub(crate) valid_until: UnixTime,
 }
@@ -99,8 +105,16 @@ pub(crate) fn verify(
     Ok(AppIdentity {
         kms_root,
         app_id,
+        booted: booted(leaf),
         valid_until,
     })
+}
+
+/// Its end less dstack's ten years; it agrees with the start of each deployment
+/// log that was looked at.
+fn booted(leaf: &Certificate) -> Option<UnixTime> {
+    let (_, until) = x509::validity(leaf);
+    until.0.checked_sub(VALIDITY_SECONDS).map(UnixTime)
 }
 
 /// The root key that an unverified chain names, in hex, if it is one on P-256.

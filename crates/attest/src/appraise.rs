@@ -416,6 +416,8 @@ fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
         compose_hash: Hex(compose_hash),
         instance_id: boot.instance_id,
         ppid: quote.ppid().to_vec(),
+        piid: quote.piid(),
+        fmspc: quote.fmspc(),
         signing_key: evidence.signing_key.clone(),
     })
 }

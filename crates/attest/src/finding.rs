@@ -17,6 +17,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// Every one, the least first.
+    pub const ALL: [Self; 4] = [Self::Info, Self::Notice, Self::Warning, Self::Danger];
+
     /// The stable name, in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

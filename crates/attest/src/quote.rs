@@ -247,6 +247,38 @@ impl VerifiedQuote {
         &self.claims.platform.pck.ppid
     }
 
+    /// The platform instance id, which changes when the platform is set up anew;
+    /// only certificates of the platform CA have one.
+    pub(crate) fn piid(&self) -> Option<[u8; 16]> {
+        self.claims.platform.pck.platform_instance_id
+    }
+
+    pub(crate) fn pce_id(&self) -> &[u8] {
+        &self.claims.platform.pck.pce_id
+    }
+
+    pub(crate) fn cpu_svn(&self) -> [u8; 16] {
+        self.claims.platform.pck.cpu_svn
+    }
+
+    pub(crate) fn pce_svn(&self) -> u16 {
+        self.claims.platform.pck.pce_svn
+    }
+
+    /// The TDX module that started the TD and, of a TD 1.5, the one that runs now:
+    /// bytes 1 and 0 of TEE_TCB_SVN are its version and security version (Intel
+    /// PCS, TDX module identities are named `TDX_` and the version in hex).
+    pub(crate) fn tdx_module(&self) -> String {
+        let word = |[svn, version, ..]: [u8; 16]| format!("TDX_{version:02x}, SVN {svn}");
+        let started = word(self.td.tee_tcb_svn);
+        match self.claims.report.as_td15() {
+            Some(td) if td.tee_tcb_svn2 != self.td.tee_tcb_svn => {
+                format!("{started}; now {}", word(td.tee_tcb_svn2))
+            }
+            _ => started,
+        }
+    }
+
     pub(crate) fn version(&self) -> u16 {
         self.claims.header.version
     }

@@ -3,6 +3,7 @@
 //! A check starts as "not proved" and stays so unless it ran; nothing here
 //! decides anything. The proof is [`Attested`](crate::Attested).
 
+mod explained;
 mod workload;
 
 pub use self::workload::{DeploymentShown, GpuShown, UpShown};

@@ -28,7 +28,7 @@ use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Pars
 
 use self::config_file::ConfigFile;
 use self::inputs::Failure;
-pub use self::report_text::verdict_text;
+pub use self::report_text::{verdict_explained, verdict_text};
 use self::settings::Settings;
 
 /// A local proxy for NEAR AI: it proves that a connection ends in a TEE before

@@ -9,7 +9,7 @@ mod events;
 
 use std::time::Duration;
 
-use attest::{Explanation, Policy, TrustAnchors};
+use attest::{CheckId, Explanation, Group, Policy, TrustAnchors};
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding as _};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::verdicts::Verdicts;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(include_str!("page/report.js"), include_str!("page/page.js"));
 
 /// What this proxy is, and who listens to its verdicts.
 #[derive(Debug)]
@@ -49,6 +49,14 @@ impl Page {
                 (of.code.to_owned(), words)
             })
             .collect();
+        let groups: Vec<_> = Group::ALL
+            .into_iter()
+            .map(|group| serde_json::json!({ "title": group.title(), "proves": group.proves() }))
+            .collect();
+        let compared: serde_json::Map<_, _> = CheckId::ALL
+            .iter()
+            .map(|check| (check.id().to_owned(), check.compared().into()))
+            .collect();
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "policy": {
@@ -63,6 +71,8 @@ impl Page {
             "ca_chain": webpki.as_str(),
             "verdict_ttl_seconds": verdict_ttl.as_secs(),
             "codes": codes,
+            "groups": groups,
+            "compared": compared,
         });
         let document = DOCUMENT
             .replace("{{style}}", STYLE)

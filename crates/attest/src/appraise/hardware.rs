@@ -6,6 +6,7 @@ use crate::policy::Hex;
 use crate::quote::{self, Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::tcb::{Component, Level};
+use crate::text::shown_hex;
 use crate::{Fmspc, Rejected};
 
 impl Run<'_> {
@@ -114,6 +115,15 @@ impl Run<'_> {
         let td = quote.td();
         self.report.fact("fmspc", quote.fmspc().to_string());
         self.report.fact("ppid", hex::encode(quote.ppid()));
+        let piid = quote.piid().map(hex::encode);
+        self.report.fact(
+            "piid",
+            piid.unwrap_or_else(|| "none in the PCK certificate".to_owned()),
+        );
+        self.report.fact("pce_id", shown_hex(quote.pce_id()));
+        self.report.fact("cpu_svn", hex::encode(quote.cpu_svn()));
+        self.report.fact("pce_svn", quote.pce_svn().to_string());
+        self.report.fact("tdx_module", quote.tdx_module());
         self.report.fact("platform", quote.platform_flags());
         self.report.fact("mrseam", hex::encode(td.mr_seam));
         self.report.fact("tee_tcb_svn", hex::encode(td.tee_tcb_svn));

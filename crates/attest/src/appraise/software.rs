@@ -112,6 +112,10 @@ impl Run<'_> {
         )
         .inspect_err(|rejected| self.current = check_of(rejected))?;
         self.pass("certificate of the expected KMS, issued for these registers");
+        if let Some(booted) = identity.booted {
+            let words = format!("{booted}, by the identity certificate");
+            self.report.fact("booted", words);
+        }
 
         self.begin(CheckId::AppId);
         if identity.app_id != boot.app_id {
@@ -175,6 +179,16 @@ impl Run<'_> {
                 vec![hex::encode(quote.ppid())],
             ),
             (
+                "piids",
+                texts(&mut pins.piids.iter().map(ToString::to_string)),
+                quote.piid().iter().map(hex::encode).collect(),
+            ),
+            (
+                "fmspcs",
+                texts(&mut pins.fmspcs.iter().map(ToString::to_string)),
+                vec![quote.fmspc().to_string()],
+            ),
+            (
                 "rtmr0",
                 texts(&mut pins.rtmr0.iter().map(ToString::to_string)),
                 vec![hex::encode(rtmr0)],
@@ -195,7 +209,8 @@ impl Run<'_> {
             if allowed.is_empty() {
                 continue;
             }
-            // An absent value (no mr-kms event) satisfies no pin.
+            // An absent value (no mr-kms event, a PCK certificate without a PIID)
+            // satisfies no pin.
             let bad = match seen.iter().find(|value| !allowed.contains(value)) {
                 Some(value) => Some(value.clone()),
                 None if seen.is_empty() => Some("absent".to_owned()),

@@ -306,6 +306,8 @@ pub(crate) struct Pins {
     pub(crate) instance_ids: BTreeSet<HexText>,
     pub(crate) device_ids: BTreeSet<Hex<32>>,
     pub(crate) ppids: BTreeSet<Hex<16>>,
+    pub(crate) piids: BTreeSet<Hex<16>>,
+    pub(crate) fmspcs: BTreeSet<Hex<6>>,
     pub(crate) rtmr0: BTreeSet<Hex<48>>,
     pub(crate) compose_hashes: BTreeSet<Hex<32>>,
     /// `ecdsa:<40 hex>` or `ed25519:<64 hex>`.

@@ -5,9 +5,9 @@ use std::fmt;
 
 use super::hex::Hex;
 use super::rules::OsImage;
-use crate::SigningKey;
 use crate::compose_file::FileRules;
 use crate::rtmr0::{AcpiDigests, Firmware};
+use crate::{Fmspc, SigningKey};
 
 /// Measured values of one report, as a policy would name them.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) compose_hash: Hex<32>,
     pub(crate) instance_id: Vec<u8>,
     pub(crate) ppid: Vec<u8>,
+    pub(crate) piid: Option<[u8; 16]>,
+    pub(crate) fmspc: Fmspc,
     pub(crate) signing_key: SigningKey,
 }
 
@@ -134,6 +136,7 @@ deployment.read_only_paths = [{read_only_paths}]
 # pins.compose_hashes = ["{compose_hash}"]
 # pins.instance_ids = ["{instance_id}"]
 # pins.ppids = ["{ppid}"]
+{piid}# pins.fmspcs = ["{fmspc}"]
 # pins.signing_keys = ["{signing_key}"]
 "#,
             os_image = self.os_image.line(),
@@ -157,6 +160,11 @@ deployment.read_only_paths = [{read_only_paths}]
             compose_hash = self.compose_hash,
             instance_id = ::hex::encode(&self.instance_id),
             ppid = ::hex::encode(&self.ppid),
+            piid = self.piid.map_or(String::new(), |piid| format!(
+                "# pins.piids = [\"{}\"]\n",
+                ::hex::encode(piid)
+            )),
+            fmspc = self.fmspc,
             signing_key = self.signing_key,
         )
     }

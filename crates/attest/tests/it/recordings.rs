@@ -87,6 +87,16 @@ fn both_verify_under_both_policies_at_their_own_time() {
             assert!(attested.valid_until() > recording.at);
         }
         let report = judge(&recording, &Policy::near(), recording.at).report;
+        // The manager's first action follows the boot within the hour.
+        let booted = report.facts.iter().find(|fact| fact.name == "booted");
+        let (booted, _) = booted.unwrap().value.split_once(',').unwrap();
+        let first = report.deployment.as_ref().unwrap().first.as_deref();
+        let seconds = |time: &str| {
+            let time = UnixTime::from_rfc3339(time).unwrap();
+            time.0
+        };
+        let since = seconds(first.unwrap()).checked_sub(seconds(booted));
+        assert!(since.is_some_and(|since| since < 3600), "{since:?}");
         // In April nobody had signed the key for OHTTP.
         let ohttp = report.check(CheckId::OhttpKey).unwrap().status;
         assert_eq!(ohttp == Status::Pass, recording.at.0 > 1_780_000_000);

@@ -114,6 +114,20 @@ fn facts_are_what_the_machine_shows() {
     };
     assert_eq!(fact(&report, "fmspc"), hex(&spec.platform.fmspc));
     assert_eq!(fact(&report, "ppid"), hex(&spec.platform.ppid));
+    let platform = &spec.platform;
+    let piid = platform.platform_instance_id.unwrap();
+    assert_eq!(fact(&report, "piid"), hex(&piid));
+    assert_eq!(fact(&report, "pce_id"), hex(&platform.pce_id));
+    assert_eq!(fact(&report, "cpu_svn"), hex(&platform.cpu_svn));
+    assert_eq!(fact(&report, "pce_svn"), platform.pce_svn.to_string());
+    let [svn, version, ..] = spec.td.tee_tcb_svn;
+    let module = format!("TDX_{version:02x}, SVN {svn}");
+    assert_eq!(fact(&report, "tdx_module"), module);
+    let booted = attest::UnixTime(spec.app.boot_time);
+    assert_eq!(
+        fact(&report, "booted"),
+        format!("{booted}, by the identity certificate")
+    );
     assert_eq!(fact(&report, "mrseam"), hex(&spec.td.mr_seam));
     assert_eq!(fact(&report, "mrtd"), hex(&spec.td.mr_td));
     assert_eq!(fact(&report, "tee_tcb_svn"), hex(&spec.td.tee_tcb_svn));
@@ -136,16 +150,51 @@ fn facts_are_what_the_machine_shows() {
     );
     let mut other = spec.clone();
     other.platform.smt_enabled = false;
+    other.platform.platform_instance_id = None;
     other.app.mr_kms = vec![vec![1; 32], vec![2; 32]];
     let report = judge(&other).report;
     assert_eq!(
         fact(&report, "platform"),
         "dynamic platform: yes, cached keys: yes, SMT: no"
     );
+    assert_eq!(fact(&report, "piid"), "none in the PCK certificate");
     assert_eq!(
         fact(&report, "mr_kms"),
         format!("{} {}", "01".repeat(32), "02".repeat(32))
     );
+}
+
+/// A platform may update its TDX module under a running TD; its report then has both.
+#[test]
+fn a_module_that_was_updated_is_shown_as_both() {
+    let mut spec = spec();
+    spec.quote.format = fake_tee::QuoteFormat::TdxV5Td15;
+    let [svn, version, ..] = spec.td.tee_tcb_svn;
+    let same = fact(&judge(&spec).report, "tdx_module");
+    assert_eq!(same, format!("TDX_{version:02x}, SVN {svn}"));
+    spec.td.tee_tcb_svn2[0] += 1;
+    let updated = fact(&judge(&spec).report, "tdx_module");
+    assert_eq!(
+        updated,
+        format!("{same}; now TDX_{version:02x}, SVN {}", svn + 1)
+    );
+}
+
+/// What is explained of checks and groups, and that none is left out.
+#[test]
+fn each_group_and_check_says_what_it_is_worth() {
+    for group in Group::ALL {
+        assert!(CheckId::ALL.iter().any(|id| id.group() == group));
+        assert!(group.proves().ends_with('.'), "{group:?}");
+    }
+    for id in CheckId::ALL {
+        assert!(Group::ALL.contains(&id.group()), "{id:?}");
+        assert_ne!(id.compared(), id.title(), "{id:?}");
+    }
+    let mut compared: Vec<_> = CheckId::ALL.iter().map(|id| id.compared()).collect();
+    compared.sort_unstable();
+    compared.dedup();
+    assert_eq!(compared.len(), CheckId::ALL.len());
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! A report as a person reads it.
+//! A report as a person reads it: in short, or explained.
 
-use std::collections::BTreeMap;
+mod explained;
+mod shown;
+
 use std::fmt::Write as _;
 
-use attest::{NOT_REACHED, Rejected, Report, Status};
-use serde::{Deserialize, Deserializer};
+use attest::{Rejected, Report, Severity};
 
+use self::shown::{Check, Shown, counted};
 use crate::skew::Skew;
 use crate::verdicts;
 
@@ -14,106 +16,93 @@ const RED: &str = "1;31";
 const YELLOW: &str = "33";
 const BOLD: &str = "1";
 
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// The verdict, every check, how much more there is, and what is not proved.
+    Short,
+    /// What was compared with what, what runs there, and whom each part trusts.
+    Explained,
+}
+
 /// The words of `verified-proxy verify` for a verdict of `/_proxy/verdicts/{id}`.
 ///
 /// # Errors
 /// If `json` is not such a report.
 pub fn verdict_text(json: &[u8], colour: bool) -> Result<String, serde_json::Error> {
-    serde_json::from_slice(json).map(|shown: Shown| shown.text(colour))
+    text_of(json, Length::Short, colour)
 }
 
-/// Grouped, one line a check, ending with what is not proved. `skew` is how far
-/// this machine's clock is off, where that may be why it was refused.
-pub(super) fn render(report: &Report, skew: Option<Skew>, colour: bool) -> String {
-    let rejected = report.rejected.as_ref();
+/// The words of `verified-proxy verify --explain` for a verdict of
+/// `/_proxy/verdicts/{id}`.
+///
+/// # Errors
+/// If `json` is not such a report.
+pub fn verdict_explained(json: &[u8], colour: bool) -> Result<String, serde_json::Error> {
+    text_of(json, Length::Explained, colour)
+}
+
+fn text_of(json: &[u8], length: Length, colour: bool) -> Result<String, serde_json::Error> {
+    serde_json::from_slice(json).map(|shown: Shown| shown.text(length, Paint(colour)))
+}
+
+/// Rendered from the JSON of the report, so that a verdict's page says the same.
+/// `skew` is how far this machine's clock is off, where that may be why it was
+/// refused.
+pub(super) fn render(
+    report: &Report,
+    skew: Option<Skew>,
+    length: Length,
+    colour: bool,
+) -> Result<String, serde_json::Error> {
+    let hint = |rejected: &Rejected| verdicts::hint(rejected, skew);
     let shown = Shown {
-        hint: rejected.map(|rejected| verdicts::hint(rejected, skew)),
-        ..Shown::from(report)
+        hint: report.rejected.as_ref().map(hint),
+        ..serde_json::from_value(serde_json::to_value(report)?)?
     };
-    shown.text(colour)
+    Ok(shown.text(length, Paint(colour)))
 }
 
-/// What is shown of a report, in the shape that its JSON has.
-#[derive(Debug, Deserialize)]
-struct Shown {
-    verdict: String,
-    code: Option<String>,
-    message: Option<String>,
-    hint: Option<String>,
-    policy: ShownPolicy,
-    at: String,
-    trust_root: String,
-    gpu_root: String,
-    nras_root: String,
-    checks: Vec<ShownCheck>,
-    #[serde(deserialize_with = "in_order")]
-    facts: Vec<(String, String)>,
-}
+/// Whether the reader's terminal shows colours.
+#[derive(Debug, Clone, Copy)]
+struct Paint(bool);
 
-#[derive(Debug, Deserialize)]
-struct ShownPolicy {
-    name: String,
-    digest: String,
-    hardware_only: bool,
-}
+impl Paint {
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
 
-#[derive(Debug, Deserialize)]
-struct ShownCheck {
-    group: String,
-    title: String,
-    status: String,
-    detail: String,
-}
-
-fn in_order<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<(String, String)>, D::Error> {
-    Ok(BTreeMap::deserialize(json)?.into_iter().collect())
-}
-
-impl From<&Report> for Shown {
-    fn from(report: &Report) -> Self {
-        let rejected = report.rejected.as_ref();
-        Self {
-            verdict: report.verdict().to_owned(),
-            code: rejected.map(|rejected| rejected.code().to_owned()),
-            message: rejected.map(Rejected::to_string),
-            hint: rejected.map(Rejected::hint),
-            policy: ShownPolicy {
-                name: report.policy.name.clone(),
-                digest: report.policy.digest.to_string(),
-                hardware_only: report.policy.hardware_only,
-            },
-            at: report.at.to_string(),
-            trust_root: report.trust_root().to_owned(),
-            gpu_root: report.gpu_root().to_owned(),
-            nras_root: report.nras_root().to_owned(),
-            checks: report
-                .checks
-                .iter()
-                .map(|check| ShownCheck {
-                    group: check.id.group().title().to_owned(),
-                    title: check.id.title().to_owned(),
-                    status: check.status.as_str().to_owned(),
-                    detail: check.detail.clone(),
-                })
-                .collect(),
-            facts: report
-                .facts
-                .iter()
-                .map(|fact| (fact.name.to_owned(), fact.value.clone()))
-                .collect(),
+    fn mark(self, check: &Check) -> String {
+        if !check.ran() {
+            self.paint(YELLOW, "-   ")
+        } else if check.passed() {
+            self.paint(GREEN, "pass")
+        } else {
+            self.paint(RED, "FAIL")
         }
     }
 }
 
+// Writing to a String cannot fail.
 impl Shown {
-    fn text(&self, colour: bool) -> String {
-        let paint = |code: &str, text: &str| {
-            if colour {
-                format!("\x1b[{code}m{text}\x1b[0m")
-            } else {
-                text.to_owned()
+    fn text(&self, length: Length, paint: Paint) -> String {
+        let mut out = self.verdict(paint);
+        match length {
+            Length::Short => {
+                out.push_str(&self.groups(paint));
+                out.push_str(&self.counts());
             }
-        };
+            Length::Explained => out.push_str(&self.explained(paint)),
+        }
+        out.push_str(&self.not_proved(paint));
+        out
+    }
+
+    fn verdict(&self, paint: Paint) -> String {
         let mut out = String::new();
         let (verdict, code) = if self.verdict == "verified" {
             ("VERIFIED", GREEN)
@@ -123,66 +112,92 @@ impl Shown {
         let _ = writeln!(
             out,
             "{} at {} under policy \"{}\"",
-            paint(code, verdict),
+            paint.paint(code, verdict),
             self.at,
             self.policy.name
         );
         let _ = writeln!(out, "policy digest {}", self.policy.digest);
-        if self.policy.hardware_only {
-            let warning = "HARDWARE ONLY: any software on a genuine TDX machine passes this policy";
-            let _ = writeln!(out, "{}", paint(RED, warning));
-        }
-        if self.trust_root != "intel" {
-            let warning = "DANGER: judged under a root that is not Intel's; this says nothing about real hardware";
-            let _ = writeln!(out, "{}", paint(RED, warning));
-        }
-        if self.gpu_root != "nvidia" {
-            let warning = "DANGER: GPUs judged under a root that is not NVIDIA's; this says nothing about real GPUs";
-            let _ = writeln!(out, "{}", paint(RED, warning));
-        }
-        if self.nras_root != "nvidia" {
-            let warning = "DANGER: NVIDIA's attestation service trusted under an authority that is not NVIDIA's";
-            let _ = writeln!(out, "{}", paint(RED, warning));
+        let warnings = [
+            (
+                self.policy.hardware_only,
+                "HARDWARE ONLY: any software on a genuine TDX machine passes this policy",
+            ),
+            (
+                self.trust_root != "intel",
+                "DANGER: judged under a root that is not Intel's; this says nothing about real hardware",
+            ),
+            (
+                self.gpu_root != "nvidia",
+                "DANGER: GPUs judged under a root that is not NVIDIA's; this says nothing about real GPUs",
+            ),
+            (
+                self.nras_root != "nvidia",
+                "DANGER: NVIDIA's attestation service trusted under an authority that is not NVIDIA's",
+            ),
+        ];
+        for (_, warning) in warnings.iter().filter(|(applies, _)| *applies) {
+            let _ = writeln!(out, "{}", paint.paint(RED, warning));
         }
         if let (Some(code), Some(message)) = (&self.code, &self.message) {
-            let _ = writeln!(out, "\n{}: {message}", paint(RED, code));
+            let _ = writeln!(out, "\n{}: {message}", paint.paint(RED, code));
             if let Some(hint) = &self.hint {
                 let _ = writeln!(out, "hint: {hint}");
             }
         }
+        out
+    }
 
-        let (not_proved, ran): (Vec<_>, Vec<_>) = self
-            .checks
-            .iter()
-            .partition(|check| check.status == Status::NotProved.as_str());
+    fn groups(&self, paint: Paint) -> String {
+        let mut out = String::new();
         let mut group = None;
-        for check in ran {
+        for check in self.checks.iter().filter(|check| check.ran()) {
             if group != Some(&check.group) {
                 group = Some(&check.group);
-                let _ = writeln!(out, "\n{}", paint(BOLD, &check.group));
+                let _ = writeln!(out, "\n{}", paint.paint(BOLD, &check.group));
             }
-            let mark = if check.status == Status::Pass.as_str() {
-                paint(GREEN, "pass")
-            } else {
-                paint(RED, "FAIL")
-            };
+            let mark = paint.mark(check);
             let _ = writeln!(out, "  {mark}  {}: {}", check.title, check.detail);
         }
+        out
+    }
 
-        if !self.facts.is_empty() {
-            let _ = writeln!(out, "\n{}", paint(BOLD, "Seen"));
-            for (name, value) in &self.facts {
-                let _ = writeln!(out, "  {name}: {value}");
-            }
+    /// What a short report leaves out.
+    fn counts(&self) -> String {
+        let grave = [Severity::Danger, Severity::Warning]
+            .map(|severity| (self.of_severity(severity).count(), severity.as_str()));
+        let grave: Vec<_> = grave
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| counted(*count, word))
+            .collect();
+        let mut findings = counted(self.findings.len(), "finding");
+        if !grave.is_empty() {
+            let _ = write!(findings, ", of them {}", grave.join(" and "));
         }
+        let mut parts = vec![findings];
+        if let Some(deployment) = &self.deployment {
+            parts.push(format!("{} up by the log", deployment.up.len()));
+        }
+        if !self.gpus.is_empty() {
+            parts.push(counted(self.gpus.len(), "GPU"));
+        }
+        parts.push(counted(self.facts.len(), "fact"));
+        format!("\n{}: see --explain\n", parts.join("; "))
+    }
 
-        let _ = writeln!(out, "\n{}", paint(BOLD, "Not proved"));
-        let (not_reached, not_run): (Vec<_>, Vec<_>) = not_proved
-            .into_iter()
-            .partition(|check| check.detail == NOT_REACHED);
+    fn not_proved(&self, paint: Paint) -> String {
+        let mut out = format!("\n{}\n", paint.paint(BOLD, "Not proved"));
+        let dash = paint.paint(YELLOW, "-");
+        let (not_run, not_reached): (Vec<_>, Vec<_>) = self
+            .checks
+            .iter()
+            .filter(|check| !check.ran())
+            .partition(|check| check.was_reached());
         for check in not_run {
-            let dash = paint(YELLOW, "-");
             let _ = writeln!(out, "  {dash}  {}: {}", check.title, check.detail);
+        }
+        for limit in &self.limits {
+            let _ = writeln!(out, "  {dash}  {limit}");
         }
         if !not_reached.is_empty() {
             let titles: Vec<_> = not_reached.iter().map(|check| &*check.title).collect();

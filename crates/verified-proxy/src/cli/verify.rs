@@ -11,13 +11,15 @@ use std::process::ExitCode;
 
 use attest::{
     Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Spki, Subject, UnixTime, appraise,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Report, Spki, Subject, UnixTime, appraise,
 };
 
 use super::inputs::{self, Failure};
 use super::options::Shared;
+use super::report_text::Length;
 use super::{colour, print, report_text};
 use crate::clock::Clock;
+use crate::skew::Skew;
 
 /// Attest a model's backends live, or judge a recorded report without network
 ///
@@ -42,6 +44,10 @@ pub(super) struct Args {
     /// Print the report as JSON; live, an array with one for each backend and TLS key
     #[arg(long)]
     pub(super) json: bool,
+
+    /// Say what each check compared with what, what runs in the machine, and whom that trusts
+    #[arg(long, conflicts_with = "json")]
+    pub(super) explain: bool,
 
     #[command(flatten)]
     recorded: Recorded,
@@ -83,6 +89,21 @@ struct Recorded {
     domain: Option<Domain>,
 }
 
+impl Args {
+    fn length(&self) -> Length {
+        if self.explain {
+            Length::Explained
+        } else {
+            Length::Short
+        }
+    }
+}
+
+fn rendered(report: &Report, skew: Option<Skew>, length: Length) -> Result<String, Failure> {
+    report_text::render(report, skew, length, colour())
+        .map_err(|error| Failure::Unreadable(format!("the report cannot be shown: {error}")))
+}
+
 pub(super) fn main(args: Args) -> ExitCode {
     args.shared.logs.init();
     match run(args) {
@@ -111,7 +132,7 @@ fn run(mut args: Args) -> Result<ExitCode, Failure> {
             .into();
         format!("{json:#}\n")
     } else {
-        report_text::render(report, None, colour())
+        rendered(report, None, args.length())?
     };
     print(&text)?;
     Ok(match appraisal.outcome {

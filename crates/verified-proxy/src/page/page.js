@@ -1,5 +1,3 @@
-
-"use strict";
 // What the proxy tells comes from backends in part, so it becomes text nodes and
 // nothing else; the document's policy (Trusted Types) forbids the rest.
 
@@ -69,81 +67,6 @@ const ago = (time) => (now() - time < 10 ? "just now" : `${span(now() - time)} a
 const left = (time) => (time > now() ? `${span(time - now())} left` : "expired");
 const times = (count) => (count === 1 ? "once" : `${count} times`);
 const short = (spki) => `${spki.slice(0, 16)}…`;
-
-const MARKS = {
-  pass: ["good", "✓ proved"],
-  fail: ["bad", "✕ failed"],
-  not_proved: ["open", "– not proved"],
-};
-
-// Reports.
-
-function definitions(pairs) {
-  const list = make("dl");
-  for (const [name, ...value] of pairs) list.append(make("dt", "", name), make("dd", "", ...value));
-  return list;
-}
-
-function checkLine(check) {
-  const [className, words] = MARKS[check.status] ?? ["", check.status];
-  return make("li", "",
-    make("span", `state ${className}`, words),
-    make("span", "", check.title, make("span", "detail", check.detail)));
-}
-
-function reportParts(report) {
-  const groups = new Map();
-  for (const check of report.checks) {
-    groups.set(check.group, [...(groups.get(check.group) ?? []), check]);
-  }
-  const parts = [definitions([
-    ["Judged", `${new Date(report.at).toLocaleString()} (${report.at})`],
-    ["TLS key", make("code", "", report.spki)],
-    ["Policy", `${report.policy.name}${report.policy.hardware_only ? " (HARDWARE ONLY)" : ""}`],
-    ["CA chain", report.ca_chain],
-    ["Verdict", make("code", "", report.id)],
-  ])];
-  const open = report.checks.filter((check) => check.status === "not_proved");
-  if (report.verdict === "verified" && open.length) {
-    parts.push(make("h4", "", "Not proved"), make("p", "open", `${open.map((check) => check.title).join("; ")}.`));
-  }
-  if (report.message) {
-    parts.push(make("h4", "", "Found"), make("p", "detail", report.message),
-      make("h4", "", "Hint"), make("p", "detail", report.hint));
-  }
-  for (const [group, checks] of groups) {
-    parts.push(make("h4", "", group), make("ul", "checks", ...checks.map(checkLine)));
-  }
-  const facts = Object.entries(report.facts ?? {});
-  if (facts.length) {
-    parts.push(make("h4", "", "Seen, and compared with nothing"),
-      definitions(facts.map(([name, value]) => [name, make("code", "", String(value))])));
-  }
-  return parts;
-}
-
-/** Folded until somebody asks; then it reads the report of its verdict. */
-function reportDetails(words) {
-  const body = make("div");
-  const line = make("span", "line");
-  const element = make("details", "", make("summary", "", words, line), body);
-  let wanted = null;
-  let shown = null;
-  const read = async () => {
-    if (!element.open || shown === wanted) return;
-    const id = wanted;
-    try {
-      const report = await (await ask(`/_proxy/verdicts/${id}`)).json();
-      if (id !== wanted) return;
-      body.replaceChildren(...reportParts(report));
-      shown = id;
-    } catch (error) {
-      body.replaceChildren(make("p", "bad", error.message));
-    }
-  };
-  element.addEventListener("toggle", read);
-  return { element, say: (text) => setText(line, text), show: (id) => { wanted = id; read(); } };
-}
 
 // Cards, which stay the same elements while their verdicts change.
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding as _};
+use fake_tee::serve::Running;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -57,6 +58,50 @@ async fn listed(proxy: &Proxy) -> Vec<String> {
             None => "former".to_owned(),
         })
         .collect()
+}
+
+/// The report of the verdict on a request.
+async fn report_of(fake: &Running) -> serde_json::Value {
+    let proxy = Proxy::in_front_of(fake).await;
+    let answer = proxy.chat().await;
+    let id = answer.header("x-verified-proxy-verdict");
+    proxy.get(&format!("/_proxy/verdicts/{id}")).await.json()
+}
+
+/// What the page shows of a report is in its JSON, by these names.
+#[tokio::test]
+async fn a_verdict_has_what_the_page_shows() {
+    let report = report_of(&fake().await).await;
+    for name in [
+        "spki", "ca_chain", "id", "at", "facts", "checks", "limits", "findings",
+    ] {
+        assert!(!report[name].is_null(), "{name}: {report}");
+    }
+    let deployment = &report["deployment"];
+    assert_eq!(deployment["actions"], 4, "{deployment}");
+    for name in ["first", "last", "up", "manager"] {
+        assert!(!deployment[name].is_null(), "{name}: {deployment}");
+    }
+    for name in ["service", "file", "tag", "commit", "since"] {
+        assert!(
+            deployment["up"][0][name].is_string(),
+            "{name}: {deployment}"
+        );
+    }
+    assert_eq!(report["gpus"].as_array().unwrap().len(), 8);
+    for name in [
+        "chip",
+        "driver",
+        "vbios",
+        "protected_pcie",
+        "pdi",
+        "measurements_sha384",
+    ] {
+        assert!(report["gpus"][0][name].is_string(), "{name}");
+    }
+    for name in ["severity", "topic", "detail"] {
+        assert!(report["findings"][0][name].is_string(), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -180,6 +225,19 @@ async fn it_says_what_this_proxy_is_and_what_codes_mean() {
         assert_eq!(codes[known.code]["meaning"], known.meaning);
         assert_eq!(codes[known.code]["remedy"], known.remedy);
     }
+    // Of each group and check that a report has, under the same names.
+    let report = serde_json::to_value(report_of(&fake).await).unwrap();
+    let groups = about["groups"].as_array().unwrap();
+    for check in report["checks"].as_array().unwrap() {
+        let id = check["id"].as_str().unwrap();
+        assert!(about["compared"][id].is_string(), "{id}");
+        let own = groups
+            .iter()
+            .find(|group| group["title"] == check["group"])
+            .unwrap_or_else(|| panic!("no {}", check["group"]));
+        assert!(own["proves"].is_string(), "{own}");
+    }
+    assert_eq!(groups.len(), attest::Group::ALL.len());
 }
 
 #[tokio::test]

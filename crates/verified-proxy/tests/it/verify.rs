@@ -123,21 +123,154 @@ fn json_reads_in_the_same_words() {
     let refused = Folder::new("words-refused", |spec| spec.td.mr_td = [7; 48]);
     for folder in [good, refused] {
         let said = text(&folder.verify(&AT).stdout);
+        let explained = text(&folder.verify(&[AT[0], AT[1], "--explain"]).stdout);
         let json = folder.verify(&[AT[0], AT[1], "--json"]).stdout;
         let read = verified_proxy::cli::verdict_text(&json, false).unwrap();
-        // JSON has what was seen by name.
-        let sorted = |text: &str| {
-            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-            lines.sort_unstable();
-            lines
-        };
-        assert_eq!(sorted(&read), sorted(&said));
+        assert_eq!(read, said);
+        let read = verified_proxy::cli::verdict_explained(&json, false).unwrap();
+        assert_eq!(read, explained);
+        assert_ne!(said, explained);
     }
     let no_report = verified_proxy::cli::verdict_text(b"{}", false).unwrap_err();
     assert!(
         no_report.to_string().contains("missing field"),
         "{no_report}"
     );
+}
+
+const HEADINGS: [&str; 10] = [
+    "Evidence",
+    "Hardware",
+    "Boot chain",
+    "Software",
+    "Identity",
+    "Deployment",
+    "GPUs",
+    "Channel",
+    "Seen besides",
+    "Not proved",
+];
+
+/// Lines that begin at the margin, without those of the verdict itself.
+fn headings(explained: &str) -> Vec<&str> {
+    explained
+        .split("\n\n")
+        .skip(1)
+        .filter_map(|block| block.lines().next())
+        .filter(|line| !line.contains(": "))
+        .collect()
+}
+
+#[test]
+fn explained_it_says_what_was_compared_and_what_runs() {
+    let folder = Folder::new("explained", |_| ());
+    let output = folder.verify(&[AT[0], AT[1], "--explain"]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    assert_eq!(headings(&out), HEADINGS, "{out}");
+    for group in attest::Group::ALL {
+        let is_judged = group != attest::Group::Beyond;
+        assert_eq!(out.contains(group.proves()), is_judged, "{group:?}");
+    }
+    for check in attest::CheckId::ALL {
+        let is_judged = check.group() != attest::Group::Beyond;
+        let compared = format!("compares {}\n", check.compared());
+        assert_eq!(out.contains(&compared), is_judged, "{check:?}");
+    }
+    for words in [
+        "platform instance (PIID): ",
+        "TDX module: TDX_",
+        "  Manager: ",
+        "  Log: 4 actions from ",
+        "  Booted: 2026-11-16T12:00:00Z, by the identity certificate",
+        "  Continuity: offline there is no memory of logs",
+        "fake.yaml@v",
+        "  8 x GH100, driver ",
+        "findings in what the measured description",
+        "-  the deployment log is written by software inside the machine",
+    ] {
+        assert!(out.contains(words), "{words}\n{out}");
+    }
+    // Eight GPUs that are alike are said once, with each device.
+    assert_eq!(out.matches("GH100, driver").count(), 1, "{out}");
+    let devices = out.lines().find(|line| line.contains("devices: "));
+    assert_eq!(devices.unwrap().split_whitespace().count(), 1 + 8);
+
+    let short = text(&folder.verify(&AT).stdout);
+    assert!(short.contains(": see --explain\n"), "{short}");
+    assert!(short.contains("; 8 GPUs; "), "{short}");
+    for absent in ["compares ", "Manager: ", " x GH100, driver "] {
+        assert!(!short.contains(absent), "{absent}\n{short}");
+    }
+    assert!(short.lines().count() < out.lines().count() / 2, "{short}");
+}
+
+#[test]
+fn a_refusal_is_explained_as_far_as_it_came() {
+    let folder = Folder::new("explained-refused", |spec| spec.td.mr_td = [7; 48]);
+    let output = folder.verify(&[AT[0], AT[1], "--explain"]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    assert!(out.contains("FAIL  the expected OS image\n"), "{out}");
+    let block = |title: &str| {
+        let start = format!("{title}\n");
+        let mut blocks = out.split("\n\n");
+        blocks.find(|block| block.starts_with(&start)).unwrap()
+    };
+    for unreached in ["Identity", "Deployment", "GPUs"] {
+        assert_eq!(
+            block(unreached).lines().nth(1).unwrap().trim(),
+            "not reached, as the refusal came first"
+        );
+    }
+    assert!(block("Channel").contains("pass  "), "{out}");
+    assert!(block("Not proved").contains("Not reached, as the refusal came first: "));
+}
+
+/// What a policy does not look at is open in its own part, too.
+#[test]
+fn what_is_not_looked_at_is_open_in_its_part_and_at_the_end() {
+    let folder = Folder::new("explained-off", |_| ());
+    let policy = Spec::new(NOW).unwrap().policy_toml() + "gpu.mode = \"off\"\n";
+    folder.write("policy.toml", policy.as_bytes());
+    let out = text(&folder.verify(&[AT[0], AT[1], "--explain"]).stdout);
+    let reason = "the policy does not look at them (gpu.mode = \"off\")";
+    let (gpus, end) = out.rsplit_once("\n\nNot proved\n").unwrap();
+    assert_eq!(gpus.matches(&format!("not proved: {reason}")).count(), 4);
+    assert_eq!(end.matches(reason).count(), 4, "{end}");
+    assert!(!gpus.contains(" x GH100"), "{out}");
+}
+
+#[test]
+fn long_lists_are_cut_and_say_so() {
+    let folder = Folder::new("explained-long", |_| ());
+    let json = folder.verify(&[AT[0], AT[1], "--json"]).stdout;
+    let mut json: Value = serde_json::from_slice(&json).unwrap();
+    let finding = |severity: &str, n: usize| serde_json::json!({ "severity": severity, "topic": "a_topic", "detail": format!("number {n}.") });
+    let mut findings: Vec<_> = (0..40).map(|n| finding("notice", n)).collect();
+    findings.push(finding("danger", 99));
+    findings.push(finding("warning", 98));
+    json["findings"] = findings.into();
+    let up = json["deployment"]["up"][0].clone();
+    json["deployment"]["up"] = vec![up; 70].into();
+    let json = serde_json::to_vec(&json).unwrap();
+    let out = verified_proxy::cli::verdict_explained(&json, false).unwrap();
+    assert!(out.contains("number 11."), "{out}");
+    assert!(!out.contains("number 12."), "{out}");
+    assert!(out.contains("... and 28 more: see --json"), "{out}");
+    assert!(out.contains("... and 10 more: see --json"), "{out}");
+    let place = |words: &str| out.find(words).unwrap();
+    assert!(
+        place("number 99.") < place("number 98."),
+        "the gravest first"
+    );
+    assert!(place("number 98.") < place("number 0."));
+    let short = verified_proxy::cli::verdict_text(&json, false).unwrap();
+    assert!(
+        short.contains("\n42 findings, of them 1 danger and 1 warning; 70 up by the log; 8 GPUs; "),
+        "{short}"
+    );
+    assert!(!short.contains("number 99."), "{short}");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn pins_hold_what_they_name_and_nothing_else() {
         .lines()
         .filter_map(|line| line.strip_prefix("# pins."))
         .collect();
-    assert_eq!(lines.len(), 6, "{seen}");
+    assert_eq!(lines.len(), 8, "{seen}");
     for line in lines.iter().map(|line| format!("pins.{line}")).chain([
         format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0])),
         format!("pins.device_ids = [\"{}\"]", hex(&spec.app.device_id)),
@@ -239,6 +239,18 @@ fn pins_hold_what_they_name_and_nothing_else() {
     without.app.mr_kms.clear();
     let pinned = extended(&format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0])));
     assert_eq!(code(&judge_under(&without, &pinned)), "rejected_pin");
+    // Nor does a platform without an instance id satisfy a pin on one.
+    let mut without = self::spec();
+    let piid = without.platform.platform_instance_id.take().unwrap();
+    let pinned = extended(&format!("pins.piids = [\"{}\"]", hex(&piid)));
+    assert_eq!(code(&judge_under(&spec, &pinned)), "verified");
+    let refused = judge_under(&without, &pinned);
+    assert_eq!(code(&refused), "rejected_pin");
+    let said = refused.outcome.unwrap_err().to_string();
+    assert!(said.contains("piids") && said.contains("absent"), "{said}");
+    let written = written(&without).unwrap();
+    assert!(!written.contains("pins.piids"), "{written}");
+    assert!(written.contains("pins.fmspcs"), "{written}");
 }
 
 #[test]

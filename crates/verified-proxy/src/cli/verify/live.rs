@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Args, write_policy};
+use super::{Args, rendered, write_policy};
 use crate::cli::inputs::Failure;
-use crate::cli::{colour, print, report_text};
+use crate::cli::print;
+use crate::cli::report_text::Length;
 use crate::examine::Examiner;
 use crate::respond::{self, Explained, Failure as Unserved};
 use crate::upstream::{AttemptError, DialError, Examined};
@@ -39,6 +40,7 @@ struct Seen {
 }
 
 pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
+    let length = args.length();
     let Args {
         connections,
         write_policy: policy_file,
@@ -81,7 +83,7 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
         let list: Vec<_> = findings.iter().map(Finding::json).collect();
         format!("{:#}\n", Value::from(list))
     } else {
-        text(&findings)
+        text(&findings, length)?
     })?;
     Ok(ExitCode::from(
         // A refusal is said even where others could not be reached.
@@ -212,7 +214,7 @@ impl Finding {
     }
 }
 
-fn text(findings: &[Finding]) -> String {
+fn text(findings: &[Finding], length: Length) -> Result<String, Failure> {
     let mut out = String::new();
     // Writing to a String cannot fail.
     for (index, finding) in findings.iter().enumerate() {
@@ -228,7 +230,7 @@ fn text(findings: &[Finding]) -> String {
                 let _ = writeln!(out, "TLS key {}", seen.spki);
                 let _ = writeln!(out, "CA chain {}", seen.ca_chain);
                 let report = &examined.appraisal.report;
-                out.push_str(&report_text::render(report, examined.skew, colour()));
+                out.push_str(&rendered(report, examined.skew, length)?);
             }
             Outcome::Impostor(explained) | Outcome::Unavailable(explained) => {
                 let _ = writeln!(out, "{}", finding.verdict().to_uppercase());
@@ -254,5 +256,5 @@ fn text(findings: &[Finding]) -> String {
             count(3)
         );
     }
-    out
+    Ok(out)
 }

@@ -1,0 +1,245 @@
+//! The long form: each part of the proof, what was compared in it, what it is
+//! worth, and what was seen.
+
+use std::fmt::Write as _;
+
+use attest::{CheckId, Group, Severity};
+
+use super::shown::{Deployment, Finding, Gpu, Shown, counted};
+use super::{BOLD, Paint, RED, YELLOW};
+
+/// Findings of one severity that are listed; real machines have 20 to 60.
+const MAX_FINDINGS: usize = 12;
+
+/// Services that are listed; real machines have about ten.
+const MAX_UP: usize = 60;
+
+/// Where a fact is shown, and its words. What is not in here comes last.
+const FACTS: [(Group, &str, &str); 24] = [
+    (Group::Hardware, "ppid", "platform (PPID)"),
+    (Group::Hardware, "piid", "platform instance (PIID)"),
+    (Group::Hardware, "fmspc", "platform family (FMSPC)"),
+    (Group::Hardware, "pce_id", "PCE id"),
+    (Group::Hardware, "cpu_svn", "CPU SVN"),
+    (Group::Hardware, "pce_svn", "PCE SVN"),
+    (Group::Hardware, "tdx_module", "TDX module"),
+    (
+        Group::Hardware,
+        "mrseam",
+        "TDX module's measurement (MRSEAM)",
+    ),
+    (Group::Hardware, "tee_tcb_svn", "TEE TCB SVN"),
+    (Group::Hardware, "platform", "platform flags"),
+    (Group::Boot, "mrtd", "MRTD"),
+    (Group::Boot, "rtmr0", "RTMR0"),
+    (Group::Boot, "rtmr1", "RTMR1"),
+    (Group::Boot, "rtmr2", "RTMR2"),
+    (Group::Boot, "rtmr3", "RTMR3"),
+    (
+        Group::Boot,
+        "compose_hash",
+        "application description (SHA-256)",
+    ),
+    (Group::Software, "os_image_hash", "OS image"),
+    (Group::Identity, "booted", "booted"),
+    (Group::Identity, "app_id", "application id"),
+    (Group::Identity, "instance_id", "instance id"),
+    (Group::Identity, "mr_kms", "the KMS that was contacted"),
+    (
+        Group::Identity,
+        "device_id_unmeasured",
+        "device id, which nobody measures",
+    ),
+    (Group::Identity, "model_name", "model"),
+    (Group::Connection, "signing_key", "signing key"),
+];
+
+impl Shown {
+    /// From the hardware up to this connection.
+    pub(super) fn explained(&self, paint: Paint) -> String {
+        let mut out = String::new();
+        for group in Group::ALL {
+            self.group(&mut out, group, paint);
+        }
+        let others: Vec<_> = self
+            .facts
+            .iter()
+            .filter(|(name, _)| !FACTS.iter().any(|(_, known, _)| known == name))
+            .collect();
+        if !others.is_empty() {
+            let _ = writeln!(out, "\n{}", paint.paint(BOLD, "Seen besides"));
+            for (name, value) in others {
+                let _ = writeln!(out, "  {name}: {value}");
+            }
+        }
+        out
+    }
+
+    fn group(&self, out: &mut String, group: Group, paint: Paint) {
+        let own = || {
+            self.checks
+                .iter()
+                .filter(move |check| check.group == group.title())
+        };
+        let has_findings = group == Group::Deployment && !self.findings.is_empty();
+        // What nobody judges stands among what is not proved.
+        if group == Group::Beyond && !own().any(|check| check.ran()) {
+            return;
+        }
+        let _ = writeln!(out, "\n{}", paint.paint(BOLD, group.title()));
+        if !own().any(|check| check.was_reached()) && !has_findings {
+            let _ = writeln!(out, "  not reached, as the refusal came first");
+            return;
+        }
+        let _ = writeln!(out, "  {}", group.proves());
+        for check in own().filter(|check| check.was_reached()) {
+            let mark = paint.mark(check);
+            let _ = writeln!(out, "  {mark}  {}", check.title);
+            if let Some(compared) = check.compared() {
+                let _ = writeln!(out, "          compares {compared}");
+            }
+            let word = if check.ran() { "found" } else { "not proved" };
+            let _ = writeln!(out, "          {word}: {}", check.detail);
+        }
+        if let (Group::Deployment, Some(deployment)) = (group, &self.deployment) {
+            self.deployment(out, deployment);
+        }
+        if group == Group::Deployment {
+            self.findings(out, paint);
+        }
+        if group == Group::Gpus {
+            gpus(out, &self.gpus);
+        }
+        let facts = FACTS
+            .iter()
+            .filter(|(of, ..)| *of == group)
+            .filter_map(|(_, name, words)| Some((words, self.facts.get(*name)?)));
+        for (index, (words, value)) in facts.enumerate() {
+            if index == 0 {
+                let _ = writeln!(out, "  Seen:");
+            }
+            let _ = writeln!(out, "    {words}: {value}");
+        }
+    }
+
+    fn deployment(&self, out: &mut String, deployment: &Deployment) {
+        let manager = deployment.manager.as_deref();
+        let _ = writeln!(
+            out,
+            "  Manager: {}",
+            manager.unwrap_or("the log does not say")
+        );
+        let span = match (&deployment.first, &deployment.last) {
+            (Some(first), Some(last)) => format!("from {first} to {last}"),
+            _ => "without a time".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "  Log: {} {span}, by the machine's own clock",
+            counted(deployment.actions, "action")
+        );
+        if let Some(booted) = self.facts.get("booted") {
+            let _ = writeln!(out, "  Booted: {booted}");
+        }
+        let continuity = CheckId::DeploymentContinuity.id();
+        if let Some(check) = self.checks.iter().find(|check| check.id == continuity) {
+            let _ = writeln!(out, "  Continuity: {}", check.detail);
+        }
+        let _ = writeln!(out, "  Up, by the log:");
+        if deployment.up.is_empty() {
+            let _ = writeln!(out, "    nothing");
+        }
+        for up in deployment.up.iter().take(MAX_UP) {
+            let image = up.image.as_deref();
+            let image = image.unwrap_or("image not known: its file is not at hand");
+            let _ = writeln!(out, "    {}: {image}", up.service);
+            let _ = writeln!(
+                out,
+                "      {}@{} (commit {}), since {}",
+                up.file, up.tag, up.commit, up.since
+            );
+        }
+        more(out, deployment.up.len(), MAX_UP);
+    }
+
+    pub(super) fn of_severity(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
+        let word = severity.as_str();
+        self.findings
+            .iter()
+            .filter(move |finding| finding.severity == word)
+    }
+
+    /// The gravest first.
+    fn findings(&self, out: &mut String, paint: Paint) {
+        if self.findings.is_empty() {
+            return;
+        }
+        let count = counted(self.findings.len(), "finding");
+        let _ = writeln!(
+            out,
+            "  {count} in what the measured description and the deployed files say; none refuses anything:"
+        );
+        for severity in Severity::ALL.into_iter().rev() {
+            let code = match severity {
+                Severity::Danger => RED,
+                Severity::Warning => YELLOW,
+                _ => BOLD,
+            };
+            let mark = paint.paint(code, severity.as_str());
+            for finding in self.of_severity(severity).take(MAX_FINDINGS) {
+                let _ = writeln!(out, "    {mark}  {}: {}", finding.topic, finding.detail);
+            }
+            more(out, self.of_severity(severity).count(), MAX_FINDINGS);
+        }
+    }
+}
+
+fn more(out: &mut String, count: usize, shown: usize) {
+    if let Some(rest) = count.checked_sub(shown).filter(|rest| *rest > 0) {
+        let _ = writeln!(out, "    ... and {rest} more: see --json");
+    }
+}
+
+/// GPUs that are alike share a line.
+fn gpus(out: &mut String, gpus: &[Gpu]) {
+    let mut kinds: Vec<(&Gpu, Vec<&str>)> = Vec::new();
+    for gpu in gpus {
+        let same = kinds.iter_mut().find(|(first, _)| first.is_like(gpu));
+        match same {
+            Some((_, devices)) => devices.push(&gpu.pdi),
+            None => kinds.push((gpu, vec![&gpu.pdi])),
+        }
+    }
+    for (gpu, devices) in kinds {
+        let _ = writeln!(
+            out,
+            "  {} x {}, driver {}, VBIOS {}, Protected PCIe: {}",
+            devices.len(),
+            gpu.chip,
+            gpu.driver,
+            gpu.vbios,
+            gpu.protected_pcie
+        );
+        let _ = writeln!(
+            out,
+            "    measurements (SHA-384): {}",
+            gpu.measurements_sha384
+        );
+        let _ = writeln!(out, "    devices: {}", devices.join(" "));
+    }
+}
+
+impl Gpu {
+    fn is_like(&self, other: &Self) -> bool {
+        let of = |gpu: &Self| {
+            [
+                gpu.chip.clone(),
+                gpu.driver.clone(),
+                gpu.vbios.clone(),
+                gpu.protected_pcie.clone(),
+                gpu.measurements_sha384.clone(),
+            ]
+        };
+        of(self) == of(other)
+    }
+}
