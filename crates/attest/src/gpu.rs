@@ -80,7 +80,7 @@ fn appraise_one(
     let spdm = Spdm::parse(gpu, &item.evidence)?;
     let chain = pem::certificates(&item.certificates)
         .map_err(|detail| GpuRejected::Certificates { gpu, detail })?;
-    let device = chain::verify(gpu, &chain, root, now, cache)?;
+    let (device, valid_until) = chain::verify(gpu, &chain, root, now, cache)?;
     if !device.key.verifies_fixed(spdm.message, spdm.signature) {
         return Err(GpuRejected::Signature { gpu });
     }
@@ -126,7 +126,7 @@ fn appraise_one(
         switches: said.switches,
         measurements: spdm.measurements,
         record_sha384: spdm.record_sha384,
-        valid_until: device.valid_until,
+        valid_until,
     })
 }
 

@@ -199,6 +199,8 @@ pub struct Report {
     pub intel_root: bool,
     /// True if the root of GPUs is NVIDIA's.
     pub nvidia_root: bool,
+    /// True if NVIDIA's own authorities certify the keys of its attestation service.
+    pub nvidia_service: bool,
     /// One line for each of [`CheckId::ALL`], in that order.
     pub checks: Vec<Check>,
     /// What was seen besides.
@@ -226,6 +228,7 @@ impl Report {
             at,
             intel_root: anchors.is_intel(),
             nvidia_root: anchors.gpus().is_nvidia(),
+            nvidia_service: anchors.nras().is_nvidia(),
             checks: CheckId::ALL.iter().map(not_reached).collect(),
             facts: Vec::new(),
             deployment: None,
@@ -283,6 +286,16 @@ impl Report {
         }
     }
 
+    /// Who certifies the keys of NVIDIA's attestation service: "nvidia", or a warning.
+    #[must_use]
+    pub const fn nras_root(&self) -> &'static str {
+        if self.nvidia_service {
+            "nvidia"
+        } else {
+            "DANGER: not NVIDIA's"
+        }
+    }
+
     /// "verified" or "rejected".
     #[must_use]
     pub const fn verdict(&self) -> &'static str {
@@ -294,7 +307,7 @@ impl Report {
 }
 
 /// The shape that scripts read: `{"verdict","code","message","hint","policy",
-/// "at","trust_root","gpu_root","checks":[{"id","group","title","status","detail"}],
+/// "at","trust_root","gpu_root","nras_root","checks":[{"id","group","title","status","detail"}],
 /// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"limits"}`.
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -329,6 +342,7 @@ impl serde::Serialize for Report {
             "at": self.at.to_string(),
             "trust_root": self.trust_root(),
             "gpu_root": self.gpu_root(),
+            "nras_root": self.nras_root(),
             "checks": checks,
             "facts": facts,
             "deployment": self.deployment,

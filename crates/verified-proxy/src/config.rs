@@ -22,6 +22,8 @@ pub struct Config {
     pub endpoints_url: FetchUrl,
     /// Sources of Intel's collateral, in order.
     pub collateral_sources: Vec<FetchUrl>,
+    /// NVIDIA's attestation service, asked where the policy says so.
+    pub nras_url: FetchUrl,
     /// Where the compose files are that deployment logs name.
     pub compose_source: ComposeSource,
     /// Certificate authorities beside the system's.
@@ -154,6 +156,7 @@ impl Config {
         Self {
             endpoints_url,
             collateral_sources,
+            nras_url: FetchUrl::of_host(Self::NRAS_HOST),
             compose_source,
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
@@ -184,6 +187,10 @@ impl Config {
         "https://api.trustedservices.intel.com",
         "https://pccs.phala.network",
     ];
+    /// NVIDIA's attestation service.
+    pub const NRAS_HOST: &str = "nras.attestation.nvidia.com";
+    /// The same as an address.
+    pub const NRAS_URL: &str = "https://nras.attestation.nvidia.com";
     /// Where the fleet's operator publishes its compose files.
     pub const COMPOSE_FILES_URL: &str =
         "https://raw.githubusercontent.com/nearai/cvm-compose-files";

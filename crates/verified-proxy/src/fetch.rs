@@ -1,6 +1,7 @@
-//! Public documents over ordinary HTTPS: the endpoint list and Intel's
-//! collateral. Nothing of a client ever passes here; what comes back is a hint
-//! (the list) or signed (the collateral), and bounded either way.
+//! Public documents over ordinary HTTPS: the endpoint list, Intel's collateral,
+//! and what NVIDIA says of a backend's GPUs. Nothing of a client ever passes
+//! here; what comes back is a hint (the list) or signed (the others), and
+//! bounded either way.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -37,6 +38,16 @@ pub struct FetchUrl {
 }
 
 impl FetchUrl {
+    /// `https://host`.
+    pub(crate) fn of_host(host: &str) -> Self {
+        Self {
+            https: true,
+            host: host.to_owned(),
+            port: 443,
+            path: "/".to_owned(),
+        }
+    }
+
     /// Another path under this one: for base addresses.
     pub(crate) fn join(&self, path_and_query: &str) -> Self {
         Self {
@@ -178,7 +189,7 @@ pub(crate) struct Fetched {
     pub(crate) body: Bytes,
 }
 
-/// Makes one GET a connection, under WebPKI.
+/// Makes one request a connection, under WebPKI.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     tls: Arc<ClientConfig>,
@@ -208,7 +219,26 @@ impl Fetcher {
 
     /// Fetches `url`, reading at most `max` bytes of body.
     pub(crate) async fn get(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
-        match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, max)).await {
+        self.fetch(url, None, max).await
+    }
+
+    /// Shows `json` to `url`, reading at most `max` bytes of what it says.
+    pub(crate) async fn post_json(
+        &self,
+        url: &FetchUrl,
+        json: Bytes,
+        max: usize,
+    ) -> Result<Fetched, FetchError> {
+        self.fetch(url, Some(json), max).await
+    }
+
+    async fn fetch(
+        &self,
+        url: &FetchUrl,
+        json: Option<Bytes>,
+        max: usize,
+    ) -> Result<Fetched, FetchError> {
+        match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, json, max)).await {
             Ok(Ok(fetched)) => {
                 self.dates
                     .saw(url.authority(), &fetched.headers, self.clock.now());
@@ -219,11 +249,16 @@ impl Fetcher {
         }
     }
 
-    async fn exchange(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
+    async fn exchange(
+        &self,
+        url: &FetchUrl,
+        json: Option<Bytes>,
+        max: usize,
+    ) -> Result<Fetched, FetchError> {
         let (host, port) = url.destination(&self.connect_to);
         #[expect(
             clippy::disallowed_methods,
-            reason = "public documents only: no type that holds client data reaches this module"
+            reason = "public documents, and evidence of backends: no type that holds client data reaches this module"
         )]
         let tcp = net::tcp(&host, port)
             .await
@@ -232,7 +267,7 @@ impl Fetcher {
                 source: Arc::new(source),
             })?;
         if !url.https {
-            return get_over(tcp, url, max).await;
+            return exchange_over(tcp, url, json, max).await;
         }
         let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::Name {
             host: url.host.clone(),
@@ -245,20 +280,29 @@ impl Fetcher {
                 host: url.host.clone(),
                 source: Arc::new(source),
             })?;
-        get_over(tls, url, max).await
+        exchange_over(tls, url, json, max).await
     }
 }
 
-async fn get_over<S>(stream: S, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError>
+async fn exchange_over<S>(
+    stream: S,
+    url: &FetchUrl,
+    json: Option<Bytes>,
+    max: usize,
+) -> Result<Fetched, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     #[expect(
         clippy::disallowed_methods,
-        reason = "public documents only, as in exchange"
+        reason = "no data of clients, as in exchange"
     )]
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let is_json = json.is_some();
+    let mut request = Request::new(Full::new(json.unwrap_or_default()));
+    if is_json {
+        *request.method_mut() = Method::POST;
+    }
     // Both were parsed out of a valid URI.
     *request.uri_mut() = url.path.parse().unwrap_or_default();
     let headers = request.headers_mut();
@@ -267,12 +311,18 @@ where
     }
     headers.insert(
         header::ACCEPT_ENCODING,
-        header::HeaderValue::from_static("identity"),
+        HeaderValue::from_static("identity"),
     );
     headers.insert(
         header::USER_AGENT,
-        header::HeaderValue::from_static(crate::USER_AGENT),
+        HeaderValue::from_static(crate::USER_AGENT),
     );
+    if is_json {
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+    }
     let answer = async move {
         let response = sender.send_request(request).await?;
         let (parts, mut body) = response.into_parts();
@@ -400,6 +450,7 @@ mod tests {
             "https://pccs.example:8443/base/sgx?a=b"
         );
         let root: FetchUrl = "https://api.example".parse().unwrap();
+        assert_eq!(root, FetchUrl::of_host("api.example"));
         assert_eq!(root.join("/sgx").to_string(), "https://api.example/sgx");
     }
 }

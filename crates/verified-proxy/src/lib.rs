@@ -27,6 +27,7 @@ mod listener;
 mod member;
 mod metrics;
 mod net;
+mod nras;
 mod page;
 mod refresh;
 mod respond;
@@ -53,6 +54,7 @@ pub use crate::listener::Listener;
 pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
 use crate::net::ConnectMap;
+use crate::nras::Nras;
 use crate::page::Page;
 pub use crate::state::StateError;
 use crate::state::{Memory, StateDir};
@@ -108,6 +110,7 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
         let compose_files = ComposeFiles::new(
             config.compose_source,
             Arc::clone(&fetcher),
@@ -135,6 +138,7 @@ impl Server {
             config.webpki,
             Sources {
                 collaterals: collaterals.clone(),
+                nras,
                 compose_files,
             },
             memory.clone(),

@@ -103,6 +103,15 @@ impl Metrics {
                 }
                 .to_owned(),
             ),
+            (
+                "nras_root",
+                if anchors.nras().is_nvidia() {
+                    "nvidia"
+                } else {
+                    "DANGER"
+                }
+                .to_owned(),
+            ),
             ("ca_chain", webpki.as_str().to_owned()),
         ]);
         registry.register("proof", "What a verdict of this proxy means", info);

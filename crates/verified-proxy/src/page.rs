@@ -59,6 +59,7 @@ impl Page {
             },
             "trust_root": if anchors.is_intel() { "intel" } else { "DANGER: not Intel's" },
             "gpu_root": if anchors.gpus().is_nvidia() { "nvidia" } else { "DANGER: not NVIDIA's" },
+            "nras_root": if anchors.nras().is_nvidia() { "nvidia" } else { "DANGER: not NVIDIA's" },
             "ca_chain": webpki.as_str(),
             "verdict_ttl_seconds": verdict_ttl.as_secs(),
             "codes": codes,

@@ -30,12 +30,8 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &*current {
-            // An error: its task has ended, perhaps by a panic.
-            let under_way = running.has_changed().is_ok() && running.borrow().is_none();
-            if under_way {
-                return Landing(running.clone());
-            }
+        if let Some(landing) = under_way(&current) {
+            return landing;
         }
         let (report, landing) = watch::channel(None);
         let run = begin();
@@ -46,6 +42,18 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         *current = Some(landing.clone());
         Landing(landing)
     }
+
+    /// The run that is under way.
+    pub(crate) fn under_way(&self) -> Option<Landing<T>> {
+        under_way(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn under_way<T>(current: &Option<watch::Receiver<Option<T>>>) -> Option<Landing<T>> {
+    let running = current.as_ref()?;
+    // An error: its task has ended, perhaps by a panic.
+    let under_way = running.has_changed().is_ok() && running.borrow().is_none();
+    under_way.then(|| Landing(running.clone()))
 }
 
 /// The outcome of a run, for one of those who wait.
@@ -122,9 +130,11 @@ mod tests {
         let impatient = flight.join(begin);
         let (one, two) = (flight.join(begin), flight.join(begin));
         drop(impatient);
+        assert!(flight.under_way().is_some());
         go.send_replace(true);
         assert_eq!(one.outcome().await, Some(1));
         assert_eq!(two.outcome().await, Some(1));
+        assert!(flight.under_way().is_none());
         // The next one is new.
         assert_eq!(flight.join(begin).outcome().await, Some(2));
     }

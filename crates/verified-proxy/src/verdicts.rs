@@ -22,7 +22,7 @@ use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
-pub(crate) use self::refused::{Refusal, blames_collateral, blames_time, hint};
+pub(crate) use self::refused::{Refusal, blames_collateral, blames_time, hint, lacks_opinion};
 use self::report::Line;
 pub(crate) use self::report::{VerdictId, VerdictReport};
 use self::standing::Shared;
@@ -209,7 +209,7 @@ impl Verdicts {
         let newer = inner.refused.iter().any(|(other, refused)| {
             let concerns =
                 *other == key || refused.last.is_of_machine() && other.same_machine(&key);
-            concerns && refused.at > began
+            concerns && !lacks_opinion(&refused.last.rejected) && refused.at > began
         });
         if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
@@ -246,11 +246,14 @@ impl Verdicts {
     }
 
     /// Notes a refusal. What was remembered of the key goes first, under every
-    /// name that its machine has.
+    /// name that its machine has; unless nothing was found out about it.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = self.lock();
-        inner.withdraw(key, &self.metrics);
-        if refusal.is_of_machine() {
+        let found_out = !lacks_opinion(&refusal.rejected);
+        if found_out {
+            inner.withdraw(key, &self.metrics);
+        }
+        if found_out && refusal.is_of_machine() {
             let keys = inner.records.keys().chain(inner.shared.keys());
             let others: Vec<_> = keys
                 .filter(|other| other.same_machine(key))

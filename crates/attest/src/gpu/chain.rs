@@ -20,8 +20,9 @@ const NVIDIA_ROOT_DER: &[u8] = include_bytes!("../../data/nvidia-device-identity
 /// Certificates of a GPU.
 const CHAIN: usize = 5;
 
-/// Issuers that are kept: two are shared by all GPUs, one is each GPU's own.
-const MAX_ISSUERS: usize = 1024;
+/// Links that are kept, of each kind: two issuers are shared by all GPUs, one is
+/// each GPU's own, and so is the leaf.
+const MAX_LINKS: usize = 1024;
 
 /// The root certificate that GPUs are trusted under. It comes in as a value; no
 /// feature or variable changes it.
@@ -89,12 +90,27 @@ struct Link {
     issuer: [u8; 32],
 }
 
-/// Links between certificates above the leaf that have been verified. Whether
-/// they are valid at this moment, and lead to the trusted root, is looked at
-/// each time, so that one cache serves any root and any moment.
+/// Links between certificates that have been verified. Whether they are valid at
+/// this moment, and lead to the trusted root, is looked at each time, so that one
+/// cache serves any root and any moment. A leaf stays the same until its machine
+/// boots anew.
 #[derive(Debug, Default)]
 pub struct IssuerCache {
-    links: Mutex<HashMap<Link, Arc<Issuer>>>,
+    links: Mutex<Links>,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    issuers: HashMap<Link, Arc<Issuer>>,
+    leaves: HashMap<Link, Arc<Firmware>>,
+}
+
+/// Who holds a genuine device key can issue without end.
+fn keep<T>(links: &mut HashMap<Link, Arc<T>>, link: Link, verified: &Arc<T>) {
+    if links.len() >= MAX_LINKS {
+        links.clear();
+    }
+    links.insert(link, Arc::clone(verified));
 }
 
 impl IssuerCache {
@@ -107,41 +123,53 @@ impl IssuerCache {
     /// How many issuers it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.links().len()
+        self.links().issuers.len()
     }
 
-    /// True before the first use.
+    /// True if it holds no issuer, as before its first use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.links().is_empty()
+        self.links().issuers.is_empty()
     }
 
     /// The issuer `der`, issued by `issuer`.
-    fn verified(&self, link: Link, der: &[u8], issuer: &Issuer) -> Result<Arc<Issuer>, String> {
-        if let Some(known) = self.links().get(&link) {
-            return Ok(known.clone());
+    fn issuer(&self, link: Link, der: &[u8], issuer: &Issuer) -> Result<Arc<Issuer>, String> {
+        if let Some(known) = self.links().issuers.get(&link) {
+            return Ok(Arc::clone(known));
         }
         let certificate = certificate::parse(der)?;
         issuer.has_issued(&certificate)?;
         let verified = Arc::new(Issuer::read(&certificate)?);
-        let mut links = self.links();
-        // Who holds a genuine device key can issue without end.
-        if links.len() >= MAX_ISSUERS {
-            links.clear();
+        keep(&mut self.links().issuers, link, &verified);
+        Ok(verified)
+    }
+
+    /// The leaf `der`, issued by `device`.
+    fn leaf(
+        &self,
+        gpu: usize,
+        link: Link,
+        der: &[u8],
+        device: &Issuer,
+    ) -> Result<Arc<Firmware>, GpuRejected> {
+        if let Some(known) = self.links().leaves.get(&link) {
+            return Ok(Arc::clone(known));
         }
-        links.insert(link, verified.clone());
+        let verified = Arc::new(Firmware::verify(gpu, der, device)?);
+        keep(&mut self.links().leaves, link, &verified);
         Ok(verified)
     }
 
     /// Each link in it was verified before it was put there, whatever became of
     /// the thread that held the lock.
-    fn links(&self) -> MutexGuard<'_, HashMap<Link, Arc<Issuer>>> {
+    fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a verified chain says.
-pub(super) struct Device {
+/// What a leaf says together with the device that issued it.
+#[derive(Debug)]
+pub(super) struct Firmware {
     /// The firmware's key, which signs the evidence.
     pub(super) key: P384Key,
     pub(super) architecture: Architecture,
@@ -149,11 +177,42 @@ pub(super) struct Device {
     pub(super) ueid: Ueid,
     /// The firmware that the key was derived from.
     pub(super) fwid: [u8; 48],
-    /// The end of the shortest validity.
-    pub(super) valid_until: UnixTime,
+    validity: (UnixTime, UnixTime),
 }
 
-/// Verifies a chain, leaf first.
+const LEAF: &str = "the firmware's certificate";
+
+impl Firmware {
+    /// Everything but whether it is valid now.
+    fn verify(gpu: usize, der: &[u8], device: &Issuer) -> Result<Self, GpuRejected> {
+        let refuse = |detail: String| GpuRejected::Chain {
+            gpu,
+            certificate: LEAF,
+            detail,
+        };
+        let leaf = EndEntity::verify(der, device).map_err(refuse)?;
+        let architecture = dice::architecture(gpu, &leaf, device)?;
+        let pdi = dice::pdi(gpu, device)?;
+        let origin = Origin::read(&leaf)
+            .ok_or_else(|| refuse("it does not say which firmware it is for".to_owned()))?;
+        if origin.device_spki != device.spki {
+            return Err(GpuRejected::Dice { gpu });
+        }
+        let serial = leaf.certificate.tbs_certificate().serial_number();
+        let ueid = Ueid::from_serial(serial.as_bytes())
+            .ok_or_else(|| refuse("its serial number has not 20 bytes".to_owned()))?;
+        Ok(Self {
+            architecture,
+            pdi,
+            ueid,
+            fwid: origin.fwid,
+            validity: leaf.validity,
+            key: leaf.key,
+        })
+    }
+}
+
+/// Verifies a chain, leaf first. Gives the end of the shortest validity, too.
 ///
 /// # Errors
 /// `rejected_gpu_chain_length`, `_root`, `_chain`, `_dice`, `_architecture`.
@@ -163,7 +222,7 @@ pub(super) fn verify(
     root: &Root<'_>,
     now: UnixTime,
     cache: &IssuerCache,
-) -> Result<Device, GpuRejected> {
+) -> Result<(Arc<Firmware>, UnixTime), GpuRejected> {
     let [leaf, device, provisioner, family, sent_root] = chain else {
         return Err(GpuRejected::ChainLength {
             gpu,
@@ -199,7 +258,7 @@ pub(super) fn verify(
             issuer: issuer_sha256,
         };
         issuer = cache
-            .verified(link, der, &issuer)
+            .issuer(link, der, &issuer)
             .map_err(|detail| refuse(name, detail))?;
         let until = issuer
             .valid_at(now)
@@ -207,26 +266,14 @@ pub(super) fn verify(
         valid_until = valid_until.min(until);
         issuer_sha256 = subject;
     }
-    const LEAF: &str = "the firmware's certificate";
-    let leaf = EndEntity::verify(leaf, &issuer, now).map_err(|detail| refuse(LEAF, detail))?;
-    let architecture = dice::architecture(gpu, &leaf, &issuer)?;
-    let pdi = dice::pdi(gpu, &issuer)?;
-    let origin = Origin::read(&leaf)
-        .ok_or_else(|| refuse(LEAF, "it does not say which firmware it is for".to_owned()))?;
-    if origin.device_spki != issuer.spki {
-        return Err(GpuRejected::Dice { gpu });
-    }
-    let serial = leaf.certificate.tbs_certificate().serial_number();
-    let ueid = Ueid::from_serial(serial.as_bytes())
-        .ok_or_else(|| refuse(LEAF, "its serial number has not 20 bytes".to_owned()))?;
-    Ok(Device {
-        architecture,
-        pdi,
-        ueid,
-        fwid: origin.fwid,
-        valid_until: valid_until.min(leaf.valid_until),
-        key: leaf.key,
-    })
+    let link = Link {
+        subject: hash::sha256(&[leaf]),
+        issuer: issuer_sha256,
+    };
+    let firmware = cache.leaf(gpu, link, leaf, &issuer)?;
+    let until =
+        certificate::valid_at(firmware.validity, now).map_err(|detail| refuse(LEAF, detail))?;
+    Ok((firmware, valid_until.min(until)))
 }
 
 #[cfg(test)]

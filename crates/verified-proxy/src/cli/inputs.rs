@@ -5,9 +5,12 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use attest::{AcceptTcb, FilesAtHand, GpuAnchors, Policy, TrustAnchors, UnixTime};
+use attest::{
+    AcceptTcb, FilesAtHand, GpuAnchors, NrasAnchors, Policy, Spki, TrustAnchors, UnixTime,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::server::ParsedCertificate;
 
 /// Files that a user names are read up to this size; the largest honest one is
 /// a report of 2 MiB.
@@ -115,18 +118,29 @@ pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Fai
 }
 
 /// Intel's and NVIDIA's roots, or those that the user names at their own risk
-/// (DER or PEM).
+/// (certificates, DER or PEM).
 pub(super) fn trust_anchors(
     danger_tdx_root: Option<&Path>,
     danger_gpu_root: Option<&Path>,
+    danger_nras_intermediate: Option<&Path>,
 ) -> Result<TrustAnchors, Failure> {
     let anchors = match danger_tdx_root {
         None => TrustAnchors::intel(),
         Some(path) => TrustAnchors::danger_tdx_root(certificate(path)?),
     };
-    Ok(match danger_gpu_root {
+    let anchors = match danger_gpu_root {
         None => anchors,
         Some(path) => anchors.with_gpus(GpuAnchors::danger_gpu_root(certificate(path)?)),
+    };
+    Ok(match danger_nras_intermediate {
+        None => anchors,
+        Some(path) => {
+            let der = CertificateDer::from(certificate(path)?);
+            let key = ParsedCertificate::try_from(&der)
+                .map_err(|error| not_a_certificate(path, &error))?
+                .subject_public_key_info();
+            anchors.with_nras(NrasAnchors::danger_nras_intermediates([Spki::of_der(&key)]))
+        }
     })
 }
 
@@ -136,10 +150,13 @@ fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
         Ok(certificate) => certificate.as_ref().to_vec(),
         Err(_) => bytes,
     };
-    rustls::server::ParsedCertificate::try_from(&CertificateDer::from(der.as_slice())).map_err(
-        |error| Failure::Unreadable(format!("{}: not a certificate: {error}", path.display())),
-    )?;
+    ParsedCertificate::try_from(&CertificateDer::from(der.as_slice()))
+        .map_err(|error| not_a_certificate(path, &error))?;
     Ok(der)
+}
+
+fn not_a_certificate(path: &Path, error: &rustls::Error) -> Failure {
+    Failure::Unreadable(format!("{}: not a certificate: {error}", path.display()))
 }
 
 /// Seconds since 1970, or RFC 3339.

@@ -74,6 +74,13 @@ pub(super) struct Proved {
     /// Whoever holds its key can make any GPU look genuine. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_GPU_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_gpu_root: Option<PathBuf>,
+
+    /// DANGER: trust NVIDIA's attestation service under this authority (certificate, DER or PEM)
+    ///
+    /// It stands in place of NVIDIA's own intermediate authorities. Whoever holds its key says of
+    /// any GPU what they like. For tests and demonstrations.
+    #[arg(long, env = "VERIFIED_PROXY_DANGER_NRAS_INTERMEDIATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    danger_nras_intermediate: Option<PathBuf>,
 }
 
 impl Proved {
@@ -85,6 +92,7 @@ impl Proved {
         inputs::trust_anchors(
             self.danger_tdx_root.as_deref(),
             self.danger_gpu_root.as_deref(),
+            self.danger_nras_intermediate.as_deref(),
         )
     }
 }
@@ -100,6 +108,13 @@ struct Network {
     /// Where Intel's collateral comes from: a PCS or PCCS; repeatable, tried in order
     #[arg(long, env = "VERIFIED_PROXY_PCCS_URL", value_name = "URL", value_delimiter = ',', default_values = Config::COLLATERAL_SOURCES)]
     pccs_url: Vec<FetchUrl>,
+
+    /// NVIDIA's attestation service, only asked where the policy says gpu.nras
+    ///
+    /// It is shown a backend's GPU evidence and nothing else, which tells NVIDIA which GPUs you use,
+    /// and when.
+    #[arg(long, env = "VERIFIED_PROXY_NRAS_URL", value_name = "URL", default_value = Config::NRAS_URL)]
+    nras_url: FetchUrl,
 
     /// Where compose files are that deployments name, below COMMIT/FILE; "off" fetches none
     ///
@@ -177,6 +192,11 @@ impl Shared {
                 "DANGER: TDX machines are trusted under another root than Intel's; verdicts say nothing about real hardware"
             );
         }
+        if !trust_anchors.gpus().is_nvidia() || !trust_anchors.nras().is_nvidia() {
+            tracing::warn!(
+                "DANGER: GPUs are trusted on another word than NVIDIA's; verdicts say nothing about real GPUs"
+            );
+        }
         let network = self.network;
         let mut extra_ca = Vec::new();
         for path in &network.extra_ca {
@@ -187,6 +207,7 @@ impl Shared {
             StateDir::Nowhere => None,
         };
         Ok(Config {
+            nras_url: network.nras_url,
             extra_ca,
             connect_to: network.connect_to,
             trust_anchors,

@@ -44,6 +44,7 @@ struct Shown {
     at: String,
     trust_root: String,
     gpu_root: String,
+    nras_root: String,
     checks: Vec<ShownCheck>,
     #[serde(deserialize_with = "in_order")]
     facts: Vec<(String, String)>,
@@ -84,6 +85,7 @@ impl From<&Report> for Shown {
             at: report.at.to_string(),
             trust_root: report.trust_root().to_owned(),
             gpu_root: report.gpu_root().to_owned(),
+            nras_root: report.nras_root().to_owned(),
             checks: report
                 .checks
                 .iter()
@@ -136,6 +138,10 @@ impl Shown {
         }
         if self.gpu_root != "nvidia" {
             let warning = "DANGER: GPUs judged under a root that is not NVIDIA's; this says nothing about real GPUs";
+            let _ = writeln!(out, "{}", paint(RED, warning));
+        }
+        if self.nras_root != "nvidia" {
+            let warning = "DANGER: NVIDIA's attestation service trusted under an authority that is not NVIDIA's";
             let _ = writeln!(out, "{}", paint(RED, warning));
         }
         if let (Some(code), Some(message)) = (&self.code, &self.message) {

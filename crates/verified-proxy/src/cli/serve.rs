@@ -359,6 +359,7 @@ mod tests {
         assert_eq!(parsed.verdict_ttl, library.verdict_ttl);
         assert_eq!(parsed.webpki, library.webpki);
         assert_eq!(parsed.allow, library.allow);
+        assert_eq!(parsed.nras_url, library.nras_url);
         assert_eq!(parsed.compose_source, library.compose_source);
         assert_eq!(parsed.state_dir, library.state_dir);
         assert_eq!(
@@ -385,6 +386,7 @@ mod tests {
             "--state-dir=/state",
             "--verdict-ttl=11",
             "--attest-timeout=12",
+            "--nras-url=https://nras.example/",
         ])
         .unwrap();
         let seconds = Duration::from_secs;
@@ -404,6 +406,7 @@ mod tests {
         assert_eq!((pool.per_backend, pool.requests), (7, 10));
         assert_eq!((pool.idle, pool.age), (seconds(8), seconds(9)));
         assert_eq!(config.state_dir, Some("/state".into()));
+        assert_eq!(config.nras_url.to_string(), "https://nras.example/");
         assert_eq!(
             (config.verdict_ttl, config.attest_timeout),
             (seconds(11), seconds(12))

@@ -314,6 +314,9 @@ function showAbout() {
   if (about.gpu_root !== "nvidia") {
     warnings.push("DANGER: the root of GPUs is not NVIDIA's. Verdicts say nothing about real GPUs.");
   }
+  if (about.nras_root !== "nvidia") {
+    warnings.push("DANGER: NVIDIA's attestation service is trusted under an authority that is not NVIDIA's. Its opinion says nothing about real GPUs.");
+  }
   if (policy.hardware_only) {
     warnings.push("HARDWARE ONLY: the policy looks at no software. A verdict says \"some TDX machine\", not whose.");
   }
@@ -324,6 +327,7 @@ function showAbout() {
     ["Software", policy.hardware_only ? "NOT LOOKED AT" : "compared with the policy"],
     ["Trust root", intel ? "Intel's" : "DANGER: not Intel's"],
     ["GPU root", about.gpu_root === "nvidia" ? "NVIDIA's" : "DANGER: not NVIDIA's"],
+    ["NRAS authority", about.nras_root === "nvidia" ? "NVIDIA's" : "DANGER: not NVIDIA's"],
     ["CA chain", about.ca_chain],
     ["A verdict counts", `${lifetime} at most`],
     ["Version", about.version],

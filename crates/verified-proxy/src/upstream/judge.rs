@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
-    NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors, UnixTime,
-    appraise,
+    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet, LogCheck,
+    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors,
+    UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -13,9 +13,10 @@ use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use crate::compose_files::ComposeFiles;
 use crate::fetch::FetchUrl;
+use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
-use crate::verdicts::{blames_collateral, blames_time};
+use crate::verdicts::{blames_collateral, blames_time, lacks_opinion};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(crate) enum Judged {
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) collaterals: Collaterals,
+    pub(crate) nras: Nras,
     pub(crate) compose_files: ComposeFiles,
 }
 
@@ -50,6 +52,7 @@ pub(crate) struct Judge {
     signing_algo: SigningAlgo,
     webpki: WebPki,
     collaterals: Collaterals,
+    nras: Nras,
     compose_files: ComposeFiles,
     clock: Clock,
     memory: Memory,
@@ -69,6 +72,7 @@ impl Judge {
     ) -> Self {
         let Sources {
             collaterals,
+            nras,
             compose_files,
         } = sources;
         Self {
@@ -78,6 +82,7 @@ impl Judge {
             signing_algo,
             webpki,
             collaterals,
+            nras,
             compose_files,
             clock,
             memory,
@@ -124,11 +129,14 @@ impl Judge {
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
             };
-            let judge = || self.appraise_with(&fetched, evidence, subject, live_spki, nonce);
-            let mut appraisal = judge();
+            let judge = |nras: NrasCheck<'_>| {
+                self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
+            };
+            let mut appraisal = judge(NrasCheck::NotAsked("not asked yet"));
             if self.get_files(&appraisal).await {
-                appraisal = judge();
+                appraisal = judge(NrasCheck::NotAsked("not asked yet"));
             }
+            let appraisal = self.second_opinion(evidence, appraisal, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -151,11 +159,44 @@ impl Judge {
         })
     }
 
+    /// What `judge` says with NVIDIA's opinion, where the policy wants one and
+    /// nothing else speaks against the machine. So NVIDIA learns nothing of one
+    /// that is refused, and nobody but a genuine machine has anything shown to it.
+    async fn second_opinion(
+        &self,
+        evidence: &Evidence,
+        appraisal: Appraisal,
+        judge: impl Fn(NrasCheck<'_>) -> Appraisal,
+    ) -> Appraisal {
+        let payload = match evidence.gpu_payload() {
+            Some(payload) if holds(&appraisal) && self.policy.asks_nras() => payload,
+            _ => return appraisal,
+        };
+        let said = match self.nras.ask(payload).await {
+            Ok(said) => said,
+            Err(error) => return judge(NrasCheck::Unavailable(&error.to_string())),
+        };
+        let with = |keys: &KeySet| {
+            judge(NrasCheck::Answer {
+                answer: &said.answer,
+                keys,
+            })
+        };
+        let appraisal = with(&said.keys);
+        if !appraisal.nras_unknown_key() {
+            return appraisal;
+        }
+        match self.nras.keys_after(&said.keys).await {
+            Some(keys) => with(&keys),
+            None => appraisal,
+        }
+    }
+
     /// Gets the compose files that a verdict lacks; true if any came. A refused
     /// machine's log has nothing fetched.
     async fn get_files(&self, appraisal: &Appraisal) -> bool {
-        match (&appraisal.outcome, appraisal.deployment()) {
-            (Ok(_), Some(deployment)) => {
+        match appraisal.deployment() {
+            Some(deployment) if holds(appraisal) => {
                 let wanted = appraisal.files_wanted();
                 self.compose_files.get(wanted, &deployment.started()).await
             }
@@ -170,6 +211,7 @@ impl Judge {
         subject: &Subject,
         live_spki: Spki,
         nonce: Nonce,
+        nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
@@ -192,7 +234,7 @@ impl Judge {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),
             },
-            nras: NrasCheck::NotAsked("it is not asked"),
+            nras,
             now: self.clock.now(),
         });
         // Also what refuses a platform has been seen.
@@ -216,7 +258,8 @@ impl Judge {
         };
         let sources = self.collaterals.each(key).await;
         let judged = |fetched: &Arc<Fetched>| {
-            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce);
+            let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
+            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce, nras);
             match appraisal.outcome {
                 Err(rejected) if blames_collateral(&rejected) => Judged::Refused(rejected),
                 _ if appraisal.floor_seen.is_some() => Judged::Genuine,
@@ -259,5 +302,14 @@ impl Judge {
             &self.trust_anchors,
             self.clock.now(),
         )
+    }
+}
+
+/// True if nothing speaks against the machine, but for an opinion that was not
+/// asked for yet.
+fn holds(appraisal: &Appraisal) -> bool {
+    match &appraisal.outcome {
+        Ok(_) => true,
+        Err(rejected) => lacks_opinion(rejected),
     }
 }

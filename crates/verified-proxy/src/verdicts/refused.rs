@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::Rejected;
+use attest::{NrasRejected, Rejected};
 
 use super::report::VerdictReport;
 use crate::skew::Skew;
@@ -65,6 +65,12 @@ pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
     )
 }
 
+/// True if NVIDIA's attestation service gave no opinion, which a policy requires
+/// and which says nothing of the machine.
+pub(crate) fn lacks_opinion(rejected: &Rejected) -> bool {
+    matches!(rejected, Rejected::Nras(NrasRejected::Unavailable { .. }))
+}
+
 /// Refusals of one key, one after another.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -89,8 +95,9 @@ impl Refused {
     /// For how long the last refusal still speaks for the key.
     pub(super) fn pause(&self) -> Option<Duration> {
         let mut doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
-        if blames_collateral(&self.last.rejected) {
-            // Better documents may come at any moment, and nothing is the key's fault.
+        let rejected = &self.last.rejected;
+        if blames_collateral(rejected) || lacks_opinion(rejected) {
+            // They may come at any moment, and nothing is the key's fault.
             doublings = 0;
         }
         let pause = FIRST_PAUSE

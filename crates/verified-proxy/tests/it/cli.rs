@@ -106,6 +106,10 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
     ("attest-timeout", ["11s", "12s", "13s"]),
     ("danger-tdx-root", ["/flag.der", "/env.der", "/file.der"]),
     ("danger-gpu-root", ["/flag.gpu", "/env.gpu", "/file.gpu"]),
+    (
+        "danger-nras-intermediate",
+        ["/flag.nras", "/env.nras", "/file.nras"],
+    ),
     ("verdict-ttl", ["14s", "15s", "16s"]),
     (
         "endpoints-url",
@@ -117,6 +121,14 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
             "https://flag.pccs/",
             "https://env.pccs/",
             "https://file.pccs/",
+        ],
+    ),
+    (
+        "nras-url",
+        [
+            "https://flag.nras/",
+            "https://env.nras/",
+            "https://file.nras/",
         ],
     ),
     (

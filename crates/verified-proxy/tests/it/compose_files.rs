@@ -385,7 +385,7 @@ async fn one_hash_at_two_commits() {
         let [first, second] = both();
         if gone.is_some() {
             assert_missing(&proxy, 2, 2).await;
-            assert_eq!(fake.compose_files_fetched(), std::slice::from_ref(&first));
+            assert_eq!(fake.compose_files_fetched(), *std::slice::from_ref(&first));
             ahead.store(61, Ordering::SeqCst);
             assert_all(&proxy, 2).await;
             assert_eq!(fake.compose_files_fetched(), [first, second]);

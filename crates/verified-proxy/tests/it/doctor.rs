@@ -124,7 +124,7 @@ async fn all_is_well() {
         ("base URL", "ok       base URL: OPENAI_BASE_URL points here".to_owned()),
         (
             "trust root",
-            "warning  trust root: DANGER: neither Intel's nor NVIDIA's; verdicts say nothing about real hardware\nfix: leave --danger-tdx-root and --danger-gpu-root out, unless this is a test or a demonstration".to_owned(),
+            "warning  trust root: DANGER: not Intel's for machines, not NVIDIA's for GPUs; verdicts say nothing about real hardware\nfix: leave --danger-tdx-root and --danger-gpu-root out, unless this is a test or a demonstration".to_owned(),
         ),
     ] {
         assert_eq!(found(&said, check), line);

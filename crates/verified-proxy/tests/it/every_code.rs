@@ -6,6 +6,7 @@
 
 mod compose;
 mod evidence;
+mod nras;
 mod workload;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use attest::{Explanation, Policy, UnixTime};
 use bytes::Bytes;
+use fake_tee::nras::NrasSpec;
 use fake_tee::serve::{
     Act, Behaviour, Connection, Fault, Options, Point, Route, Running, unix_now,
 };
@@ -25,6 +27,7 @@ use verified_proxy::config::{ClientTokens, Clock};
 
 use self::evidence::Row;
 use crate::harness::*;
+use crate::nras::asking;
 
 /// A backend, and the proxy that is about to meet it.
 struct Scene {
@@ -124,6 +127,10 @@ const ON_THE_WAY: &[Event] = &[
         };
         s.fake.change(stranger).unwrap();
     }),
+    ("nras_unavailable", 502, |s| {
+        s.fake.nras(&[], &Behaviour::Gone);
+        s.config = asking(&s.fake, "require");
+    }),
     ("rejected_tcb_evaluation", 502, |s| {
         s.policy("tcb.min_evaluation_number = 1000000");
     }),
@@ -163,7 +170,13 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
         "backend_broke_off",
         "said of a request that was sent, so on a connection that is verified: see hostile.rs",
     ),
+    ("evidence_nras_key_set", KEY_SET),
+    ("evidence_nras_duplicate_key", KEY_SET),
+    ("rejected_nras_key_mismatch", KEY_SET),
 ];
+
+/// Of a key set that cannot be read nothing is judged: it is as good as none.
+const KEY_SET: &str = "the fetch of NVIDIA's keys fails with it, so nras_unavailable says it";
 
 const EVIDENCE: [&[Row]; 8] = [
     evidence::REPORT,
@@ -201,7 +214,9 @@ fn each_code_is_in_exactly_one_list() {
     assert!(own.len() > 10, "{own:?}");
     let mut known: Vec<_> = own.iter().map(|(code, _)| code.as_str()).collect();
     known.extend(Explanation::all().map(|explanation| explanation.code));
-    let evidence = || EVIDENCE.into_iter().flatten().map(|(code, _)| *code);
+    let opinions = || nras::OPINIONS.iter().map(|(code, _)| *code);
+    let of_machines = || EVIDENCE.into_iter().flatten().map(|(code, _)| *code);
+    let evidence = || of_machines().chain(opinions());
     let on_the_way = || ON_THE_WAY.iter().map(|(code, ..)| *code);
     let not_provoked = || NOT_PROVOKED.iter().map(|(code, _)| *code);
     for code in &known {
@@ -307,6 +322,22 @@ async fn files_that_break_a_rule() {
 #[tokio::test]
 async fn gpus_that_are_not_genuine() {
     refuse(workload::GPUS).await;
+}
+
+#[tokio::test]
+async fn opinions_that_do_not_hold() {
+    let fake = fake().await;
+    for (code, change) in nras::OPINIONS {
+        fake.clear();
+        fake.change_nras(|spec| {
+            *spec = NrasSpec::new(unix_now()).unwrap();
+            change(spec);
+        })
+        .unwrap();
+        let answer = Proxy::start(asking(&fake, "require")).await.chat().await;
+        assert_refusal(&answer, 502, code);
+        assert_eq!(assert_probes_and_tls(&fake.received()), 3, "{code}");
+    }
 }
 
 #[tokio::test]

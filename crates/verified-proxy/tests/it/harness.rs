@@ -11,6 +11,7 @@ mod ledger;
 mod program;
 mod scripted;
 mod state_dir;
+mod wire;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ pub(crate) use self::ledger::*;
 pub(crate) use self::program::*;
 pub(crate) use self::scripted::*;
 pub(crate) use self::state_dir::*;
+pub(crate) use self::wire::*;
 
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
 pub(crate) const MODEL: &str = "fake/llama";
@@ -155,6 +157,7 @@ pub(crate) fn config(fake: &Running) -> Config {
         extra_ca: vec![ca(&fake.tls_ca_pem)],
         connect_to: vec![fake.connect_to().parse().unwrap()],
         trust_anchors: anchors(fake),
+        nras_url: fake.nras_url().parse().unwrap(),
         max_body: 1 << 20,
         attest_timeout: Duration::from_secs(20),
         ..Config::new(

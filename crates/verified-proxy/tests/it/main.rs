@@ -32,6 +32,7 @@ mod kills;
 mod lists;
 mod load;
 mod metrics;
+mod nras;
 mod own_pages;
 mod page;
 mod program;

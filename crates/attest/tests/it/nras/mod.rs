@@ -41,12 +41,12 @@ pub(super) fn machine() -> &'static Machine {
 }
 
 /// A service that looks at them three seconds before now: its keys are made once.
-pub(super) fn spec() -> NrasSpec {
+pub(crate) fn spec() -> NrasSpec {
     static SPEC: OnceLock<NrasSpec> = OnceLock::new();
     SPEC.get_or_init(|| NrasSpec::new(NOW - 3).unwrap()).clone()
 }
 
-pub(super) fn anchors() -> NrasAnchors {
+pub(crate) fn anchors() -> NrasAnchors {
     let spki = NrasPki::shared().unwrap().intermediate_spki_der();
     NrasAnchors::danger_nras_intermediates([Spki::of_der(&spki)])
 }

@@ -45,19 +45,41 @@ fn age_in_days(policy: &Policy, now: UnixTime) -> Option<u64> {
 
 pub(super) fn trust_root(config: &Config) -> Check {
     let anchors = &config.trust_anchors;
-    let (roots, options) = match (anchors.is_intel(), anchors.gpus().is_nvidia()) {
-        (true, true) => return Check::ok(Id::TrustRoot, "Intel's for machines, NVIDIA's for GPUs"),
-        (false, true) => ("not Intel's", "--danger-tdx-root"),
-        (true, false) => ("for GPUs not NVIDIA's", "--danger-gpu-root"),
-        (false, false) => (
-            "neither Intel's nor NVIDIA's",
-            "--danger-tdx-root and --danger-gpu-root",
+    let others: Vec<_> = [
+        (
+            anchors.is_intel(),
+            "not Intel's for machines",
+            "--danger-tdx-root",
         ),
-    };
+        (
+            anchors.gpus().is_nvidia(),
+            "not NVIDIA's for GPUs",
+            "--danger-gpu-root",
+        ),
+        (
+            anchors.nras().is_nvidia(),
+            "not NVIDIA's for its attestation service",
+            "--danger-nras-intermediate",
+        ),
+    ]
+    .into_iter()
+    .filter(|(genuine, ..)| !genuine)
+    .collect();
+    if others.is_empty() {
+        return Check::ok(Id::TrustRoot, "Intel's for machines, NVIDIA's for GPUs");
+    }
+    let roots: Vec<_> = others.iter().map(|(_, root, _)| *root).collect();
+    let options: Vec<_> = others.iter().map(|(.., option)| *option).collect();
     Check::warning(
         Id::TrustRoot,
-        format!("DANGER: {roots}; verdicts say nothing about real hardware"),
-        format!("leave {options} out, unless this is a test or a demonstration"),
+        format!(
+            "DANGER: {}; verdicts say nothing about real hardware",
+            roots.join(", ")
+        ),
+        format!(
+            "leave {} out, unless this is a test or a demonstration",
+            options.join(" and ")
+        ),
     )
 }
 

@@ -1,0 +1,234 @@
+//! Compose files in an appraisal: every start of a log is held against its file.
+
+use attest::{
+    Appraisal, Appraise, CheckId, Collateral, ComposeDocument, Evidence, FileDigest, FilesAtHand,
+    FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status,
+    UnixTime, appraise,
+};
+use fake_tee::deployment::compose_up;
+use serde_json::Value;
+
+use crate::compose::{deployed, digest};
+use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, spec, subject};
+
+/// A start of `text` at a tag, so many minutes ago.
+fn start(minutes: u64, tag: &str, services: &[&str], text: &str) -> Vec<(String, Value)> {
+    let mut files = FilesAtHand::default();
+    let sha256 = files.insert("x", text.as_bytes()).to_string();
+    let mut action = compose_up(NOW - minutes * 60, tag, services);
+    let (_, value) = action
+        .iter_mut()
+        .find(|(key, _)| key == "file_sha256")
+        .unwrap();
+    *value = sha256.into();
+    action
+}
+
+fn judge(log: Vec<Vec<(String, Value)>>, files: FilesCheck<'_>, more: &str) -> Appraisal {
+    let mut spec = spec();
+    spec.compose_manager.as_mut().unwrap().actions = log;
+    let built = spec.forge(&challenge()).unwrap();
+    appraise(&Appraise {
+        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
+        subject: &subject(),
+        live_spki: Spki::from_bytes(LIVE),
+        nonce: Nonce::from_bytes(NONCE),
+        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
+        floor: FloorCheck::NotKept("a test"),
+        policy: &Policy::from_toml(&(spec.policy_toml() + more)).unwrap(),
+        trust_anchors: &anchors(),
+        issuers: &IssuerCache::new(),
+        logs: LogCheck::NotKept("a test"),
+        files,
+        nras: NrasCheck::NotAsked("a test"),
+        now: UnixTime(NOW),
+    })
+}
+
+/// With these files at hand, under the machine's policy.
+fn with(log: Vec<Vec<(String, Value)>>, texts: &[&str]) -> Appraisal {
+    let mut files = FilesAtHand::default();
+    for text in texts {
+        files.insert("fake.yaml", text.as_bytes());
+    }
+    judge(log, FilesCheck::AtHand(&files), "")
+}
+
+fn line(appraisal: &Appraisal) -> (Status, &str) {
+    let check = appraisal.report.check(CheckId::DeploymentFiles).unwrap();
+    (check.status, &check.detail)
+}
+
+/// A helper that mounts Docker's socket, which no service may.
+fn with_socket() -> String {
+    let service = "\nservices:\n  autoheal:\n    image: willfarrell/autoheal:1\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
+    deployed().replacen("\nservices:\n", service, 1)
+}
+
+#[test]
+fn a_file_is_kept_under_the_digest_of_its_bytes() {
+    let mut files = FilesAtHand::default();
+    assert!(files.is_empty());
+    let digest = files.insert("x", b"services: {}");
+    // printf 'services: {}' | sha256sum
+    let known = "d4fd3af6d6ccdaeefeec3b0c2fe3ae2d5dde874cc4ed1b7acbb2cec4dfdfe032";
+    assert_eq!(digest, known.parse::<FileDigest>().unwrap());
+    assert!(files.contains(&digest));
+    assert_eq!(files.insert("another name", b"services: {}"), digest);
+    assert_eq!(files.len(), 1);
+    files.insert("x", b"services: {} ");
+    assert_eq!(files.len(), 2);
+    files.retain(|one| *one == digest);
+    assert_eq!(files.len(), 1);
+}
+
+#[test]
+fn files_at_hand_name_every_service_and_its_image() {
+    let text = deployed();
+    let log = vec![
+        start(60, "v1.0.0", &[], &text),
+        start(30, "v1.0.1", &["proxy"], &text),
+    ];
+    let appraisal = with(log, &[&text]);
+    assert_eq!(code(&appraisal), "verified", "{:?}", appraisal.report);
+    assert_eq!(line(&appraisal), (Status::Pass, "all 2 files"));
+    assert!(appraisal.files_wanted().is_empty());
+    let up = appraisal.report.deployment.as_ref().unwrap().up.clone();
+    let services = ComposeDocument::read("x", text.as_bytes()).unwrap();
+    assert_eq!(up.len(), services.services().count());
+    let of = |name: &str| up.iter().find(|one| one.service == name).unwrap();
+    assert_eq!(
+        of("proxy").image.as_deref(),
+        Some(&*format!(
+            "docker.io/nearaidev/vllm-proxy-rs@{}",
+            digest('b')
+        ))
+    );
+    // The proxy's start started what it depends on as well.
+    assert_eq!(of("proxy").tag, "v1.0.1");
+    assert_eq!(of("model-1").tag, "v1.0.1");
+    assert_eq!(of("nginx").tag, "v1.0.0");
+    let topics: Vec<_> = appraisal.report.findings.iter().map(|f| f.topic).collect();
+    assert!(topics.iter().any(|topic| topic.starts_with("compose_")));
+    let severities: Vec<_> = appraisal
+        .report
+        .findings
+        .iter()
+        .map(|finding| finding.severity)
+        .collect();
+    assert!(severities.is_sorted_by(|a, b| a >= b), "the gravest first");
+}
+
+#[test]
+fn what_is_not_at_hand_is_asked_for_and_not_passed() {
+    let text = deployed();
+    let other = text.replace("max-file: \"10\"", "max-file: \"9\"");
+    assert_ne!(text, other);
+    let log = || {
+        vec![
+            start(60, "v1.0.0", &[], &other),
+            start(50, "v1.0.0", &[], &other),
+            start(30, "v1.0.1", &[], &text),
+        ]
+    };
+    let appraisal = with(log(), &[&text]);
+    assert_eq!(code(&appraisal), "verified");
+    let (status, detail) = line(&appraisal);
+    assert_eq!(status, Status::NotProved);
+    assert!(
+        detail.starts_with("1 of 2 files were not fetched"),
+        "{detail}"
+    );
+    let wanted = appraisal.files_wanted();
+    assert_eq!(wanted.len(), 1);
+    assert_eq!(wanted[0].tag, "v1.0.0");
+    // None of a log that does not hold.
+    let mut log = log();
+    log.swap(0, 2);
+    let appraisal = with(log, &[]);
+    assert_eq!(code(&appraisal), "rejected_deployment_time_order");
+    assert!(appraisal.files_wanted().is_empty());
+
+    let none = judge(
+        vec![start(30, "v1.0.1", &[], &text)],
+        FilesCheck::NotFetched("offline"),
+        "",
+    );
+    assert_eq!(line(&none), (Status::NotProved, "offline"));
+    assert_eq!(code(&none), "verified");
+}
+
+/// Keys and volumes outlive containers: a later, better file undoes nothing.
+#[test]
+fn every_start_of_the_log_counts() {
+    let (good, bad) = (deployed(), with_socket());
+    let both = [&*good, &*bad];
+    let code_of = |log| code(&with(log, &both));
+    let refused = "rejected_compose_docker_socket";
+    assert_eq!(code_of(vec![start(9, "v1.0.0", &[], &good)]), "verified");
+    assert_eq!(code_of(vec![start(9, "v1.0.0", &[], &bad)]), refused);
+    assert_eq!(
+        code_of(vec![
+            start(9, "v1.0.0", &[], &bad),
+            start(8, "v1.0.1", &[], &good)
+        ]),
+        refused
+    );
+    // Only what was started counts, and what it depends on.
+    let only = |services: &[&str]| code_of(vec![start(9, "v1.0.0", services, &bad)]);
+    assert_eq!(only(&["nginx"]), "verified");
+    assert_eq!(only(&["nginx", "autoheal"]), refused);
+    let depends = bad.replace("depends_on: [nginx]", "depends_on: [nginx, autoheal]");
+    let log = vec![start(9, "v1.0.0", &["registrar"], &depends)];
+    assert_eq!(code(&with(log, &[&depends])), refused);
+    // A start that names what the file lacks failed before it did anything.
+    assert_eq!(only(&["autoheal", "nobody"]), "verified");
+}
+
+#[test]
+fn a_file_that_cannot_be_judged_refuses() {
+    let text = "services: {x: {image: nginx, use_api_socket: true}}";
+    let appraisal = with(vec![start(9, "v1.0.0", &[], text)], &[text]);
+    assert_eq!(code(&appraisal), "evidence_compose_setting");
+    assert_eq!(line(&appraisal).0, Status::Fail);
+}
+
+#[test]
+fn repositories_and_images_are_the_policys() {
+    let text = deployed();
+    let judged = |text: &str, more: &str| {
+        let mut files = FilesAtHand::default();
+        files.insert("fake.yaml", text.as_bytes());
+        let log = vec![start(9, "v1.0.0", &[], text)];
+        code(&judge(log, FilesCheck::AtHand(&files), more))
+    };
+    let other = text.replace("lmsysorg/sglang", "example/engine");
+    assert_eq!(judged(&other, ""), "rejected_compose_repository");
+    assert_eq!(
+        judged(
+            &other,
+            "deployment.repositories.engines = [\"example/engine\"]\n"
+        ),
+        "verified"
+    );
+    let images = |letters: &[char]| {
+        let list: Vec<_> = letters.iter().map(|letter| digest(*letter)).collect();
+        format!("deployment.images = {list:?}\n")
+    };
+    assert_eq!(judged(&text, &images(&['a', 'b', 'c'])), "verified");
+    assert_eq!(
+        judged(&text, &images(&['a', 'b'])),
+        "rejected_compose_digest"
+    );
+    for (more, error) in [
+        ("deployment.images = [\"sha256:00\"]\n", "64 hex digits"),
+        (
+            "deployment.repositories.engines = [\"x:latest\"]\n",
+            "without tag or digest",
+        ),
+        ("deployment.repositories.other = []\n", "unknown field"),
+    ] {
+        let refused = Policy::from_toml(&(spec().policy_toml() + more)).unwrap_err();
+        assert!(refused.to_string().contains(error), "{refused}");
+    }
+}
