@@ -41,7 +41,7 @@ pub(super) const READ: &[Row] = &[
     ("evidence_compose_not_text", |s| more(s, "#\t")),
     ("evidence_compose_syntax", |s| more(s, "x-a: *nothing")),
     ("evidence_compose_too_complex", |s| {
-        more(s, &format!("x-a: {}{}", "[".repeat(40), "]".repeat(40)));
+        more(s, &format!("x-a: [{}]", "a, ".repeat(7_000)));
     }),
     ("evidence_compose_documents", |s| {
         more(s, "---\nservices: {}");
