@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use super::image::{ImageDigest, ImageReference, Repository};
 use super::mount::{self, Mount};
 use super::rejected::ComposeRejected as Refused;
@@ -13,7 +11,7 @@ use crate::finding::{Finding, Findings};
 use crate::text::quoted;
 
 /// Which programs may do what. Repositories are full names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRules {
     /// Web servers: they may mount the TLS key.

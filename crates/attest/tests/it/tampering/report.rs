@@ -336,7 +336,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "A13",
         "one digit of signing_address",
-        "evidence_inconsistent",
+        "rejected_report_data",
         |s| flip(s, "/signing_address"),
     ),
     case(
