@@ -21,8 +21,15 @@ fuzz_target!(
         let Ok(text) = std::str::from_utf8(data) else {
             return Corpus::Reject;
         };
-        let Ok(policy) = Policy::from_toml(text) else {
-            return Corpus::Keep;
+        let policy = match Policy::from_toml(text) {
+            Ok(policy) => policy,
+            Err(error) => {
+                // A few lines, with a mark under the place.
+                let error = error.to_string();
+                assert!(error.lines().count() <= 12, "{error}");
+                error.lines().for_each(must_be_printable);
+                return Corpus::Keep;
+            }
         };
         must_be_printable(policy.name());
         let again = Policy::from_toml(text).expect("reading a policy again is no different");
