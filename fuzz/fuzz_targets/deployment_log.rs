@@ -79,6 +79,12 @@ fuzz_target!(
         let mut seeds = vec![[&[BLOCK], block.to_string().as_bytes()].concat()];
         let services = list.replace("\"compose_manager_started\"", "\"compose_down\"")
             .replace("\"container\":\"compose-manager\"", "\"commit\":\"0000000000000000000000000000000000000000\",\"file\":\"a.yaml\",\"services\":[\"proxy\"]");
+        // Else nothing would be learned from logs that are refused.
+        for form in [ActionsForm::Sorted, ActionsForm::Declared] {
+            let actions = actions(&list, form).expect("actions");
+            let judged = machine.judge(&machine.block_of(&actions, form).to_string());
+            assert!(matches!(judged, Some(Ok(_))), "{judged:?}");
+        }
         for form in [SORTED, DECLARED] {
             seeds.push([&[form], list.as_bytes()].concat());
             seeds.push([&[form], services.as_bytes()].concat());

@@ -6,19 +6,20 @@
 use attest_fuzz::body::{Cut, MAX_MODEL_BYTES};
 use attest_fuzz::write_seeds;
 use libfuzzer_sys::{Corpus, fuzz_target};
+use memchr::memmem;
 
 /// The last has half of a delimiter in itself.
-const TYPES: [&str; 3] = [
-    "multipart/form-data; boundary=b",
-    "multipart/form-data; boundary=\"--a b\"",
-    "multipart/form-data; boundary=\"--x--x--\"",
-];
+const BOUNDARIES: [&str; 3] = ["b", "--a b", "--x--x--"];
+
+fn content_type(boundary: &str) -> String {
+    format!("multipart/form-data; boundary=\"{boundary}\"")
+}
 
 fuzz_target!(
     init: write_seeds(|_| {
         let file = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\nContent-Type: audio/wav";
         let model = "content-disposition: form-data; name=model";
-        ["b", "--a b", "--x--x--"]
+        BOUNDARIES
             .iter()
             .zip(0..)
             .map(|(boundary, choice)| {
@@ -31,7 +32,10 @@ fuzz_target!(
                     part(model, "a/b"),
                     part("", "")
                 );
-                [&[choice, 3, 0, 12, 0, 40, 0, 90], text.as_bytes()].concat()
+                let seed = [&[choice, 3, 0, 12, 0, 40, 0, 90], text.as_bytes()].concat();
+                let model = Cut::of(&seed).expect("a seed").model(&content_type(boundary));
+                assert_eq!(model, Ok(Some("a/b".to_owned())));
+                seed
             })
             .collect()
     }),
@@ -39,11 +43,13 @@ fuzz_target!(
         let Some(cut) = Cut::of(data) else {
             return Corpus::Reject;
         };
-        let content_type = TYPES[usize::from(cut.choice) % TYPES.len()];
-        if let Ok(Some(model)) = cut.model(content_type) {
+        let boundary = BOUNDARIES[usize::from(cut.choice) % BOUNDARIES.len()];
+        if let Ok(Some(model)) = cut.model(&content_type(boundary)) {
             assert!(model.len() <= MAX_MODEL_BYTES);
-            let mut windows = cut.body.windows(model.len().max(1));
-            assert!(model.is_empty() || windows.any(|window| window == model.as_bytes()));
+            // It is the whole content of one part.
+            let part = format!("\r\n\r\n{model}\r\n--{boundary}");
+            assert!(memmem::find(cut.body, part.as_bytes()).is_some(), "{model:?}");
+            assert!(!model.contains(&format!("\r\n--{boundary}")), "{model:?}");
         }
         Corpus::Keep
     }

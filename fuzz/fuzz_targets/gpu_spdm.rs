@@ -33,7 +33,7 @@ fuzz_target!(
         // Beside all fields, the fewest, and one that older drivers do not know.
         let fewest = [
             &[6, 0, 8, 0, 0, 0xcf, 0, 0x96, 2, 0, 0, 0][..],
-            b"\x03\0\x0b\0570.172.08\0",
+            b"\x03\0\x0b\x00570.172.08\0",
         ].concat();
         let feature = [&fewest[..], &[36, 0, 2, 0, 1, 0]].concat();
         for fields in [fewest, feature] {

@@ -21,17 +21,28 @@ fuzz_target!(
         let Ok(text) = std::str::from_utf8(data) else {
             return Corpus::Reject;
         };
-        let Ok(policy) = Policy::from_toml(text) else {
-            return Corpus::Keep;
+        let policy = match Policy::from_toml(text) {
+            Ok(policy) => policy,
+            Err(error) => {
+                // A few lines, with a mark under the place.
+                let error = error.to_string();
+                assert!(error.lines().count() <= 12, "{error}");
+                error.lines().for_each(must_be_printable);
+                return Corpus::Keep;
+            }
         };
         must_be_printable(policy.name());
         let again = Policy::from_toml(text).expect("reading a policy again is no different");
         assert_eq!(policy.digest(), again.digest());
         let written = policy.to_toml();
-        let Ok(reread) = Policy::from_toml(&written) else {
-            // The name of a built-in policy belongs to its own text only.
-            assert!(matches!(policy.name(), "near" | "hardware"), "a written policy cannot be read: {written}");
-            return Corpus::Keep;
+        let reread = match Policy::from_toml(&written) {
+            Ok(reread) => reread,
+            Err(error) => {
+                // The name of a built-in policy belongs to its own text only.
+                let is_built_in = matches!(policy.name(), "near" | "hardware");
+                assert!(is_built_in, "a written policy cannot be read: {error}\n{written}");
+                return Corpus::Keep;
+            }
         };
         assert_eq!(reread.digest(), policy.digest(), "{written}");
         assert_eq!((reread.name(), reread.date()), (policy.name(), policy.date()));

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, Evidence, Expected, FloorCheck, Nonce, Policy, Service, Spki, Subject,
-    TrustAnchors, UnixTime, appraise, appraise_deployment,
+    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
+    NrasCheck, Policy, Service, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    appraise_deployment,
 };
 use fake_tee::deployment::ActionsForm;
 use fake_tee::{Challenge, ComposeManager, Spec};
@@ -67,6 +68,10 @@ impl Machine {
             floor: FloorCheck::NotKept("a fuzz target has no memory"),
             policy: &Policy::from_toml(&spec.policy_toml()).expect("the policy is valid"),
             trust_anchors: &anchors,
+            issuers: &IssuerCache::new(),
+            logs: LogCheck::NotKept("a fuzz target has no memory"),
+            files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
+            nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
             now: UnixTime(NOW),
         });
         let mut report = built.report;

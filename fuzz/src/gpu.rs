@@ -4,7 +4,7 @@
 //! Inputs hold no key and no signature, so that a corpus is worth something in
 //! the next process too, where the keys are others.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use attest::{
     GpuAnchors, GpuFinding, GpuRejected, GpuReport, IssuerCache, Nonce, Stated, UnixTime,
@@ -78,20 +78,15 @@ impl Machine {
 
     /// Judges a payload, with issuers that are kept from one to the next.
     pub fn judge(&self, payload: &str) -> Result<GpuReport, GpuRejected> {
-        static CACHE: OnceLock<Mutex<IssuerCache>> = OnceLock::new();
-        let cache = CACHE.get_or_init(Mutex::default);
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let judged = self.judge_with(payload, &mut cache);
+        static CACHE: OnceLock<IssuerCache> = OnceLock::new();
+        let cache = CACHE.get_or_init(IssuerCache::new);
+        let judged = self.judge_with(payload, cache);
         assert!(cache.len() <= 1024, "{} issuers are kept", cache.len());
         judged
     }
 
     /// The same with the issuers of the caller.
-    pub fn judge_with(
-        &self,
-        payload: &str,
-        cache: &IssuerCache,
-    ) -> Result<GpuReport, GpuRejected> {
+    pub fn judge_with(&self, payload: &str, cache: &IssuerCache) -> Result<GpuReport, GpuRejected> {
         let judged = memory::bounded(payload.len(), FIXED_BYTES, BYTES_PER_BYTE, || {
             let nonce = Nonce::from_bytes(NONCE);
             appraise_gpus(payload, nonce, &self.anchors, UnixTime(NOW), cache)

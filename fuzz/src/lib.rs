@@ -6,8 +6,10 @@
 //! report means: the keys behind the valid signatures are in nobody's hands.
 
 pub mod body;
+pub mod compose;
 pub mod deployment;
 pub mod gpu;
+pub mod keys;
 #[path = "../../crates/attest/tests/it/meaning.rs"]
 mod meaning;
 mod memory;

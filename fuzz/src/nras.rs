@@ -5,17 +5,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use attest::{
-    GpuAnchors, GpuReport, IssuerCache, KeySet, Nonce, NrasAnchors, NrasOpinion, UnixTime,
+    GpuAnchors, GpuReport, IssuerCache, KeySet, Nonce, NrasAnchors, NrasOpinion, Spki, UnixTime,
     appraise_gpus, appraise_nras,
 };
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use fake_tee::gpu::{GpuSpec, P384Key};
 use fake_tee::hash::sha256;
 use fake_tee::nras::{NrasSpec, SigningKey};
 use serde_json::{Value, json};
 
-use crate::must_be_printable;
+use crate::{memory, must_be_printable};
 
-const NOW: u64 = 1_800_000_000;
+/// Of all that an appraisal allocates.
+const FIXED_BYTES: usize = 1 << 20;
+const BYTES_PER_BYTE: usize = 64;
+
+/// The moment at which all is judged.
+pub const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];
 
 /// What a target starts from.
@@ -27,6 +33,8 @@ pub struct Nras {
     pub key_set: String,
     /// What the answer's tokens claim: of all GPUs, and of the one.
     pub claims: [Vec<u8>; 2],
+    /// The authority's key (SubjectPublicKeyInfo, DER).
+    pub authority: Vec<u8>,
     key: SigningKey,
     gpus: GpuReport,
     anchors: NrasAnchors,
@@ -60,6 +68,8 @@ impl Nras {
             UnixTime(NOW),
             &IssuerCache::new(),
         );
+        let authority = bytes("authority");
+        let pin = Spki::from_bytes(sha256(&authority));
         let nras = Self {
             answer: saved["answer"].clone(),
             key_set: text("key_set"),
@@ -69,7 +79,8 @@ impl Nras {
                 key: P384Key::from_pkcs8(&bytes("key")).expect("the key can be used"),
             },
             gpus: gpus.expect("the GPU is genuine"),
-            anchors: NrasAnchors::danger_nras_intermediates([text("pin").parse().expect("a pin")]),
+            anchors: NrasAnchors::danger_nras_intermediates([pin]),
+            authority,
         };
         let answer = nras.answer.to_string();
         let good = nras.judge(answer.as_bytes(), nras.key_set.as_bytes());
@@ -81,6 +92,22 @@ impl Nras {
     pub fn with_overall(&self, claims: &[u8]) -> Value {
         let overall = self.key.token(claims).expect("it signs");
         json!([["JWT", overall], self.answer[1]])
+    }
+
+    /// The answer whose first token has another header, signed.
+    pub fn with_header(&self, header: &[u8]) -> Value {
+        let [header, claims] = [header, &self.claims[0]].map(Base64UrlUnpadded::encode_string);
+        let signed = format!("{header}.{claims}");
+        let signature = self.key.key.sign_fixed(signed.as_bytes());
+        let signature = Base64UrlUnpadded::encode_string(&signature.expect("it signs"));
+        json!([["JWT", format!("{signed}.{signature}")], self.answer[1]])
+    }
+
+    /// The header of the answer's tokens.
+    pub fn header(&self) -> Vec<u8> {
+        let token = self.answer[0][1].as_str().expect("a token");
+        let (header, _) = token.split_once('.').expect("a header");
+        Base64UrlUnpadded::decode_vec(header).expect("base64url")
     }
 
     /// The answer with other claims about the one GPU, signed.
@@ -95,15 +122,18 @@ impl Nras {
 
     /// The opinion, if the answer is good under the keys.
     pub fn judge(&self, answer: &[u8], key_set: &[u8]) -> Option<NrasOpinion> {
-        let outcome = KeySet::parse(key_set).and_then(|keys| {
-            appraise_nras(
-                answer,
-                &keys,
-                &self.anchors,
-                Nonce::from_bytes(NONCE),
-                &self.gpus,
-                UnixTime(NOW),
-            )
+        let len = answer.len() + key_set.len();
+        let outcome = memory::bounded(len, FIXED_BYTES, BYTES_PER_BYTE, || {
+            KeySet::parse(key_set).and_then(|keys| {
+                appraise_nras(
+                    answer,
+                    &keys,
+                    &self.anchors,
+                    Nonce::from_bytes(NONCE),
+                    &self.gpus,
+                    UnixTime(NOW),
+                )
+            })
         });
         match outcome {
             Ok(opinion) => Some(opinion),
@@ -130,7 +160,7 @@ fn forge() -> Value {
         "root": hex::encode(gpus.pki.root_der()),
         "answer": answer,
         "key_set": spec.key_set().expect("it has keys").to_string(),
-        "pin": hex::encode(sha256(&spec.pki.intermediate_spki_der())),
+        "authority": hex::encode(spec.pki.intermediate_spki_der()),
         "overall": overall,
         "gpu": gpu,
         "kid": spec.key.kid,

@@ -32,8 +32,8 @@ impl Ohttp {
         }
     }
 
-    /// Adds `ohttp_key_config` and `ohttp_attestation`.
-    pub(crate) fn write(&self, report: &mut Value) -> Result<(), Error> {
+    /// Adds `ohttp_key_config` and `ohttp_attestation` to a report, an object.
+    pub fn write(&self, report: &mut Value) -> Result<(), Error> {
         let key_config = hex::encode(&self.key_config);
         report["ohttp_key_config"] = key_config.clone().into();
         if self.attested {

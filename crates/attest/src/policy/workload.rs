@@ -323,6 +323,45 @@ struct FileRepositories {
     gpu_helpers: BTreeSet<Repository>,
 }
 
+/// As [`FileDeployment`] reads it. The volume of the TLS key is not a file's to say.
+impl Serialize for DeploymentRules {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            mode: Mode,
+            tags: Tags,
+            commits: &'a BTreeSet<Hex<20>>,
+            images: Option<&'a BTreeSet<ImageDigest>>,
+            read_only_paths: &'a BTreeSet<String>,
+            repositories: WrittenRepositories<'a>,
+        }
+        #[derive(Serialize)]
+        struct WrittenRepositories<'a> {
+            fronts: &'a BTreeSet<Repository>,
+            proxies: &'a BTreeSet<Repository>,
+            engines: &'a BTreeSet<Repository>,
+            helpers: &'a BTreeSet<Repository>,
+            gpu_helpers: &'a BTreeSet<Repository>,
+        }
+        let files = &self.files;
+        Written {
+            mode: self.mode,
+            tags: self.tags,
+            commits: &self.commits,
+            images: files.digests.as_ref(),
+            read_only_paths: &files.read_only_paths,
+            repositories: WrittenRepositories {
+                fronts: &files.fronts,
+                proxies: &files.proxies,
+                engines: &files.engines,
+                helpers: &files.helpers,
+                gpu_helpers: &files.gpu_helpers,
+            },
+        }
+        .serialize(serializer)
+    }
+}
+
 impl FileDeployment {
     pub(super) fn onto(self, rules: &mut DeploymentRules) {
         let files = &mut rules.files;

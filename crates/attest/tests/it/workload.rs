@@ -419,6 +419,29 @@ fn a_policy_says_what_it_does_not_look_at() {
     }
 }
 
+/// What a policy says of deployed files is written as it is read.
+#[test]
+fn rules_of_files_are_read_again() {
+    let digest = "01".repeat(32);
+    for line in [
+        String::new(),
+        format!("deployment.images = [\"sha256:{digest}\"]"),
+        "deployment.read_only_paths = [\"/srv\"]".to_owned(),
+        "deployment.repositories.fronts = [\"caddy\"]".to_owned(),
+        "deployment.repositories.proxies = [\"a/proxy\"]".to_owned(),
+        "deployment.repositories.engines = [\"a/engine\"]".to_owned(),
+        "deployment.repositories.helpers = [\"a/helper\"]".to_owned(),
+        "deployment.repositories.gpu_helpers = [\"a/watcher\"]".to_owned(),
+    ] {
+        let text = format!("name = \"x\"\nextends = \"near\"\ndate = \"2026-11-22\"\n{line}\n");
+        let policy = Policy::from_toml(&text).unwrap();
+        let written = policy.to_toml();
+        let again = Policy::from_toml(&written).unwrap();
+        assert_eq!(again, policy, "{written}");
+        assert_eq!(line.is_empty(), policy.digest() == Policy::near().digest());
+    }
+}
+
 /// Each rule changes the digest, so that no verdict is taken for another's.
 #[test]
 fn every_rule_counts_in_the_digest() {
