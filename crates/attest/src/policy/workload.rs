@@ -183,46 +183,6 @@ pub(crate) struct DeploymentRules {
     pub(crate) files: FileRules,
 }
 
-/// In the layout of a file, so that a policy that is shown can be read again.
-impl Serialize for DeploymentRules {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Layout<'a> {
-            mode: Mode,
-            tags: Tags,
-            commits: &'a BTreeSet<Hex<20>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            images: &'a Option<BTreeSet<ImageDigest>>,
-            read_only_paths: &'a BTreeSet<String>,
-            repositories: Repositories<'a>,
-        }
-        #[derive(Serialize)]
-        struct Repositories<'a> {
-            fronts: &'a BTreeSet<Repository>,
-            proxies: &'a BTreeSet<Repository>,
-            engines: &'a BTreeSet<Repository>,
-            helpers: &'a BTreeSet<Repository>,
-            gpu_helpers: &'a BTreeSet<Repository>,
-        }
-        let files = &self.files;
-        Layout {
-            mode: self.mode,
-            tags: self.tags,
-            commits: &self.commits,
-            images: &files.digests,
-            read_only_paths: &files.read_only_paths,
-            repositories: Repositories {
-                fronts: &files.fronts,
-                proxies: &files.proxies,
-                engines: &files.engines,
-                helpers: &files.helpers,
-                gpu_helpers: &files.gpu_helpers,
-            },
-        }
-        .serialize(serializer)
-    }
-}
-
 /// The tags under which compose files may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
