@@ -351,6 +351,19 @@ fn a_log_is_held_against_the_one_last_seen() {
     assert!(by_log(&other, &logs).1.contains("not seen before"));
 }
 
+/// What is written is read again, up to the most that is kept.
+#[test]
+fn as_many_logs_are_read_as_are_kept() {
+    let mut text = String::from("{");
+    for instance in 0..10_000 {
+        let head = "00".repeat(32);
+        text += &format!("\"{instance:040x}\":{{\"actions\":1,\"head\":\"{head}\"}},");
+    }
+    let text = text.trim_end_matches(',').to_owned() + "}";
+    let logs = Logs::from_json(text.as_bytes()).unwrap();
+    assert_eq!(Logs::from_json(logs.to_json().as_bytes()), Ok(logs));
+}
+
 #[test]
 fn nothing_is_remembered_of_a_refused_machine() {
     let mut spec = spec();
