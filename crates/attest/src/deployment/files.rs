@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::actions::{Action, ComposeFile, Kind};
 use super::fold::ComposeFiles;
 use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, judge_started};
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
 use crate::{FileDigest, hash};
 
 /// Files, each read once, by the digest of its bytes: whoever fetched them need
@@ -164,17 +164,23 @@ pub(crate) fn findings_of_up(
             of.1.insert(name);
         }
     }
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut findings = Findings::default();
     for (source, names) in services.into_values() {
         if let Some(Ok(document)) = files.get(source)
             && let Ok(found) = judge_started(document, &names, rules)
         {
-            for finding in found {
-                if !findings.contains(&finding) {
-                    findings.push(finding);
+            for Finding {
+                severity,
+                topic,
+                detail,
+            } in found
+            {
+                if seen.insert((topic, detail.clone())) {
+                    findings.add(severity, topic, detail);
                 }
             }
         }
     }
-    findings
+    findings.into_vec()
 }

@@ -273,6 +273,36 @@ fn many_starts_of_many_services_cost_little() {
     assert_eq!(judged(&file_of(3), 1), "evidence_compose_too_complex");
 }
 
+/// However many files are up, each with much to say.
+#[test]
+fn findings_of_many_files_are_bounded() {
+    let files: Vec<_> = (0..12)
+        .map(|file| {
+            let image = format!("nginx@{}", digest('a'));
+            let services: String = (0..12)
+                .map(|name| format!("  s{name}: {{image: \"{image}\"}}\n"))
+                .collect();
+            let configs: String = (0..200)
+                .map(|name| format!("  c{file}-{name}: {{content: \"${{A}}\"}}\n"))
+                .collect();
+            format!("services:\n{services}configs:\n{configs}")
+        })
+        .collect();
+    let log = (0..12_u64)
+        .zip(&files)
+        .map(|(number, text)| start(60 - number, "v1.0.0", &[&format!("s{number}")], text))
+        .collect();
+    let texts: Vec<_> = files.iter().map(String::as_str).collect();
+    let appraisal = with(log, &texts);
+    assert_eq!(code(&appraisal), "verified");
+    let findings = &appraisal.report.findings;
+    let of_files = findings
+        .iter()
+        .filter(|finding| finding.topic.starts_with("compose_"));
+    assert_eq!(of_files.count(), 1000);
+    assert!(findings.iter().any(|f| f.topic == "findings_left_out"));
+}
+
 #[test]
 fn a_file_that_cannot_be_judged_refuses() {
     let text = "services: {x: {image: nginx, use_api_socket: true}}";
