@@ -28,7 +28,7 @@ pub use self::rejected::ComposeRejected;
 pub use self::rules::{FileRules, judge_compose};
 
 pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
-pub(crate) use self::rules::judge_started;
+pub(crate) use self::rules::{Helpers, judge_started};
 pub(crate) use self::service::{Image, Service, environment_variables};
 pub(crate) use self::variables::variables;
 pub(crate) use self::warnings::{is_address, listed};

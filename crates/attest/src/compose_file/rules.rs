@@ -125,14 +125,19 @@ pub fn judge_compose(
     document: &ComposeDocument,
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
-    judge_started(document, &document.names(), rules)
+    judge_started(document, &document.names(), &Helpers::new(), rules)
 }
 
-/// As [`judge_compose`], where only some services were started: the others were
-/// not, and still may be, so none of them has to be trusted.
+/// Helpers by the names that they answer to, in lower case.
+pub(crate) type Helpers<'a> = BTreeMap<String, &'a Service>;
+
+/// As [`judge_compose`], where only some services were started. `elsewhere` are
+/// helpers that other files started: all files share one network, and what they
+/// started may still run.
 pub(crate) fn judge_started(
     document: &ComposeDocument,
     started: &BTreeSet<&str>,
+    elsewhere: &Helpers<'_>,
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
     let services = document.services.iter();
@@ -149,7 +154,8 @@ pub(crate) fn judge_started(
         judge.rights(service)?;
         judge.image(service)?;
     }
-    judge.helpers_serve_nobody()?;
+    judge.helpers_serve_nobody(&rules.helpers_of(&document.services))?;
+    judge.helpers_serve_nobody(elsewhere)?;
     let mut findings = Findings::default();
     let services = judge.started.iter();
     let inside: BTreeSet<&str> = services
@@ -163,6 +169,21 @@ pub(crate) fn judge_started(
 }
 
 impl FileRules {
+    /// Those of some services that are helpers.
+    pub(crate) fn helpers_of<'a>(
+        &self,
+        services: impl IntoIterator<Item = &'a Service>,
+    ) -> Helpers<'a> {
+        let services = services.into_iter();
+        services
+            .filter(|service| self.role(service).is_helper())
+            .flat_map(|service| {
+                let names = service.names_inside();
+                names.map(move |name| (name.to_ascii_lowercase(), service))
+            })
+            .collect()
+    }
+
     pub(crate) fn role(&self, service: &Service) -> Role {
         if service.build.is_some() {
             return Role::Built;
@@ -377,17 +398,8 @@ impl Judge<'_> {
     }
 
     /// No helper is named in the configuration of web servers and proxies, nor
-    /// where proxies and engines are told of each other; no helper of the whole
-    /// file, since another start may start it.
-    fn helpers_serve_nobody(&self) -> Result<(), Refused> {
-        let mut helpers: BTreeMap<String, &Service> = BTreeMap::new();
-        for service in &self.document.services {
-            if self.rules.role(service).is_helper() {
-                for name in service.names_inside() {
-                    helpers.insert(name.to_ascii_lowercase(), service);
-                }
-            }
-        }
+    /// where proxies and engines are told of each other.
+    fn helpers_serve_nobody(&self, helpers: &Helpers<'_>) -> Result<(), Refused> {
         let mut seen = BTreeSet::new();
         for service in &self.started {
             if self.rules.role(service).is_helper() {
@@ -400,7 +412,7 @@ impl Judge<'_> {
                 name.starts_with("VLLM_").then_some(value)
             });
             for text in configs.chain(addresses) {
-                if let Some(helper) = named_in(text, &helpers) {
+                if let Some(helper) = named_in(text, helpers) {
                     return Err(Refused::SidecarServes {
                         file: self.file(),
                         service: quoted(&helper.name),
@@ -414,7 +426,7 @@ impl Judge<'_> {
     }
 }
 
-fn named_in<'a>(text: &str, names: &BTreeMap<String, &'a Service>) -> Option<&'a Service> {
+fn named_in<'a>(text: &str, names: &Helpers<'a>) -> Option<&'a Service> {
     let text = text.to_ascii_lowercase();
     let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let mut words = text.split(|c| !inside(c)).filter(|word| !word.is_empty());

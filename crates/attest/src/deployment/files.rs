@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::actions::{Action, ComposeFile, Kind};
 use super::fold::ComposeFiles;
-use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, judge_started};
+use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, Helpers, judge_started};
 use crate::finding::{Finding, Findings};
 use crate::{FileDigest, hash};
 
@@ -141,9 +141,18 @@ pub(crate) fn judge(
             start.named.extend(names());
         }
     }
-    for start in &starts {
-        let started = start.document.with_dependencies(&start.named);
-        judge_started(start.document, &started, rules)?;
+    let started: Vec<_> = starts
+        .iter()
+        .map(|start| start.document.with_dependencies(&start.named))
+        .collect();
+    let mut helpers = Helpers::new();
+    for (start, names) in starts.iter().zip(&started) {
+        let services = start.document.services.iter();
+        let services = services.filter(|service| names.contains(service.name.as_str()));
+        helpers.extend(rules.helpers_of(services));
+    }
+    for (start, names) in starts.iter().zip(&started) {
+        judge_started(start.document, names, &helpers, rules)?;
     }
     result.judged = starts.len();
     Ok(result)
@@ -168,7 +177,7 @@ pub(crate) fn findings_of_up(
     let mut findings = Findings::default();
     for (source, names) in services.into_values() {
         if let Some(Ok(document)) = files.get(source)
-            && let Ok(found) = judge_started(document, &names, rules)
+            && let Ok(found) = judge_started(document, &names, &Helpers::new(), rules)
         {
             for Finding {
                 severity,

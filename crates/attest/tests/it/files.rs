@@ -211,6 +211,22 @@ fn a_helper_that_is_started_apart_is_sent_no_prompts() {
     assert_eq!(code(&with(log, &[&text])), refused);
 }
 
+/// All files share a network, and what one started may still run.
+#[test]
+fn a_helper_of_another_file_is_sent_no_prompts() {
+    let text = deployed().replace("http://proxy:8000", "http://sink:8000");
+    let other = "services: {sink: {image: alpine}, idle: {image: busybox}}";
+    let judged = |services: &[&str]| {
+        let log = vec![
+            start(9, "v1.0.0", services, other),
+            start(8, "v1.0.1", &[], &text),
+        ];
+        code(&with(log, &[&text, other]))
+    };
+    assert_eq!(judged(&["idle"]), "verified");
+    assert_eq!(judged(&["sink"]), "rejected_compose_sidecar_serves");
+}
+
 /// The costliest log: every start names others of a large file's services.
 #[test]
 fn many_starts_of_a_large_file_cost_little() {
