@@ -28,12 +28,18 @@ pub use self::rejected::ComposeRejected;
 pub use self::rules::{FileRules, judge_compose};
 
 pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
+pub(crate) use self::rules::{Helpers, judge_started};
 pub(crate) use self::service::{Image, Service, environment_variables};
 pub(crate) use self::variables::variables;
 pub(crate) use self::warnings::{is_address, listed};
 
 use self::service::{Faults, Place};
+use crate::text::quoted;
 use crate::yaml::{self, Node};
+
+/// Who depends on whom, in one file; each start of a log walks along it. NEAR's
+/// files have some 10.
+const MAX_DEPENDENCIES: usize = 1_000;
 
 /// A compose file that has been read; nothing in it is judged yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,23 +98,21 @@ impl ComposeDocument {
         services.map(|service| (service.name.clone(), service.depends_on.clone()))
     }
 
-    /// The file as far as starting `services` starts it: these and what they
-    /// depend on; all of it if none is named. `None` if the file lacks one.
-    pub(crate) fn started(&self, services: &[String]) -> Option<Self> {
-        if services.is_empty() {
-            return Some(self.clone());
-        }
+    /// The names of all services.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        let services = self.services.iter();
+        services.map(|service| service.name.as_str()).collect()
+    }
+
+    /// The services of these names, and what they depend on.
+    pub(crate) fn with_dependencies<'a>(&'a self, names: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
         let by_name: BTreeMap<&str, &Service> = self
             .services
             .iter()
             .map(|service| (service.name.as_str(), service))
             .collect();
         let mut all = BTreeSet::new();
-        let mut next: Vec<&str> = services.iter().map(String::as_str).collect();
-        let is_known = |name: &&str| by_name.contains_key(*name);
-        if !next.iter().all(is_known) {
-            return None;
-        }
+        let mut next: Vec<&str> = names.iter().copied().collect();
         while let Some(name) = next.pop() {
             if let Some(service) = by_name.get(name)
                 && all.insert(name)
@@ -116,14 +120,7 @@ impl ComposeDocument {
                 next.extend(service.depends_on.iter().map(String::as_str));
             }
         }
-        let services = self.services.iter();
-        let services = services.filter(|service| all.contains(service.name.as_str()));
-        Some(Self {
-            file: self.file.clone(),
-            services: services.cloned().collect(),
-            volumes: self.volumes.clone(),
-            configs: self.configs.clone(),
-        })
+        all
     }
 
     /// What each service runs, in the order of the file.
@@ -164,8 +161,13 @@ impl ComposeDocument {
         };
         for (part, value) in parts {
             match part.as_str() {
-                // A version says nothing since Compose 2; networks join no machine.
-                "version" | "name" | "networks" => {}
+                // A version says nothing since Compose 2.
+                "version" | "name" => {}
+                "networks" => {
+                    for (name, value) in faults.entries(top, value) {
+                        faults.network(name, value);
+                    }
+                }
                 "services" => {
                     for (name, value) in faults.entries(top, value) {
                         let service = faults.service(name, value);
@@ -181,7 +183,11 @@ impl ComposeDocument {
                 "configs" | "secrets" => {
                     for (name, value) in faults.entries(top, value) {
                         if let Some(content) = faults.config("config or secret", name, value) {
-                            document.configs.insert(name.clone(), content);
+                            let before = document.configs.insert(name.clone(), content);
+                            // A config and a secret of one name: rules see one.
+                            if before.is_some() {
+                                faults.setting(top, part);
+                            }
                         }
                     }
                 }
@@ -190,20 +196,18 @@ impl ComposeDocument {
                 other => faults.setting(top, other),
             }
         }
+        let services = document.services.iter();
+        let dependencies: usize = services.map(|service| service.depends_on.len()).sum();
+        if dependencies > MAX_DEPENDENCIES {
+            faults.list.push(ComposeRejected::TooComplex {
+                file: quoted(file),
+                detail: format!("{dependencies} dependencies, at most {MAX_DEPENDENCIES} are read"),
+            });
+        }
         if document.services.is_empty() && faults.list.is_empty() {
             faults.shape(top, "services", &root);
         }
         Ok((document, faults.list))
-    }
-
-    /// Names that a service answers to inside the machine.
-    pub(crate) fn names_of(service: &Service) -> impl Iterator<Item = &str> {
-        [
-            Some(service.name.as_str()),
-            service.container_name.as_deref(),
-        ]
-        .into_iter()
-        .flatten()
     }
 }
 
@@ -219,6 +223,31 @@ impl Faults<'_> {
             node => {
                 self.shape(place, "a mapping", node);
                 &[]
+            }
+        }
+    }
+
+    /// A bridge, whoever made it; not the machine's own network under some name.
+    fn network(&mut self, name: &str, node: &Node) {
+        let place = Place {
+            kind: "network",
+            name,
+        };
+        if name == "host" {
+            self.setting(place, name);
+        }
+        for (setting, value) in self.entries(place, node) {
+            if value.is_null() || setting.starts_with("x-") {
+                continue;
+            }
+            let fits = match setting.as_str() {
+                "name" => self.fixed(place, setting, value) != Some("host"),
+                "driver" => self.fixed(place, setting, value) == Some("bridge"),
+                "external" => self.fixed(place, setting, value).is_some(),
+                other => matches!(other, "attachable" | "enable_ipv6" | "internal" | "labels"),
+            };
+            if !fits {
+                self.setting(place, setting);
             }
         }
     }

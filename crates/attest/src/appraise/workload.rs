@@ -33,6 +33,8 @@ const GPU_CHECKS: [CheckId; 4] = [
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
 
+const NOTHING_STARTED: &str = "the log names nothing that was started";
+
 impl Run<'_> {
     pub(super) fn deployment(
         &mut self,
@@ -82,10 +84,15 @@ impl Run<'_> {
             return Err(DeploymentRejected::Empty {}.into());
         }
         rules.admit(&started)?;
-        self.pass(format!(
-            "{} files were ever started, each from an accepted tag and commit",
-            started.len()
-        ));
+        if started.is_empty() {
+            self.report
+                .not_proved(CheckId::DeploymentRules, NOTHING_STARTED);
+        } else {
+            self.pass(format!(
+                "{} files were ever started, each from an accepted tag and commit",
+                started.len()
+            ));
+        }
 
         self.files(&deployment)?;
         self.continuity(&deployment, boot);
@@ -124,6 +131,9 @@ impl Run<'_> {
                     first.commit
                 ),
             );
+        } else if judged.judged == 0 {
+            self.report
+                .not_proved(CheckId::DeploymentFiles, NOTHING_STARTED);
         } else {
             self.pass(format!("all {} files", judged.judged));
         }

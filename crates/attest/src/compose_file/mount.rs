@@ -27,17 +27,23 @@ pub(crate) fn short(text: &str) -> Option<Mount> {
     Some(from_source(source, read_only))
 }
 
-/// As Compose tells a path from a volume's name.
+/// A volume only by what Docker takes for a volume's name: Compose has further
+/// forms of paths, such as those that begin with `\\`.
 pub(crate) fn from_source(source: &str, read_only: bool) -> Mount {
-    if source.starts_with(['/', '.', '~']) {
-        Mount::Host {
-            path: normal_path(source),
-            read_only,
-        }
-    } else {
-        Mount::Volume {
-            key: source.to_owned(),
-        }
+    let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if source.starts_with('.') || !source.chars().all(in_names) {
+        return host(source, read_only);
+    }
+    Mount::Volume {
+        key: source.to_owned(),
+    }
+}
+
+/// The long syntax with `type: bind`, where `a` is the folder `./a`.
+pub(crate) fn host(source: &str, read_only: bool) -> Mount {
+    Mount::Host {
+        path: normal_path(source),
+        read_only,
     }
 }
 
@@ -88,7 +94,7 @@ fn holds(path: &str, inner: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn host(path: &str, read_only: bool) -> Option<Mount> {
+    fn at(path: &str, read_only: bool) -> Option<Mount> {
         let path = path.to_owned();
         Some(Mount::Host { path, read_only })
     }
@@ -102,9 +108,12 @@ mod tests {
         };
         assert_eq!(short("certs:/etc/letsencrypt:ro"), volume("certs"));
         assert_eq!(short("/data"), Some(Mount::Own));
-        assert_eq!(short("/a/:/b"), host("/a", false));
-        assert_eq!(short("./a:/b:z,ro"), host("./a", true));
-        assert_eq!(short("~/a:/b"), host("~/a", false));
+        assert_eq!(short("/a/:/b"), at("/a", false));
+        assert_eq!(short("./a:/b:z,ro"), at("./a", true));
+        assert_eq!(short("~/a:/b"), at("~/a", false));
+        for path in ["a/b", "\\\\a/../..", "a b"] {
+            assert_eq!(short(&format!("{path}:/b")), at(path, false));
+        }
         for text in ["", "a", "a:b", ":/b", "a:/b:ro:x", "c:\\a:/b:ro:z"] {
             assert_eq!(short(text), None, "{text:?}");
         }

@@ -123,18 +123,43 @@ pub fn judge_compose(
     document: &ComposeDocument,
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
-    let judge = Judge { document, rules };
+    judge_started(document, &document.names(), &Helpers::new(), rules)
+}
+
+/// Helpers by the names that they answer to, in lower case.
+pub(crate) type Helpers<'a> = BTreeMap<String, &'a Service>;
+
+/// As [`judge_compose`], where only some services were started. `elsewhere` are
+/// helpers that other files started: all files share one network, and what they
+/// started may still run.
+pub(crate) fn judge_started(
+    document: &ComposeDocument,
+    started: &BTreeSet<&str>,
+    elsewhere: &Helpers<'_>,
+    rules: &FileRules,
+) -> Result<Vec<Finding>, Refused> {
+    let services = document.services.iter();
+    let judge = Judge {
+        document,
+        started: services
+            .filter(|service| started.contains(service.name.as_str()))
+            .collect(),
+        rules,
+    };
     judge.volumes()?;
-    for service in &document.services {
+    for service in &judge.started {
         judge.mounts(service)?;
         judge.rights(service)?;
         judge.image(service)?;
     }
-    judge.helpers_serve_nobody()?;
+    judge.helpers_serve_nobody(&rules.helpers_of(&document.services))?;
+    judge.helpers_serve_nobody(elsewhere)?;
     let mut findings = Findings::default();
-    let services = document.services.iter();
-    let inside: BTreeSet<&str> = services.flat_map(ComposeDocument::names_of).collect();
-    for service in &document.services {
+    let services = judge.started.iter();
+    let inside: BTreeSet<&str> = services
+        .flat_map(|service| service.names_inside())
+        .collect();
+    for service in &judge.started {
         warnings::of_service(&inside, service, rules.role(service), &mut findings);
     }
     warnings::of_configs(document, &mut findings);
@@ -142,6 +167,21 @@ pub fn judge_compose(
 }
 
 impl FileRules {
+    /// Those of some services that are helpers.
+    pub(crate) fn helpers_of<'a>(
+        &self,
+        services: impl IntoIterator<Item = &'a Service>,
+    ) -> Helpers<'a> {
+        let services = services.into_iter();
+        services
+            .filter(|service| self.role(service).is_helper())
+            .flat_map(|service| {
+                let names = service.names_inside();
+                names.map(move |name| (name.to_ascii_lowercase(), service))
+            })
+            .collect()
+    }
+
     pub(crate) fn role(&self, service: &Service) -> Role {
         if service.build.is_some() {
             return Role::Built;
@@ -164,6 +204,7 @@ impl FileRules {
 
 struct Judge<'a> {
     document: &'a ComposeDocument,
+    started: Vec<&'a Service>,
     rules: &'a FileRules,
 }
 
@@ -284,7 +325,12 @@ impl Judge<'_> {
                 });
             }
         }
-        if let Some((setting, value)) = service.shared.first() {
+        // Engines share memory with their own workers, prompts in it: usual among
+        // those that see prompts anyway.
+        let mut shared = service.shared.iter();
+        let shared = shared
+            .find(|(setting, value)| role.is_helper() || *setting != "ipc" || value != "host");
+        if let Some((setting, value)) = shared {
             return Err(Refused::Namespace {
                 file: self.file(),
                 service: quoted(&service.name),
@@ -351,17 +397,9 @@ impl Judge<'_> {
 
     /// No helper is named in the configuration of web servers and proxies, nor
     /// where proxies and engines are told of each other.
-    fn helpers_serve_nobody(&self) -> Result<(), Refused> {
-        let mut helpers: BTreeMap<String, &Service> = BTreeMap::new();
-        for service in &self.document.services {
-            if self.rules.role(service).is_helper() {
-                for name in ComposeDocument::names_of(service) {
-                    helpers.insert(name.to_ascii_lowercase(), service);
-                }
-            }
-        }
+    fn helpers_serve_nobody(&self, helpers: &Helpers<'_>) -> Result<(), Refused> {
         let mut seen = BTreeSet::new();
-        for service in &self.document.services {
+        for service in &self.started {
             if self.rules.role(service).is_helper() {
                 continue;
             }
@@ -372,7 +410,7 @@ impl Judge<'_> {
                 name.starts_with("VLLM_").then_some(value)
             });
             for text in configs.chain(addresses) {
-                if let Some(helper) = named_in(text, &helpers) {
+                if let Some(helper) = named_in(text, helpers) {
                     return Err(Refused::SidecarServes {
                         file: self.file(),
                         service: quoted(&helper.name),
@@ -386,8 +424,22 @@ impl Judge<'_> {
     }
 }
 
-fn named_in<'a>(text: &str, names: &BTreeMap<String, &'a Service>) -> Option<&'a Service> {
+fn named_in<'a>(text: &str, names: &Helpers<'a>) -> Option<&'a Service> {
+    let text = text.to_ascii_lowercase();
     let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let mut words = text.split(|c| !inside(c)).filter(|word| !word.is_empty());
-    words.find_map(|word| names.get(&word.to_ascii_lowercase()).copied())
+    words.find_map(|word| {
+        let of_container = || of_container(word).find_map(|name| names.get(name));
+        names.get(word).or_else(of_container).copied()
+    })
+}
+
+/// The services that a container without a name of its own may be of: Compose
+/// calls it `<project>-<service>-<number>`, and once wrote `_`.
+fn of_container(word: &str) -> impl Iterator<Item = &str> {
+    let without_number = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let service = without_number.strip_suffix(['-', '_']);
+    let service = service.filter(|_| without_number != word).unwrap_or("");
+    let dashes = service.match_indices(['-', '_']);
+    dashes.filter_map(|(at, _)| service.get(at..)?.get(1..))
 }

@@ -29,7 +29,6 @@ const HARMLESS: &[&str] = &[
     "domainname",
     "expose",
     "group_add",
-    "hostname",
     "init",
     "labels",
     "mac_address",
@@ -60,6 +59,8 @@ const HARMLESS: &[&str] = &[
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) container_name: Option<String>,
+    /// Docker answers to it as to the container's name.
+    pub(crate) hostname: Option<String>,
     pub(crate) image: Option<Image>,
     pub(crate) build: Option<Build>,
     pub(crate) depends_on: BTreeSet<String>,
@@ -100,6 +101,13 @@ pub(crate) struct Build {
 }
 
 impl Service {
+    /// The names that it answers to inside the machine.
+    pub(crate) fn names_inside(&self) -> impl Iterator<Item = &str> {
+        let more = [&self.container_name, &self.hostname];
+        let more = more.into_iter().filter_map(Option::as_deref);
+        std::iter::once(self.name.as_str()).chain(more)
+    }
+
     /// The image for a message.
     pub(crate) fn image_text(&self) -> String {
         match (&self.image, &self.build) {
@@ -219,10 +227,14 @@ impl Faults<'_> {
     fn one(&mut self, place: Place<'_>, setting: &str, value: &Node, service: &mut Service) {
         match setting {
             "image" => self.image(place, value, service),
-            "build" => service.build = Some(self.build(place, value)),
+            "build" => self.build(place, value, service),
             "container_name" => {
                 let name = self.fixed(place, setting, value);
                 service.container_name = name.map(str::to_owned);
+            }
+            "hostname" => {
+                let name = self.fixed(place, setting, value);
+                service.hostname = name.map(str::to_owned);
             }
             "privileged" => {
                 if let Some(text) = self.fixed(place, setting, value) {
@@ -299,7 +311,7 @@ impl Faults<'_> {
         }
     }
 
-    fn build(&mut self, place: Place<'_>, value: &Node) -> Build {
+    fn build(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
         const KNOWN: &[&str] = &[
             "args",
             "cache_from",
@@ -315,21 +327,25 @@ impl Faults<'_> {
             "tags",
             "target",
         ];
+        service.build = Some(Build {
+            inline: value.get("dockerfile_inline").is_some(),
+        });
         let Node::Mapping(settings) = value else {
-            return Build { inline: false };
+            return;
         };
         for (setting, value) in settings {
             if !KNOWN.contains(&setting.as_str()) && !value.is_null() {
                 self.setting(place, &format!("build.{setting}"));
             }
         }
-        Build {
-            inline: value.get("dockerfile_inline").is_some(),
+        if let Some(network) = self.fixed_child(place, "build.network", value.get("network"))
+            && !matches!(network, "none" | "default" | "bridge")
+        {
+            service.shared.push(("build.network", network.to_owned()));
         }
     }
 
-    /// The memory that engines share with their own workers (`ipc: host`) is
-    /// usual and no way to anybody's traffic or processes.
+    /// Docker's own forms share nothing.
     fn namespace(&mut self, place: Place<'_>, setting: &str, value: &Node, service: &mut Service) {
         let Some(text) = self.fixed(place, setting, value) else {
             return;
@@ -339,7 +355,7 @@ impl Faults<'_> {
         }
         let setting = match (setting, text) {
             ("network_mode", "none" | "bridge" | "default" | "private") => return,
-            ("ipc", "none" | "host" | "private" | "shareable") => return,
+            ("ipc", "none" | "private" | "shareable") => return,
             ("network_mode", _) => "network_mode",
             ("pid", _) => "pid",
             _ => "ipc",
@@ -374,7 +390,7 @@ impl Faults<'_> {
                 continue;
             }
             match self.fixed_child(place, "volumes.type", item.get("type")) {
-                Some("bind" | "volume") => {
+                Some(kind @ ("bind" | "volume")) => {
                     let read_only = match item.get("read_only") {
                         Some(Node::Scalar(scalar)) => scalar.text == "true",
                         _ => false,
@@ -387,7 +403,11 @@ impl Faults<'_> {
                         None => service.mounts.push(Mount::Own),
                         Some(source) => {
                             if let Some(source) = self.fixed(place, "volumes.source", source) {
-                                service.mounts.push(mount::from_source(source, read_only));
+                                service.mounts.push(if kind == "bind" {
+                                    mount::host(source, read_only)
+                                } else {
+                                    mount::from_source(source, read_only)
+                                });
                             }
                         }
                     }
@@ -448,8 +468,10 @@ impl Faults<'_> {
             return;
         }
         for name in self.fixed_list(place, "depends_on", value) {
-            // A link may be followed by another name for its target.
-            let name = name.split(':').next().unwrap_or(name);
+            // A link with another name for its target hides who is sent requests.
+            if name.contains(':') {
+                self.setting(place, &format!("links: {name}"));
+            }
             service.depends_on.insert(name.to_owned());
         }
     }

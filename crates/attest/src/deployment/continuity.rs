@@ -4,11 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LogDigest, json};
+use crate::LogDigest;
+use crate::json::{self, Limits};
 
 /// Twenty times the instances of today's backends. Beyond, some
 /// log is forgotten for each new one.
 const MAX_LOGS: usize = 10_000;
+
+/// One object, and three values for each log.
+const LIMITS: Limits = Limits {
+    depth: 2,
+    values: 3 * MAX_LOGS + 1,
+};
 
 /// What to remember of a log, for one instance, until it is seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,7 +107,7 @@ impl Logs {
     /// A sentence that says what is wrong; the file was damaged or edited.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let by_instance: BTreeMap<String, LogSeen> =
-            json::parse(bytes, &json::COLLATERAL).map_err(|error| error.to_string())?;
+            json::parse(bytes, &LIMITS).map_err(|error| error.to_string())?;
         Ok(Self { by_instance })
     }
 

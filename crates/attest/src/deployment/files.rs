@@ -1,12 +1,12 @@
 //! The compose files that a log names, as far as they are at hand.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::actions::{Action, ComposeFile, Kind};
 use super::fold::ComposeFiles;
-use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, judge_compose};
-use crate::finding::Finding;
+use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, Helpers, judge_started};
+use crate::finding::{Finding, Findings};
 use crate::{FileDigest, hash};
 
 /// Files, each read once, by the digest of its bytes: whoever fetched them need
@@ -87,43 +87,74 @@ pub(crate) struct FilesJudged {
     pub(crate) defined: ComposeFiles,
 }
 
-/// Judges each start of the log by its file: a start names services, and only
-/// those, and what they depend on, were started.
+/// What a log starts of one file.
+struct Started<'a> {
+    document: &'a ComposeDocument,
+    defined: BTreeSet<&'a str>,
+    /// By any start, without what these depend on.
+    named: BTreeSet<&'a str>,
+}
+
+/// Judges each file by what any start of the log started of it: the services that
+/// starts name, and what these depend on. Once a file, since a log may start some
+/// of it thousands of times.
 pub(crate) fn judge(
     actions: &[Action],
     files: &FilesAtHand,
     rules: &FileRules,
 ) -> Result<FilesJudged, ComposeRejected> {
     let mut result = FilesJudged::default();
-    let mut sources = HashSet::new();
-    let mut starts = HashSet::new();
+    let mut wanted = HashSet::new();
+    let mut places = HashMap::new();
+    let mut starts: Vec<Started<'_>> = Vec::new();
     for action in actions {
         let Kind::Up { source, services } = &action.kind else {
             continue;
         };
-        let is_new = sources.insert(Arc::clone(source));
         let Some(document) = files.get(source) else {
-            if is_new {
+            if wanted.insert(source) {
                 result.wanted.push(source.as_ref().clone());
             }
             continue;
         };
         let document = document.as_ref().map_err(Clone::clone)?;
-        if is_new {
-            result.judged = result.judged.saturating_add(1);
+        let place = *places.entry(source).or_insert_with(|| {
             result
                 .defined
                 .insert(&source.file, source.commit, document.services());
-        }
-        if !starts.insert((Arc::clone(source), services)) {
-            continue;
-        }
-        // "no such service": the command failed before it did anything.
-        let Some(started) = document.started(services) else {
+            starts.push(Started {
+                document,
+                defined: document.names(),
+                named: BTreeSet::new(),
+            });
+            starts.len().saturating_sub(1)
+        });
+        let Some(start) = starts.get_mut(place) else {
             continue;
         };
-        judge_compose(&started, rules)?;
+        if services.is_empty() {
+            start.named.clone_from(&start.defined);
+        }
+        let names = || services.iter().map(String::as_str);
+        // Else "no such service": the command failed before it did anything.
+        if names().all(|name| start.defined.contains(name)) {
+            start.named.extend(names());
+        }
     }
+    let started: Vec<_> = starts
+        .iter()
+        .map(|start| start.document.with_dependencies(&start.named))
+        .collect();
+    let mut helpers = Helpers::new();
+    for (start, names) in starts.iter().zip(&started) {
+        let services = start.document.services.iter();
+        let services = services.filter(|service| names.contains(service.name.as_str()));
+        helpers.extend(rules.helpers_of(services));
+    }
+    for (start, names) in starts.iter().zip(&started) {
+        judge_started(start.document, names, &helpers, rules)?;
+    }
+    result.judged = starts.len();
     Ok(result)
 }
 
@@ -133,28 +164,32 @@ pub(crate) fn findings_of_up(
     files: &FilesAtHand,
     rules: &FileRules,
 ) -> Vec<Finding> {
-    let mut services: BTreeMap<FileDigest, (&ComposeFile, BTreeSet<String>)> = BTreeMap::new();
+    let mut services: BTreeMap<FileDigest, (&ComposeFile, BTreeSet<&str>)> = BTreeMap::new();
     for one in up {
         if let super::Service::Named(name) = &one.service {
             let of = services
                 .entry(one.source.sha256)
                 .or_insert_with(|| (one.source.as_ref(), BTreeSet::new()));
-            of.1.insert(name.clone());
+            of.1.insert(name);
         }
     }
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut findings = Findings::default();
     for (source, names) in services.into_values() {
-        let names: Vec<_> = names.into_iter().collect();
         if let Some(Ok(document)) = files.get(source)
-            && let Some(started) = document.started(&names)
-            && let Ok(found) = judge_compose(&started, rules)
+            && let Ok(found) = judge_started(document, &names, &Helpers::new(), rules)
         {
-            for finding in found {
-                if !findings.contains(&finding) {
-                    findings.push(finding);
+            for Finding {
+                severity,
+                topic,
+                detail,
+            } in found
+            {
+                if seen.insert((topic, detail.clone())) {
+                    findings.add(severity, topic, detail);
                 }
             }
         }
     }
-    findings
+    findings.into_vec()
 }

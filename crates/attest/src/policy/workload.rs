@@ -367,6 +367,12 @@ impl GpuRules {
         if self.mode == Mode::Off && named {
             return Err("gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned());
         }
+        if self.mode == Mode::IfPresent && self.nras == Nras::Require {
+            return Err(
+                "gpu.nras = \"require\" needs GPU evidence to ask about: expected gpu.mode = \"required\""
+                    .to_owned(),
+            );
+        }
         self.measurements
             .iter()
             .try_for_each(MeasurementTable::check)

@@ -13,14 +13,25 @@ use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, spec, subject};
 
 /// A start of `text` at a tag, so many minutes ago.
 fn start(minutes: u64, tag: &str, services: &[&str], text: &str) -> Vec<(String, Value)> {
-    let mut files = FilesAtHand::default();
-    let sha256 = files.insert("x", text.as_bytes()).to_string();
+    start_of(sha256(text), minutes, tag, services)
+}
+
+fn sha256(text: &str) -> FileDigest {
+    FilesAtHand::default().insert("x", text.as_bytes())
+}
+
+fn start_of(
+    sha256: FileDigest,
+    minutes: u64,
+    tag: &str,
+    services: &[&str],
+) -> Vec<(String, Value)> {
     let mut action = compose_up(NOW - minutes * 60, tag, services);
     let (_, value) = action
         .iter_mut()
         .find(|(key, _)| key == "file_sha256")
         .unwrap();
-    *value = sha256.into();
+    *value = sha256.to_string().into();
     action
 }
 
@@ -183,6 +194,129 @@ fn every_start_of_the_log_counts() {
     assert_eq!(code(&with(log, &[&depends])), refused);
     // A start that names what the file lacks failed before it did anything.
     assert_eq!(only(&["autoheal", "nobody"]), "verified");
+}
+
+/// What is started in two steps is no better than in one.
+#[test]
+fn a_helper_that_is_started_apart_is_sent_no_prompts() {
+    let text = deployed().replace("http://proxy:8000", "http://registrar:8000");
+    let text = text.replace("depends_on: [nginx]", "");
+    let log = vec![
+        start(9, "v1.0.0", &["registrar"], &text),
+        start(8, "v1.0.0", &["nginx"], &text),
+    ];
+    let refused = "rejected_compose_sidecar_serves";
+    assert_eq!(code(&with(log, &[&text])), refused);
+    let log = vec![start(8, "v1.0.0", &["nginx"], &text)];
+    assert_eq!(code(&with(log, &[&text])), refused);
+}
+
+/// All files share a network, and what one started may still run.
+#[test]
+fn a_helper_of_another_file_is_sent_no_prompts() {
+    let text = deployed().replace("http://proxy:8000", "http://sink:8000");
+    let other = "services: {sink: {image: alpine}, idle: {image: busybox}}";
+    let judged = |services: &[&str]| {
+        let log = vec![
+            start(9, "v1.0.0", services, other),
+            start(8, "v1.0.1", &[], &text),
+        ];
+        code(&with(log, &[&text, other]))
+    };
+    assert_eq!(judged(&["idle"]), "verified");
+    assert_eq!(judged(&["sink"]), "rejected_compose_sidecar_serves");
+}
+
+/// The costliest log: every start names others of a large file's services.
+#[test]
+fn many_starts_of_a_large_file_cost_little() {
+    let mut text = deployed();
+    let word = "x ".repeat(80_000);
+    text = text.replace("location /", &format!("# {word}\n        location /"));
+    let names = [
+        "model-1",
+        "model-2",
+        "proxy",
+        "nginx",
+        "registrar",
+        "otelcol",
+    ];
+    let file = sha256(&text);
+    let log = (0..1500_u64)
+        .map(|start_number| {
+            let picked: Vec<_> = (0..10)
+                .filter(|bit| start_number >> bit & 1 == 1)
+                .map(|bit| names[bit % names.len()])
+                .chain(["nginx"])
+                .collect();
+            start_of(file, 3000 - start_number, "v1.0.0", &picked)
+        })
+        .collect();
+    let before = std::time::Instant::now();
+    assert_eq!(code(&with(log, &[&text])), "verified");
+    let took = before.elapsed();
+    assert!(took.as_secs() < 10, "{took:?}");
+}
+
+/// Many services that depend on many others, started over and over.
+#[test]
+fn many_starts_of_many_services_cost_little() {
+    let file_of = |dependents: usize| {
+        let names: Vec<_> = (0..500).map(|number| format!("s{number}")).collect();
+        let mut text = format!("x-all: &all [{}]\nservices:\n", names.join(", "));
+        for (number, name) in names.iter().enumerate() {
+            let image = format!("nginx@{}", digest('a'));
+            let depends = if number < dependents {
+                ", depends_on: *all"
+            } else {
+                ""
+            };
+            text += &format!("  {name}: {{image: \"{image}\"{depends}}}\n");
+        }
+        text
+    };
+    let judged = |text: &str, starts: u64| {
+        let file = sha256(text);
+        let log = (0..starts)
+            .map(|number| start_of(file, 4000 - number, "v1.0.0", &["s0"]))
+            .collect();
+        code(&with(log, &[text]))
+    };
+    let before = std::time::Instant::now();
+    assert_eq!(judged(&file_of(2), 1500), "verified");
+    let took = before.elapsed();
+    assert!(took.as_secs() < 20, "{took:?}");
+    assert_eq!(judged(&file_of(3), 1), "evidence_compose_too_complex");
+}
+
+/// However many files are up, each with much to say.
+#[test]
+fn findings_of_many_files_are_bounded() {
+    let files: Vec<_> = (0..12)
+        .map(|file| {
+            let image = format!("nginx@{}", digest('a'));
+            let services: String = (0..12)
+                .map(|name| format!("  s{name}: {{image: \"{image}\"}}\n"))
+                .collect();
+            let configs: String = (0..200)
+                .map(|name| format!("  c{file}-{name}: {{content: \"${{A}}\"}}\n"))
+                .collect();
+            format!("services:\n{services}configs:\n{configs}")
+        })
+        .collect();
+    let log = (0..12_u64)
+        .zip(&files)
+        .map(|(number, text)| start(60 - number, "v1.0.0", &[&format!("s{number}")], text))
+        .collect();
+    let texts: Vec<_> = files.iter().map(String::as_str).collect();
+    let appraisal = with(log, &texts);
+    assert_eq!(code(&appraisal), "verified");
+    let findings = &appraisal.report.findings;
+    let of_files = findings
+        .iter()
+        .filter(|finding| finding.topic.starts_with("compose_"));
+    assert_eq!(of_files.count(), 1000);
+    assert!(findings.iter().any(|f| f.topic == "findings_left_out"));
 }
 
 #[test]

@@ -351,6 +351,33 @@ fn a_log_is_held_against_the_one_last_seen() {
     assert!(by_log(&other, &logs).1.contains("not seen before"));
 }
 
+/// No file was held against a rule, so none passed.
+#[test]
+fn an_empty_log_passes_no_rule() {
+    let empty = |spec: &mut Spec| spec.compose_manager.as_mut().unwrap().actions.clear();
+    let refused = judged(empty, "");
+    assert_eq!(code(&refused), "rejected_deployment_empty");
+    let appraisal = judged(empty, "deployment.mode = \"if-present\"");
+    assert_eq!(code(&appraisal), "verified");
+    assert_eq!(status(&appraisal, CheckId::Deployment), Status::Pass);
+    for check in [CheckId::DeploymentRules, CheckId::DeploymentFiles] {
+        assert_eq!(status(&appraisal, check), Status::NotProved, "{check:?}");
+    }
+}
+
+/// What is written is read again, up to the most that is kept.
+#[test]
+fn as_many_logs_are_read_as_are_kept() {
+    let mut text = String::from("{");
+    for instance in 0..10_000 {
+        let head = "00".repeat(32);
+        text += &format!("\"{instance:040x}\":{{\"actions\":1,\"head\":\"{head}\"}},");
+    }
+    let text = text.trim_end_matches(',').to_owned() + "}";
+    let logs = Logs::from_json(text.as_bytes()).unwrap();
+    assert_eq!(Logs::from_json(logs.to_json().as_bytes()), Ok(logs));
+}
+
 #[test]
 fn nothing_is_remembered_of_a_refused_machine() {
     let mut spec = spec();
@@ -387,6 +414,10 @@ fn a_policy_says_what_it_does_not_look_at() {
         (
             "deployment = { mode = \"off\", commits = [\"0101010101010101010101010101010101010101\"] }\n",
             "looks at no log",
+        ),
+        (
+            "deployment.mode = \"off\"\ngpu = { mode = \"if-present\", nras = \"require\" }\n",
+            "needs GPU evidence",
         ),
         (
             "deployment.mode = \"off\"\n[[gpu.measurements]]\nid = \"x\"\nsource = \"y\"\nallowed = {}\n",

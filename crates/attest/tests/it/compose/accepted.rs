@@ -42,7 +42,7 @@ fn the_deployed_file_keeps_the_rules_and_has_its_findings() {
 
 #[test]
 fn services_come_with_what_they_depend_on() {
-    let text = with("otelcol", "links: [\"nginx:web\"]\nipc: \"service:proxy\"");
+    let text = with("otelcol", "links: [\"nginx\"]\nipc: \"service:proxy\"");
     let (document, _) = (
         ComposeDocument::read("prod/model.yaml", text.as_bytes()).unwrap(),
         (),
@@ -89,6 +89,7 @@ fn what_an_operator_may_change() {
         with("model-1", "devices: [\"/dev/nvidia0:/dev/nvidia0\"]"),
         with("model-1", "x-note: {privileged: true}"),
         with("otelcol", "network_mode: none"),
+        with_service("build: {dockerfile_inline: FROM x, network: none}"),
         with_service("image: alpine:3.20\ncommand: rm -rf /cache/old"),
         changed("\nservices:\n", "\nversion: \"3.9\"\nservices:\n"),
         format!("---\n{}", deployed()),

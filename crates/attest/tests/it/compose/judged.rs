@@ -117,6 +117,7 @@ fn the_tls_key_is_for_web_server_and_proxy() {
 
 #[test]
 fn other_paths_and_volumes_of_the_machine() {
+    const SOCKET: &str = "rejected_compose_docker_socket";
     const PATH: &str = "rejected_compose_host_path";
     const VOLUME: &str = "rejected_compose_volume";
     let volume = |settings: &str| {
@@ -138,6 +139,32 @@ fn other_paths_and_volumes_of_the_machine() {
         ),
         (with("registrar", "volumes: [/proc:/x]"), PATH),
         (with("registrar", "volumes: [./conf:/x]"), PATH),
+        // What Compose takes for a path from the file's folder, and tidies up.
+        (
+            with(
+                "registrar",
+                "volumes: [{type: bind, source: a/../../../../run/docker.sock, target: /x}]",
+            ),
+            SOCKET,
+        ),
+        (
+            with(
+                "registrar",
+                "volumes: [{type: bind, source: conf, target: /x}]",
+            ),
+            PATH,
+        ),
+        (
+            with(
+                "registrar",
+                "volumes: ['\\\\x/../../../../run/docker.sock:/x']",
+            ),
+            SOCKET,
+        ),
+        (
+            with("registrar", "volumes: ['a/../../../../dstack:/x']"),
+            PATH,
+        ),
         (with("registrar", "volumes: [~/conf:/x]"), PATH),
         (changed("docker/containers:ro", "docker/containers"), PATH),
         volume("{driver_opts: {type: none, o: bind, device: /var/run/docker.sock}}"),
@@ -200,6 +227,23 @@ fn rights_over_the_machine() {
     ] {
         cases.push((with("registrar", setting), NAMESPACE));
     }
+    // Engines keep prompts in the memory that their workers share.
+    cases.push((with("registrar", "ipc: host"), NAMESPACE));
+    cases.push((with("dcgm-exporter", "ipc: host"), NAMESPACE));
+    // The machine's network by another name, and while an image is built.
+    for network in [
+        "default: {external: true, name: host}",
+        "host: {external: true}",
+        "default: {driver: host}",
+        "default: {driver: bridge, driver_opts: {parent: eth0}}",
+    ] {
+        let from = "default: {external: true, name: dstack_default}";
+        cases.push((changed(from, network), "evidence_compose_setting"));
+    }
+    for network in ["host", "\"container:proxy\""] {
+        let settings = format!("build: {{dockerfile_inline: FROM x, network: {network}}}");
+        cases.push((with_service(&settings), NAMESPACE));
+    }
     cases.push((
         with("registrar", "devices: [/dev/mem]"),
         "rejected_compose_device",
@@ -258,6 +302,33 @@ fn helpers_are_sent_no_prompts() {
             with("registrar", "container_name: other")
                 .replace("http://model-1:8000", "http://other:8000"),
             CODE,
+        ),
+        // Docker answers to the host name, too.
+        (
+            with("registrar", "hostname: other")
+                .replace("http://model-1:8000", "http://other:8000"),
+            CODE,
+        ),
+        // The name of a container that was given none.
+        (
+            changed("http://proxy:8000", "http://work-registrar-1:8000"),
+            CODE,
+        ),
+        (
+            changed("http://proxy:8000", "http://work_registrar_12:8000"),
+            CODE,
+        ),
+        // A secret of the same key hides no config.
+        (
+            changed("http://proxy:8000", "http://registrar:8000")
+                + "secrets:\n  nginx_conf:\n    content: nothing\n",
+            "evidence_compose_setting",
+        ),
+        // A name of the web server's own for another container.
+        (
+            with("nginx", "links: [\"registrar:web\"]")
+                .replace("http://proxy:8000", "http://web:8000"),
+            "evidence_compose_setting",
         ),
     ]);
 }
