@@ -10,6 +10,12 @@ use crate::{LogDigest, json};
 /// log is forgotten for each new one.
 const MAX_LOGS: usize = 10_000;
 
+/// Of [`Logs::to_json`]: three values an instance.
+const LIMITS: json::Limits = json::Limits {
+    depth: 4,
+    values: 4 * MAX_LOGS,
+};
+
 /// What to remember of a log, for one instance, until it is seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +106,7 @@ impl Logs {
     /// A sentence that says what is wrong; the file was damaged or edited.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let by_instance: BTreeMap<String, LogSeen> =
-            json::parse(bytes, &json::COLLATERAL).map_err(|error| error.to_string())?;
+            json::parse(bytes, &LIMITS).map_err(|error| error.to_string())?;
         Ok(Self { by_instance })
     }
 

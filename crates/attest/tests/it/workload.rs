@@ -351,6 +351,22 @@ fn a_log_is_held_against_the_one_last_seen() {
     assert!(by_log(&other, &logs).1.contains("not seen before"));
 }
 
+/// What is written is read again, however much it is.
+#[test]
+fn as_many_logs_as_are_kept_can_be_read() {
+    let mut instances = serde_json::Map::new();
+    for number in 0..10_000 {
+        let head = hex::encode([7; 32]);
+        let seen = json!({ "actions": 4096, "head": head });
+        instances.insert(format!("{number:0128x}"), seen);
+    }
+    let text = serde_json::Value::from(instances).to_string();
+    let logs = Logs::from_json(text.as_bytes()).unwrap();
+    let kept = logs.to_json();
+    assert!(kept.len() < 4 << 20, "{}", kept.len());
+    assert_eq!(Logs::from_json(kept.as_bytes()), Ok(logs));
+}
+
 #[test]
 fn nothing_is_remembered_of_a_refused_machine() {
     let mut spec = spec();
