@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::actions::{Action, ComposeFile, Kind};
 use super::fold::ComposeFiles;
 use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, judge_compose};
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
 use crate::{FileDigest, hash};
 
 /// Files, each read once, by the digest of its bytes: whoever fetched them need
@@ -142,7 +142,8 @@ pub(crate) fn findings_of_up(
             of.1.insert(name.clone());
         }
     }
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings = Findings::default();
+    let mut listed = HashSet::new();
     for (source, names) in services.into_values() {
         let names: Vec<_> = names.into_iter().collect();
         if let Some(Ok(document)) = files.get(source)
@@ -150,11 +151,11 @@ pub(crate) fn findings_of_up(
             && let Ok(found) = judge_compose(&started, rules)
         {
             for finding in found {
-                if !findings.contains(&finding) {
-                    findings.push(finding);
+                if findings.is_full() || listed.insert(finding.clone()) {
+                    findings.add(finding.severity, finding.topic, finding.detail);
                 }
             }
         }
     }
-    findings
+    findings.into_vec()
 }

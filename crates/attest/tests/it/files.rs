@@ -232,3 +232,38 @@ fn repositories_and_images_are_the_policys() {
         assert!(refused.to_string().contains(error), "{refused}");
     }
 }
+
+/// What many files say does not make a report long, and the report says what it
+/// leaves out.
+#[test]
+fn reports_of_many_files_are_bounded() {
+    let text = |file: usize| {
+        let service = |number: usize| {
+            format!("  helper-{file}-{number}:\n    image: willfarrell/autoheal:1\n")
+        };
+        let services: String = (0..300).map(service).collect();
+        format!("services:\n{services}")
+    };
+    let texts: Vec<_> = (0..8).map(text).collect();
+    let log = texts
+        .iter()
+        .zip(1..)
+        .map(|(text, number)| start(60 - number, &format!("v1.0.{number}"), &[], text))
+        .collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let appraisal = with(log, &texts);
+    assert_eq!(code(&appraisal), "verified", "{:?}", appraisal.outcome);
+    let findings = &appraisal.report.findings;
+    let of_files = findings.iter().filter(|f| f.topic.starts_with("compose_"));
+    assert_eq!(of_files.count(), 1_000);
+    let left_out: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.topic == "findings_left_out")
+        .collect();
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    let deployment = appraisal.report.deployment.as_ref().unwrap();
+    assert_eq!(
+        (deployment.up.len(), deployment.left_out),
+        (200, 8 * 300 - 200)
+    );
+}
