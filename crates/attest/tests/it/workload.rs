@@ -360,7 +360,7 @@ fn as_many_logs_as_are_kept_can_be_read() {
         let seen = json!({ "actions": 4096, "head": head });
         instances.insert(format!("{number:0128x}"), seen);
     }
-    let text = serde_json::Value::from(instances).to_string();
+    let text = Value::from(instances).to_string();
     let logs = Logs::from_json(text.as_bytes()).unwrap();
     let kept = logs.to_json();
     assert!(kept.len() < 4 << 20, "{}", kept.len());
