@@ -45,7 +45,7 @@ impl serde::Serialize for Severity {
 }
 
 /// Something that was seen. It proves nothing and refuses nothing.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Finding {
     /// How much it weighs.
     pub severity: Severity,
@@ -55,7 +55,8 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// The most that are listed of one text: an honest file of 70 services has 300.
+/// The most that are listed of one text, and of all files together: an honest file
+/// of 70 services has 300.
 const MAX_FINDINGS: usize = 1000;
 
 /// A list of findings that foreign text cannot make long.
@@ -67,15 +68,19 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn add(&mut self, severity: Severity, topic: &'static str, detail: String) {
-        if self.list.len() < MAX_FINDINGS {
+        if self.is_full() {
+            self.dropped = self.dropped.max(Some(severity));
+        } else {
             self.list.push(Finding {
                 severity,
                 topic,
                 detail,
             });
-        } else {
-            self.dropped = self.dropped.max(Some(severity));
         }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_FINDINGS
     }
 
     pub(crate) fn into_vec(mut self) -> Vec<Finding> {

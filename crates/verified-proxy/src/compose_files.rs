@@ -33,8 +33,9 @@ const AT_ONCE: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a file that could not be had is not asked for.
 const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Held in memory, beside those that one log names. All files that the fleet's
-/// operator published in half a year are 340, of which a log names some twenty.
+/// Held in memory; beyond, nothing is fetched for a log that names so many. All files
+/// that the fleet's operator published in half a year are 340, of which a log names
+/// some twenty.
 const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 16 << 20;
 /// Being fetched, or not to be had.
@@ -149,7 +150,13 @@ impl ComposeFiles {
         if wanted.is_empty() {
             return false;
         }
-        lock(&self.0.at_hand).make_room(named);
+        if !lock(&self.0.at_hand).make_room(named) {
+            tracing::warn!(
+                missing = wanted.len(),
+                "a deployment log names more compose files than are held in memory"
+            );
+            return false;
+        }
         // All that begin now, or began before, land within the deadline.
         let Begun { came, landings } = self.0.begin(base, wanted);
         let landed = join_all(landings.into_iter().map(Landing::outcome)).await;
@@ -166,13 +173,20 @@ struct Begun {
 }
 
 impl AtHand {
-    fn make_room(&mut self, named: &[&ComposeFile]) {
-        if self.sizes.len() <= MAX_FILES && self.sizes.values().sum::<usize>() <= MAX_BYTES {
-            return;
+    /// Lets go of what the log in question does not name, if need be; false if there
+    /// is no room even so.
+    fn make_room(&mut self, named: &[&ComposeFile]) -> bool {
+        if !self.is_full() {
+            return true;
         }
         let named: HashSet<_> = named.iter().map(|file| file.sha256).collect();
         Arc::make_mut(&mut self.files).retain(|digest| named.contains(digest));
         self.sizes.retain(|digest, _| named.contains(digest));
+        !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.sizes.len() > MAX_FILES || self.sizes.values().sum::<usize>() > MAX_BYTES
     }
 }
 
@@ -393,17 +407,18 @@ mod tests {
         for number in 1..MAX_FILES {
             add(&mut at_hand, number);
         }
-        at_hand.make_room(&[&first]);
+        assert!(at_hand.make_room(&[&first]));
         assert_eq!(at_hand.files.len(), MAX_FILES);
         add(&mut at_hand, MAX_FILES);
         let snapshot = Arc::clone(&at_hand.files);
-        at_hand.make_room(&[&first]);
+        assert!(at_hand.make_room(&[&first]));
         assert_eq!(at_hand.files.len(), 1);
         assert!(at_hand.files.contains(&first.sha256));
         // A verdict under way keeps what it judges by.
         assert_eq!(snapshot.len(), MAX_FILES + 1);
         *at_hand.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
-        at_hand.make_room(&[]);
+        assert!(!at_hand.make_room(&[&first]), "a log that names too much");
+        assert!(at_hand.make_room(&[]));
         assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
     }
 }

@@ -101,11 +101,17 @@ impl Nras {
         if let Some(error) = self.0.known().failed(&self.0.clock) {
             return Err(error.clone());
         }
-        let asked = tokio::try_join!(self.0.answer(payload), self.keys());
-        if let Err(error) = &asked {
-            self.0.failed(error);
-        }
-        let (answer, keys) = asked?;
+        let (nras, payload) = (self.clone(), Bytes::copy_from_slice(payload.as_bytes()));
+        // A task of its own: clients that leave before a silent service has failed
+        // would have each of them wait for it anew.
+        let asked = tokio::spawn(async move {
+            let asked = tokio::try_join!(nras.0.answer(payload), nras.keys());
+            if let Err(error) = &asked {
+                nras.0.failed(error);
+            }
+            asked
+        });
+        let (answer, keys) = asked.await.unwrap_or(Err(NrasError::Lost))?;
         Ok(Said { answer, keys })
     }
 
@@ -184,8 +190,7 @@ impl Shared {
         }
     }
 
-    async fn answer(&self, payload: &str) -> Result<Bytes, NrasError> {
-        let payload = Bytes::copy_from_slice(payload.as_bytes());
+    async fn answer(&self, payload: Bytes) -> Result<Bytes, NrasError> {
         let url = self.base.join(ATTEST);
         let fetched = self
             .fetcher

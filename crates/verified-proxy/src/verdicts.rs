@@ -207,9 +207,8 @@ impl Verdicts {
     ) {
         let mut inner = self.lock();
         let newer = inner.refused.iter().any(|(other, refused)| {
-            let concerns =
-                *other == key || refused.last.is_of_machine() && other.same_machine(&key);
-            concerns && !lacks_opinion(&refused.last.rejected) && refused.at > began
+            let of_machine = other.same_machine(&key) && refused.is_of_machine_since(began);
+            of_machine || *other == key && refused.is_of_key_since(began)
         });
         if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");

@@ -185,7 +185,7 @@ pub(crate) fn findings_of_up(
                 detail,
             } in found
             {
-                if seen.insert((topic, detail.clone())) {
+                if findings.is_full() || seen.insert((topic, detail.clone())) {
                     findings.add(severity, topic, detail);
                 }
             }

@@ -20,8 +20,10 @@ pub struct DeploymentShown {
     pub last: Option<String>,
     /// The image of the manager that was started last.
     pub manager: Option<String>,
-    /// What is up, by the log.
+    /// What is up, by the log: the first two hundred.
     pub up: Vec<UpShown>,
+    /// How many more are up.
+    pub left_out: usize,
 }
 
 /// Something that is up, and where its image and settings stand.
@@ -55,6 +57,7 @@ impl DeploymentShown {
                 .take(MAX_SHOWN)
                 .map(|up| UpShown::of(up, files))
                 .collect(),
+            left_out: up.len().saturating_sub(MAX_SHOWN),
         }
     }
 }

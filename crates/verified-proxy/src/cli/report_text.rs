@@ -176,7 +176,8 @@ impl Shown {
         }
         let mut parts = vec![findings];
         if let Some(deployment) = &self.deployment {
-            parts.push(format!("{} up by the log", deployment.up.len()));
+            let up = deployment.up.len().saturating_add(deployment.left_out);
+            parts.push(format!("{up} up by the log"));
         }
         if !self.gpus.is_empty() {
             parts.push(counted(self.gpus.len(), "GPU"));

@@ -50,6 +50,7 @@ function deploymentParts(deployment, facts) {
     ["Log", `${deployment.actions} actions, ${deployment.first ?? "?"} to ${deployment.last ?? "?"}`],
   ];
   if (facts.booted) pairs.push(["Booted", facts.booted]);
+  if (deployment.left_out) pairs.push(["Up", `${deployment.left_out} services more than are listed here`]);
   const parts = [definitions(pairs)];
   if (deployment.up.length === 0) return parts;
   return [...parts, table(["Service", "Image", "File and tag", "Commit", "Since"], deployment.up.map((up) => [

@@ -19,8 +19,11 @@ pub(crate) struct LogKeeper(Arc<Kept>);
 #[derive(Debug)]
 struct Kept {
     logs: Mutex<Arc<Logs>>,
-    /// What the file does not hold yet. Its lock is held while the file is written.
+    /// What the file does not hold yet. Its lock is never held for long: who
+    /// remembers serves requests, and disks can stall.
     unsaved: Mutex<Vec<InstanceLog>>,
+    /// Held while the file is written.
+    saving: Mutex<()>,
     state: Option<Arc<StateDir>>,
 }
 
@@ -32,6 +35,7 @@ impl LogKeeper {
         Self(Arc::new(Kept {
             logs: Mutex::new(Arc::new(logs)),
             unsaved: Mutex::default(),
+            saving: Mutex::default(),
             state,
         }))
     }
@@ -72,20 +76,22 @@ impl Kept {
         let Some(state) = &self.state else {
             return;
         };
-        let mut unsaved = lock(&self.unsaved);
+        let _one_at_a_time = lock(&self.saving);
+        let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         if unsaved.is_empty() {
             return;
         }
         let written = files::lock(&state.path).and_then(|_others_wait| {
             let mut on_disk = read_or_warn(state);
-            for seen in unsaved.iter() {
+            for seen in &unsaved {
                 on_disk.remember(seen);
             }
             files::write(&path(state), on_disk.to_json().as_bytes())
         });
-        match written {
-            Ok(()) => unsaved.clear(),
-            Err(error) => state.not_written(&path(state), &error),
+        if let Err(error) = written {
+            // What came meanwhile is newer.
+            lock(&self.unsaved).splice(..0, unsaved);
+            state.not_written(&path(state), &error);
         }
     }
 }
@@ -113,4 +119,93 @@ fn read_or_warn(state: &StateDir) -> Logs {
 /// A poisoned lock guards logs that are whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use attest::{
+        Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
+        LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    };
+    use fake_tee::{Challenge, Spec};
+
+    use super::*;
+
+    const NOW: u64 = 1_795_348_800;
+
+    fn anchors(spec: &Spec) -> TrustAnchors {
+        TrustAnchors::danger_tdx_root(spec.pki.root_der().to_vec())
+            .with_gpus(GpuAnchors::danger_gpu_root(spec.gpu_root_der()))
+    }
+
+    /// The log of an instance that holds.
+    fn seen(instance: u8) -> InstanceLog {
+        let mut spec = Spec::new(NOW).unwrap();
+        spec.app.instance_id = vec![instance; 20];
+        let challenge = Challenge {
+            nonce: [1; 32],
+            spki_sha256: [2; 32],
+        };
+        let built = spec.forge(&challenge).unwrap();
+        let appraisal = appraise(&Appraise {
+            evidence: &Evidence::parse(&built.report_bytes).unwrap(),
+            subject: &Subject {
+                domain: Expected::NotChecked("a test"),
+                models: Expected::NotChecked("a test"),
+            },
+            live_spki: Spki::from_bytes([2; 32]),
+            nonce: Nonce::from_bytes([1; 32]),
+            collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
+            floor: FloorCheck::NotKept("a test"),
+            policy: &Policy::from_toml(&spec.policy_toml()).unwrap(),
+            trust_anchors: &anchors(&spec),
+            issuers: &IssuerCache::new(),
+            logs: LogCheck::Kept(&Logs::default()),
+            files: FilesCheck::NotFetched("a test"),
+            nras: NrasCheck::NotAsked("a test"),
+            now: UnixTime(NOW),
+        });
+        appraisal.log_seen.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_remembers_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&Spec::new(NOW).unwrap());
+        let state = StateDir::open(folder.path(), &anchors).unwrap();
+        let keeper = LogKeeper::load(Some(Arc::clone(&state)));
+        let (first, second) = (seen(1), seen(2));
+        let other_process = files::lock(&state.path).unwrap();
+        keeper.remember(&first);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let began = Instant::now();
+        keeper.remember(&second);
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        drop(other_process);
+        keeper.flush().await;
+        let mut both = Logs::default();
+        assert!(both.remember(&first) && both.remember(&second));
+        assert_eq!(read_or_warn(&state), both);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&Spec::new(NOW).unwrap());
+        let state = StateDir::open(folder.path(), &anchors).unwrap();
+        let keeper = LogKeeper::load(Some(Arc::clone(&state)));
+        let other_process = files::lock(&state.path).unwrap();
+        let seen = seen(1);
+        keeper.remember(&seen);
+        keeper.flush().await;
+        assert_eq!(read_or_warn(&state), Logs::default());
+        drop(other_process);
+        keeper.flush().await;
+        let mut kept = Logs::default();
+        assert!(kept.remember(&seen));
+        assert_eq!(read_or_warn(&state), kept);
+    }
 }

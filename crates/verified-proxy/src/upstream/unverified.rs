@@ -160,12 +160,20 @@ impl Unverified {
         let examined = self.examine_once(judge, lane).await?;
         // The backend leaves the log out where its manager does not answer it in
         // time; that alone is asked again, with a new nonce.
-        match &examined.appraisal.outcome {
-            Err(Rejected::Deployment(DeploymentRejected::Missing {})) => {
-                tracing::info!(domain = %self.backend.domain(), "no deployment log in the report: asking again");
-                self.examine_once(judge, lane).await
+        let Err(Rejected::Deployment(DeploymentRejected::Missing {})) = &examined.appraisal.outcome
+        else {
+            return Ok(examined);
+        };
+        let domain = self.backend.domain().clone();
+        tracing::info!(%domain, "no deployment log in the report: asking again");
+        lane.reach(Stage::Report);
+        match self.examine_once(judge, lane).await {
+            Ok(again) => Ok(again),
+            // Who answers no more is no better for it: the refusal stands.
+            Err(error) => {
+                tracing::info!(%domain, %error, "nothing came of asking again");
+                Ok(examined)
             }
-            _ => Ok(examined),
         }
     }
 

@@ -14,6 +14,7 @@ const FREE_REFUSALS: u32 = 3;
 /// After those, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
+
 /// What evidence was refused for.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -77,6 +78,10 @@ pub(super) struct Refused {
     pub(super) last: Arc<Refusal>,
     pub(super) at: Instant,
     in_a_row: u32,
+    /// When something was last found out about the key, and about its machine: a
+    /// later refusal that finds out less takes neither back.
+    key_at: Option<Instant>,
+    machine_at: Option<Instant>,
 }
 
 impl Refused {
@@ -85,11 +90,28 @@ impl Refused {
         let in_a_row = before
             .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
             .map_or(0, |refused| refused.in_a_row);
+        let at = Instant::now();
+        let found_out = !lacks_opinion(&last.rejected);
+        let of_machine = found_out && last.is_of_machine();
+        let key_at = before.and_then(|before| before.key_at);
+        let machine_at = before.and_then(|before| before.machine_at);
         Self {
             last,
-            at: Instant::now(),
+            at,
             in_a_row: in_a_row.saturating_add(1),
+            key_at: if found_out { Some(at) } else { key_at },
+            machine_at: if of_machine { Some(at) } else { machine_at },
         }
+    }
+
+    /// True if something was found out about the key after `began`.
+    pub(super) fn is_of_key_since(&self, began: Instant) -> bool {
+        self.key_at > Some(began)
+    }
+
+    /// The same about its machine, whatever name that was asked under.
+    pub(super) fn is_of_machine_since(&self, began: Instant) -> bool {
+        self.machine_at > Some(began)
     }
 
     /// For how long the last refusal still speaks for the key.
@@ -106,5 +128,71 @@ impl Refused {
         pause
             .checked_sub(self.at.elapsed())
             .filter(|left| !left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attest::{Appraisal, Nonce, Policy, Spki, TrustAnchors, UnixTime};
+
+    use super::*;
+    use crate::upstream::WebPki;
+    use crate::verdicts::VerdictId;
+
+    fn refusal(rejected: Rejected) -> Arc<Refusal> {
+        let (policy, now) = (Policy::near(), UnixTime(1_800_000_000));
+        let (domain, spki) = ("a.example".parse().unwrap(), Spki::of_der(b"key"));
+        let id = VerdictId::of(&domain, spki, policy.digest(), Nonce::from_bytes([1; 32]));
+        let anchors = TrustAnchors::intel();
+        let appraisal = Appraisal::unreadable(rejected.clone(), &policy, &anchors, now);
+        let report = VerdictReport::new(id, &domain, spki, WebPki::Require, now, &appraisal);
+        Arc::new(Refusal {
+            rejected,
+            report,
+            skew: None,
+        })
+    }
+
+    /// An attestation that began before a refusal must not be remembered because
+    /// somebody found out less in between.
+    #[test]
+    fn who_finds_out_less_takes_no_refusal_back() {
+        let machine = || {
+            refusal(Rejected::TdDebug {
+                attributes: "01".to_owned(),
+            })
+        };
+        let name = || {
+            refusal(Rejected::Model {
+                got: "a".to_owned(),
+                expected: "b".to_owned(),
+            })
+        };
+        let no_opinion = || {
+            refusal(Rejected::Nras(NrasRejected::Unavailable {
+                detail: "status 503".to_owned(),
+            }))
+        };
+        let since = |refusals: Vec<Arc<Refusal>>| {
+            let began = Instant::now();
+            std::thread::sleep(Duration::from_millis(2));
+            let mut refused: Option<Refused> = None;
+            for refusal in refusals {
+                refused = Some(Refused::after(refused.as_ref(), refusal));
+            }
+            let refused = refused.unwrap();
+            let after = Instant::now();
+            assert!(!refused.is_of_key_since(after) && !refused.is_of_machine_since(after));
+            (
+                refused.is_of_key_since(began),
+                refused.is_of_machine_since(began),
+            )
+        };
+        assert_eq!(since(vec![machine()]), (true, true));
+        assert_eq!(since(vec![name()]), (true, false));
+        assert_eq!(since(vec![no_opinion()]), (false, false));
+        assert_eq!(since(vec![machine(), no_opinion()]), (true, true));
+        assert_eq!(since(vec![machine(), name(), no_opinion()]), (true, true));
+        assert_eq!(since(vec![name(), no_opinion()]), (true, false));
     }
 }

@@ -313,6 +313,26 @@ async fn a_service_that_does_not_answer() {
     assert!(answer.message().contains("no connection to 127.0.0.1"));
 }
 
+/// Clients that leave early do not have a silent service waited for again and
+/// again: it is noticed, and a policy that only reports its opinion goes on.
+#[tokio::test]
+async fn a_silent_service_is_noticed_though_clients_leave() {
+    let fake = fake().await;
+    fake.nras(&NrasRoute::ALL[..1], &Behaviour::Hang);
+    let proxy = Proxy::start(asking(&fake, "report")).await;
+    tokio::select! {
+        _ = proxy.chat() => panic!("it was answered"),
+        () = until("asked", || asked(&fake).0 == 1) => {}
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let patience = Duration::from_secs(8);
+    let second = tokio::time::timeout(patience, proxy.chat()).await.unwrap();
+    let (status, detail) = check(&proxy, &second).await;
+    assert_eq!(status, "not_proved");
+    assert!(detail.contains("no complete answer in 10 s"), "{detail}");
+    assert_eq!(asked(&fake).0, 1);
+}
+
 #[tokio::test]
 async fn a_slow_service_is_waited_for() {
     let fake = fake().await;

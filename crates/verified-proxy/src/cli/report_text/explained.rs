@@ -160,6 +160,13 @@ impl Shown {
             );
         }
         more(out, deployment.up.len(), MAX_UP);
+        if deployment.left_out > 0 {
+            let _ = writeln!(
+                out,
+                "    ... and {} that no report lists",
+                deployment.left_out
+            );
+        }
     }
 
     pub(super) fn of_severity(&self, severity: Severity) -> impl Iterator<Item = &Finding> {

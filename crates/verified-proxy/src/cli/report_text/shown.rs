@@ -67,6 +67,7 @@ pub(super) struct Deployment {
     pub(super) last: Option<String>,
     pub(super) manager: Option<String>,
     pub(super) up: Vec<Up>,
+    pub(super) left_out: usize,
 }
 
 #[derive(Debug, Deserialize)]

@@ -110,3 +110,29 @@ async fn evidence_that_does_not_come() {
     config.attest_timeout = Duration::from_secs(2);
     misbehave(SLOW, config, &fake).await;
 }
+
+/// A report without the deployment log is asked for again: who does not answer
+/// then is refused for what it showed, and keeps no verdict.
+#[tokio::test]
+async fn a_missing_log_is_refused_though_asking_again_gives_nothing() {
+    const REPORT: &str = "/v1/attestation/report";
+    let fake = fake().await;
+    let mut config = config(&fake);
+    config.verdict_ttl = Duration::from_secs(8);
+    let proxy = Proxy::start(config.clone()).await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    // Used, so that it is renewed.
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    fake.change(|spec| spec.compose_manager = None).unwrap();
+    fake.order(REPORT, "close", u64::MAX).unwrap();
+    let renewed = || probes(&fake.received()) > 1;
+    until("renewed", renewed).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let answer = proxy.chat().await;
+    assert_eq!(answer.code(), "deployment_missing", "{}", answer.message());
+
+    fake.clear();
+    let answer = Proxy::start(config).await.chat().await;
+    assert_eq!(answer.code(), "deployment_missing", "{}", answer.message());
+    assert_only_probes(&fake.received());
+}
