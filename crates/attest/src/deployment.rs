@@ -25,6 +25,7 @@ mod fold;
 mod machine;
 mod rejected;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::actions::ComposeFile;
@@ -40,7 +41,9 @@ use self::block::Block;
 use crate::compose_file::{ComposeRejected, FileRules};
 use crate::quote::{self, ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
-use crate::{Collateral, Evidence, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime};
+use crate::{
+    Collateral, CommitId, Evidence, FileDigest, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime,
+};
 
 /// How far a machine's clock may be ahead of ours: a log may be of this moment,
 /// and no ordinary clock is five minutes wrong.
@@ -204,6 +207,24 @@ fn repeated_values_agree(
             with: "the report's",
             expected: quoted(expected),
         });
+    }
+    // A commit holds one content of a file.
+    let mut digests: HashMap<(&str, CommitId), FileDigest> = HashMap::new();
+    for action in &block.actions {
+        let Kind::Up { source, .. } = &action.kind else {
+            continue;
+        };
+        let known = digests
+            .entry((&source.file, source.commit))
+            .or_insert(source.sha256);
+        if *known != source.sha256 {
+            return Err(DeploymentRejected::Inconsistent {
+                field: "file_sha256",
+                got: source.sha256.to_string(),
+                with: "the same file's at the same commit",
+                expected: known.to_string(),
+            });
+        }
     }
     Ok(())
 }

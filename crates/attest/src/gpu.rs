@@ -149,8 +149,8 @@ fn same_architecture(
     Ok(())
 }
 
-/// By the device, so that a GPU with two firmware keys is one; by the key too,
-/// so that two devices do not share one.
+/// By the device, so that a GPU with two firmware keys is one; by the number of
+/// the firmware's certificate too, which NVIDIA derives from its key.
 fn distinct(gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
     for (gpu, finding) in gpus.iter().enumerate() {
         let same = |other: &GpuFinding| other.pdi == finding.pdi || other.ueid == finding.ueid;

@@ -23,6 +23,19 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
     (
+        "another hash of the same file at the same commit, signed",
+        "evidence_deployment_inconsistent",
+        |s| {
+            let mut again = compose_up(NOW - 3600, "v0.0.2", &[]);
+            let (_, sha256) = again
+                .iter_mut()
+                .find(|(key, _)| key == "file_sha256")
+                .unwrap();
+            *sha256 = "00".repeat(32).into();
+            manager(s).actions.push(again);
+        },
+    ),
+    (
         "another nonce beside the log",
         "rejected_deployment_nonce",
         |s| {
