@@ -153,7 +153,7 @@ async function ownPage(browser, bin, fake, folder) {
     .filter((table) => [...table.querySelectorAll("th")].map((cell) => cell.textContent).join() === wanted)
     .flatMap((table) => [...table.querySelectorAll("tbody tr")].map((row) => row.textContent)), columns);
   const up = await rows("Service,Image,File and tag,Commit,Since");
-  check("it lists what is up", up.length === 2 && up.every((row) => row.includes("fake.yaml@")), up);
+  check("it lists what is up, by image", up.length === 4 && up.every((row) => row.includes("fake.yaml@") && row.includes("@sha256:")), up);
   const gpus = await rows("GPUs,Driver,VBIOS,Protected PCIe,Devices");
   check("GPUs that are alike share a row", gpus.length === 1 && gpus[0].startsWith("8 × GH100"), gpus);
   check("limits are among what is not proved", (await text(page, "#backend-list .open-list")).includes("the deployment log is written by software"));
