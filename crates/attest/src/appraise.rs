@@ -23,7 +23,7 @@ use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding};
+use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, VmConfig, binding};
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -360,6 +360,11 @@ impl<'a> Run<'a> {
         if !boot.mr_kms.is_empty() {
             let all: Vec<_> = boot.mr_kms.iter().map(|mr_kms| shown_hex(mr_kms)).collect();
             self.report.fact("mr_kms", shown(&all.join(" ")));
+        }
+        let vm_config = evidence.vm_config.as_deref().map(VmConfig::read);
+        if let Some(Ok(config)) = vm_config {
+            self.report
+                .fact("machine_unmeasured", shown(&config.to_string()));
         }
         if let Some(device_id) = &evidence.repeated.device_id {
             self.report.fact("device_id_unmeasured", shown(device_id));

@@ -4,6 +4,7 @@
 //! GPUs show in the ACPI tables' digests. It is for a report's reader.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -90,6 +91,21 @@ impl VmConfig {
             qemu_version: words(wire.qemu_version),
             os_image_hash: words(wire.os_image_hash),
         })
+    }
+}
+
+/// What it says of the machine's shape, in a line; empty if it says nothing.
+impl fmt::Display for VmConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |what: &str, number: Option<u64>| number.map(|n| format!("{n} {what}"));
+        let words = [
+            number("CPUs", self.cpu_count),
+            number("bytes of memory", self.memory_size),
+            number("GPUs", self.num_gpus),
+            number("NVSwitches", self.num_nvswitches),
+            self.image.as_ref().map(|image| format!("image {image}")),
+        ];
+        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

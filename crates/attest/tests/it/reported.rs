@@ -136,6 +136,10 @@ fn facts_are_what_the_machine_shows() {
     assert_eq!(fact(&report, "mr_kms"), hex(&spec.app.mr_kms[0]));
     assert_eq!(fact(&report, "compose_hash"), hex(&spec.app.compose_hash()));
     assert_eq!(
+        fact(&report, "machine_unmeasured"),
+        "32 CPUs, 1099511627776 bytes of memory, 8 GPUs, 4 NVSwitches, image fake-image-1.0"
+    );
+    assert_eq!(
         fact(&report, "device_id_unmeasured"),
         hex(&spec.app.device_id)
     );

@@ -15,7 +15,7 @@ const MAX_FINDINGS: usize = 12;
 const MAX_UP: usize = 60;
 
 /// Where a fact is shown, and its words. What is not in here comes last.
-const FACTS: [(Group, &str, &str); 24] = [
+const FACTS: [(Group, &str, &str); 25] = [
     (Group::Hardware, "ppid", "platform (PPID)"),
     (Group::Hardware, "piid", "platform instance (PIID)"),
     (Group::Hardware, "fmspc", "platform family (FMSPC)"),
@@ -41,6 +41,11 @@ const FACTS: [(Group, &str, &str); 24] = [
         "application description (SHA-256)",
     ),
     (Group::Software, "os_image_hash", "OS image"),
+    (
+        Group::Software,
+        "machine_unmeasured",
+        "machine by its host's word, of which only the memory is measured",
+    ),
     (Group::Identity, "booted", "booted"),
     (Group::Identity, "app_id", "application id"),
     (Group::Identity, "instance_id", "instance id"),
