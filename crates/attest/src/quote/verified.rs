@@ -1,0 +1,370 @@
+//! Verification by dcap-qvl behind one function.
+//!
+//! dcap-qvl checks every signature from the trust root down to the quote, the
+//! revocation lists, the QE identity, the TDX module's signer and that the TD
+//! is not debuggable, then matches TCB levels. What levels are acceptable is
+//! this crate's [`Policy`](crate::Policy); dcap-qvl's own `strict` policy
+//! refuses every real host seen (dynamic platform, cached keys, SMT).
+
+use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
+use dcap_qvl::quote::{AuthData, Data, Quote, Report as QuoteReport};
+use dcap_qvl::verify::QuoteVerifier;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use super::{AwsLcConfig, ParsedQuote, Td, td};
+use crate::collateral::{Collateral, Floor};
+use crate::tcb::Levels;
+use crate::text::{hex_bytes, shown};
+use crate::x509::{self, P256Key};
+use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis};
+
+/// A quote that a genuine platform signed; nothing outside this crate can make one.
+#[derive(Debug)]
+pub struct VerifiedQuote {
+    td: Td,
+    levels: Levels,
+    floor: Floor,
+    evaluation_number: u32,
+    valid_until: UnixTime,
+    claims: QuoteClaims,
+    /// What quotes of this TD by this attestation key have in common.
+    unsigned: Quote,
+}
+
+impl VerifiedQuote {
+    pub(crate) fn td(&self) -> &Td {
+        &self.td
+    }
+
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// What must not go back.
+    pub(crate) fn floor(&self) -> Floor {
+        self.floor
+    }
+
+    /// The lower one of TCB info and QE identity.
+    pub(crate) fn evaluation_number(&self) -> u32 {
+        self.evaluation_number
+    }
+
+    /// The earliest end of any document or certificate involved.
+    pub(crate) fn valid_until(&self) -> UnixTime {
+        self.valid_until
+    }
+
+    pub(crate) fn fmspc(&self) -> Fmspc {
+        Fmspc::from_bytes(self.claims.platform.pck.fmspc)
+    }
+
+    pub(crate) fn ppid(&self) -> &[u8] {
+        &self.claims.platform.pck.ppid
+    }
+
+    /// The platform instance id, which changes when the platform is set up anew;
+    /// only certificates of the platform CA have one.
+    pub(crate) fn piid(&self) -> Option<[u8; 16]> {
+        self.claims.platform.pck.platform_instance_id
+    }
+
+    pub(crate) fn pce_id(&self) -> &[u8] {
+        &self.claims.platform.pck.pce_id
+    }
+
+    pub(crate) fn cpu_svn(&self) -> [u8; 16] {
+        self.claims.platform.pck.cpu_svn
+    }
+
+    pub(crate) fn pce_svn(&self) -> u16 {
+        self.claims.platform.pck.pce_svn
+    }
+
+    /// The TDX module that started the TD and, of a TD 1.5, the one that runs now:
+    /// bytes 1 and 0 of TEE_TCB_SVN are its version and security version (Intel
+    /// PCS, TDX module identities are named `TDX_` and the version in hex).
+    pub(crate) fn tdx_module(&self) -> String {
+        let word = |[svn, version, ..]: [u8; 16]| format!("TDX_{version:02x}, SVN {svn}");
+        let started = word(self.td.tee_tcb_svn);
+        match self.claims.report.as_td15() {
+            Some(td) if td.tee_tcb_svn2 != self.td.tee_tcb_svn => {
+                format!("{started}; now {}", word(td.tee_tcb_svn2))
+            }
+            _ => started,
+        }
+    }
+
+    pub(crate) fn version(&self) -> u16 {
+        self.claims.header.version
+    }
+
+    /// Whether both reports are of one TD in one state: every field equal, of
+    /// the same TDX version, but for the report data.
+    pub(crate) fn same_td(&self, other: &Self) -> bool {
+        let [own, other] = [self, other].map(|quote| quote.claims.report.clone());
+        without_report_data(own) == without_report_data(other)
+    }
+
+    /// `other` as a quote of the same TD by the same attestation key, if it is one:
+    /// equal in all that is read but for the report data and two signatures. These
+    /// are looked at here; everything else about it [`verify`] has found out before,
+    /// with the same documents at the same time. `None` says nothing about it.
+    pub(crate) fn same_signer(&self, other: &ParsedQuote) -> Option<Self> {
+        if self.unsigned != unsigned(other.quote.clone()) || !both_signatures_hold(other)? {
+            return None;
+        }
+        Some(Self {
+            td: other.td,
+            levels: self.levels.clone(),
+            claims: QuoteClaims {
+                report: other.quote.report.clone(),
+                ..self.claims.clone()
+            },
+            unsigned: self.unsigned.clone(),
+            ..*self
+        })
+    }
+
+    /// Flags of the platform that dcap-qvl's strict policy would refuse.
+    pub(crate) fn platform_flags(&self) -> String {
+        let pck = &self.claims.platform.pck;
+        let word = |flag| match flag {
+            PckCertFlag::True => "yes",
+            PckCertFlag::False => "no",
+            PckCertFlag::Undefined => "not stated",
+        };
+        format!(
+            "dynamic platform: {}, cached keys: {}, SMT: {}",
+            word(pck.dynamic_platform),
+            word(pck.cached_keys),
+            word(pck.smt_enabled)
+        )
+    }
+}
+
+/// A refusal, and what the documents were if they are genuine all the same: a
+/// newer edition counts as seen also where it is the reason of the refusal.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) genuine: Option<(Fmspc, Floor)>,
+}
+
+/// Verifies a quote under a root at a time.
+///
+/// # Errors
+/// One of `rejected_collateral_*`, `rejected_certificate_revoked`,
+/// `rejected_quote_untrusted`, or the TD or TCB refusal that dcap-qvl makes itself.
+pub(crate) fn verify(
+    quote: &ParsedQuote,
+    collateral: &Collateral,
+    anchors: &TrustAnchors,
+    now: UnixTime,
+) -> Result<VerifiedQuote, Refusal> {
+    let policy = QuotePolicy::claims_only(now.0);
+    let claims = QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
+        .verify_with_policy(&quote.bytes, collateral.documents.clone(), now.0, &policy)
+        .map_err(|error| {
+            let detail = shown(&format!("{error:#}"));
+            diagnosis::explain(quote, collateral, anchors, now, detail)
+        })?;
+    let fmspc = Fmspc::from_bytes(claims.platform.pck.fmspc);
+    let floor = floor(&claims, collateral);
+    verified(quote, claims, collateral, floor, now).map_err(|rejected| Refusal {
+        rejected,
+        genuine: floor.map(|floor| (fmspc, floor)),
+    })
+}
+
+/// What verified documents say about themselves.
+fn floor(claims: &QuoteClaims, collateral: &Collateral) -> Option<Floor> {
+    let documents = &collateral.documents;
+    Some(Floor {
+        tcb_info: diagnosis::evaluation_number(&documents.tcb_info)?,
+        qe_identity: claims.qe.tcb_eval_data_number,
+        pck_crl: x509::crl_issued(&documents.pck_crl)?,
+        root_crl: x509::crl_issued(&documents.root_ca_crl)?,
+    })
+}
+
+/// What dcap-qvl leaves to its callers.
+fn verified(
+    quote: &ParsedQuote,
+    claims: QuoteClaims,
+    collateral: &Collateral,
+    floor: Option<Floor>,
+    now: UnixTime,
+) -> Result<VerifiedQuote, Rejected> {
+    // dcap-qvl judges each document at `now`; these two lines do not depend on
+    // which of them it judges.
+    if claims.latest_issue_date > now.0 {
+        return Err(Rejected::CollateralNotYetValid {
+            what: "a document of the collateral",
+            from: UnixTime(claims.latest_issue_date).to_string(),
+            now: now.to_string(),
+        });
+    }
+    if claims.earliest_expiration_date <= now.0 {
+        return Err(Rejected::CollateralExpired {
+            what: "a document of the collateral",
+            until: UnixTime(claims.earliest_expiration_date).to_string(),
+            now: now.to_string(),
+        });
+    }
+    let untrusted = |detail: String| Rejected::QuoteUntrusted {
+        detail: shown(&detail),
+    };
+    let documents = &collateral.documents;
+    let pck = &claims.platform.pck;
+    // Intel's QVL compares the PCE id too; dcap-qvl compares the FMSPC alone.
+    let pce_id = diagnosis::pce_id(&documents.tcb_info).unwrap_or_default();
+    if hex_bytes(&pce_id).as_deref() != Some(&pck.pce_id) {
+        return Err(Rejected::CollateralFmspc {
+            quote: format!("PCE {}", hex::encode(&pck.pce_id)),
+            collateral: format!("PCE {}", shown(&pce_id)),
+        });
+    }
+    let levels = Levels::of(&claims, &documents.tcb_info).map_err(untrusted)?;
+    let td = td(&claims.report).ok_or_else(|| untrusted("no TD report".to_owned()))?;
+    Ok(VerifiedQuote {
+        td,
+        levels,
+        floor: floor.ok_or_else(|| untrusted("the collateral has no edition".to_owned()))?,
+        evaluation_number: claims.tcb.eval_data_number,
+        valid_until: UnixTime(claims.earliest_expiration_date),
+        claims,
+        unsigned: unsigned(quote.quote.clone()),
+    })
+}
+
+fn without_report_data(mut report: QuoteReport) -> QuoteReport {
+    match &mut report {
+        QuoteReport::SgxEnclave(enclave) => enclave.report_data = [0; 64],
+        QuoteReport::TD10(td) => td.report_data = [0; 64],
+        QuoteReport::TD15(td) => td.base.report_data = [0; 64],
+        QuoteReport::TD15Ex(td) => td.base.base.report_data = [0; 64],
+    }
+    report
+}
+
+/// A quote before it says anything: the quoting enclave signs each anew, and has its
+/// own report signed anew by the PCK.
+fn unsigned(mut quote: Quote) -> Quote {
+    quote.report = without_report_data(quote.report);
+    match &mut quote.auth_data {
+        AuthData::V3(auth) => {
+            auth.ecdsa_signature = [0; 64];
+            auth.qe_report_signature = [0; 64];
+        }
+        AuthData::V4(auth) => {
+            auth.ecdsa_signature = [0; 64];
+            auth.qe_report_data.qe_report_signature = [0; 64];
+            // The bytes that `qe_report_data` was read from, with that signature.
+            auth.certification_data.body = Data::new(Vec::new());
+        }
+    }
+    quote
+}
+
+/// The PCK's over the quoting enclave's report, and the attestation key's over the
+/// quote.
+fn both_signatures_hold(quote: &ParsedQuote) -> Option<bool> {
+    let AuthData::V4(auth) = &quote.quote.auth_data else {
+        return None;
+    };
+    let leaf = Certificate::from_der(quote.pck_chain().ok()?.first()?).ok()?;
+    let pck = x509::subject_key(&leaf).ok()?;
+    let qe = &auth.qe_report_data;
+    let signed = quote.bytes.get(..quote.quote.signed_length())?;
+    Some(
+        pck.verifies_fixed(&qe.qe_report, &qe.qe_report_signature)
+            && P256Key::at(&auth.ecdsa_attestation_key)
+                .verifies_fixed(signed, &auth.ecdsa_signature),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_tee::{Challenge, Spec};
+
+    use super::*;
+
+    const NOW: u64 = 1_795_348_800;
+
+    struct Machine {
+        anchors: TrustAnchors,
+        collateral: Collateral,
+        own: ParsedQuote,
+        manager: Vec<u8>,
+    }
+
+    impl Machine {
+        fn new(spec: &Spec) -> Self {
+            let challenge = Challenge {
+                nonce: [0x5a; 32],
+                spki_sha256: [0xc3; 32],
+            };
+            let built = spec.forge(&challenge).unwrap();
+            let manager = built.report["compose_manager_attestation"]["quote"].as_str();
+            Self {
+                anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der),
+                collateral: Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
+                own: ParsedQuote::parse(built.quote).unwrap(),
+                manager: hex::decode(manager.unwrap()).unwrap(),
+            }
+        }
+
+        fn verify(&self, quote: &ParsedQuote) -> VerifiedQuote {
+            verify(quote, &self.collateral, &self.anchors, UnixTime(NOW)).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_quote_of_the_same_signer_is_what_verifying_it_says() {
+        let machine = Machine::new(&Spec::new(NOW).unwrap());
+        let own = machine.verify(&machine.own);
+        let manager = ParsedQuote::parse(machine.manager.clone()).unwrap();
+        assert_ne!(manager.td.report_data, own.td.report_data);
+        let short = own.same_signer(&manager).unwrap();
+        assert_eq!(
+            format!("{short:?}"),
+            format!("{:?}", machine.verify(&manager))
+        );
+    }
+
+    /// Not one byte of it may be another one, but for the length of what follows the
+    /// TD report, which nobody signs and which may count zeros of the padding.
+    #[test]
+    fn a_changed_quote_is_of_no_known_signer() {
+        let machine = Machine::new(&Spec::new(NOW).unwrap());
+        let own = machine.verify(&machine.own);
+        for index in 0..machine.manager.len() {
+            let mut changed = machine.manager.clone();
+            changed[index] ^= 1;
+            let Ok(quote) = ParsedQuote::parse(changed) else {
+                continue;
+            };
+            if let Some(short) = own.same_signer(&quote) {
+                let length = quote.quote.signed_length()..quote.quote.signed_length() + 4;
+                assert!(length.contains(&index), "byte {index}");
+                assert_eq!(
+                    format!("{short:?}"),
+                    format!("{:?}", machine.verify(&quote))
+                );
+            }
+        }
+    }
+
+    /// Genuine as they are, quotes of another machine are not vouched for by this one.
+    #[test]
+    fn a_quote_of_another_machine_is_of_another_signer() {
+        let machine = Machine::new(&Spec::new(NOW).unwrap());
+        let own = machine.verify(&machine.own);
+        let other = Machine::new(&Spec::new(NOW).unwrap());
+        let theirs = ParsedQuote::parse(other.manager.clone()).unwrap();
+        other.verify(&theirs);
+        assert!(own.same_signer(&theirs).is_none());
+    }
+}
