@@ -39,7 +39,7 @@ pub use self::rejected::DeploymentRejected;
 use self::actions::{Action, Kind, second};
 use self::block::Block;
 use crate::compose_file::{ComposeRejected, FileRules};
-use crate::quote::{self, ParsedQuote, VerifiedQuote};
+use crate::quote::{ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
 use crate::{
     Collateral, CommitId, Evidence, FileDigest, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime,
@@ -136,8 +136,7 @@ fn is_fresh(block: &Block, sent: Nonce) -> Result<(), DeploymentRejected> {
     Ok(())
 }
 
-/// Verified as the report's own quote is, or together with it: a machine's two
-/// quotes are as a rule by one attestation key.
+/// Verified as the report's own quote is.
 fn genuine(
     block: &Block,
     request: &AppraiseDeployment<'_>,
@@ -146,18 +145,17 @@ fn genuine(
         detail: rejected.to_string(),
     };
     let parsed = ParsedQuote::parse(block.quote.clone()).map_err(format)?;
-    if let Some(quote) = request.quote.same_signer(&parsed) {
-        return Ok(quote);
-    }
-    quote::verify(
-        &parsed,
-        request.collateral,
-        request.trust_anchors,
-        request.now,
-    )
-    .map_err(|refusal| DeploymentRejected::Quote {
-        cause: Box::new(refusal.rejected),
-    })
+    request
+        .quote
+        .verify_another(
+            &parsed,
+            request.collateral,
+            request.trust_anchors,
+            request.now,
+        )
+        .map_err(|refusal| DeploymentRejected::Quote {
+            cause: Box::new(refusal.rejected),
+        })
 }
 
 /// `report_data = actions_hash || nonce`

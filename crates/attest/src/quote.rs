@@ -106,16 +106,17 @@ impl ParsedQuote {
     }
 
     pub(crate) fn collateral_key(&self) -> Result<CollateralKey, Rejected> {
-        let format = |error: &dyn std::fmt::Display| Rejected::QuoteFormat {
-            detail: shown(&error.to_string()),
-        };
-        let fmspc =
-            intel::quote_fmspc_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
-        let ca =
-            intel::quote_ca_with::<AwsLcConfig>(&self.quote).map_err(|error| format(&error))?;
+        let format = |detail: String| Rejected::QuoteFormat { detail };
+        let unreadable = |error: &dyn std::fmt::Display| format(shown(&error.to_string()));
+        let chain = self.pck_chain().map_err(format)?;
+        let leaf = chain
+            .first()
+            .ok_or_else(|| format("Empty PCK certificate chain".to_owned()))?;
+        let pck = intel::parse_pck_extension_with::<AwsLcConfig>(leaf)
+            .map_err(|error| unreadable(&error))?;
         Ok(CollateralKey {
-            fmspc: Fmspc::from_bytes(fmspc),
-            ca: match ca {
+            fmspc: Fmspc::from_bytes(pck.fmspc),
+            ca: match intel::pck_ca_with::<AwsLcConfig>(leaf).map_err(|error| unreadable(&error))? {
                 dcap_qvl::config::PckCa::Platform => PckCa::Platform,
                 dcap_qvl::config::PckCa::Processor => PckCa::Processor,
             },

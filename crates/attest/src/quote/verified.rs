@@ -6,6 +6,8 @@
 //! this crate's [`Policy`](crate::Policy); dcap-qvl's own `strict` policy
 //! refuses every real host seen (dynamic platform, cached keys, SMT).
 
+use std::sync::Arc;
+
 use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
 use dcap_qvl::quote::{AuthData, Data, Quote, Report as QuoteReport};
 use dcap_qvl::verify::QuoteVerifier;
@@ -28,8 +30,34 @@ pub struct VerifiedQuote {
     evaluation_number: u32,
     valid_until: UnixTime,
     claims: QuoteClaims,
-    /// What quotes of this TD by this attestation key have in common.
+    inputs: Arc<Inputs>,
+}
+
+/// All that the verification of a quote depends on, but for what the quote states and
+/// two signatures: the quoting enclave signs each quote anew, and has its own report
+/// signed anew by the PCK.
+#[derive(Debug, PartialEq, Eq)]
+struct Inputs {
     unsigned: Quote,
+    root_der: Vec<u8>,
+    collateral: Collateral,
+    now: UnixTime,
+}
+
+impl Inputs {
+    fn of(
+        quote: &ParsedQuote,
+        collateral: &Collateral,
+        anchors: &TrustAnchors,
+        now: UnixTime,
+    ) -> Self {
+        Self {
+            unsigned: unsigned(quote.quote.clone()),
+            root_der: anchors.tdx_root_der().to_vec(),
+            collateral: collateral.clone(),
+            now,
+        }
+    }
 }
 
 impl VerifiedQuote {
@@ -107,24 +135,32 @@ impl VerifiedQuote {
         without_report_data(own) == without_report_data(other)
     }
 
-    /// `other` as a quote of the same TD by the same attestation key, if it is one:
-    /// equal in all that is read but for the report data and two signatures. These
-    /// are looked at here; everything else about it [`verify`] has found out before,
-    /// with the same documents at the same time. `None` says nothing about it.
-    pub(crate) fn same_signer(&self, other: &ParsedQuote) -> Option<Self> {
-        if self.unsigned != unsigned(other.quote.clone()) || !both_signatures_hold(other)? {
-            return None;
+    /// As [`verify`], and quicker for a quote of the same TD by the same attestation
+    /// key: of that one all is known but its two signatures and what it states.
+    ///
+    /// # Errors
+    /// Those of [`verify`].
+    pub(crate) fn verify_another(
+        &self,
+        quote: &ParsedQuote,
+        collateral: &Collateral,
+        anchors: &TrustAnchors,
+        now: UnixTime,
+    ) -> Result<Self, Refusal> {
+        let is_known = *self.inputs == Inputs::of(quote, collateral, anchors, now);
+        if is_known && both_signatures_hold(quote) {
+            return Ok(Self {
+                td: quote.td,
+                levels: self.levels.clone(),
+                claims: QuoteClaims {
+                    report: quote.quote.report.clone(),
+                    ..self.claims.clone()
+                },
+                inputs: Arc::clone(&self.inputs),
+                ..*self
+            });
         }
-        Some(Self {
-            td: other.td,
-            levels: self.levels.clone(),
-            claims: QuoteClaims {
-                report: other.quote.report.clone(),
-                ..self.claims.clone()
-            },
-            unsigned: self.unsigned.clone(),
-            ..*self
-        })
+        verify(quote, collateral, anchors, now)
     }
 
     /// Flags of the platform that dcap-qvl's strict policy would refuse.
@@ -172,7 +208,8 @@ pub(crate) fn verify(
         })?;
     let fmspc = Fmspc::from_bytes(claims.platform.pck.fmspc);
     let floor = floor(&claims, collateral);
-    verified(quote, claims, collateral, floor, now).map_err(|rejected| Refusal {
+    let inputs = Inputs::of(quote, collateral, anchors, now);
+    verified(claims, inputs, floor).map_err(|rejected| Refusal {
         rejected,
         genuine: floor.map(|floor| (fmspc, floor)),
     })
@@ -191,12 +228,11 @@ fn floor(claims: &QuoteClaims, collateral: &Collateral) -> Option<Floor> {
 
 /// What dcap-qvl leaves to its callers.
 fn verified(
-    quote: &ParsedQuote,
     claims: QuoteClaims,
-    collateral: &Collateral,
+    inputs: Inputs,
     floor: Option<Floor>,
-    now: UnixTime,
 ) -> Result<VerifiedQuote, Rejected> {
+    let now = inputs.now;
     // dcap-qvl judges each document at `now`; these two lines do not depend on
     // which of them it judges.
     if claims.latest_issue_date > now.0 {
@@ -216,7 +252,7 @@ fn verified(
     let untrusted = |detail: String| Rejected::QuoteUntrusted {
         detail: shown(&detail),
     };
-    let documents = &collateral.documents;
+    let documents = &inputs.collateral.documents;
     let pck = &claims.platform.pck;
     // Intel's QVL compares the PCE id too; dcap-qvl compares the FMSPC alone.
     let pce_id = diagnosis::pce_id(&documents.tcb_info).unwrap_or_default();
@@ -235,7 +271,7 @@ fn verified(
         evaluation_number: claims.tcb.eval_data_number,
         valid_until: UnixTime(claims.earliest_expiration_date),
         claims,
-        unsigned: unsigned(quote.quote.clone()),
+        inputs: Arc::new(inputs),
     })
 }
 
@@ -249,8 +285,6 @@ fn without_report_data(mut report: QuoteReport) -> QuoteReport {
     report
 }
 
-/// A quote before it says anything: the quoting enclave signs each anew, and has its
-/// own report signed anew by the PCK.
 fn unsigned(mut quote: Quote) -> Quote {
     quote.report = without_report_data(quote.report);
     match &mut quote.auth_data {
@@ -269,20 +303,23 @@ fn unsigned(mut quote: Quote) -> Quote {
 }
 
 /// The PCK's over the quoting enclave's report, and the attestation key's over the
-/// quote.
-fn both_signatures_hold(quote: &ParsedQuote) -> Option<bool> {
-    let AuthData::V4(auth) = &quote.quote.auth_data else {
-        return None;
+/// quote. False also of what cannot be read.
+fn both_signatures_hold(quote: &ParsedQuote) -> bool {
+    let hold = || {
+        let AuthData::V4(auth) = &quote.quote.auth_data else {
+            return None;
+        };
+        let leaf = Certificate::from_der(quote.pck_chain().ok()?.first()?).ok()?;
+        let pck = x509::subject_key(&leaf).ok()?;
+        let qe = &auth.qe_report_data;
+        let signed = quote.bytes.get(..quote.quote.signed_length())?;
+        Some(
+            pck.verifies_fixed(&qe.qe_report, &qe.qe_report_signature)
+                && P256Key::at(&auth.ecdsa_attestation_key)
+                    .verifies_fixed(signed, &auth.ecdsa_signature),
+        )
     };
-    let leaf = Certificate::from_der(quote.pck_chain().ok()?.first()?).ok()?;
-    let pck = x509::subject_key(&leaf).ok()?;
-    let qe = &auth.qe_report_data;
-    let signed = quote.bytes.get(..quote.quote.signed_length())?;
-    Some(
-        pck.verifies_fixed(&qe.qe_report, &qe.qe_report_signature)
-            && P256Key::at(&auth.ecdsa_attestation_key)
-                .verifies_fixed(signed, &auth.ecdsa_signature),
-    )
+    hold().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -291,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: u64 = 1_795_348_800;
+    const NOW: UnixTime = UnixTime(1_795_348_800);
 
     struct Machine {
         anchors: TrustAnchors,
@@ -301,12 +338,12 @@ mod tests {
     }
 
     impl Machine {
-        fn new(spec: &Spec) -> Self {
+        fn new() -> Self {
             let challenge = Challenge {
                 nonce: [0x5a; 32],
                 spki_sha256: [0xc3; 32],
             };
-            let built = spec.forge(&challenge).unwrap();
+            let built = Spec::new(NOW.0).unwrap().forge(&challenge).unwrap();
             let manager = built.report["compose_manager_attestation"]["quote"].as_str();
             Self {
                 anchors: TrustAnchors::danger_tdx_root(built.tdx_root_der),
@@ -316,55 +353,83 @@ mod tests {
             }
         }
 
-        fn verify(&self, quote: &ParsedQuote) -> VerifiedQuote {
-            verify(quote, &self.collateral, &self.anchors, UnixTime(NOW)).unwrap()
+        fn manager(&self) -> ParsedQuote {
+            ParsedQuote::parse(self.manager.clone()).unwrap()
+        }
+
+        fn verify(&self, quote: &ParsedQuote) -> Result<VerifiedQuote, Refusal> {
+            verify(quote, &self.collateral, &self.anchors, NOW)
+        }
+
+        fn is_known(&self, own: &VerifiedQuote, quote: &ParsedQuote) -> bool {
+            *own.inputs == Inputs::of(quote, &self.collateral, &self.anchors, NOW)
+                && both_signatures_hold(quote)
         }
     }
 
     #[test]
-    fn a_quote_of_the_same_signer_is_what_verifying_it_says() {
-        let machine = Machine::new(&Spec::new(NOW).unwrap());
-        let own = machine.verify(&machine.own);
-        let manager = ParsedQuote::parse(machine.manager.clone()).unwrap();
+    fn the_quick_way_says_what_verifying_says() {
+        let machine = Machine::new();
+        let own = machine.verify(&machine.own).unwrap();
+        let manager = machine.manager();
         assert_ne!(manager.td.report_data, own.td.report_data);
-        let short = own.same_signer(&manager).unwrap();
-        assert_eq!(
-            format!("{short:?}"),
-            format!("{:?}", machine.verify(&manager))
-        );
+        assert!(machine.is_known(&own, &manager));
+        let quick = own.verify_another(&manager, &machine.collateral, &machine.anchors, NOW);
+        let slow = machine.verify(&manager).unwrap();
+        assert_eq!(format!("{:?}", quick.unwrap()), format!("{slow:?}"));
     }
 
     /// Not one byte of it may be another one, but for the length of what follows the
     /// TD report, which nobody signs and which may count zeros of the padding.
     #[test]
-    fn a_changed_quote_is_of_no_known_signer() {
-        let machine = Machine::new(&Spec::new(NOW).unwrap());
-        let own = machine.verify(&machine.own);
+    fn a_changed_quote_is_not_known() {
+        let machine = Machine::new();
+        let own = machine.verify(&machine.own).unwrap();
         for index in 0..machine.manager.len() {
             let mut changed = machine.manager.clone();
             changed[index] ^= 1;
             let Ok(quote) = ParsedQuote::parse(changed) else {
                 continue;
             };
-            if let Some(short) = own.same_signer(&quote) {
-                let length = quote.quote.signed_length()..quote.quote.signed_length() + 4;
-                assert!(length.contains(&index), "byte {index}");
-                assert_eq!(
-                    format!("{short:?}"),
-                    format!("{:?}", machine.verify(&quote))
-                );
+            if machine.is_known(&own, &quote) {
+                let length = quote.quote.signed_length();
+                assert!((length..length + 4).contains(&index), "byte {index}");
+                assert!(machine.verify(&quote).is_ok());
             }
         }
     }
 
-    /// Genuine as they are, quotes of another machine are not vouched for by this one.
     #[test]
-    fn a_quote_of_another_machine_is_of_another_signer() {
-        let machine = Machine::new(&Spec::new(NOW).unwrap());
-        let own = machine.verify(&machine.own);
-        let other = Machine::new(&Spec::new(NOW).unwrap());
-        let theirs = ParsedQuote::parse(other.manager.clone()).unwrap();
-        other.verify(&theirs);
-        assert!(own.same_signer(&theirs).is_none());
+    fn another_machine_root_time_or_collateral_is_not_known() {
+        let (machine, other) = (Machine::new(), Machine::new());
+        let own = machine.verify(&machine.own).unwrap();
+        assert!(!machine.is_known(&own, &other.manager()));
+        assert!(own.inputs.unsigned != unsigned(other.manager().quote));
+
+        let refused = |collateral: &Collateral, anchors: &TrustAnchors, now| {
+            let again = own.verify_another(&machine.manager(), collateral, anchors, now);
+            again.map(|_| ()).unwrap_err().rejected.code()
+        };
+        let Machine {
+            collateral,
+            anchors,
+            ..
+        } = &machine;
+        let day_31 = NOW.plus(31 * 86_400);
+        assert_eq!(
+            refused(collateral, anchors, day_31),
+            "rejected_collateral_expired"
+        );
+        let intel = TrustAnchors::intel();
+        assert_eq!(
+            refused(collateral, &intel, NOW),
+            "rejected_collateral_untrusted"
+        );
+        let mut changed = collateral.clone();
+        changed.documents.tcb_info_signature[0] ^= 1;
+        assert_eq!(
+            refused(&changed, anchors, NOW),
+            "rejected_collateral_untrusted"
+        );
     }
 }
