@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use attest::{CheckId, Explanation, Group, Policy, TrustAnchors};
 use aws_lc_rs::digest;
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Either;
@@ -155,5 +155,5 @@ fn content_security_policy() -> HeaderValue {
 }
 
 fn digest_of(text: &str) -> String {
-    Base64::encode_string(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+    BASE64_STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -209,10 +209,10 @@ fn pinned_devices_admit_no_other() {
 
 /// A table of what the valid machine's driver measured at some indices.
 fn table(id: &str, indices: &[u8], change: Option<u8>) -> String {
-    use base64ct::{Base64, Encoding as _};
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
     let payload = payload(&spec());
     let evidence = payload["evidence_list"][0]["evidence"].as_str().unwrap();
-    let evidence = Base64::decode_vec(evidence).unwrap();
+    let evidence = BASE64_STANDARD.decode(evidence).unwrap();
     let lines: Vec<_> = indices
         .iter()
         .map(|index| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fake_tee::serve::Running;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -111,7 +111,7 @@ async fn the_document_allows_itself_and_nothing_else() {
     let (answer, text) = document(&proxy).await;
     let hash = |tag| {
         let digest = digest::digest(&digest::SHA256, inside(&text, tag).as_bytes());
-        format!("'sha256-{}'", Base64::encode_string(digest.as_ref()))
+        format!("'sha256-{}'", BASE64_STANDARD.encode(digest.as_ref()))
     };
     let mut policy: Vec<_> = answer
         .header("content-security-policy")
