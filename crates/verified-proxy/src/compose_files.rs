@@ -7,6 +7,7 @@
 //! verdict [`DEADLINE`] once, and is then left alone for [`RETRY_PAUSE`].
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,6 +66,15 @@ impl FromStr for ComposeSource {
             return Err(format!("expected a URL without a query: {text:?}"));
         }
         Ok(Self::Repository(base))
+    }
+}
+
+impl fmt::Display for ComposeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(base) => base.fmt(f),
+            Self::Off => f.write_str("off"),
+        }
     }
 }
 
@@ -128,6 +138,11 @@ impl ComposeFiles {
             fetches: Mutex::default(),
             turns: Semaphore::new(AT_ONCE),
         }))
+    }
+
+    /// Where they are fetched from.
+    pub(crate) fn source(&self) -> &ComposeSource {
+        &self.0.source
     }
 
     /// What is at hand at this moment.

@@ -96,6 +96,11 @@ impl Nras {
         }))
     }
 
+    /// Where it is asked.
+    pub(crate) fn service(&self) -> &FetchUrl {
+        &self.0.base
+    }
+
     /// Shows NVIDIA `payload`, the `nvidia_payload` of a report.
     pub(crate) async fn ask(&self, payload: &str) -> Result<Said, NrasError> {
         if let Some(error) = self.0.known().failed(&self.0.clock) {

@@ -16,7 +16,7 @@ use crate::fetch::FetchUrl;
 use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
-use crate::verdicts::{blames_collateral, blames_time, lacks_opinion};
+use crate::verdicts::{Lane, Stage, blames_collateral, blames_time, lacks_opinion};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -103,6 +103,16 @@ impl Judge {
         self.collaterals.sources()
     }
 
+    /// For people.
+    pub(super) fn compose_source(&self) -> String {
+        self.compose_files.source().to_string()
+    }
+
+    /// For people.
+    pub(super) fn nras_service(&self) -> String {
+        self.nras.service().to_string()
+    }
+
     pub(super) fn policy_digest(&self) -> PolicyDigest {
         self.policy_digest
     }
@@ -115,6 +125,7 @@ impl Judge {
         subject: &Subject,
         live_spki: Spki,
         nonce: Nonce,
+        lane: &Lane,
     ) -> Result<Appraisal, CollateralError> {
         let key = match evidence.collateral_key() {
             Ok(key) => key,
@@ -124,6 +135,7 @@ impl Judge {
         let mut refused = None;
         // Each source's kept documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
+            lane.reach(Stage::Collateral);
             let fetched = match self.collaterals.get(key, &set_aside).await {
                 Ok(fetched) => fetched,
                 // A refusal says more than that there is no other source.
@@ -133,9 +145,11 @@ impl Judge {
                 self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
             };
             let mut appraisal = judge(NrasCheck::NotAsked("not asked yet"));
+            lane.reach(Stage::ComposeFiles);
             if self.get_files(&appraisal).await {
                 appraisal = judge(NrasCheck::NotAsked("not asked yet"));
             }
+            lane.reach(Stage::Opinion);
             let appraisal = self.second_opinion(evidence, appraisal, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
