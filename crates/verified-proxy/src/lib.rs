@@ -31,6 +31,7 @@ mod nras;
 mod page;
 mod refresh;
 mod respond;
+mod retry_after;
 mod route;
 mod secrets;
 mod served;

@@ -150,7 +150,8 @@ impl Judge {
                 appraisal = judge(NrasCheck::NotAsked("not asked yet"));
             }
             lane.reach(Stage::Opinion);
-            let appraisal = self.second_opinion(evidence, appraisal, judge).await;
+            let asked = self.second_opinion(evidence, live_spki, appraisal, judge);
+            let appraisal = asked.await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -179,6 +180,7 @@ impl Judge {
     async fn second_opinion(
         &self,
         evidence: &Evidence,
+        machine: Spki,
         appraisal: Appraisal,
         judge: impl Fn(NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
@@ -186,7 +188,7 @@ impl Judge {
             Some(payload) if holds(&appraisal) && self.policy.asks_nras() => payload,
             _ => return appraisal,
         };
-        let said = match self.nras.ask(payload).await {
+        let said = match self.nras.ask(payload, machine).await {
             Ok(said) => said,
             Err(error) => return judge(NrasCheck::Unavailable(&error.to_string())),
         };
@@ -201,8 +203,12 @@ impl Judge {
             return appraisal;
         }
         match self.nras.keys_after(&said.keys).await {
-            Some(keys) => with(&keys),
-            None => appraisal,
+            Ok(Some(keys)) => with(&keys),
+            Ok(None) => appraisal,
+            Err(error) => {
+                let why = format!("it signs with a key that is not known yet; {error}");
+                judge(NrasCheck::Unavailable(&why))
+            }
         }
     }
 
