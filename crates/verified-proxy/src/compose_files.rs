@@ -3,8 +3,9 @@
 //!
 //! Nothing here is trusted, neither the repository nor the disk: a file is what
 //! the log's digest says, or it is not used. Each is fetched once and kept; only
-//! a log that a machine vouches for has any fetched. What cannot be had costs a
-//! verdict [`DEADLINE`] once, and is then left alone for [`RETRY_PAUSE`].
+//! a log that a machine vouches for has any fetched. A file is waited for until
+//! [`DEADLINE`] after it was first wanted, whoever waits; who comes later takes
+//! what has come since. What cannot be had is left alone for [`RETRY_PAUSE`].
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Clock;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
@@ -30,9 +32,11 @@ const MAX_FILE_BYTES: usize = 512 << 10;
 const MAX_A_VERDICT: usize = 64;
 /// Fetched at a time.
 const AT_ONCE: usize = 4;
-/// For all files of a verdict. A file takes tenths of a second.
+/// That verdicts wait for a file, and that it may take in its turn. A file takes
+/// tenths of a second.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a file that could not be had is not asked for.
+/// How long a file that could not be had is not asked for, from when it was wanted:
+/// so those of one log are given up together, and delay one verdict of many.
 const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Held in memory; beyond, nothing is fetched for a log that names so many. All files
 /// that the fleet's operator published in half a year are 340, of which a log names
@@ -116,10 +120,18 @@ struct AtHand {
 
 #[derive(Debug, Default)]
 struct Fetches {
-    /// Whether the file is at hand in the end.
-    flights: HashMap<FileDigest, Flight<bool>>,
+    flights: HashMap<FileDigest, UnderWay>,
     /// By place: a file may be there at one commit and not at another.
     failures: HashMap<ComposeFile, Stamp>,
+}
+
+/// A file that is being fetched, or waits for its turn.
+#[derive(Debug)]
+struct UnderWay {
+    /// Whether it is at hand in the end.
+    flight: Flight<bool>,
+    /// Waited for no longer.
+    until: Instant,
 }
 
 impl ComposeFiles {
@@ -172,10 +184,11 @@ impl ComposeFiles {
             );
             return false;
         }
-        // All that begin now, or began before, land within the deadline.
         let Begun { came, landings } = self.0.begin(base, wanted);
-        let landed = join_all(landings.into_iter().map(Landing::outcome)).await;
-        came || landed.into_iter().flatten().any(|at_hand| at_hand)
+        let landings = landings.into_iter();
+        let landings = landings.map(|(landing, until)| timeout_at(until, landing.outcome()));
+        let landed = join_all(landings).await;
+        came || landed.into_iter().any(|landed| landed == Ok(Some(true)))
     }
 }
 
@@ -184,7 +197,8 @@ impl ComposeFiles {
 struct Begun {
     /// Something came since the verdict began.
     came: bool,
-    landings: Vec<Landing<bool>>,
+    /// Each with the end of the wait.
+    landings: Vec<(Landing<bool>, Instant)>,
 }
 
 impl AtHand {
@@ -227,18 +241,29 @@ impl Shared {
             if !fetches.flights.contains_key(&file.sha256) && fetches.flights.len() >= MAX_FLIGHTS {
                 continue;
             }
-            let flight = fetches.flights.entry(file.sha256).or_default();
-            begun.landings.push(flight.join(|| {
+            let under_way = fetches.flights.entry(file.sha256);
+            let under_way = under_way.or_insert_with(|| UnderWay {
+                flight: Flight::default(),
+                until: Instant::now() + DEADLINE,
+            });
+            let landing = under_way.flight.join(|| {
                 let (shared, base, file) = (Arc::clone(self), base.clone(), file.clone());
-                async move { shared.fly(&base, file).await }
-            }));
+                let since = Stamp::now(&self.clock);
+                async move { shared.fly(&base, file, since).await }
+            });
+            begun.landings.push((landing, under_way.until));
         }
         begun
     }
 
-    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile) -> bool {
-        let found = tokio::time::timeout(DEADLINE, self.find(base, &file)).await;
-        let outcome = found.unwrap_or(Err(FileError::Timeout));
+    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile, since: Stamp) -> bool {
+        let outcome = {
+            // Not the file's fault: its time begins with its turn. Each turn ends, so
+            // the wait does.
+            let _turn = self.turns.acquire().await;
+            let found = timeout(DEADLINE, self.find(base, &file)).await;
+            found.unwrap_or(Err(FileError::Timeout))
+        };
         if let Ok(bytes) = &outcome {
             self.take_in(&file, bytes);
         }
@@ -251,7 +276,7 @@ impl Shared {
                     file = %file.file, commit = %file.commit, sha256 = %file.sha256, %error,
                     "compose file not fetched"
                 );
-                fetches.failures.insert(file, Stamp::now(&self.clock));
+                fetches.failures.insert(file, since);
                 false
             }
         }
@@ -263,7 +288,6 @@ impl Shared {
         base: &FetchUrl,
         file: &ComposeFile,
     ) -> Result<Bytes, FileError> {
-        let _turn = self.turns.acquire().await;
         if let Some(kept) = self.kept(file).await {
             return Ok(kept);
         }
