@@ -164,7 +164,7 @@ async fn a_deadline_names_the_source_that_is_slow() {
         fake.compose_files(Behaviour::Normal);
         slow(&fake);
         let mut config = crate::nras::asking(&fake, "report");
-        config.attest_timeout = Duration::from_secs(2);
+        config.attest_timeout = Duration::from_secs(3);
         let proxy = Proxy::start(config).await;
         let (one, two) = tokio::join!(proxy.chat(), proxy.chat());
         for answer in [one, two] {
