@@ -18,6 +18,7 @@ mod compose_files;
 pub mod config;
 mod endpoints;
 mod examine;
+mod facts;
 mod fetch;
 mod guard;
 mod idle;
