@@ -177,6 +177,12 @@ impl Policy {
         self.rules.gpu.nras != Nras::Off
     }
 
+    /// True if without its opinion a machine is refused.
+    #[must_use]
+    pub fn requires_nras(&self) -> bool {
+        self.rules.gpu.nras == Nras::Require
+    }
+
     /// The resolved rules as TOML, for a person.
     #[must_use]
     pub fn to_toml(&self) -> String {

@@ -84,7 +84,7 @@ impl fmt::Display for ComposeSource {
 
 /// Why a file is not at hand.
 #[derive(Debug, thiserror::Error)]
-enum FileError {
+pub(crate) enum FileError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
     #[error("status {0}")]
@@ -190,6 +190,20 @@ impl ComposeFiles {
         let landed = join_all(landings).await;
         came || landed.into_iter().any(|landed| landed == Ok(Some(true)))
     }
+
+    /// Fails if the repository does not give `file`, whether or not it is at hand, or
+    /// does not answer, where none is asked for: for `verified-proxy doctor`.
+    pub(crate) async fn reach(
+        &self,
+        base: &FetchUrl,
+        file: Option<&ComposeFile>,
+    ) -> Result<(), FileError> {
+        match file {
+            Some(file) => self.0.fetch(base, file).await.map(drop),
+            // Below it are commits; itself it need not be anything.
+            None => Ok(self.0.fetcher.get(base, MAX_FILE_BYTES).await.map(drop)?),
+        }
+    }
 }
 
 /// What a verdict waits for.
@@ -291,6 +305,26 @@ impl Shared {
         if let Some(kept) = self.kept(file).await {
             return Ok(kept);
         }
+        let (url, body) = self.fetch(base, file).await?;
+        if let Some(state) = &self.state {
+            let place = Place::ComposeFile {
+                sha256: file.sha256.to_string(),
+            };
+            let cached = Cached {
+                source: url.to_string(),
+                fetched_at: self.clock.now(),
+                body: body.to_vec(),
+            };
+            state.save(place, cached);
+        }
+        Ok(body)
+    }
+
+    async fn fetch(
+        &self,
+        base: &FetchUrl,
+        file: &ComposeFile,
+    ) -> Result<(FetchUrl, Bytes), FileError> {
         let url = place_of(base, file).ok_or(FileError::Path)?;
         let fetched = self.fetcher.get(&url, MAX_FILE_BYTES).await?;
         if fetched.status != StatusCode::OK {
@@ -300,18 +334,7 @@ impl Shared {
         if got != file.sha256 {
             return Err(FileError::OtherBytes { got });
         }
-        if let Some(state) = &self.state {
-            let place = Place::ComposeFile {
-                sha256: file.sha256.to_string(),
-            };
-            let cached = Cached {
-                source: url.to_string(),
-                fetched_at: self.clock.now(),
-                body: fetched.body.to_vec(),
-            };
-            state.save(place, cached);
-        }
-        Ok(fetched.body)
+        Ok((url, fetched.body))
     }
 
     /// The file as an earlier process fetched it, if nobody changed it since.
@@ -366,98 +389,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use attest::CommitId;
-
-    use super::*;
-
-    fn file(path: &str) -> ComposeFile {
-        ComposeFile {
-            file: path.to_owned(),
-            tag: "v0.0.1".to_owned(),
-            commit: CommitId::from_bytes([0x42; 20]),
-            sha256: digest_of(path.as_bytes()),
-        }
-    }
-
-    #[test]
-    fn sources_are_urls_or_off() {
-        assert_eq!("off".parse(), Ok(ComposeSource::Off));
-        for text in ["https://files.example/a/b", "http://127.0.0.1:1/compose/"] {
-            let base = text.parse().unwrap();
-            assert_eq!(text.parse(), Ok(ComposeSource::Repository(base)));
-        }
-        for text in [
-            "",
-            "OFF",
-            "http://files.example/",
-            "https://files.example/?commit=",
-            "https://files.example/#",
-        ] {
-            assert!(text.parse::<ComposeSource>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn places_are_below_the_base() {
-        let base: FetchUrl = "https://files.example/owner/repository/".parse().unwrap();
-        let place = |path: &str| place_of(&base, &file(path)).map(|url| url.to_string());
-        let below = format!(
-            "https://files.example/owner/repository/{}/",
-            "42".repeat(20)
-        );
-        for path in ["a.yaml", "prod/a.yaml", "prod/..a/b+c_d-1.yaml"] {
-            assert_eq!(place(path), Some(format!("{below}{path}")));
-        }
-        for path in [
-            "",
-            "/a.yaml",
-            "a//b.yaml",
-            "a/",
-            ".",
-            "../a.yaml",
-            "a/../../../b.yaml",
-            "a/./b.yaml",
-            "%2e%2e/a.yaml",
-            "a.yaml?x=1",
-            "a.yaml#x",
-            "a\\b.yaml",
-            "a b.yaml",
-            "a\r\nHost: evil.example",
-            "\u{fc}.yaml",
-        ] {
-            assert_eq!(place(path), None, "{path:?}");
-        }
-    }
-
-    #[test]
-    fn room_is_made_but_not_at_the_log_s_own_cost() {
-        let mut at_hand = AtHand::default();
-        let add = |at_hand: &mut AtHand, number: usize| {
-            let text = format!("services: {{a: {{image: x{number}}}}}");
-            let digest = Arc::make_mut(&mut at_hand.files).insert("a.yaml", text.as_bytes());
-            at_hand.sizes.insert(digest, text.len());
-            ComposeFile {
-                sha256: digest,
-                ..file("a.yaml")
-            }
-        };
-        let first = add(&mut at_hand, 0);
-        for number in 1..MAX_FILES {
-            add(&mut at_hand, number);
-        }
-        assert!(at_hand.make_room(&[&first]));
-        assert_eq!(at_hand.files.len(), MAX_FILES);
-        add(&mut at_hand, MAX_FILES);
-        let snapshot = Arc::clone(&at_hand.files);
-        assert!(at_hand.make_room(&[&first]));
-        assert_eq!(at_hand.files.len(), 1);
-        assert!(at_hand.files.contains(&first.sha256));
-        // A verdict under way keeps what it judges by.
-        assert_eq!(snapshot.len(), MAX_FILES + 1);
-        *at_hand.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
-        assert!(!at_hand.make_room(&[&first]), "a log that names too much");
-        assert!(at_hand.make_room(&[]));
-        assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
-    }
-}
+mod tests;

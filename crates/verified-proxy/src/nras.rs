@@ -222,6 +222,11 @@ impl Nras {
         Ok(Said { answer, keys })
     }
 
+    /// Fails if its keys cannot be had: for `verified-proxy doctor`.
+    pub(crate) async fn answers(&self) -> Result<(), NrasError> {
+        self.0.key_set().await.map(drop)
+    }
+
     async fn keys(&self) -> Result<Arc<KeySet>, NrasError> {
         let landing = {
             let known = self.0.known();

@@ -36,7 +36,7 @@ pub(crate) enum Judged {
 }
 
 /// What is fetched for a verdict.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sources {
     pub(crate) collaterals: Collaterals,
     pub(crate) nras: Nras,
