@@ -155,7 +155,19 @@ struct Failure {
 
 impl Failure {
     fn stands(&self, clock: &Clock) -> bool {
-        self.since.age(clock) < self.error.pause()
+        !self.left(clock).is_zero()
+    }
+
+    fn left(&self, clock: &Clock) -> Duration {
+        self.error.pause().saturating_sub(self.since.age(clock))
+    }
+
+    /// The one of both that ends later.
+    fn longer(self, other: Option<Self>, clock: &Clock) -> Self {
+        match other {
+            Some(other) if other.left(clock) > self.left(clock) => other,
+            _ => self,
+        }
     }
 }
 
@@ -178,9 +190,10 @@ impl Known {
             since: Stamp::now(clock),
         };
         match (error.blames(), machine) {
-            (Blames::Service, _) => self.away = Some(failure),
+            (Blames::Service, _) => self.away = Some(failure.longer(self.away.take(), clock)),
             (Blames::Evidence, Some(machine)) => {
                 self.machines.retain(|_, failure| failure.stands(clock));
+                let failure = failure.longer(self.machines.remove(&machine), clock);
                 if self.machines.len() < MAX_MACHINES {
                     self.machines.insert(machine, failure);
                 }
@@ -341,3 +354,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
