@@ -18,6 +18,7 @@ mod compose_files;
 pub mod config;
 mod endpoints;
 mod examine;
+mod facts;
 mod fetch;
 mod guard;
 mod idle;
@@ -31,6 +32,7 @@ mod nras;
 mod page;
 mod refresh;
 mod respond;
+mod retry_after;
 mod route;
 mod secrets;
 mod served;
@@ -80,7 +82,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Server {
     ingress: Ingress,
-    collaterals: Collaterals,
+    sources: Sources,
     memory: Memory,
     state: Option<Arc<StateDir>>,
 }
@@ -124,6 +126,11 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let sources = Sources {
+            collaterals,
+            nras,
+            compose_files,
+        };
         let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
         let page = Page::new(
             &config.policy,
@@ -136,11 +143,7 @@ impl Server {
             config.trust_anchors,
             config.signing_algo,
             config.webpki,
-            Sources {
-                collaterals: collaterals.clone(),
-                nras,
-                compose_files,
-            },
+            sources.clone(),
             memory.clone(),
             config.clock.clone(),
         );
@@ -177,7 +180,7 @@ impl Server {
         );
         Ok(Self {
             ingress,
-            collaterals,
+            sources,
             memory,
             state,
         })
@@ -205,7 +208,7 @@ impl Server {
     /// answers have ended or [`Config::drain`] has passed. Dropping the future
     /// ends them at once.
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
-        self.collaterals.prewarm();
+        self.sources.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
         self.memory.flush().await;
         if let Some(state) = &self.state {

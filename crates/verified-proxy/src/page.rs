@@ -18,6 +18,7 @@ use http_body_util::Either;
 
 pub(crate) use self::events::Events;
 use self::events::Listeners;
+use crate::facts::FACTS;
 use crate::respond::{self, Body};
 use crate::shutdown::Running;
 use crate::upstream::WebPki;
@@ -57,6 +58,10 @@ impl Page {
             .iter()
             .map(|check| (check.id().to_owned(), check.compared().into()))
             .collect();
+        let facts: Vec<_> = FACTS
+            .iter()
+            .map(|fact| serde_json::json!({ "name": fact.name, "words": fact.words }))
+            .collect();
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "policy": {
@@ -73,6 +78,7 @@ impl Page {
             "codes": codes,
             "groups": groups,
             "compared": compared,
+            "facts": facts,
         });
         let document = DOCUMENT
             .replace("{{style}}", STYLE)

@@ -196,6 +196,33 @@ fn every_start_of_the_log_counts() {
     assert_eq!(only(&["autoheal", "nobody"]), "verified");
 }
 
+/// A log records attempts. Where none can have started anything, nothing was judged.
+#[test]
+fn starts_that_all_failed_are_no_files_that_hold() {
+    let (good, bad) = (deployed(), with_socket());
+    let in_vain = |minutes| start(minutes, "v1.0.0", &["autoheal", "nobody"], &bad);
+    let appraisal = with(vec![in_vain(9), in_vain(8)], &[&bad]);
+    assert_eq!(code(&appraisal), "verified");
+    let nothing =
+        "nothing to judge: each start of the log asks for services that its file does not define";
+    assert_eq!(line(&appraisal), (Status::NotProved, nothing));
+    assert!(appraisal.report.deployment.as_ref().unwrap().up.is_empty());
+
+    let log = vec![in_vain(9), start(8, "v1.0.1", &[], &good)];
+    let appraisal = with(log, &[&good, &bad]);
+    let of_one = "all 2 files; nothing was started of 1, which lack what each start asks for";
+    assert_eq!(line(&appraisal), (Status::Pass, of_one));
+    // One start that may have succeeded is enough.
+    let log = vec![in_vain(9), start(8, "v1.0.0", &["nginx"], &bad)];
+    let appraisal = with(log, &[&bad]);
+    assert_eq!(line(&appraisal), (Status::Pass, "all 1 files"));
+    let log = vec![in_vain(9), start(8, "v1.0.1", &[], &good)];
+    let appraisal = with(log, &[&bad]);
+    let (status, detail) = line(&appraisal);
+    assert_eq!(status, Status::NotProved);
+    assert!(detail.starts_with("1 of 2 files were not"), "{detail}");
+}
+
 /// What is started in two steps is no better than in one.
 #[test]
 fn a_helper_that_is_started_apart_is_sent_no_prompts() {
