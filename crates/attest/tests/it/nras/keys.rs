@@ -249,6 +249,48 @@ fn a_key_that_lacks_a_member_is_refused() {
     }
 }
 
+/// Below a bound the next check speaks; above it the number is named.
+#[test]
+fn the_bounds_of_a_key_set_are_exact() {
+    for (count, word) in [(200, "keys[0]: "), (201, "201 keys"), (300, "300 keys")] {
+        let set = json!({ "keys": vec![json!({}); count] }).to_string();
+        let rejected = KeySet::parse(set.as_bytes()).unwrap_err();
+        assert_eq!(rejected.code(), "evidence_nras_key_set");
+        assert!(rejected.to_string().contains(word), "{rejected}");
+    }
+    for (len, expected) in [
+        (128, "verified"),
+        (129, "evidence_nras_key_set"),
+        (200, "evidence_nras_key_set"),
+    ] {
+        let mut spec = spec();
+        spec.key_set
+            .push(move |set| set["keys"][1]["kid"] = "k".repeat(len).into());
+        assert_eq!(code(&judge(&spec)), expected, "{len}");
+    }
+    for (count, expected) in [
+        (4, "verified"),
+        (5, "evidence_nras_key_set"),
+        (6, "evidence_nras_key_set"),
+    ] {
+        let mut spec = spec();
+        spec.x5c.push(move |chain| {
+            let more = chain[1].clone();
+            chain.resize(count, more);
+        });
+        assert_eq!(code(&judge(&spec)), expected, "{count}");
+    }
+}
+
+#[test]
+fn a_key_set_says_how_many_keys_it_has() {
+    let set = spec().key_set().unwrap().to_string();
+    let set = KeySet::parse(set.as_bytes()).unwrap();
+    assert_eq!((set.len(), set.is_empty()), (2, false));
+    let none = KeySet::parse(br#"{"keys": []}"#).unwrap();
+    assert_eq!((none.len(), none.is_empty()), (0, true));
+}
+
 /// What may differ: other members, more certificates, keys that are not used
 /// and nobody vouches for.
 #[test]
