@@ -292,7 +292,6 @@ impl Faults<'_> {
     }
 
     fn image(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
-        let before = self.list.len();
         if let Some(text) = self.fixed(place, "image", value) {
             match ImageReference::read(text) {
                 Some(image) => service.image = Some(Image::Fixed(image)),
@@ -305,7 +304,7 @@ impl Faults<'_> {
         } else if let Node::Scalar(scalar) = value {
             service.image = Some(Image::Variable(scalar.text.clone()));
         }
-        if service.image.is_none() && self.list.len() > before {
+        if service.image.is_none() {
             // Named already; "no image" would be a second fault of one cause.
             service.image = Some(Image::Variable(String::new()));
         }

@@ -1,7 +1,10 @@
 //! The edges of a compose file: the last value that is taken, and the first that
 //! is not.
 
+use attest::app_compose_findings;
+
 use super::code;
+use super::measured::quiet;
 
 /// One helper, in 10 nodes.
 const FILE: &str = "services: {a: {image: alpine}}\n";
@@ -62,5 +65,25 @@ fn a_file_of_32_levels_is_read_and_one_more_is_not() {
     for (depth, expected) in [(31, "accepted"), (32, COMPLEX)] {
         let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(code(&format!("{FILE}x-a: {deep}\n")), expected, "{depth}");
+    }
+}
+
+#[test]
+fn a_description_of_512_kib_is_read_and_one_byte_more_is_not() {
+    for (len, read) in [
+        (512 << 10, true),
+        ((512 << 10) + 1, false),
+        (600 << 10, false),
+    ] {
+        let mut text = quiet().to_string();
+        text += &" ".repeat(len - text.len());
+        let findings = app_compose_findings(&text);
+        let topics: Vec<_> = findings.iter().map(|finding| finding.topic).collect();
+        let expected = if read {
+            "app_image_pinned"
+        } else {
+            "app_compose_unreadable"
+        };
+        assert_eq!(topics, [expected], "{len}");
     }
 }

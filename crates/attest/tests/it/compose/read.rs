@@ -102,6 +102,18 @@ fn documents_tags_keys_and_directives() {
         ("volumes: {}".to_owned(), "evidence_compose_shape"),
         ("services: [x]".to_owned(), "evidence_compose_shape"),
         ("services: {a: }".to_owned(), "evidence_compose_shape"),
+        (deployed() + "secrets: [x]\n", "evidence_compose_shape"),
+        (
+            changed("  kernel_cache:\n\n", "  kernel_cache: [x]\n\n"),
+            "evidence_compose_shape",
+        ),
+        (
+            changed(
+                "default: {external: true, name: dstack_default}",
+                "default: x",
+            ),
+            "evidence_compose_shape",
+        ),
         (
             "services: {a: {user: x}}".to_owned(),
             "evidence_compose_shape",

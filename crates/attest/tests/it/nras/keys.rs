@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{KeySet, Nonce, NrasAnchors, Spki, UnixTime, appraise_nras};
 use fake_tee::Signer;
-use fake_tee::nras::{NrasPki, SigningKey};
+use fake_tee::nras::{NrasPki, NrasSpec, SigningKey};
 use fake_tee::rcgen::{
     BasicConstraints, CustomExtension, DnType, IsCa, KeyUsagePurpose, date_time_ymd,
 };
@@ -14,6 +14,19 @@ use super::{Row, anchors, assert_refused, code, judge, machine, spec};
 use crate::support::{NONCE, NOW};
 
 const DAY: u64 = 86_400;
+
+/// Changes a byte, counted from the last of the identifier, in the field that the
+/// leaf's signature does not cover.
+fn edit_signature_algorithm(spec: &mut NrasSpec, at: usize, byte: u8) {
+    // 1.2.840.113549.1.1.11, and the parameters: NULL.
+    const ALGORITHM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b, 5, 0];
+    spec.x5c.push(move |chain| {
+        let leaf = &mut chain[0];
+        let mut places = leaf.windows(ALGORITHM.len());
+        let place = places.rposition(|window| window == ALGORITHM).unwrap();
+        leaf[place + 8 + at] = byte;
+    });
+}
 
 pub(super) const REFUSED: &[Row] = &[
     ("x, y of another key", "rejected_nras_key_mismatch", |s| {
@@ -69,6 +82,17 @@ pub(super) const REFUSED: &[Row] = &[
     ("signature of the leaf", "rejected_nras_certificate", |s| {
         s.x5c.push(|chain| *chain[0].last_mut().unwrap() ^= 1)
     }),
+    // RFC 5280 §4.1.1.2: beside the signature stands what is signed.
+    (
+        "parameters of the signature",
+        "rejected_nras_certificate",
+        |s| edit_signature_algorithm(s, 1, 0x04),
+    ),
+    (
+        "algorithm of the signature",
+        "rejected_nras_certificate",
+        |s| edit_signature_algorithm(s, 0, 0x0c),
+    ),
     ("key signed by itself", "rejected_nras_authority", |s| {
         s.x5c.push(|chain| chain[1] = chain[0].clone())
     }),
