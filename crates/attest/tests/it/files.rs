@@ -84,7 +84,8 @@ fn a_file_is_kept_under_the_digest_of_its_bytes() {
     // printf 'services: {}' | sha256sum
     let known = "d4fd3af6d6ccdaeefeec3b0c2fe3ae2d5dde874cc4ed1b7acbb2cec4dfdfe032";
     assert_eq!(digest, known.parse::<FileDigest>().unwrap());
-    assert!(files.contains(&digest));
+    assert!(files.contains(&digest) && !files.is_empty());
+    assert!(!files.contains(&sha256("services: {} ")));
     assert_eq!(files.insert("another name", b"services: {}"), digest);
     assert_eq!(files.len(), 1);
     files.insert("x", b"services: {} ");
