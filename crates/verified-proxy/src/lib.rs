@@ -15,6 +15,7 @@ mod clock;
 pub mod codes;
 mod collateral;
 mod compose_files;
+mod compose_tags;
 pub mod config;
 mod endpoints;
 mod examine;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use crate::collateral::Collaterals;
 use crate::compose_files::ComposeFiles;
+use crate::compose_tags::ComposeTags;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
@@ -117,6 +119,11 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let compose_tags = ComposeTags::new(
+            config.compose_tags_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+        );
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -140,6 +147,7 @@ impl Server {
                 collaterals: collaterals.clone(),
                 nras,
                 compose_files,
+                compose_tags,
             },
             memory.clone(),
             config.clock.clone(),

@@ -2,23 +2,24 @@
 
 use super::{NrasCheck, Run};
 use crate::deployment::{
-    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesCheck, InstanceLog,
-    LogCheck, appraise_deployment, findings_of_up,
+    AppraiseDeployment, ComposeFile, Continuity, Deployment, DeploymentRejected, FilesCheck,
+    InstanceLog, LogCheck, TagsCheck, appraise_deployment, findings_of_up,
 };
 use crate::event_log::BootEvents;
 use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
 use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
-use crate::policy::{Mode, Nras};
+use crate::policy::{Mode, Nras, Sources, Tags};
 use crate::quote::VerifiedQuote;
 use crate::report::{CheckId, DeploymentShown, GpuShown};
 use crate::text::shown;
 use crate::{Rejected, UnixTime};
 
-const DEPLOYMENT_CHECKS: [CheckId; 4] = [
+const DEPLOYMENT_CHECKS: [CheckId; 5] = [
     CheckId::Deployment,
     CheckId::DeploymentRules,
+    CheckId::DeploymentTags,
     CheckId::DeploymentFiles,
     CheckId::DeploymentContinuity,
 ];
@@ -32,6 +33,9 @@ const GPU_CHECKS: [CheckId; 4] = [
 
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
+
+/// What a list of tags does not say.
+const TAGS_NOT_PROVED: &str = "a tag of the repository says neither who reviewed its commit nor that it is on the main branch: that takes the repository's history, which is not fetched";
 
 const NOTHING_STARTED: &str = "the log names nothing that was started";
 
@@ -94,11 +98,72 @@ impl Run<'_> {
             ));
         }
 
+        self.tags(&started)?;
         self.files(&deployment)?;
         self.continuity(&deployment, boot);
         self.report.limits.push(LOG_NOT_PROVED);
         self.workload.deployment = Some(deployment);
         Ok(())
+    }
+
+    /// Whether what was started is what its repository has under that name.
+    fn tags(&mut self, started: &[&ComposeFile]) -> Result<(), Rejected> {
+        self.begin(CheckId::DeploymentTags);
+        if self.rules().deployment.tags == Tags::Any {
+            self.report.not_proved(
+                CheckId::DeploymentTags,
+                "not compared: the policy admits any (deployment.tags = \"any\")",
+            );
+            return Ok(());
+        }
+        if started.is_empty() {
+            self.report
+                .not_proved(CheckId::DeploymentTags, NOTHING_STARTED);
+            return Ok(());
+        }
+        match self.request.tags {
+            TagsCheck::NotFetched(reason) => {
+                self.workload.tags_wanted = true;
+                let detail = format!("not compared: {}", shown(reason));
+                self.lacks(detail, |detail| DeploymentRejected::TagsUnavailable {
+                    detail,
+                });
+            }
+            TagsCheck::AtHand(tags) => {
+                if let Err(rejected) = tags.admit(started) {
+                    self.workload.tags_wanted = true;
+                    return Err(rejected.into());
+                }
+                self.pass(format!(
+                    "all {} files, by the {} tags of their repository",
+                    started.len(),
+                    tags.len()
+                ));
+                self.report.limits.push(TAGS_NOT_PROVED);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is not at hand proves nothing. Where the policy requires it, it refuses,
+    /// once all else was looked at: whoever appraises can get it for a machine that
+    /// nothing speaks against, and appraise anew.
+    fn lacks(&mut self, detail: String, refusal: fn(String) -> DeploymentRejected) {
+        self.report.not_proved(self.current, detail.clone());
+        if self.rules().deployment.sources == Sources::Required {
+            let first = (self.current, refusal(detail));
+            self.workload.lacking.get_or_insert(first);
+        }
+    }
+
+    pub(super) fn nothing_is_lacking(&mut self) -> Result<(), Rejected> {
+        match self.workload.lacking.take() {
+            None => Ok(()),
+            Some((check, rejected)) => {
+                self.begin(check);
+                Err(rejected.into())
+            }
+        }
     }
 
     /// What the files of the log say, as far as they are at hand.
@@ -107,7 +172,9 @@ impl Run<'_> {
         let rules = &self.rules().deployment.files;
         let files = match self.request.files {
             FilesCheck::NotFetched(reason) => {
-                self.report.not_proved(CheckId::DeploymentFiles, reason);
+                self.lacks(reason.to_owned(), |detail| {
+                    DeploymentRejected::FilesUnavailable { detail }
+                });
                 let up = deployment.up();
                 self.report.deployment = Some(DeploymentShown::of(deployment, &up, None));
                 return Ok(());
@@ -121,16 +188,16 @@ impl Run<'_> {
             .findings
             .extend(findings_of_up(&up, files, rules));
         if let Some(first) = judged.wanted.first() {
-            self.report.not_proved(
-                CheckId::DeploymentFiles,
-                format!(
-                    "{} of {} files were not fetched, such as {} at {}",
-                    judged.wanted.len(),
-                    judged.wanted.len().saturating_add(judged.judged),
-                    shown(&first.file),
-                    first.commit
-                ),
+            let detail = format!(
+                "{} of {} files were not fetched, such as {} at {}",
+                judged.wanted.len(),
+                judged.wanted.len().saturating_add(judged.judged),
+                shown(&first.file),
+                first.commit
             );
+            self.lacks(detail, |detail| DeploymentRejected::FilesUnavailable {
+                detail,
+            });
         } else if judged.judged == 0 {
             self.report
                 .not_proved(CheckId::DeploymentFiles, NOTHING_STARTED);
@@ -168,8 +235,8 @@ impl Run<'_> {
         }
     }
 
-    /// The end of the GPUs' certificates, if they were looked at.
-    pub(super) fn gpus(&mut self) -> Result<Option<UnixTime>, Rejected> {
+    /// What the GPUs show, if they were looked at.
+    pub(super) fn gpus(&mut self) -> Result<Option<GpuReport>, Rejected> {
         let request = self.request;
         let rules = &self.rules().gpu;
         self.begin(CheckId::Gpus);
@@ -246,11 +313,16 @@ impl Run<'_> {
         }
         self.report.gpus = gpus.iter().map(GpuShown::of).collect();
         self.report.limits.extend(GPUS_NOT_PROVED);
-        let until = report.valid_until();
-        Ok(Some(match self.nras(&report)? {
+        Ok(Some(report))
+    }
+
+    /// The end of the GPUs' certificates, and of the opinion on them.
+    pub(super) fn gpus_until(&mut self, gpus: &GpuReport) -> Result<UnixTime, Rejected> {
+        let until = gpus.valid_until();
+        Ok(match self.nras(gpus)? {
             Some(opinion) => opinion.valid_until().min(until),
             None => until,
-        }))
+        })
     }
 
     /// NVIDIA's own opinion; where the policy only reports it, nothing of it is a
