@@ -5,6 +5,7 @@
 
 mod hardware;
 mod software;
+mod sources;
 mod workload;
 
 use std::sync::Arc;

@@ -2,15 +2,15 @@
 
 use super::{NrasCheck, Run};
 use crate::deployment::{
-    AppraiseDeployment, ComposeFile, Continuity, Deployment, DeploymentRejected, FilesCheck,
-    InstanceLog, LogCheck, TagsCheck, appraise_deployment, findings_of_up,
+    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesCheck, InstanceLog,
+    LogCheck, appraise_deployment, findings_of_up,
 };
 use crate::event_log::BootEvents;
 use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
 use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
-use crate::policy::{Mode, Nras, Sources, Tags};
+use crate::policy::{Mode, Nras};
 use crate::quote::VerifiedQuote;
 use crate::report::{CheckId, DeploymentShown, GpuShown};
 use crate::text::shown;
@@ -34,10 +34,7 @@ const GPU_CHECKS: [CheckId; 4] = [
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
 
-/// What a list of tags does not say.
-const TAGS_NOT_PROVED: &str = "a tag of the repository says neither who reviewed its commit nor that it is on the main branch: that takes the repository's history, which is not fetched";
-
-const NOTHING_STARTED: &str = "the log names nothing that was started";
+pub(super) const NOTHING_STARTED: &str = "the log names nothing that was started";
 
 impl Run<'_> {
     pub(super) fn deployment(
@@ -104,66 +101,6 @@ impl Run<'_> {
         self.report.limits.push(LOG_NOT_PROVED);
         self.workload.deployment = Some(deployment);
         Ok(())
-    }
-
-    /// Whether what was started is what its repository has under that name.
-    fn tags(&mut self, started: &[&ComposeFile]) -> Result<(), Rejected> {
-        self.begin(CheckId::DeploymentTags);
-        if self.rules().deployment.tags == Tags::Any {
-            self.report.not_proved(
-                CheckId::DeploymentTags,
-                "not compared: the policy admits any (deployment.tags = \"any\")",
-            );
-            return Ok(());
-        }
-        if started.is_empty() {
-            self.report
-                .not_proved(CheckId::DeploymentTags, NOTHING_STARTED);
-            return Ok(());
-        }
-        match self.request.tags {
-            TagsCheck::NotFetched(reason) => {
-                self.workload.tags_wanted = true;
-                let detail = format!("not compared: {}", shown(reason));
-                self.lacks(detail, |detail| DeploymentRejected::TagsUnavailable {
-                    detail,
-                });
-            }
-            TagsCheck::AtHand(tags) => {
-                if let Err(rejected) = tags.admit(started) {
-                    self.workload.tags_wanted = true;
-                    return Err(rejected.into());
-                }
-                self.pass(format!(
-                    "all {} files, by the {} tags of their repository",
-                    started.len(),
-                    tags.len()
-                ));
-                self.report.limits.push(TAGS_NOT_PROVED);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is not at hand proves nothing. Where the policy requires it, it refuses,
-    /// once all else was looked at: whoever appraises can get it for a machine that
-    /// nothing speaks against, and appraise anew.
-    fn lacks(&mut self, detail: String, refusal: fn(String) -> DeploymentRejected) {
-        self.report.not_proved(self.current, detail.clone());
-        if self.rules().deployment.sources == Sources::Required {
-            let first = (self.current, refusal(detail));
-            self.workload.lacking.get_or_insert(first);
-        }
-    }
-
-    pub(super) fn nothing_is_lacking(&mut self) -> Result<(), Rejected> {
-        match self.workload.lacking.take() {
-            None => Ok(()),
-            Some((check, rejected)) => {
-                self.begin(check);
-                Err(rejected.into())
-            }
-        }
     }
 
     /// What the files of the log say, as far as they are at hand.

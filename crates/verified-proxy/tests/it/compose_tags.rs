@@ -10,7 +10,7 @@ use fake_tee::ComposeManager;
 use fake_tee::compose_file::{PublishedFile, commit, compose_text};
 use fake_tee::deployment::compose_up;
 use fake_tee::pki::Signer;
-use fake_tee::serve::{Behaviour, Options, Running, unix_now};
+use fake_tee::serve::{Behaviour, NrasRoute, Options, Running, unix_now};
 use fake_tee::tags::{PublishedTag, advertisement};
 use http::StatusCode;
 use verified_proxy::Config;
@@ -453,4 +453,31 @@ async fn tags_excuse_no_file() {
     )
     .await;
     assert_only_probes(&fake.received());
+}
+
+/// What is missing on one side keeps nobody from getting the other; but NVIDIA is
+/// not asked about a machine that is refused all the same.
+#[tokio::test]
+async fn sources_and_an_opinion_may_both_be_required() {
+    let fake = fake().await;
+    let both = || {
+        let more = "gpu.nras = \"require\"\ndeployment.sources = \"required\"\n";
+        Config {
+            policy: Policy::from_toml(&format!("{}{more}", fake.policy_toml)).unwrap(),
+            ..crate::nras::asking(&fake, "require")
+        }
+    };
+    let asked = || fake.nras_fetches(NrasRoute::Attest);
+    fake.compose_tags(Behaviour::Status(500));
+    assert_refused(&Proxy::start(both()).await, NO_TAGS).await;
+    fake.compose_tags(Behaviour::Normal);
+    fake.compose_files(Behaviour::Gone);
+    assert_refused(&Proxy::start(both()).await, NO_FILES).await;
+    assert_eq!(asked(), 0);
+    fake.compose_files(Behaviour::Normal);
+    assert_compared(&Proxy::start(both()).await).await;
+    assert_eq!(asked(), 1);
+    fake.nras(&[], &Behaviour::Gone);
+    assert_refused(&Proxy::start(both()).await, "nras_unavailable").await;
+    assert_eq!(asked(), 2);
 }
