@@ -4,7 +4,7 @@
 #![no_main]
 
 use attest_fuzz::gpu::{Machine, filled, nonce, payload, pem_content, words, write_seeds};
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::Value;
 
@@ -16,11 +16,11 @@ fn base64(machine: &Machine) -> [String; 4] {
         &machine.chains[1],
         &machine.evidence[1],
     ]
-    .map(|blob| Base64::encode_string(blob))
+    .map(|blob| BASE64_STANDARD.encode(blob))
 }
 
 fn blob(item: &Value, field: &str) -> Vec<u8> {
-    Base64::decode_vec(item[field].as_str().expect("a text")).expect("base64")
+    BASE64_STANDARD.decode(item[field].as_str().expect("a text")).expect("base64")
 }
 
 fuzz_target!(

@@ -4,7 +4,7 @@
 
 use attest::IssuerCache;
 use attest_fuzz::gpu::{Machine, filled, payload, pem_content, words, write_seeds};
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 /// The input is a text. @0 to @4 stand for the base64 of a certificate, @b and @e
@@ -75,8 +75,8 @@ fuzz_target!(
         let pem = match *place {
             place @ 0..=4 => {
                 let body = &mut bodies[usize::from(place)];
-                let der = Base64::decode_vec(body).expect("base64");
-                *body = Base64::encode_string(&spliced(der, data));
+                let der = BASE64_STANDARD.decode(body).expect("base64");
+                *body = BASE64_STANDARD.encode(&spliced(der, data));
                 chain(&bodies)
             }
             TEXT => {

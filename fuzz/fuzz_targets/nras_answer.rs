@@ -7,7 +7,7 @@ use attest::NrasOpinion;
 use attest_fuzz::gpu::smaller_form;
 use attest_fuzz::nras::{NOW, Nras};
 use attest_fuzz::write_seeds;
-use base64ct::{Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn in_one_form(mut answer: Value) -> (Value, Vec<u8>) {
     let token = answer[0][1].as_str().expect("a token").to_owned();
     let (signed, signature) = token.rsplit_once('.').expect("a signature");
     answer[0][1] = signed.into();
-    let signature = Base64UrlUnpadded::decode_vec(signature).expect("base64url");
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64url");
     (answer, smaller_form(&signature))
 }
 
@@ -54,7 +54,7 @@ fuzz_target!(
         let (signed, signature) = in_one_form(nras.answer.clone());
         let mut other_form = nras.answer.clone();
         let token = signed[0][1].as_str().expect("a text");
-        other_form[0][1] = format!("{token}.{}", Base64UrlUnpadded::encode_string(&signature)).into();
+        other_form[0][1] = format!("{token}.{}", BASE64_URL_SAFE_NO_PAD.encode(&signature)).into();
         for answer in [
             nras.with_overall(overall),
             nras.with_gpu(gpu),

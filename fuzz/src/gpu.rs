@@ -10,7 +10,7 @@ use attest::{
     GpuAnchors, GpuFinding, GpuRejected, GpuReport, IssuerCache, Nonce, Stated, UnixTime,
     appraise_gpus,
 };
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fake_tee::gpu::GpuSpec;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ impl Machine {
             let blobs = |field: &str| {
                 let list = value["evidence_list"].as_array().expect("a list");
                 let text = list.iter().map(|item| item[field].as_str().expect("text"));
-                text.map(|text| Base64::decode_vec(text).expect("base64"))
+                text.map(|text| BASE64_STANDARD.decode(text).expect("base64"))
                     .collect()
             };
             let mut machine = Self {
@@ -115,8 +115,8 @@ pub fn payload<'a>(gpus: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Stri
         .map(|(chain, evidence)| {
             json!({
                 "arch": "HOPPER",
-                "certificate": Base64::encode_string(chain),
-                "evidence": Base64::encode_string(evidence),
+                "certificate": BASE64_STANDARD.encode(chain),
+                "evidence": BASE64_STANDARD.encode(evidence),
                 "nonce": nonce(),
             })
         })

@@ -8,7 +8,7 @@ use attest::{
     GpuAnchors, GpuReport, IssuerCache, KeySet, Nonce, NrasAnchors, NrasOpinion, Spki, UnixTime,
     appraise_gpus, appraise_nras,
 };
-use base64ct::{Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use fake_tee::gpu::{GpuSpec, P384Key};
 use fake_tee::hash::sha256;
 use fake_tee::nras::{NrasSpec, SigningKey};
@@ -96,10 +96,10 @@ impl Nras {
 
     /// The answer whose first token has another header, signed.
     pub fn with_header(&self, header: &[u8]) -> Value {
-        let [header, claims] = [header, &self.claims[0]].map(Base64UrlUnpadded::encode_string);
+        let [header, claims] = [header, &self.claims[0]].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         let signed = format!("{header}.{claims}");
         let signature = self.key.key.sign_fixed(signed.as_bytes());
-        let signature = Base64UrlUnpadded::encode_string(&signature.expect("it signs"));
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(&signature.expect("it signs"));
         json!([["JWT", format!("{signed}.{signature}")], self.answer[1]])
     }
 
@@ -107,7 +107,7 @@ impl Nras {
     pub fn header(&self) -> Vec<u8> {
         let token = self.answer[0][1].as_str().expect("a token");
         let (header, _) = token.split_once('.').expect("a header");
-        Base64UrlUnpadded::decode_vec(header).expect("base64url")
+        BASE64_URL_SAFE_NO_PAD.decode(header).expect("base64url")
     }
 
     /// The answer with other claims about the one GPU, signed.

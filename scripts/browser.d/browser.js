@@ -149,6 +149,8 @@ async function ownPage(browser, bin, fake, folder) {
   const order = ["Evidence", "Hardware", "Boot chain", "Software", "Identity", "Deployment", "GPUs", "Channel", "Not proved"];
   const places = order.map((title) => report.indexOf(`\n${title}\n`));
   check("its parts go from the hardware to what is not proved", places.every((at, index) => at > (places[index - 1] ?? -1)), places);
+  const names = ["os_image_hash", "machine_unmeasured", "tee_tcb_svn"].filter((name) => report.includes(name));
+  check("what was seen has words, not names", report.includes("platform family (FMSPC)") && names.length === 0, names);
   const rows = (columns) => page.evaluate((wanted) => [...document.querySelectorAll("#backend-list table")]
     .filter((table) => [...table.querySelectorAll("th")].map((cell) => cell.textContent).join() === wanted)
     .flatMap((table) => [...table.querySelectorAll("tbody tr")].map((row) => row.textContent)), columns);

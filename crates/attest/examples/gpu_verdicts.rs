@@ -17,7 +17,7 @@
 use std::path::{Path, PathBuf};
 
 use attest::{GpuAnchors, IssuerCache, Nonce, Stated, UnixTime, appraise_gpus};
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fake_tee::Signer;
 use fake_tee::gpu::{Gpu, GpuKeys, GpuPki, GpuSpec, field};
 use fake_tee::rcgen::{BasicConstraints, DnType, IsCa, KeyUsagePurpose, date_time_ymd};
@@ -480,8 +480,8 @@ fn verdict(gpu: &Subject) -> Value {
         "nonce": gpu.nonce.to_string(),
         "evidence_list": [{
             "arch": "HOPPER",
-            "certificate": Base64::encode_string(&gpu.certificates),
-            "evidence": Base64::encode_string(&gpu.evidence),
+            "certificate": BASE64_STANDARD.encode(&gpu.certificates),
+            "evidence": BASE64_STANDARD.encode(&gpu.evidence),
         }],
     });
     let anchors = gpu
@@ -574,7 +574,7 @@ fn pems(bytes: &[u8]) -> Vec<String> {
 fn edit(chain: &mut [String], at: usize, change: fn(&mut Vec<u8>)) {
     let lines = chain[at].lines();
     let body: String = lines.filter(|line| !line.starts_with('-')).collect();
-    let mut der = Base64::decode_vec(&body).unwrap();
+    let mut der = BASE64_STANDARD.decode(&body).unwrap();
     change(&mut der);
     chain[at] = fake_tee::encode::pem_chain(&[der]);
 }
@@ -585,5 +585,7 @@ fn spoil(chain: &mut [String], at: usize) {
 }
 
 fn blob(text: &Value) -> Vec<u8> {
-    Base64::decode_vec(text.as_str().expect("base64")).expect("base64")
+    BASE64_STANDARD
+        .decode(text.as_str().expect("base64"))
+        .expect("base64")
 }

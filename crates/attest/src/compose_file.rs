@@ -13,27 +13,32 @@
 //! to ask. That looks at names as they stand there; a file that builds a name
 //! out of pieces shows it to every reader, and only to them.
 
+mod faults;
 mod image;
+mod judge;
 mod mount;
 mod rejected;
 mod rules;
 mod service;
+mod settings;
 mod variables;
 mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::image::{ImageDigest, ImageReference, Repository};
+pub use self::judge::judge_compose;
 pub use self::rejected::ComposeRejected;
-pub use self::rules::{FileRules, judge_compose};
+pub use self::rules::FileRules;
 
+pub(crate) use self::judge::judge_started;
 pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
-pub(crate) use self::rules::{Helpers, judge_started};
+pub(crate) use self::rules::Helpers;
 pub(crate) use self::service::{Image, Service, environment_variables};
 pub(crate) use self::variables::variables;
 pub(crate) use self::warnings::{is_address, listed};
 
-use self::service::{Faults, Place};
+use self::faults::{Faults, Place};
 use crate::text::quoted;
 use crate::yaml::{self, Node};
 
@@ -111,16 +116,9 @@ impl ComposeDocument {
             .iter()
             .map(|service| (service.name.as_str(), service))
             .collect();
-        let mut all = BTreeSet::new();
-        let mut next: Vec<&str> = names.iter().copied().collect();
-        while let Some(name) = next.pop() {
-            if let Some(service) = by_name.get(name)
-                && all.insert(name)
-            {
-                next.extend(service.depends_on.iter().map(String::as_str));
-            }
-        }
-        all
+        with_dependencies(names.iter().copied(), |name| {
+            by_name.get(name).map(|service| &service.depends_on)
+        })
     }
 
     /// What each service runs, in the order of the file.
@@ -211,6 +209,24 @@ impl ComposeDocument {
     }
 }
 
+/// Those of some names that are defined, and what these depend on. `needs` says what
+/// a defined name itself depends on.
+pub(crate) fn with_dependencies<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    needs: impl Fn(&str) -> Option<&'a BTreeSet<String>>,
+) -> BTreeSet<&'a str> {
+    let mut all = BTreeSet::new();
+    let mut next: Vec<&str> = names.into_iter().collect();
+    while let Some(name) = next.pop() {
+        if let Some(needed) = needs(name)
+            && all.insert(name)
+        {
+            next.extend(needed.iter().map(String::as_str));
+        }
+    }
+    all
+}
+
 impl Faults<'_> {
     fn entries<'n>(
         &mut self,
@@ -286,5 +302,26 @@ impl Faults<'_> {
             }
         }
         volume
+    }
+
+    fn config(&mut self, kind: &'static str, name: &str, node: &Node) -> Option<String> {
+        let place = Place { kind, name };
+        let Node::Mapping(settings) = node else {
+            self.shape(place, "a mapping", node);
+            return None;
+        };
+        for (setting, _) in settings {
+            if !matches!(setting.as_str(), "content" | "name") && !setting.starts_with("x-") {
+                self.elsewhere(place, "its content");
+                return None;
+            }
+        }
+        match node.get("content") {
+            Some(Node::Scalar(scalar)) => Some(scalar.text.clone()),
+            _ => {
+                self.shape(place, "its content", node);
+                None
+            }
+        }
     }
 }

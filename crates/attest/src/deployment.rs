@@ -41,7 +41,7 @@ pub use self::tags::{MAX_TAGS_BYTES, TagsCheck, TagsError, UpstreamTags};
 use self::actions::{Action, Kind, second};
 use self::block::Block;
 use crate::compose_file::{ComposeRejected, FileRules};
-use crate::quote::{self, ParsedQuote, VerifiedQuote};
+use crate::quote::{ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
 use crate::{
     Collateral, CommitId, Evidence, FileDigest, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime,
@@ -147,15 +147,17 @@ fn genuine(
         detail: rejected.to_string(),
     };
     let parsed = ParsedQuote::parse(block.quote.clone()).map_err(format)?;
-    quote::verify(
-        &parsed,
-        request.collateral,
-        request.trust_anchors,
-        request.now,
-    )
-    .map_err(|refusal| DeploymentRejected::Quote {
-        cause: Box::new(refusal.rejected),
-    })
+    request
+        .quote
+        .verify_another(
+            &parsed,
+            request.collateral,
+            request.trust_anchors,
+            request.now,
+        )
+        .map_err(|refusal| DeploymentRejected::Quote {
+            cause: Box::new(refusal.rejected),
+        })
 }
 
 /// `report_data = actions_hash || nonce`

@@ -171,6 +171,12 @@ impl Policy {
         self.rules.software == Software::Any
     }
 
+    /// True if without the opinion of NVIDIA's attestation service a machine is refused.
+    #[must_use]
+    pub fn requires_nras(&self) -> bool {
+        self.rules.gpu.nras == Nras::Require
+    }
+
     /// True if NVIDIA's attestation service is asked for its opinion.
     #[must_use]
     pub fn asks_nras(&self) -> bool {

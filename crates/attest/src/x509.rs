@@ -53,6 +53,12 @@ impl P256Key {
         Ok(Self(point.to_vec()))
     }
 
+    /// The key at `x || y`, big-endian (SEC 1 §2.3.3). A point that is not on the
+    /// curve verifies nothing.
+    pub(crate) fn at(coordinates: &[u8; 64]) -> Self {
+        Self([&[4][..], coordinates].concat())
+    }
+
     /// ECDSA with SHA-256, signature in DER.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0)

@@ -10,7 +10,7 @@ mod keys;
 
 use std::sync::Arc;
 
-use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl TokenHooks {
         let mut header = json!({ "kid": key.kid, "alg": "ES384" });
         self.header.apply(&mut header);
         self.payload.apply(&mut payload);
-        let encode = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let signed = format!(
             "{}.{}",
             encode(header.to_string().as_bytes()),
@@ -135,15 +135,15 @@ impl NrasSpec {
             .map(|key| {
                 let mut x5c = self.pki.certify(key, self)?;
                 self.x5c.apply(&mut x5c);
-                let x5c: Vec<_> = x5c.iter().map(|der| Base64::encode_string(der)).collect();
+                let x5c: Vec<_> = x5c.iter().map(|der| BASE64_STANDARD.encode(der)).collect();
                 let (x, y) = key.coordinates()?;
                 Ok(json!({
                     "kty": "EC",
                     "crv": "P-384",
                     "kid": key.kid,
                     "x5c": x5c,
-                    "x": Base64UrlUnpadded::encode_string(&x),
-                    "y": Base64UrlUnpadded::encode_string(&y),
+                    "x": BASE64_URL_SAFE_NO_PAD.encode(&x),
+                    "y": BASE64_URL_SAFE_NO_PAD.encode(&y),
                 }))
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -166,8 +166,11 @@ impl NrasSpec {
             .ok_or_else(unread)?
             .iter()
             .map(|item| {
-                let blob =
-                    |field: &str| Base64::decode_vec(item[field].as_str().unwrap_or_default()).ok();
+                let blob = |field: &str| {
+                    BASE64_STANDARD
+                        .decode(item[field].as_str().unwrap_or_default())
+                        .ok()
+                };
                 GpuClaims::read(&blob("certificate")?, &blob("evidence")?)
             })
             .collect::<Option<Vec<_>>>()

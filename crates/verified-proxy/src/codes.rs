@@ -84,6 +84,9 @@ codes! {
     CollateralUnavailable "collateral_unavailable" "503"
         "Intel's documents about the backend's platform could not be fetched, or not in time."
         "Check the network; --pccs-url names another source.";
+    SourceTimeout "source_timeout" "503"
+        "Compose files or NVIDIA's opinion were still waited for when the time for a first request was over; the message says which."
+        "Try again; raise --attest-timeout, which is shorter than these sources may take, or see what --compose-files-url and --nras-url name.";
     NoRandomness "no_randomness" "503"
         "This machine's random number generator failed, so no nonce could be made."
         "Look at the machine.";

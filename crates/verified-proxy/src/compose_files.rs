@@ -3,10 +3,12 @@
 //!
 //! Nothing here is trusted, neither the repository nor the disk: a file is what
 //! the log's digest says, or it is not used. Each is fetched once and kept; only
-//! a log that a machine vouches for has any fetched. What cannot be had costs a
-//! verdict [`DEADLINE`] once, and is then left alone for [`RETRY_PAUSE`].
+//! a log that a machine vouches for has any fetched. A file is waited for until
+//! [`DEADLINE`] after it was first wanted, whoever waits; who comes later takes
+//! what has come since. What cannot be had is left alone for [`RETRY_PAUSE`].
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::Clock;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
@@ -29,9 +32,11 @@ const MAX_FILE_BYTES: usize = 512 << 10;
 const MAX_A_VERDICT: usize = 64;
 /// Fetched at a time.
 const AT_ONCE: usize = 4;
-/// For all files of a verdict. A file takes tenths of a second.
+/// That verdicts wait for a file, and that it may take in its turn. A file takes
+/// tenths of a second.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a file that could not be had is not asked for.
+/// How long a file that could not be had is not asked for, from when it was wanted:
+/// so those of one log are given up together, and delay one verdict of many.
 const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Held in memory; beyond, nothing is fetched for a log that names so many. All files
 /// that the fleet's operator published in half a year are 340, of which a log names
@@ -68,9 +73,18 @@ impl FromStr for ComposeSource {
     }
 }
 
+impl fmt::Display for ComposeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(base) => base.fmt(f),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
 /// Why a file is not at hand.
 #[derive(Debug, thiserror::Error)]
-enum FileError {
+pub(crate) enum FileError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
     #[error("status {0}")]
@@ -106,10 +120,18 @@ struct AtHand {
 
 #[derive(Debug, Default)]
 struct Fetches {
-    /// Whether the file is at hand in the end.
-    flights: HashMap<FileDigest, Flight<bool>>,
+    flights: HashMap<FileDigest, UnderWay>,
     /// By place: a file may be there at one commit and not at another.
     failures: HashMap<ComposeFile, Stamp>,
+}
+
+/// A file that is being fetched, or waits for its turn.
+#[derive(Debug)]
+struct UnderWay {
+    /// Whether it is at hand in the end.
+    flight: Flight<bool>,
+    /// Waited for no longer.
+    until: Instant,
 }
 
 impl ComposeFiles {
@@ -128,6 +150,11 @@ impl ComposeFiles {
             fetches: Mutex::default(),
             turns: Semaphore::new(AT_ONCE),
         }))
+    }
+
+    /// Where they are fetched from.
+    pub(crate) fn source(&self) -> &ComposeSource {
+        &self.0.source
     }
 
     /// What is at hand at this moment.
@@ -157,10 +184,25 @@ impl ComposeFiles {
             );
             return false;
         }
-        // All that begin now, or began before, land within the deadline.
         let Begun { came, landings } = self.0.begin(base, wanted);
-        let landed = join_all(landings.into_iter().map(Landing::outcome)).await;
-        came || landed.into_iter().flatten().any(|at_hand| at_hand)
+        let landings = landings.into_iter();
+        let landings = landings.map(|(landing, until)| timeout_at(until, landing.outcome()));
+        let landed = join_all(landings).await;
+        came || landed.into_iter().any(|landed| landed == Ok(Some(true)))
+    }
+
+    /// Fails if the repository does not give `file`, whether or not it is at hand, or
+    /// does not answer, where none is asked for: for `verified-proxy doctor`.
+    pub(crate) async fn reach(
+        &self,
+        base: &FetchUrl,
+        file: Option<&ComposeFile>,
+    ) -> Result<(), FileError> {
+        match file {
+            Some(file) => self.0.fetch(base, file).await.map(drop),
+            // Below it are commits; itself it need not be anything.
+            None => Ok(self.0.fetcher.get(base, MAX_FILE_BYTES).await.map(drop)?),
+        }
     }
 }
 
@@ -169,7 +211,8 @@ impl ComposeFiles {
 struct Begun {
     /// Something came since the verdict began.
     came: bool,
-    landings: Vec<Landing<bool>>,
+    /// Each with the end of the wait.
+    landings: Vec<(Landing<bool>, Instant)>,
 }
 
 impl AtHand {
@@ -212,18 +255,29 @@ impl Shared {
             if !fetches.flights.contains_key(&file.sha256) && fetches.flights.len() >= MAX_FLIGHTS {
                 continue;
             }
-            let flight = fetches.flights.entry(file.sha256).or_default();
-            begun.landings.push(flight.join(|| {
+            let under_way = fetches.flights.entry(file.sha256);
+            let under_way = under_way.or_insert_with(|| UnderWay {
+                flight: Flight::default(),
+                until: Instant::now() + DEADLINE,
+            });
+            let landing = under_way.flight.join(|| {
                 let (shared, base, file) = (Arc::clone(self), base.clone(), file.clone());
-                async move { shared.fly(&base, file).await }
-            }));
+                let since = Stamp::now(&self.clock);
+                async move { shared.fly(&base, file, since).await }
+            });
+            begun.landings.push((landing, under_way.until));
         }
         begun
     }
 
-    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile) -> bool {
-        let found = tokio::time::timeout(DEADLINE, self.find(base, &file)).await;
-        let outcome = found.unwrap_or(Err(FileError::Timeout));
+    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile, since: Stamp) -> bool {
+        let outcome = {
+            // Not the file's fault: its time begins with its turn. Each turn ends, so
+            // the wait does.
+            let _turn = self.turns.acquire().await;
+            let found = timeout(DEADLINE, self.find(base, &file)).await;
+            found.unwrap_or(Err(FileError::Timeout))
+        };
         if let Ok(bytes) = &outcome {
             self.take_in(&file, bytes);
         }
@@ -236,7 +290,7 @@ impl Shared {
                     file = %file.file, commit = %file.commit, sha256 = %file.sha256, %error,
                     "compose file not fetched"
                 );
-                fetches.failures.insert(file, Stamp::now(&self.clock));
+                fetches.failures.insert(file, since);
                 false
             }
         }
@@ -248,10 +302,29 @@ impl Shared {
         base: &FetchUrl,
         file: &ComposeFile,
     ) -> Result<Bytes, FileError> {
-        let _turn = self.turns.acquire().await;
         if let Some(kept) = self.kept(file).await {
             return Ok(kept);
         }
+        let (url, body) = self.fetch(base, file).await?;
+        if let Some(state) = &self.state {
+            let place = Place::ComposeFile {
+                sha256: file.sha256.to_string(),
+            };
+            let cached = Cached {
+                source: url.to_string(),
+                fetched_at: self.clock.now(),
+                body: body.to_vec(),
+            };
+            state.save(place, cached);
+        }
+        Ok(body)
+    }
+
+    async fn fetch(
+        &self,
+        base: &FetchUrl,
+        file: &ComposeFile,
+    ) -> Result<(FetchUrl, Bytes), FileError> {
         let url = place_of(base, file).ok_or(FileError::Path)?;
         let fetched = self.fetcher.get(&url, MAX_FILE_BYTES).await?;
         if fetched.status != StatusCode::OK {
@@ -261,18 +334,7 @@ impl Shared {
         if got != file.sha256 {
             return Err(FileError::OtherBytes { got });
         }
-        if let Some(state) = &self.state {
-            let place = Place::ComposeFile {
-                sha256: file.sha256.to_string(),
-            };
-            let cached = Cached {
-                source: url.to_string(),
-                fetched_at: self.clock.now(),
-                body: fetched.body.to_vec(),
-            };
-            state.save(place, cached);
-        }
-        Ok(fetched.body)
+        Ok((url, fetched.body))
     }
 
     /// The file as an earlier process fetched it, if nobody changed it since.
@@ -327,98 +389,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use attest::CommitId;
-
-    use super::*;
-
-    fn file(path: &str) -> ComposeFile {
-        ComposeFile {
-            file: path.to_owned(),
-            tag: "v0.0.1".to_owned(),
-            commit: CommitId::from_bytes([0x42; 20]),
-            sha256: digest_of(path.as_bytes()),
-        }
-    }
-
-    #[test]
-    fn sources_are_urls_or_off() {
-        assert_eq!("off".parse(), Ok(ComposeSource::Off));
-        for text in ["https://files.example/a/b", "http://127.0.0.1:1/compose/"] {
-            let base = text.parse().unwrap();
-            assert_eq!(text.parse(), Ok(ComposeSource::Repository(base)));
-        }
-        for text in [
-            "",
-            "OFF",
-            "http://files.example/",
-            "https://files.example/?commit=",
-            "https://files.example/#",
-        ] {
-            assert!(text.parse::<ComposeSource>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn places_are_below_the_base() {
-        let base: FetchUrl = "https://files.example/owner/repository/".parse().unwrap();
-        let place = |path: &str| place_of(&base, &file(path)).map(|url| url.to_string());
-        let below = format!(
-            "https://files.example/owner/repository/{}/",
-            "42".repeat(20)
-        );
-        for path in ["a.yaml", "prod/a.yaml", "prod/..a/b+c_d-1.yaml"] {
-            assert_eq!(place(path), Some(format!("{below}{path}")));
-        }
-        for path in [
-            "",
-            "/a.yaml",
-            "a//b.yaml",
-            "a/",
-            ".",
-            "../a.yaml",
-            "a/../../../b.yaml",
-            "a/./b.yaml",
-            "%2e%2e/a.yaml",
-            "a.yaml?x=1",
-            "a.yaml#x",
-            "a\\b.yaml",
-            "a b.yaml",
-            "a\r\nHost: evil.example",
-            "\u{fc}.yaml",
-        ] {
-            assert_eq!(place(path), None, "{path:?}");
-        }
-    }
-
-    #[test]
-    fn room_is_made_but_not_at_the_log_s_own_cost() {
-        let mut at_hand = AtHand::default();
-        let add = |at_hand: &mut AtHand, number: usize| {
-            let text = format!("services: {{a: {{image: x{number}}}}}");
-            let digest = Arc::make_mut(&mut at_hand.files).insert("a.yaml", text.as_bytes());
-            at_hand.sizes.insert(digest, text.len());
-            ComposeFile {
-                sha256: digest,
-                ..file("a.yaml")
-            }
-        };
-        let first = add(&mut at_hand, 0);
-        for number in 1..MAX_FILES {
-            add(&mut at_hand, number);
-        }
-        assert!(at_hand.make_room(&[&first]));
-        assert_eq!(at_hand.files.len(), MAX_FILES);
-        add(&mut at_hand, MAX_FILES);
-        let snapshot = Arc::clone(&at_hand.files);
-        assert!(at_hand.make_room(&[&first]));
-        assert_eq!(at_hand.files.len(), 1);
-        assert!(at_hand.files.contains(&first.sha256));
-        // A verdict under way keeps what it judges by.
-        assert_eq!(snapshot.len(), MAX_FILES + 1);
-        *at_hand.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
-        assert!(!at_hand.make_room(&[&first]), "a log that names too much");
-        assert!(at_hand.make_room(&[]));
-        assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
-    }
-}
+mod tests;

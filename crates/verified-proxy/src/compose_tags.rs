@@ -73,6 +73,11 @@ impl ComposeTags {
         }))
     }
 
+    /// The repository, for people.
+    pub(crate) fn source(&self) -> &ComposeSource {
+        &self.0.source
+    }
+
     /// The list at hand at this moment.
     ///
     /// # Errors

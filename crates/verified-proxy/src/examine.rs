@@ -6,13 +6,15 @@ use std::sync::Arc;
 use attest::{Domain, UnixTime};
 
 use crate::backend::Backend;
-use crate::collateral::{Collaterals, SourceError};
+use crate::collateral::SourceError;
+use crate::compose_files::ComposeFiles;
 use crate::config::Config;
 use crate::endpoints::{EndpointList, Endpoints, EndpointsError};
 use crate::fetch::{FetchUrl, Fetcher};
+use crate::nras::Nras;
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
-use crate::upstream::{AttemptError, Examined, SourceFinding, Upstream};
+use crate::upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 use crate::{Server, SetupError};
 
 /// A proxy's way to backends, without clients.
@@ -20,22 +22,20 @@ use crate::{Server, SetupError};
 pub(crate) struct Examiner {
     endpoints: Endpoints,
     upstream: Upstream,
-    collaterals: Collaterals,
+    sources: Sources,
 }
 
 impl Examiner {
     /// Sets up what a server with this configuration would use.
     pub(crate) fn new(config: Config) -> Result<Self, SetupError> {
         let Server {
-            ingress,
-            collaterals,
-            ..
+            ingress, sources, ..
         } = Server::new(config)?;
         let (endpoints, upstream) = ingress.into_outgoing();
         Ok(Self {
             endpoints,
             upstream,
-            collaterals,
+            sources,
         })
     }
 
@@ -80,11 +80,21 @@ impl Examiner {
 
     /// Whether each source of collateral answers at all.
     pub(crate) async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
-        self.collaterals.each_answers().await
+        self.sources.collaterals.each_answers().await
+    }
+
+    /// The repository of compose files.
+    pub(crate) fn compose_files(&self) -> &ComposeFiles {
+        &self.sources.compose_files
+    }
+
+    /// NVIDIA's attestation service.
+    pub(crate) fn nras(&self) -> &Nras {
+        &self.sources.nras
     }
 
     /// What fetches public documents.
     pub(crate) fn fetcher(&self) -> &Fetcher {
-        self.collaterals.fetcher()
+        self.sources.collaterals.fetcher()
     }
 }

@@ -19,6 +19,7 @@ mod compose_tags;
 pub mod config;
 mod endpoints;
 mod examine;
+mod facts;
 mod fetch;
 mod guard;
 mod idle;
@@ -32,6 +33,7 @@ mod nras;
 mod page;
 mod refresh;
 mod respond;
+mod retry_after;
 mod route;
 mod secrets;
 mod served;
@@ -82,7 +84,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Server {
     ingress: Ingress,
-    collaterals: Collaterals,
+    sources: Sources,
     memory: Memory,
     state: Option<Arc<StateDir>>,
 }
@@ -131,6 +133,12 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let sources = Sources {
+            collaterals,
+            nras,
+            compose_files,
+            compose_tags,
+        };
         let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
         let page = Page::new(
             &config.policy,
@@ -143,12 +151,7 @@ impl Server {
             config.trust_anchors,
             config.signing_algo,
             config.webpki,
-            Sources {
-                collaterals: collaterals.clone(),
-                nras,
-                compose_files,
-                compose_tags,
-            },
+            sources.clone(),
             memory.clone(),
             config.clock.clone(),
         );
@@ -185,7 +188,7 @@ impl Server {
         );
         Ok(Self {
             ingress,
-            collaterals,
+            sources,
             memory,
             state,
         })
@@ -213,7 +216,7 @@ impl Server {
     /// answers have ended or [`Config::drain`] has passed. Dropping the future
     /// ends them at once.
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
-        self.collaterals.prewarm();
+        self.sources.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
         self.memory.flush().await;
         if let Some(state) = &self.state {

@@ -4,16 +4,19 @@
 //! It is shown one thing: the GPU evidence of a backend's report, byte for byte.
 //! Its answer and its keys are judged by `attest`, together with the evidence.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::{KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NrasRejected};
+use attest::{KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NrasRejected, Spki};
 use bytes::Bytes;
 use http::StatusCode;
 
 use crate::clock::Clock;
 use crate::fetch::{FetchError, FetchUrl, Fetched, Fetcher};
 use crate::refresh::{Flight, Landing, Stamp};
+use crate::retry_after::retry_after;
 
 const ATTEST: &str = "/v3/attest/gpu";
 const KEYS: &str = "/.well-known/jwks.json";
@@ -24,24 +27,93 @@ const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// Between two fetches of the key set for the sake of an unknown key: an answer
 /// that names one, whoever wrote it, is no reason to knock without pause.
 const MIN_AGE: Duration = Duration::from_secs(60);
-/// How long a service that cannot be reached is left alone, so that those who
-/// wait for one attempt do not repeat it one after another.
+/// How long a service that failed is left alone, so that those who wait for one
+/// attempt do not repeat it one after another.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause that it may ask for (`Retry-After`): whoever answers in its
+/// place could withhold opinions for as long.
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Machines whose evidence it failed over, of the last minutes: more than are
+/// behind the domains of today.
+const MAX_MACHINES: usize = 256;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Document {
+    Answer,
+    KeySet,
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "the answer",
+            Self::KeySet => "the key set",
+        })
+    }
+}
 
 /// Why there is no second opinion.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NrasError {
     #[error("{document}: {source}")]
     Fetch {
-        document: &'static str,
+        document: Document,
         source: FetchError,
     },
-    #[error("{document}: status {status}")]
-    Status { document: &'static str, status: u16 },
+    #[error("{document}: status {status}{}", left_alone(*.pause))]
+    Status {
+        document: Document,
+        status: u16,
+        /// That it asks for.
+        pause: Option<Duration>,
+    },
     #[error(transparent)]
     KeySet(Arc<NrasRejected>),
     #[error("the program is ending")]
     Lost,
+}
+
+fn left_alone(pause: Option<Duration>) -> String {
+    pause.map_or(String::new(), |pause| {
+        format!(", left alone for {} s", pause.as_secs())
+    })
+}
+
+/// Who is left alone after a failure.
+enum Blames {
+    Service,
+    /// One machine's evidence may be the reason, which is none for another's.
+    Evidence,
+    Nobody,
+}
+
+impl NrasError {
+    fn blames(&self) -> Blames {
+        match self {
+            Self::Fetch { .. }
+            | Self::KeySet(_)
+            | Self::Status {
+                document: Document::KeySet,
+                ..
+            }
+            // It is asked too much, or is not there.
+            | Self::Status {
+                status: 429 | 503, ..
+            } => Blames::Service,
+            Self::Status { .. } => Blames::Evidence,
+            Self::Lost => Blames::Nobody,
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Status {
+                pause: Some(pause), ..
+            } => *pause,
+            _ => RETRY_PAUSE,
+        }
+    }
 }
 
 /// What NVIDIA said, and the keys that it may be signed with.
@@ -67,9 +139,36 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     keys: Option<(Arc<KeySet>, Stamp)>,
-    /// When keys were last asked for, whatever came of it.
-    asked: Option<Stamp>,
-    failed: Option<(NrasError, Stamp)>,
+    /// When keys were last asked for, and what came of it.
+    asked: Option<(Stamp, Result<(), NrasError>)>,
+    away: Option<Failure>,
+    /// By TLS key.
+    machines: HashMap<Spki, Failure>,
+}
+
+/// A failure that is answered for, for a while.
+#[derive(Debug)]
+struct Failure {
+    error: NrasError,
+    since: Stamp,
+}
+
+impl Failure {
+    fn stands(&self, clock: &Clock) -> bool {
+        !self.left(clock).is_zero()
+    }
+
+    fn left(&self, clock: &Clock) -> Duration {
+        self.error.pause().saturating_sub(self.since.age(clock))
+    }
+
+    /// The one of both that ends later.
+    fn longer(self, other: Option<Self>, clock: &Clock) -> Self {
+        match other {
+            Some(other) if other.left(clock) > self.left(clock) => other,
+            _ => self,
+        }
+    }
 }
 
 impl Known {
@@ -78,10 +177,29 @@ impl Known {
         (since.age(clock) < MAX_AGE).then_some(keys)
     }
 
-    /// A failure that is still answered for.
-    fn failed(&self, clock: &Clock) -> Option<&NrasError> {
-        let (error, since) = self.failed.as_ref()?;
-        (since.age(clock) < RETRY_PAUSE).then_some(error)
+    /// Why `machine`'s evidence is not shown now.
+    fn failed(&self, machine: Spki, clock: &Clock) -> Option<&NrasError> {
+        let failures = self.away.iter().chain(self.machines.get(&machine));
+        let mut standing = failures.filter(|failure| failure.stands(clock));
+        standing.next().map(|failure| &failure.error)
+    }
+
+    fn fail(&mut self, machine: Option<Spki>, error: &NrasError, clock: &Clock) {
+        let failure = Failure {
+            error: error.clone(),
+            since: Stamp::now(clock),
+        };
+        match (error.blames(), machine) {
+            (Blames::Service, _) => self.away = Some(failure.longer(self.away.take(), clock)),
+            (Blames::Evidence, Some(machine)) => {
+                self.machines.retain(|_, failure| failure.stands(clock));
+                let failure = failure.longer(self.machines.remove(&machine), clock);
+                if self.machines.len() < MAX_MACHINES {
+                    self.machines.insert(machine, failure);
+                }
+            }
+            (Blames::Evidence, None) | (Blames::Nobody, _) => {}
+        }
     }
 }
 
@@ -96,23 +214,30 @@ impl Nras {
         }))
     }
 
-    /// Shows NVIDIA `payload`, the `nvidia_payload` of a report.
-    pub(crate) async fn ask(&self, payload: &str) -> Result<Said, NrasError> {
-        if let Some(error) = self.0.known().failed(&self.0.clock) {
+    /// Where it is asked.
+    pub(crate) fn service(&self) -> &FetchUrl {
+        &self.0.base
+    }
+
+    /// Shows NVIDIA `payload`, the `nvidia_payload` of `machine`'s report.
+    pub(crate) async fn ask(&self, payload: &str, machine: Spki) -> Result<Said, NrasError> {
+        if let Some(error) = self.0.known().failed(machine, &self.0.clock) {
             return Err(error.clone());
         }
         let (nras, payload) = (self.clone(), Bytes::copy_from_slice(payload.as_bytes()));
         // A task of its own: clients that leave before a silent service has failed
         // would have each of them wait for it anew.
         let asked = tokio::spawn(async move {
-            let asked = tokio::try_join!(nras.0.answer(payload), nras.keys());
-            if let Err(error) = &asked {
-                nras.0.failed(error);
-            }
-            asked
+            let answer = nras.0.answer(payload, machine);
+            tokio::try_join!(answer, nras.keys())
         });
         let (answer, keys) = asked.await.unwrap_or(Err(NrasError::Lost))?;
         Ok(Said { answer, keys })
+    }
+
+    /// Fails if its keys cannot be had: for `verified-proxy doctor`.
+    pub(crate) async fn answers(&self) -> Result<(), NrasError> {
+        self.0.key_set().await.map(drop)
     }
 
     async fn keys(&self) -> Result<Arc<KeySet>, NrasError> {
@@ -127,29 +252,39 @@ impl Nras {
     }
 
     /// Keys that came after `old`, for an answer that is signed with none of
-    /// those. `None` if there are none, or it is too early to ask again.
-    pub(crate) async fn keys_after(&self, old: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+    /// those. `None` if `old` are those of a moment ago.
+    ///
+    /// # Errors
+    /// Newer ones were asked for and did not come, so nobody knows of the key.
+    pub(crate) async fn keys_after(
+        &self,
+        old: &Arc<KeySet>,
+    ) -> Result<Option<Arc<KeySet>>, NrasError> {
         let landing = {
             let known = self.0.known();
             if let Some(keys) = known.keys(&self.0.clock)
                 && !Arc::ptr_eq(keys, old)
             {
-                return Some(Arc::clone(keys));
+                return Ok(Some(Arc::clone(keys)));
             }
-            let just_asked = |asked: &Stamp| asked.age(&self.0.clock) < MIN_AGE;
-            match self.0.flight.under_way() {
-                Some(landing) => landing,
-                None if known.asked.as_ref().is_some_and(just_asked) => return None,
-                None => self.fetch_keys(known),
+            let pause = |outcome: &Result<_, NrasError>| match outcome {
+                Ok(()) => MIN_AGE,
+                Err(error) => error.pause(),
+            };
+            let just_asked = known.asked.as_ref();
+            let just_asked =
+                just_asked.filter(|(at, outcome)| at.age(&self.0.clock) < pause(outcome));
+            match (self.0.flight.under_way(), just_asked) {
+                (Some(landing), _) => landing,
+                (None, Some((_, outcome))) => return outcome.clone().map(|()| None),
+                (None, None) => self.fetch_keys(known),
             }
         };
-        match landing.outcome().await? {
-            Ok(keys) => Some(keys),
-            Err(error) => {
-                tracing::warn!(%error, "NVIDIA's keys were not fetched again");
-                None
-            }
-        }
+        landing
+            .outcome()
+            .await
+            .unwrap_or(Err(NrasError::Lost))
+            .map(Some)
     }
 
     /// One fetch at a time, in a task of its own.
@@ -161,11 +296,16 @@ impl Nras {
         shared.flight.join(|| {
             let shared = Arc::clone(shared);
             let asked = Stamp::now(&shared.clock);
-            known.asked = Some(asked);
+            known.asked = Some((asked, Err(NrasError::Lost)));
             async move {
-                let keys = Arc::new(shared.key_set().await?);
-                shared.known().keys = Some((Arc::clone(&keys), asked));
-                Ok(keys)
+                let fetched = shared.key_set().await.map(Arc::new);
+                let mut known = shared.known();
+                known.asked = Some((asked, fetched.as_ref().map(|_| ()).map_err(Clone::clone)));
+                match &fetched {
+                    Ok(keys) => known.keys = Some((Arc::clone(keys), asked)),
+                    Err(error) => known.fail(None, error, &shared.clock),
+                }
+                fetched
             }
         })
     }
@@ -176,45 +316,44 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a service alone that is not there, or says that it is asked too
-    /// much. Of other statuses one machine's evidence may be the reason, which is
-    /// none for another's.
-    fn failed(&self, error: &NrasError) {
-        let is_away = match error {
-            NrasError::Fetch { .. } | NrasError::KeySet(_) => true,
-            NrasError::Status { status, .. } => matches!(status, 429 | 503),
-            NrasError::Lost => false,
-        };
-        if is_away {
-            self.known().failed = Some((error.clone(), Stamp::now(&self.clock)));
-        }
-    }
-
-    async fn answer(&self, payload: Bytes) -> Result<Bytes, NrasError> {
+    async fn answer(&self, payload: Bytes, machine: Spki) -> Result<Bytes, NrasError> {
         let url = self.base.join(ATTEST);
         let fetched = self
             .fetcher
             .post_json(&url, payload, MAX_NRAS_ANSWER_BYTES)
             .await;
-        body("the answer", fetched)
+        let answer = self.body(Document::Answer, fetched);
+        if let Err(error) = &answer {
+            self.known().fail(Some(machine), error, &self.clock);
+        }
+        answer
     }
 
     async fn key_set(&self) -> Result<KeySet, NrasError> {
         let url = self.base.join(KEYS);
         let fetched = self.fetcher.get(&url, MAX_NRAS_KEY_SET_BYTES).await;
-        KeySet::parse(&body("the key set", fetched)?)
+        KeySet::parse(&self.body(Document::KeySet, fetched)?)
             .map_err(|rejected| NrasError::KeySet(Arc::new(rejected)))
+    }
+
+    /// NVIDIA answers 200 also where attestation failed.
+    fn body(
+        &self,
+        document: Document,
+        fetched: Result<Fetched, FetchError>,
+    ) -> Result<Bytes, NrasError> {
+        match fetched {
+            Ok(fetched) if fetched.status == StatusCode::OK => Ok(fetched.body),
+            Ok(fetched) => Err(NrasError::Status {
+                document,
+                status: fetched.status.as_u16(),
+                pause: retry_after(&fetched.headers, self.clock.now())
+                    .map(|after| after.clamp(RETRY_PAUSE, MAX_PAUSE)),
+            }),
+            Err(source) => Err(NrasError::Fetch { document, source }),
+        }
     }
 }
 
-/// NVIDIA answers 200 also where attestation failed.
-fn body(document: &'static str, fetched: Result<Fetched, FetchError>) -> Result<Bytes, NrasError> {
-    match fetched {
-        Ok(fetched) if fetched.status == StatusCode::OK => Ok(fetched.body),
-        Ok(fetched) => Err(NrasError::Status {
-            document,
-            status: fetched.status.as_u16(),
-        }),
-        Err(source) => Err(NrasError::Fetch { document, source }),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use attest::{CheckId, Explanation, Group, Policy, TrustAnchors};
 use aws_lc_rs::digest;
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Either;
 
 pub(crate) use self::events::Events;
 use self::events::Listeners;
+use crate::facts::FACTS;
 use crate::respond::{self, Body};
 use crate::shutdown::Running;
 use crate::upstream::WebPki;
@@ -57,6 +58,10 @@ impl Page {
             .iter()
             .map(|check| (check.id().to_owned(), check.compared().into()))
             .collect();
+        let facts: Vec<_> = FACTS
+            .iter()
+            .map(|fact| serde_json::json!({ "name": fact.name, "words": fact.words }))
+            .collect();
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "policy": {
@@ -73,6 +78,7 @@ impl Page {
             "codes": codes,
             "groups": groups,
             "compared": compared,
+            "facts": facts,
         });
         let document = DOCUMENT
             .replace("{{style}}", STYLE)
@@ -155,5 +161,5 @@ fn content_security_policy() -> HeaderValue {
 }
 
 fn digest_of(text: &str) -> String {
-    Base64::encode_string(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+    BASE64_STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

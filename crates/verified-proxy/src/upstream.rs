@@ -95,6 +95,10 @@ pub(crate) enum WaitedFor {
     Report,
     /// From these sources.
     Collateral(String),
+    /// From this repository.
+    ComposeFiles(String),
+    /// Of this service.
+    Opinion(String),
 }
 
 impl fmt::Display for WaitedFor {
@@ -104,6 +108,15 @@ impl fmt::Display for WaitedFor {
             Self::Connection => f.write_str("the connection"),
             Self::Report => f.write_str("the attestation report"),
             Self::Collateral(sources) => write!(f, "Intel's collateral from {sources}"),
+            Self::ComposeFiles(source) => {
+                write!(f, "compose files of the deployment log from {source}")
+            }
+            Self::Opinion(service) => {
+                write!(
+                    f,
+                    "the opinion of NVIDIA's attestation service at {service}"
+                )
+            }
         }
     }
 }
@@ -312,6 +325,8 @@ impl Upstream {
             Position::Lane(lane) => match lane.stage() {
                 Stage::Report => WaitedFor::Report,
                 Stage::Collateral => WaitedFor::Collateral(self.judge.collateral_sources()),
+                Stage::ComposeFiles => WaitedFor::ComposeFiles(self.judge.compose_source()),
+                Stage::Opinion => WaitedFor::Opinion(self.judge.nras_service()),
             },
         }
     }

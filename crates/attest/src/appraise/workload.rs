@@ -35,6 +35,8 @@ const GPU_CHECKS: [CheckId; 4] = [
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
 
 pub(super) const NOTHING_STARTED: &str = "the log names nothing that was started";
+const STARTED_IN_VAIN: &str =
+    "nothing to judge: each start of the log asks for services that its file does not define";
 
 impl Run<'_> {
     pub(super) fn deployment(
@@ -124,11 +126,12 @@ impl Run<'_> {
         self.report
             .findings
             .extend(findings_of_up(&up, files, rules));
+        let at_hand = judged.judged.saturating_add(judged.in_vain);
         if let Some(first) = judged.wanted.first() {
             let detail = format!(
                 "{} of {} files were not fetched, such as {} at {}",
                 judged.wanted.len(),
-                judged.wanted.len().saturating_add(judged.judged),
+                judged.wanted.len().saturating_add(at_hand),
                 shown(&first.file),
                 first.commit
             );
@@ -136,10 +139,19 @@ impl Run<'_> {
                 detail,
             });
         } else if judged.judged == 0 {
-            self.report
-                .not_proved(CheckId::DeploymentFiles, NOTHING_STARTED);
+            let why = if judged.in_vain == 0 {
+                NOTHING_STARTED
+            } else {
+                STARTED_IN_VAIN
+            };
+            self.report.not_proved(CheckId::DeploymentFiles, why);
+        } else if judged.in_vain > 0 {
+            self.pass(format!(
+                "all {at_hand} files; nothing was started of {}, which lack what each start asks for",
+                judged.in_vain
+            ));
         } else {
-            self.pass(format!("all {} files", judged.judged));
+            self.pass(format!("all {at_hand} files"));
         }
         self.workload.files_wanted = judged.wanted;
         Ok(())

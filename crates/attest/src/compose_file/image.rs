@@ -229,6 +229,14 @@ mod tests {
     }
 
     #[test]
+    fn references_of_512_bytes_are_read_and_one_more_is_not() {
+        for (len, read) in [(512, true), (513, false), (600, false)] {
+            let name = "a".repeat(len);
+            assert_eq!(ImageReference::read(&name).is_some(), read, "{len}");
+        }
+    }
+
+    #[test]
     fn what_docker_would_refuse_is_no_reference() {
         for text in [
             "",

@@ -283,3 +283,65 @@ fn has_option(text: &str, option: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_end_where_urls_say() {
+        for (text, of) in [
+            ("a.example", &[][..]),
+            ("http://a.example", &["a.example"]),
+            ("http://a.example/b?c", &["a.example"]),
+            ("http://a.example?b/c", &["a.example"]),
+            ("http://a.example b", &["a.example"]),
+            ("http://a.example\nb", &["a.example"]),
+            ("'http://a.example'#", &["a.example"]),
+            ("https://u:p@a.example:1/b", &["a.example"]),
+            ("http://a,https://b:2", &["a", "b"]),
+            ("http://", &[""]),
+        ] {
+            assert_eq!(hosts(text).collect::<Vec<_>>(), of, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_inside_is_known_by_its_name() {
+        let inside = BTreeSet::from(["proxy"]);
+        for host in [
+            "",
+            "${HOST}",
+            "localhost",
+            "127.0.0.1",
+            "0.0.0.0",
+            "compose-manager",
+            "proxy",
+        ] {
+            assert!(is_inside(&inside, host), "{host}");
+        }
+        for host in ["a.example", "proxy.example", "Proxy", "127.0.0.2"] {
+            assert!(!is_inside(&inside, host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_list_ends_after_so_many_names_or_bytes() {
+        for (max, text) in [
+            (0, ", 3 more"),
+            (1, "a, 2 more"),
+            (2, "a, b, 1 more"),
+            (3, "a, b, c"),
+        ] {
+            assert_eq!(listed(["a", "b", "c"], max), text);
+        }
+        assert_eq!(listed([], 3), "");
+        // Nineteen names and commas are 1900 bytes.
+        let name = "n".repeat(98);
+        for (len, end) in [(100, "l, z"), (101, "l, 1 more"), (150, "l, 1 more")] {
+            let long = "l".repeat(len);
+            let names = [vec![name.as_str(); 19], vec![&long, "z"]].concat();
+            assert!(listed(names, 100).ends_with(end), "{len}");
+        }
+    }
+}

@@ -79,8 +79,11 @@ pub enum FilesCheck<'a> {
 /// What files say of a log.
 #[derive(Debug, Default)]
 pub(crate) struct FilesJudged {
-    /// Files that the log names, and were at hand.
+    /// Files that the log names, that were at hand, and of which it started something.
     pub(crate) judged: usize,
+    /// Those of which no start can have started anything: each asks for what the
+    /// file does not define. The log records attempts.
+    pub(crate) in_vain: usize,
     /// Those that were not.
     pub(crate) wanted: Vec<ComposeFile>,
     /// For the fold.
@@ -154,7 +157,9 @@ pub(crate) fn judge(
     for (start, names) in starts.iter().zip(&started) {
         judge_started(start.document, names, &helpers, rules)?;
     }
-    result.judged = starts.len();
+    let in_vain = started.iter().filter(|names| names.is_empty());
+    result.in_vain = in_vain.count();
+    result.judged = starts.len().saturating_sub(result.in_vain);
     Ok(result)
 }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::actions::{Action, ComposeFile, Kind, second};
+use crate::compose_file::with_dependencies;
 use crate::{CommitId, UnixTime};
 
 /// Something that the log says is up.
@@ -118,7 +119,8 @@ impl State {
                 self.put(service, place);
             }
         }
-        for service in with_dependencies(services, defined) {
+        let named = services.iter().map(String::as_str);
+        for service in with_dependencies(named, |name| defined.get(name)) {
             self.put(service, place);
         }
     }
@@ -175,17 +177,4 @@ impl State {
         });
         named.chain(rest).collect()
     }
-}
-
-fn with_dependencies<'a>(services: &'a [String], defined: &'a Defined) -> BTreeSet<&'a str> {
-    let mut all = BTreeSet::new();
-    let mut next: Vec<&str> = services.iter().map(String::as_str).collect();
-    while let Some(service) = next.pop() {
-        if let Some(dependencies) = defined.get(service)
-            && all.insert(service)
-        {
-            next.extend(dependencies.iter().map(String::as_str));
-        }
-    }
-    all
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -154,7 +154,9 @@ fn blob(field: &str, raw: Option<&RawValue>) -> Result<Vec<u8>, GpuRejected> {
             max: MAX_BLOB_BYTES,
         });
     }
-    Base64::decode_vec(&text).map_err(|_| unreadable(format!("{field} is not base64")))
+    BASE64_STANDARD
+        .decode(text.as_bytes())
+        .map_err(|_| unreadable(format!("{field} is not base64")))
 }
 
 fn unreadable(detail: String) -> GpuRejected {

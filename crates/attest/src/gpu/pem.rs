@@ -1,7 +1,7 @@
 //! PEM certificates and nothing else: text between them is refused, since
 //! another reader might make something of it.
 
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
 const END: &str = "-----END CERTIFICATE-----";
@@ -19,7 +19,11 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
             .ok_or("something else than a certificate")?;
         let (body, tail) = body.split_once(END).ok_or("a certificate without end")?;
         let body: String = body.split('\n').collect();
-        chain.push(Base64::decode_vec(&body).map_err(|_| "a certificate is not base64")?);
+        chain.push(
+            BASE64_STANDARD
+                .decode(&body)
+                .map_err(|_| "a certificate is not base64")?,
+        );
         rest = tail.trim_start_matches('\n');
     }
     Ok(chain)

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use x509_cert::Certificate;
@@ -188,15 +188,15 @@ impl Key {
         }
         // RFC 7517 §4.7: base64, not base64url.
         let der = |text: &str| {
-            Base64::decode_vec(text).map_err(|_| refuse("a certificate is not base64".to_owned()))
+            BASE64_STANDARD
+                .decode(text)
+                .map_err(|_| refuse("a certificate is not base64".to_owned()))
         };
         // RFC 7518 §6.2.1.2: a coordinate is as long as the curve's field.
         let coordinate = |text: &str, member: &str| {
-            let mut out = [0; 48];
-            match Base64UrlUnpadded::decode(text, &mut out).map(<[u8]>::len) {
-                Ok(48) => Ok(out),
-                _ => Err(refuse(format!("{member} is not 48 bytes in base64url"))),
-            }
+            let decoded = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+            <[u8; 48]>::try_from(decoded)
+                .map_err(|_| refuse(format!("{member} is not 48 bytes in base64url")))
         };
         let leaf = certificate::parse(&der(leaf)?).map_err(&refuse)?;
         let intermediate_der = der(intermediate)?;

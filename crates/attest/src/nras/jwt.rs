@@ -1,7 +1,7 @@
 //! JSON Web Tokens in the one form that NRAS writes: compact (RFC 7515 §3.1),
 //! header `{"kid": …, "alg": "ES384"}`.
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -69,7 +69,8 @@ impl<'a> Token<'a> {
             .map(|(signed, _)| signed)
             .unwrap_or_default();
         let decoded = |part: &str, what: &str| {
-            Base64UrlUnpadded::decode_vec(part)
+            BASE64_URL_SAFE_NO_PAD
+                .decode(part)
                 .map_err(|_| malformed(format!("its {what} is not base64url")))
         };
         let header = decoded(header, "header")?;
@@ -110,9 +111,11 @@ impl<'a> Token<'a> {
                 token: shown(self.name),
             });
         }
-        Base64UrlUnpadded::decode_vec(self.payload).map_err(|_| NrasRejected::Token {
-            token: shown(self.name),
-            detail: "its payload is not base64url".to_owned(),
-        })
+        BASE64_URL_SAFE_NO_PAD
+            .decode(self.payload)
+            .map_err(|_| NrasRejected::Token {
+                token: shown(self.name),
+                detail: "its payload is not base64url".to_owned(),
+            })
     }
 }

@@ -421,3 +421,33 @@ impl DeploymentRules {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_release;
+
+    #[test]
+    fn a_release_is_three_numbers() {
+        for tag in ["v0.0.1", "v1.2.3", "v10.20.30", "v123456789.0.0"] {
+            assert!(is_release(tag), "{tag}");
+        }
+        for tag in [
+            "",
+            "v",
+            "main",
+            "1.2.3",
+            "vv1.2.3",
+            "v1.2",
+            "v1.2.3.4",
+            "v1.2.3.",
+            "v1..3",
+            "v1.2.x",
+            "v1.2.3-rc1",
+            "v1.2.+3",
+            "v1234567890.0.0",
+            "v1.2.\u{663}",
+        ] {
+            assert!(!is_release(tag), "{tag}");
+        }
+    }
+}

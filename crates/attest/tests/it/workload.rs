@@ -87,6 +87,12 @@ fn a_valid_machine_shows_what_runs_on_which_gpus() {
         "8 of 8 signed our nonce, under a DANGEROUS root"
     );
     let report = &appraisal.report;
+    let gpu = &report.gpus[0];
+    let shape = format!(
+        "GH100 with driver {} and VBIOS {}, Protected PCIe {}, on one baseboard (2 switches)",
+        gpu.driver, gpu.vbios, gpu.protected_pcie
+    );
+    assert_eq!(detail(&appraisal, CheckId::GpuShape), shape);
     assert_eq!(report.gpus.len(), 8);
     let deployment = report.deployment.as_ref().unwrap();
     assert_eq!(deployment.actions, 4);
@@ -98,6 +104,21 @@ fn a_valid_machine_shows_what_runs_on_which_gpus() {
     assert_eq!(json["gpu_root"], "DANGER: not NVIDIA's");
     assert_eq!(json["gpus"][0]["chip"], "GH100");
     assert_eq!(json["deployment"]["up"][0]["file"], "fake.yaml");
+}
+
+/// Where no file is at hand: what was started whole, and what was not since then.
+#[test]
+fn the_rest_of_a_file_is_one_line() {
+    let up = |change: fn(&mut Spec)| -> Vec<String> {
+        let up = judged(change, "").report.deployment.unwrap().up;
+        up.into_iter().map(|up| up.service).collect()
+    };
+    assert_eq!(up(|_| ()), ["proxy", "all of the file but proxy"]);
+    let again = |spec: &mut Spec| {
+        let actions = &mut spec.compose_manager.as_mut().unwrap().actions;
+        actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
+    };
+    assert_eq!(up(again), ["all of the file"]);
 }
 
 #[test]
@@ -211,10 +232,10 @@ fn pinned_devices_admit_no_other() {
 
 /// A table of what the valid machine's driver measured at some indices.
 fn table(id: &str, indices: &[u8], change: Option<u8>) -> String {
-    use base64ct::{Base64, Encoding as _};
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
     let payload = payload(&spec());
     let evidence = payload["evidence_list"][0]["evidence"].as_str().unwrap();
-    let evidence = Base64::decode_vec(evidence).unwrap();
+    let evidence = BASE64_STANDARD.decode(evidence).unwrap();
     let lines: Vec<_> = indices
         .iter()
         .map(|index| {
@@ -270,12 +291,15 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
         status(&appraisal, CheckId::GpuMeasurements),
         Status::NotProved
     );
+    let said = detail(&appraisal, CheckId::GpuMeasurements);
+    assert!(said.contains(&vbios) && !said.contains(&driver), "{said}");
     let rejected = judged(changed, &one).outcome.unwrap_err();
     assert_eq!(rejected.code(), "rejected_gpu_measurement");
     assert!(
         rejected.to_string().starts_with("measurement 22 of GPU 3 "),
         "{rejected}"
     );
+    assert!(rejected.to_string().contains(&driver), "{rejected}");
     // The edition that does not fit, and with it the one that does.
     let other = table(&driver, &indices, Some(64));
     assert_eq!(code(&judged(|_| (), &other)), "rejected_gpu_measurement");
@@ -418,6 +442,22 @@ fn a_policy_says_what_it_does_not_look_at() {
             "looks at no GPU",
         ),
         (
+            "deployment.mode = \"off\"\ngpu = { mode = \"off\", devices = [\"0101010101010101\"] }\n",
+            "looks at no GPU",
+        ),
+        (
+            "deployment.mode = \"off\"\ngpu = { mode = \"off\", nras = \"report\" }\n",
+            "looks at no GPU",
+        ),
+        (
+            "deployment.mode = \"off\"\ngpu.mode = \"off\"\n[[gpu.measurements]]\nid = \"x\"\nsource = \"y\"\nallowed = {}\n",
+            "looks at no GPU",
+        ),
+        (
+            "deployment = { mode = \"off\", images = [\"sha256:0101010101010101010101010101010101010101010101010101010101010101\"] }\n",
+            "looks at no log",
+        ),
+        (
             "deployment = { mode = \"off\", commits = [\"0101010101010101010101010101010101010101\"] }\n",
             "looks at no log",
         ),
@@ -454,6 +494,12 @@ fn a_policy_says_what_it_does_not_look_at() {
                 assert!(got.to_string().contains(error), "{more}: {got}");
             }
         }
+    }
+    // A policy of its own admits no repository that it does not name.
+    let own = Policy::from_toml(&format!("{whole}deployment.mode = \"off\"\n")).unwrap();
+    let own = own.to_toml();
+    for role in ["fronts", "proxies", "engines", "helpers", "gpu_helpers"] {
+        assert!(own.contains(&format!("{role} = []\n")), "{role}: {own}");
     }
     // What a policy of its own leaves out is required.
     let text = Policy::near().to_toml();

@@ -16,7 +16,7 @@ use crate::spec::Spec;
 
 /// How a source of public documents behaves.
 ///
-/// As text: `normal`, `status=N`, `slow=MS`, `hang`, `gone`, `html`, `huge=BYTES`,
+/// As text: `normal`, `status=N`, `later=N,RETRY-AFTER`, `slow=MS`, `hang`, `gone`, `html`, `huge=BYTES`,
 /// `stale`, `expired`, `dated=SECONDS`, `body=TEXT`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Behaviour {
@@ -25,6 +25,8 @@ pub enum Behaviour {
     Normal,
     /// Answers with a status and nothing else.
     Status(u16),
+    /// The same, with this `Retry-After`.
+    Later(u16, String),
     /// Answers well after a pause.
     Slow(Duration),
     /// Takes the request and never answers: a black hole.
@@ -52,14 +54,18 @@ impl FromStr for Behaviour {
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || {
             Error::Argument(format!(
-                "\"{text}\" is no behaviour: expected normal, status=N, slow=MS, hang, gone, \
-                 html, huge=BYTES, stale, expired, dated=SECONDS or body=TEXT"
+                "\"{text}\" is no behaviour: expected normal, status=N, \
+                 later=N,RETRY-AFTER, slow=MS, hang, gone, html, huge=BYTES, stale, expired, dated=SECONDS or body=TEXT"
             ))
         };
         let (name, argument) = text.split_once('=').unwrap_or((text, ""));
         Ok(match name {
             "normal" => Self::Normal,
             "status" => Self::Status(argument.parse().map_err(|_| wrong())?),
+            "later" => {
+                let (status, after) = argument.split_once(',').ok_or_else(wrong)?;
+                Self::Later(status.parse().map_err(|_| wrong())?, after.to_owned())
+            }
             "slow" => Self::Slow(Duration::from_millis(
                 argument.parse().map_err(|_| wrong())?,
             )),
@@ -92,11 +98,16 @@ impl Behaviour {
             }
             Self::Hang => std::future::pending().await,
             Self::Gone => return Err(Gone),
-            Self::Status(status) => reply(
-                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                "text/plain",
-                "",
-            ),
+            Self::Status(status) => nothing_but(*status),
+            Self::Later(status, after) => {
+                let mut reply = nothing_but(*status);
+                if let Ok(after) = after.parse() {
+                    reply
+                        .headers_mut()
+                        .insert(hyper::header::RETRY_AFTER, after);
+                }
+                reply
+            }
             Self::Html => reply(
                 StatusCode::OK,
                 "text/html",
@@ -153,6 +164,11 @@ impl Behaviour {
             _ => {}
         }
     }
+}
+
+fn nothing_but(status: u16) -> Reply {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply(status, "text/plain", "")
 }
 
 /// What a PCS answers.

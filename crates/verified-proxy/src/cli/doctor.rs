@@ -7,10 +7,12 @@ mod clock;
 mod machine;
 mod network;
 mod port;
+mod workload;
 
 use std::process::ExitCode;
 
 use self::check::{Check, Id, Status};
+use self::workload::Opinion;
 use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::{colour, print, serve};
@@ -86,13 +88,22 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
 /// What is looked at through the network, and what did it.
 async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Examiner>) {
     let mut checks = vec![network::dns(&config).await];
+    let opinion = Opinion::of(&config.policy);
     let clock = config.clock.clone();
     let examiner = match Examiner::new(config) {
         Ok(examiner) => examiner,
         Err(error) => {
             checks.push(cannot_start(&error));
             let needs = "it needs what failed above";
-            let rest = [Id::EndpointList, Id::Pcs, Id::Clock, Id::Backend];
+            let rest = [
+                Some(Id::EndpointList),
+                Some(Id::Pcs),
+                Some(Id::ComposeFiles),
+                (opinion != Opinion::Off).then_some(Id::Nras),
+                Some(Id::Clock),
+                Some(Id::Backend),
+            ];
+            let rest = rest.into_iter().flatten();
             checks.extend(rest.map(|id| Check::skipped(id, needs)));
             return (checks, None);
         }
@@ -101,7 +112,10 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
     let (check, list) = network::endpoint_list(&examiner, &mut times).await;
     checks.push(check);
     let (backend, probed) = network::backend(&examiner, list.as_deref(), target).await;
+    let files = workload::compose_files(&examiner, &probed, &mut times).await;
     checks.extend(network::pcs(&examiner, probed, &mut times).await);
+    checks.push(files);
+    checks.extend(workload::nras(&examiner, opinion, &mut times).await);
     checks.push(times.check(examiner.fetcher().dates()));
     checks.push(backend);
     (checks, Some(examiner))

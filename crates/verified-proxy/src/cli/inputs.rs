@@ -151,6 +151,58 @@ pub(super) fn trust_anchors(
     })
 }
 
+/// What is trusted in place of Intel's and NVIDIA's own, for the one line that says so.
+#[derive(Debug)]
+pub(super) struct Danger {
+    /// Such as `not Intel's for machines; verdicts say nothing about real hardware`.
+    pub(super) words: String,
+    /// The options that say it.
+    pub(super) options: String,
+}
+
+impl Danger {
+    /// Nothing where all is as it should be.
+    pub(super) fn of(anchors: &TrustAnchors) -> Option<Self> {
+        let others: Vec<_> = [
+            (
+                anchors.is_intel(),
+                "not Intel's for machines",
+                "--danger-tdx-root",
+            ),
+            (
+                anchors.gpus().is_nvidia(),
+                "not NVIDIA's for GPUs",
+                "--danger-gpu-root",
+            ),
+            (
+                anchors.nras().is_nvidia(),
+                "not NVIDIA's for its attestation service",
+                "--danger-nras-intermediate",
+            ),
+        ]
+        .into_iter()
+        .filter(|(genuine, ..)| !genuine)
+        .collect();
+        if others.is_empty() {
+            return None;
+        }
+        let real = if anchors.is_intel() {
+            "GPUs"
+        } else {
+            "hardware"
+        };
+        let roots: Vec<_> = others.iter().map(|(_, root, _)| *root).collect();
+        let options: Vec<_> = others.iter().map(|(.., option)| *option).collect();
+        Some(Self {
+            words: format!(
+                "{}; verdicts say nothing about real {real}",
+                roots.join(", ")
+            ),
+            options: options.join(" and "),
+        })
+    }
+}
+
 fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path)?;
     let der = match CertificateDer::from_pem_slice(&bytes) {
@@ -175,4 +227,40 @@ pub(super) fn parse_time(text: &str) -> Result<UnixTime, String> {
         .ok_or_else(|| {
             "expected seconds since 1970 or a time such as 2026-11-22T12:00:00Z".to_owned()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_other_root_is_in_one_line() {
+        let (intel, other) = (
+            TrustAnchors::intel,
+            TrustAnchors::danger_tdx_root(b"x".to_vec()),
+        );
+        let gpus = || GpuAnchors::danger_gpu_root(b"x".to_vec());
+        let nras = || NrasAnchors::danger_nras_intermediates([Spki::of_der(b"x")]);
+        assert!(Danger::of(&intel()).is_none());
+        for (anchors, words, options) in [
+            (
+                intel().with_gpus(gpus()),
+                "not NVIDIA's for GPUs; verdicts say nothing about real GPUs",
+                "--danger-gpu-root",
+            ),
+            (
+                intel().with_nras(nras()),
+                "not NVIDIA's for its attestation service; verdicts say nothing about real GPUs",
+                "--danger-nras-intermediate",
+            ),
+            (
+                other.with_gpus(gpus()).with_nras(nras()),
+                "not Intel's for machines, not NVIDIA's for GPUs, not NVIDIA's for its attestation service; verdicts say nothing about real hardware",
+                "--danger-tdx-root and --danger-gpu-root and --danger-nras-intermediate",
+            ),
+        ] {
+            let danger = Danger::of(&anchors).unwrap();
+            assert_eq!((&*danger.words, &*danger.options), (words, options));
+        }
+    }
 }

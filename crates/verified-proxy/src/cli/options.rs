@@ -8,7 +8,7 @@ use clap::{ValueEnum, ValueHint};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::inputs::{self, Failure};
+use super::inputs::{self, Danger, Failure};
 use super::logs;
 use super::units::{self, StateDir};
 use crate::config::{
@@ -209,15 +209,8 @@ impl Shared {
             }
         }
         let trust_anchors = self.proved.trust_anchors()?;
-        if !trust_anchors.is_intel() {
-            tracing::warn!(
-                "DANGER: TDX machines are trusted under another root than Intel's; verdicts say nothing about real hardware"
-            );
-        }
-        if !trust_anchors.gpus().is_nvidia() || !trust_anchors.nras().is_nvidia() {
-            tracing::warn!(
-                "DANGER: GPUs are trusted on another word than NVIDIA's; verdicts say nothing about real GPUs"
-            );
+        if let Some(danger) = Danger::of(&trust_anchors) {
+            tracing::warn!("DANGER: roots of trust are {}", danger.words);
         }
         let mut extra_ca = Vec::new();
         for path in &network.extra_ca {

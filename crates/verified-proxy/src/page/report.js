@@ -97,6 +97,14 @@ function notProvedParts(report) {
   return lines.length ? [make("h4", "", "Not proved"), make("ul", "open-list", ...lines)] : [];
 }
 
+/** In the order of an explanation, by the words of people; what has none comes last. */
+function factPairs(facts) {
+  const known = about.facts.filter(({ name }) => name in facts);
+  const names = new Set(known.map(({ name }) => name));
+  const others = Object.keys(facts).filter((name) => !names.has(name)).map((name) => ({ name, words: name }));
+  return [...known, ...others].map(({ name, words }) => [words, make("code", "", String(facts[name]))]);
+}
+
 /** In the order of an explanation: from the hardware up to the connection. */
 function reportParts(report) {
   const parts = [definitions([
@@ -119,10 +127,9 @@ function reportParts(report) {
     }
     if (title === "GPUs" && report.gpus.length) parts.push(gpuTable(report.gpus));
   }
-  const facts = Object.entries(report.facts);
+  const facts = factPairs(report.facts);
   if (facts.length) {
-    parts.push(make("h4", "", "Seen, and compared with nothing unless the policy pins it"),
-      definitions(facts.map(([name, value]) => [name, make("code", "", String(value))])));
+    parts.push(make("h4", "", "Seen, and compared with nothing unless the policy pins it"), definitions(facts));
   }
   return [...parts, ...notProvedParts(report)];
 }

@@ -301,6 +301,10 @@ pub(super) fn attempt_line(error: &AttemptError) -> Line {
                 upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout)
             }
             WaitedFor::Collateral(_) => no_collateral(error.to_string()),
+            WaitedFor::ComposeFiles(_) => source_timeout(error.to_string())
+                .hint("a longer --attest-timeout waits for them; --compose-files-url and --compose-tags-url name other sources, or off"),
+            WaitedFor::Opinion(_) => source_timeout(error.to_string())
+                .hint("a longer --attest-timeout waits for it; --nras-url names another address, and a policy with gpu.nras = \"off\" asks nobody"),
         },
     }
 }
@@ -385,6 +389,18 @@ fn no_collateral(message: String) -> Line {
         message,
     )
     .hint("without Intel's documents no machine can be judged; --pccs-url names another source")
+}
+
+/// A source was slow, and nobody knows whether without it the backend would have
+/// been verified.
+fn source_timeout(message: String) -> Line {
+    Line::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        PROXY,
+        Code::SourceTimeout.as_str(),
+        Retry::Helps,
+        message,
+    )
 }
 
 fn forward_line(error: &ForwardError) -> Line {

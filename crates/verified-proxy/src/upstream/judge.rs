@@ -17,7 +17,9 @@ use crate::fetch::FetchUrl;
 use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
-use crate::verdicts::{blames_collateral, blames_tags, blames_time, finds_nothing, lacks_opinion};
+use crate::verdicts::{
+    Lane, Stage, blames_collateral, blames_tags, blames_time, finds_nothing, lacks_opinion,
+};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(crate) enum Judged {
 }
 
 /// What is fetched for a verdict.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sources {
     pub(crate) collaterals: Collaterals,
     pub(crate) nras: Nras,
@@ -108,6 +110,17 @@ impl Judge {
         self.collaterals.sources()
     }
 
+    /// For people.
+    pub(super) fn compose_source(&self) -> String {
+        let tags = self.compose_tags.source();
+        format!("{} and {tags}", self.compose_files.source())
+    }
+
+    /// For people.
+    pub(super) fn nras_service(&self) -> String {
+        self.nras.service().to_string()
+    }
+
     pub(super) fn policy_digest(&self) -> PolicyDigest {
         self.policy_digest
     }
@@ -120,6 +133,7 @@ impl Judge {
         subject: &Subject,
         live_spki: Spki,
         nonce: Nonce,
+        lane: &Lane,
     ) -> Result<Appraisal, CollateralError> {
         let key = match evidence.collateral_key() {
             Ok(key) => key,
@@ -129,6 +143,7 @@ impl Judge {
         let mut refused = None;
         // Each source's kept documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
+            lane.reach(Stage::Collateral);
             let fetched = match self.collaterals.get(key, &set_aside).await {
                 Ok(fetched) => fetched,
                 // A refusal says more than that there is no other source.
@@ -137,10 +152,13 @@ impl Judge {
             let judge = |nras: NrasCheck<'_>| {
                 self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
             };
+            lane.reach(Stage::ComposeFiles);
             let appraisal = self
                 .with_sources(|| judge(NrasCheck::NotAsked("not asked yet")))
                 .await;
-            let appraisal = self.second_opinion(evidence, appraisal, judge).await;
+            lane.reach(Stage::Opinion);
+            let asked = self.second_opinion(evidence, live_spki, appraisal, judge);
+            let appraisal = asked.await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -169,6 +187,7 @@ impl Judge {
     async fn second_opinion(
         &self,
         evidence: &Evidence,
+        machine: Spki,
         appraisal: Appraisal,
         judge: impl Fn(NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
@@ -176,7 +195,7 @@ impl Judge {
             Some(payload) if holds(&appraisal, lacks_opinion) && self.policy.asks_nras() => payload,
             _ => return appraisal,
         };
-        let said = match self.nras.ask(payload).await {
+        let said = match self.nras.ask(payload, machine).await {
             Ok(said) => said,
             Err(error) => return judge(NrasCheck::Unavailable(&error.to_string())),
         };
@@ -191,8 +210,12 @@ impl Judge {
             return appraisal;
         }
         match self.nras.keys_after(&said.keys).await {
-            Some(keys) => with(&keys),
-            None => appraisal,
+            Ok(Some(keys)) => with(&keys),
+            Ok(None) => appraisal,
+            Err(error) => {
+                let why = format!("it signs with a key that is not known yet; {error}");
+                judge(NrasCheck::Unavailable(&why))
+            }
         }
     }
 

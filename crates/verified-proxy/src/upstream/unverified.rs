@@ -195,9 +195,9 @@ impl Unverified {
         let spki = self.link.spki();
         let (evidence, appraisal) = match Evidence::parse(&body) {
             Ok(evidence) => {
-                lane.reach(Stage::Collateral);
                 let subject = self.backend.subject();
-                let appraisal = judge.appraise(&evidence, &subject, spki, nonce).await?;
+                let appraisal = judge.appraise(&evidence, &subject, spki, nonce, lane);
+                let appraisal = appraisal.await?;
                 (Some(evidence), appraisal)
             }
             Err(rejected) => (None, judge.unreadable(rejected)),

@@ -243,6 +243,60 @@ async fn a_silent_repository_costs_its_deadline_once() {
     assert_fetched_once(&fake);
 }
 
+/// A slow repository has not failed a file that waited for its turn: it comes, and
+/// counts for who asks next.
+#[tokio::test]
+async fn who_waits_for_a_turn_has_not_failed() {
+    let fake = fake().await;
+    fake.change(|spec| of_many(spec, 20)).unwrap();
+    fake.compose_files(Behaviour::Slow(Duration::from_millis(1_500)));
+    let (config, ahead) = stepped(config(&fake));
+    let proxy = Proxy::start(config).await;
+    let began = Instant::now();
+    let (status, detail) = files_check(&proxy, &proxy.chat().await).await;
+    assert_eq!(status, "not_proved", "{detail}");
+    assert!(began.elapsed() < Duration::from_secs(9));
+    // Four at a time: the last have their turn after six seconds.
+    until("all were asked for", || fetched(&fake).len() == 20).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ahead.store(61, Ordering::SeqCst);
+    assert_all(&proxy, 20).await;
+    assert_eq!(fetched(&fake).len(), 20);
+}
+
+/// Neither does a silent one delay one verdict after another, however many files
+/// wait for their turn.
+#[tokio::test]
+async fn a_silent_repository_delays_one_verdict() {
+    let fake = fake().await;
+    fake.change(|spec| of_many(spec, 20)).unwrap();
+    fake.compose_files(Behaviour::Hang);
+    let (config, ahead) = stepped(config(&fake));
+    let proxy = Proxy::start(config).await;
+    let timed = async |second: u64| {
+        ahead.store(second, Ordering::SeqCst);
+        let began = Instant::now();
+        assert_missing(&proxy, 20, 20).await;
+        began.elapsed()
+    };
+    let waited = timed(0).await;
+    assert!(waited >= Duration::from_secs(5), "{waited:?}");
+    assert!(waited < Duration::from_secs(9), "{waited:?}");
+    for second in [61, 122] {
+        let waited = timed(second).await;
+        assert!(waited < Duration::from_secs(4), "{waited:?}");
+    }
+    // Each failed in a turn of its own.
+    until("all had their turn", || fetched(&fake).len() == 20).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let waited = timed(183).await;
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    assert_eq!(fetched(&fake).len(), 20);
+    // After five minutes they are asked for again, all at once.
+    let waited = timed(310).await;
+    assert!(waited >= Duration::from_secs(5), "{waited:?}");
+}
+
 #[tokio::test]
 async fn a_file_that_breaks_a_rule_refuses_before_a_byte_leaves() {
     let fake = fake().await;
@@ -334,17 +388,17 @@ async fn off_fetches_nothing() {
     assert_fetched_once(&fake);
 }
 
-/// A log of a hundred different files.
-fn hundred(spec: &mut fake_tee::Spec) {
+/// A log of so many different files.
+fn of_many(spec: &mut fake_tee::Spec, count: u64) {
     let now = spec.now;
     let manager = spec.compose_manager.as_mut().unwrap();
     manager.actions.clear();
     manager.files.clear();
-    for number in 0..100 {
+    for number in 0..count {
         let tag = format!("v0.1.{number}");
         manager
             .actions
-            .push(compose_up(now - 100 + number, &tag, &[]));
+            .push(compose_up(now - count + number, &tag, &[]));
         manager.files.push(PublishedFile {
             commit: commit(&tag),
             file: FILE.to_owned(),
@@ -356,7 +410,7 @@ fn hundred(spec: &mut fake_tee::Spec) {
 #[tokio::test]
 async fn a_verdict_has_64_fetched_at_most() {
     let fake = fake().await;
-    fake.change(hundred).unwrap();
+    fake.change(|spec| of_many(spec, 100)).unwrap();
     let (config, ahead) = stepped(config(&fake));
     let proxy = Proxy::start(config).await;
     assert_missing(&proxy, 36, 100).await;

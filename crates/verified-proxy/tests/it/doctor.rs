@@ -1,6 +1,7 @@
 //! `verified-proxy doctor`: one thing is wrong, one line and its fix say so.
 
 mod machine;
+mod workload;
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -148,7 +149,7 @@ async fn all_is_well() {
         assert!(line.starts_with(&beginning), "{line}");
     }
     assert!(
-        out.ends_with("\n\n0 failed, 1 with a warning, 12 ok, 0 skipped\n"),
+        out.ends_with("\n\n0 failed, 1 with a warning, 13 ok, 0 skipped\n"),
         "{out}"
     );
     assert!(!out.contains(API_KEY), "{out}");
@@ -184,6 +185,7 @@ async fn json_has_stable_names_and_says_the_same() {
             "dns skipped",
             "endpoint_list failed",
             "pcs skipped",
+            "compose_files skipped",
             "clock ok",
             "backend skipped",
             "policy ok",

@@ -98,6 +98,15 @@ const ON_THE_WAY: &[Event] = &[
         let huge = Behaviour::Huge(64 << 20);
         s.fake.pcs(0, &[Route::PckCrl], &huge).unwrap();
     }),
+    ("source_timeout", 503, |s| {
+        s.fake.compose_files(Behaviour::Hang);
+        s.config.attest_timeout = Duration::from_secs(3);
+    }),
+    ("source_timeout", 503, |s| {
+        s.fake.nras(&[], &Behaviour::Hang);
+        s.config = asking(&s.fake, "require");
+        s.config.attest_timeout = Duration::from_secs(3);
+    }),
     ("rejected_pin", 502, |s| {
         let key = format!("ecdsa:{}", "9".repeat(40));
         s.policy(&format!("pins.signing_keys = [\"{key}\"]"));

@@ -1,9 +1,11 @@
 //! NVIDIA's attestation service beside a request: when it is asked, what it is
 //! shown, and what comes of its answers.
 
+mod unanswered;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attest::{NrasAnchors, Policy, Spki, UnixTime};
 use fake_tee::nras::NrasPki;
@@ -227,112 +229,6 @@ async fn a_bad_opinion_is_a_refusal_or_a_remark() {
     }
 }
 
-/// Every way of not answering: "require" refuses and says what to do, once for
-/// all instances; "report" goes on.
-#[tokio::test]
-async fn a_service_that_does_not_answer() {
-    let fake = fake().await;
-    let text = |text: &str| Behaviour::Body(text.to_owned());
-    for (routes, behaviour, reason) in [
-        (&NrasRoute::ALL[..], Behaviour::Gone, "broke off"),
-        (
-            &NrasRoute::ALL[..1],
-            Behaviour::Status(302),
-            "the answer: status 302",
-        ),
-        (
-            &NrasRoute::ALL[..1],
-            Behaviour::Status(400),
-            "the answer: status 400",
-        ),
-        (
-            &NrasRoute::ALL[1..],
-            Behaviour::Status(503),
-            "the key set: status 503",
-        ),
-        (
-            &NrasRoute::ALL[..1],
-            Behaviour::Huge(64 << 20),
-            "the answer: the answer has more than 131072 bytes",
-        ),
-        (
-            &NrasRoute::ALL[1..],
-            Behaviour::Huge(64 << 20),
-            "the key set: the answer has more than 524288 bytes",
-        ),
-        (&NrasRoute::ALL[1..], Behaviour::Html, "key set"),
-        (&NrasRoute::ALL[1..], text(r#"{"keys":1}"#), "key set"),
-        (
-            &NrasRoute::ALL[..1],
-            Behaviour::Hang,
-            "no complete answer in 10 s",
-        ),
-    ] {
-        fake.nras(&NrasRoute::ALL, &Behaviour::Normal);
-        fake.nras(routes, &behaviour);
-        fake.clear();
-        let before = asked(&fake);
-        let proxy = Proxy::start(asking(&fake, "require")).await;
-        let began = Instant::now();
-        let answer = proxy.chat().await;
-        assert!(began.elapsed() < Duration::from_secs(19), "{behaviour:?}");
-        assert_eq!(answer.code(), "nras_unavailable", "{behaviour:?}");
-        let message = answer.message();
-        assert!(message.contains(reason), "{behaviour:?}: {message}");
-        assert!(message.contains("--nras-url"), "{message}");
-        // Another instance would fare the same.
-        let received = fake.received();
-        assert_eq!(probes(&received), 1);
-        assert_only_probes(&received);
-        let after = asked(&fake);
-        assert!(after.0 - before.0 <= 1 && after.1 - before.1 <= 1);
-
-        if behaviour == Behaviour::Hang {
-            // Who comes next does not wait as long again.
-            let began = Instant::now();
-            assert_eq!(proxy.chat().await.code(), "nras_unavailable");
-            assert!(began.elapsed() < Duration::from_secs(5));
-            assert_eq!(asked(&fake), after);
-            continue;
-        }
-        let proxy = Proxy::start(asking(&fake, "report")).await;
-        let answer = proxy.chat().await;
-        assert_eq!(answer.status, StatusCode::OK, "{behaviour:?}");
-        let (status, detail) = check(&proxy, &answer).await;
-        assert_eq!(status, "not_proved");
-        assert!(detail.contains(reason), "{behaviour:?}: {detail}");
-    }
-
-    // Nobody there at all.
-    let mut config = asking(&fake, "require");
-    config.nras_url = format!("http://127.0.0.1:{}", dead_port().await)
-        .parse()
-        .unwrap();
-    let answer = Proxy::start(config).await.chat().await;
-    assert_eq!(answer.code(), "nras_unavailable");
-    assert!(answer.message().contains("no connection to 127.0.0.1"));
-}
-
-/// Clients that leave early do not have a silent service waited for again and
-/// again: it is noticed, and a policy that only reports its opinion goes on.
-#[tokio::test]
-async fn a_silent_service_is_noticed_though_clients_leave() {
-    let fake = fake().await;
-    fake.nras(&NrasRoute::ALL[..1], &Behaviour::Hang);
-    let proxy = Proxy::start(asking(&fake, "report")).await;
-    tokio::select! {
-        _ = proxy.chat() => panic!("it was answered"),
-        () = until("asked", || asked(&fake).0 == 1) => {}
-    }
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    let patience = Duration::from_secs(8);
-    let second = tokio::time::timeout(patience, proxy.chat()).await.unwrap();
-    let (status, detail) = check(&proxy, &second).await;
-    assert_eq!(status, "not_proved");
-    assert!(detail.contains("no complete answer in 10 s"), "{detail}");
-    assert_eq!(asked(&fake).0, 1);
-}
-
 #[tokio::test]
 async fn a_slow_service_is_waited_for() {
     let fake = fake().await;
@@ -415,29 +311,6 @@ async fn keys_are_kept_for_an_hour() {
         assert_eq!(fake.nras_fetches(NrasRoute::Keys), keys, "{now}");
     }
     assert_eq!(fake.nras_fetches(NrasRoute::Attest), 3);
-}
-
-/// A verdict stands until its end, though nobody can renew it; nothing was found
-/// out about the machine. One that NVIDIA speaks against is withdrawn.
-#[tokio::test]
-async fn a_renewal_without_an_opinion_withdraws_nothing() {
-    let fake = fake().await;
-    let mut config = asking(&fake, "require");
-    config.verdict_ttl = Duration::from_secs(8);
-    let proxy = Proxy::start(config).await;
-    assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    fake.nras(&[], &Behaviour::Status(503));
-    // Used, so that it is renewed.
-    let first = proxy.chat().await;
-    until("asked again", || fake.nras_fetches(NrasRoute::Attest) == 2).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let second = proxy.chat().await;
-    assert_eq!(second.status, StatusCode::OK);
-    let verdict = |answer: &Answer| answer.header("x-verified-proxy-verdict").to_owned();
-    assert_eq!(verdict(&first), verdict(&second));
-    // At its end nothing more goes.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(proxy.chat().await.code(), "nras_unavailable");
 }
 
 #[tokio::test]

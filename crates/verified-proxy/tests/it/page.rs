@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fake_tee::serve::Running;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -111,7 +111,7 @@ async fn the_document_allows_itself_and_nothing_else() {
     let (answer, text) = document(&proxy).await;
     let hash = |tag| {
         let digest = digest::digest(&digest::SHA256, inside(&text, tag).as_bytes());
-        format!("'sha256-{}'", Base64::encode_string(digest.as_ref()))
+        format!("'sha256-{}'", BASE64_STANDARD.encode(digest.as_ref()))
     };
     let mut policy: Vec<_> = answer
         .header("content-security-policy")
@@ -225,6 +225,18 @@ async fn it_says_what_this_proxy_is_and_what_codes_mean() {
         assert_eq!(codes[known.code]["meaning"], known.meaning);
         assert_eq!(codes[known.code]["remedy"], known.remedy);
     }
+    // Each fact of a report has words, which are no names of JSON.
+    let facts = about["facts"].as_array().unwrap();
+    let words_of = |name: &str| {
+        let fact = facts.iter().find(|fact| fact["name"] == name);
+        fact.map(|fact| fact["words"].as_str().unwrap())
+    };
+    for (name, _) in report_of(&fake).await["facts"].as_object().unwrap() {
+        let words = words_of(name).unwrap_or_else(|| panic!("no words for {name}"));
+        assert!(!words.is_empty() && !words.contains('_'), "{words}");
+    }
+    let machine = "machine by its host's word, of which only the memory is measured";
+    assert_eq!(words_of("machine_unmeasured"), Some(machine));
     // Of each group and check that a report has, under the same names.
     let report = serde_json::to_value(report_of(&fake).await).unwrap();
     let groups = about["groups"].as_array().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fake_tee::serve::Options;
+use fake_tee::serve::{Behaviour, Options, Running};
 use http::StatusCode;
 
 use crate::harness::*;
@@ -134,6 +134,49 @@ async fn a_deadline_names_the_source_that_is_waited_for() {
         assert_eq!(answer.code(), "collateral_unavailable");
         assert!(answer.message().contains(&url), "{}", answer.message());
     }
+}
+
+/// What else is asked for a verdict has a word of its own: nobody looks at Intel's
+/// documents because somebody else is slow.
+#[tokio::test]
+async fn a_deadline_names_the_source_that_is_slow() {
+    let fake = fake().await;
+    type Slow = fn(&Running);
+    let cases: [(Slow, String, &str); 2] = [
+        (
+            |fake| fake.compose_files(Behaviour::Hang),
+            format!(
+                "compose files of the deployment log from {}",
+                fake.compose_files_url()
+            ),
+            "--compose-files-url",
+        ),
+        (
+            |fake| fake.nras(&[], &Behaviour::Hang),
+            format!(
+                "the opinion of NVIDIA's attestation service at {}",
+                fake.nras_url()
+            ),
+            "--nras-url",
+        ),
+    ];
+    for (slow, waited_for, option) in cases {
+        fake.compose_files(Behaviour::Normal);
+        slow(&fake);
+        let mut config = crate::nras::asking(&fake, "report");
+        config.attest_timeout = Duration::from_secs(3);
+        let proxy = Proxy::start(config).await;
+        let (one, two) = tokio::join!(proxy.chat(), proxy.chat());
+        for answer in [one, two] {
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.code(), "source_timeout", "{}", answer.message());
+            let message = answer.message();
+            assert!(message.contains(&waited_for), "{message}");
+            assert!(message.contains(option), "{message}");
+            assert!(!message.contains("Intel"), "{message}");
+        }
+    }
+    assert_only_probes(&fake.received());
 }
 
 #[tokio::test]

@@ -218,3 +218,17 @@ async fn live_and_recorded_do_not_mix() {
     }
     assert_eq!(fake.received().len(), 0);
 }
+
+/// However many roots are not the real ones.
+#[tokio::test]
+async fn other_roots_are_one_line_on_the_log() {
+    let fake = fake().await;
+    let Said(code, out, err) = verify(&fake, &[MODEL, "--log", "warn"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let lines: Vec<_> = err.lines().filter(|line| line.contains("DANGER")).collect();
+    let [line] = lines[..] else {
+        panic!("{err}");
+    };
+    let words = "DANGER: roots of trust are not Intel's for machines, not NVIDIA's for GPUs; verdicts say nothing about real hardware";
+    assert!(line.ends_with(words), "{line}");
+}

@@ -33,7 +33,9 @@ fn the_deployed_file_keeps_the_rules_and_has_its_findings() {
         all.any(|finding| finding.topic == topic && finding.detail.contains(part))
     };
     assert!(says("compose_unmeasured_address", "WEB_CONTEXT_SEARCH_URL"));
-    assert!(says("compose_outside_address", "cloud-api.near.ai"));
+    let outside = "service \"proxy\": its environment names cloud-api.near.ai";
+    assert!(findings.iter().any(|finding| finding.detail == outside));
+    assert!(says("compose_host_path", "/var/lib/docker/containers"));
     assert!(says(
         "compose_helper_not_pinned",
         "dcgm-exporter:4.5.2-distroless"
@@ -47,6 +49,7 @@ fn services_come_with_what_they_depend_on() {
         ComposeDocument::read("prod/model.yaml", text.as_bytes()).unwrap(),
         (),
     );
+    assert_eq!(document.file(), "prod/model.yaml");
     let services: BTreeMap<_, _> = document.services().collect();
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(services.len(), 8);
@@ -76,6 +79,10 @@ fn what_an_operator_may_change() {
             "      - certs:/etc/letsencrypt:ro\n    configs",
             "      - {type: volume, source: certs, target: /etc/letsencrypt, read_only: true}\n    configs",
         ),
+        changed(
+            "- /var/lib/docker/containers:/var/lib/docker/containers:ro",
+            "- {type: bind, source: /var/lib/docker/containers, target: /x, read_only: true}",
+        ),
         changed("docker.io/nginx@", "nginx@"),
         changed("docker.io/nginx@", "index.docker.io/library/nginx:1.29@"),
         changed("privileged: true", "privileged: \"yes\""),
@@ -88,7 +95,22 @@ fn what_an_operator_may_change() {
         ),
         with("model-1", "devices: [\"/dev/nvidia0:/dev/nvidia0\"]"),
         with("model-1", "x-note: {privileged: true}"),
+        changed(
+            "default: {external: true, name: dstack_default}",
+            "default: {external: true, name: dstack_default, driver: , x-note: {a: b}}",
+        ),
         with("otelcol", "network_mode: none"),
+        with("registrar", "deploy: {replicas: 1}"),
+        with(
+            "registrar",
+            "deploy: {resources: {reservations: {devices: }}}",
+        ),
+        with("model-1", "ipc: private"),
+        with("registrar", "ipc: shareable"),
+        changed(
+            "  kernel_cache:\n\n",
+            "  kernel_cache: {driver: local, driver_opts: , labels: {a: b}, x-note: {a: b}}\n\n",
+        ),
         with_service("build: {dockerfile_inline: FROM x, network: none}"),
         with_service("image: alpine:3.20\ncommand: rm -rf /cache/old"),
         changed("\nservices:\n", "\nversion: \"3.9\"\nservices:\n"),
@@ -136,11 +158,40 @@ fn what_weakens_a_statement_is_said() {
         };
         assert!(count(&text) > count(&deployed()), "{topic}: {text}");
     }
-    let from_files = with_service("build: {context: .}\nimage: x");
-    let findings = judge(&from_files).unwrap();
-    assert!(findings.iter().any(|finding| {
-        finding.topic == "compose_built_in_machine" && finding.severity == Severity::Danger
-    }));
+    for (build, severity) in [
+        ("{dockerfile_inline: FROM x}", Severity::Warning),
+        ("{context: .}", Severity::Danger),
+    ] {
+        let findings = judge(&with_service(&format!("build: {build}\nimage: x"))).unwrap();
+        let built: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.topic == "compose_built_in_machine")
+            .map(|finding| finding.severity)
+            .collect();
+        assert_eq!(built, [severity], "{build}");
+    }
+}
+
+/// In a list or a mapping: what has no value, or that of a variable.
+#[test]
+fn the_names_whose_values_come_from_outside_are_said() {
+    let said = |text: &str, name: &str| {
+        let findings = judge(text).unwrap();
+        findings.iter().any(|finding| {
+            finding.topic == "compose_unmeasured_environment" && finding.detail.contains(name)
+        })
+    };
+    for (from, to) in [
+        ("    NCCL_DEBUG: WARN", "    NCCL_DEBUG:"),
+        ("    NCCL_DEBUG: WARN", "    NCCL_DEBUG: ${X}"),
+        ("- MODEL_NAME=org/model", "- MODEL_NAME"),
+        ("- MODEL_NAME=org/model", "- MODEL_NAME=${X}"),
+    ] {
+        let name = from.trim().trim_start_matches("- ");
+        let name = name.split([':', '=']).next().unwrap();
+        assert!(!said(&deployed(), name), "{name}");
+        assert!(said(&changed(from, to), name), "{to}");
+    }
 }
 
 #[test]
@@ -160,7 +211,11 @@ fn a_list_of_digests_allows_these_and_no_others() {
         assert_eq!(refused.code(), "rejected_compose_digest", "{missing}");
     }
     rules.digests = list("abc");
-    let built = with_service("build: {dockerfile_inline: \"FROM x\"}");
-    let refused = judge_with(&built, &rules).unwrap_err();
-    assert_eq!(refused.code(), "rejected_compose_digest");
+    // A built image is not the one whose digest stands beside it.
+    for image in ["", "\nimage: nginx@D"] {
+        let image = image.replace('D', &digest('c'));
+        let built = with_service(&format!("build: {{dockerfile_inline: FROM x}}{image}"));
+        let refused = judge_with(&built, &rules).unwrap_err();
+        assert_eq!(refused.code(), "rejected_compose_digest", "{image}");
+    }
 }

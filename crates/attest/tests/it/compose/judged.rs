@@ -167,6 +167,20 @@ fn other_paths_and_volumes_of_the_machine() {
         ),
         (with("registrar", "volumes: [~/conf:/x]"), PATH),
         (changed("docker/containers:ro", "docker/containers"), PATH),
+        (
+            with(
+                "registrar",
+                "volumes: [{type: bind, source: /var/lib/docker/containers, target: /x, read_only: false}]",
+            ),
+            PATH,
+        ),
+        (
+            with(
+                "registrar",
+                "volumes: [{type: bind, source: /var/lib/docker/containers, target: /x}]",
+            ),
+            PATH,
+        ),
         volume("{driver_opts: {type: none, o: bind, device: /var/run/docker.sock}}"),
         volume("{driver: nfs}"),
         volume("{external: true}"),
@@ -225,7 +239,9 @@ fn rights_over_the_machine() {
         "network_mode: \"service:proxy\"",
         "network_mode: \"container:proxy\"",
     ] {
-        cases.push((with("registrar", setting), NAMESPACE));
+        for service in ["registrar", "model-1", "proxy"] {
+            cases.push((with(service, setting), NAMESPACE));
+        }
     }
     // Engines keep prompts in the memory that their workers share.
     cases.push((with("registrar", "ipc: host"), NAMESPACE));
@@ -298,6 +314,14 @@ fn helpers_are_sent_no_prompts() {
             CODE,
         ),
         (changed("http://model-1:8000", "registrar"), CODE),
+        // The environment as a mapping.
+        (
+            with_service(&format!(
+                "image: nearaidev/vllm-proxy-rs@{}\nenvironment: {{VLLM_URL: \"http://registrar\"}}",
+                super::digest('b')
+            )),
+            CODE,
+        ),
         (
             with("registrar", "container_name: other")
                 .replace("http://model-1:8000", "http://other:8000"),

@@ -196,7 +196,7 @@ fn a_shape_is_read_as_far_as_it_goes() {
 }
 
 /// A description that says nothing but what is usual.
-fn quiet() -> Value {
+pub(super) fn quiet() -> Value {
     json!({
         "manifest_version": 2,
         "name": "quiet",
@@ -312,6 +312,68 @@ fn every_change_of_a_quiet_service_is_said() {
             says(&findings, severity, topic, &["\"a\""]),
             "{settings}: {findings:#?}"
         );
+    }
+}
+
+/// Findings of a quiet description whose one service has other settings.
+fn of_service(settings: &str) -> Vec<Finding> {
+    let mut app = quiet();
+    app["docker_compose_file"] = format!("services: {{a: {{{settings}}}}}").into();
+    app_compose_findings(&app.to_string())
+}
+
+#[test]
+fn ports_are_named_in_both_forms() {
+    for (ports, said) in [
+        ("\"8444:443\"", "it listens on 8444:443"),
+        (
+            "{published: \"8444\", target: 443}",
+            "it listens on 8444:443",
+        ),
+        ("{target: 443}", "it listens on ?:443"),
+    ] {
+        let findings = of_service(&format!("image: x, ports: [{ports}]"));
+        assert!(
+            says(&findings, Severity::Notice, "app_port", &[said]),
+            "{ports}: {findings:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_tls_key_is_the_certs_volumes() {
+    for (key, holds) in [("certs", true), ("cert", false), ("data", false)] {
+        let findings = of_service(&format!("image: x, volumes: [\"{key}:/x\"]"));
+        assert_eq!(topics(&findings).contains("app_tls_key"), holds, "{key}");
+    }
+}
+
+#[test]
+fn a_shipper_of_all_output_is_told_from_one_of_some() {
+    const ALL: &str = "DD_LOGS_CONFIG_CONTAINER_COLLECT_ALL";
+    for (environment, said) in [
+        (format!("{ALL}=true"), "the output of all containers"),
+        (format!("{ALL}=false"), "logs or metrics"),
+        ("DD_APM_ENABLED=true".to_owned(), "logs or metrics"),
+    ] {
+        let settings = format!("image: datadog/agent, environment: [{environment}]");
+        let findings = of_service(&settings);
+        assert!(
+            says(&findings, Severity::Warning, "app_log_shipper", &[said]),
+            "{environment}: {findings:#?}"
+        );
+    }
+}
+
+/// One cause, one finding.
+#[test]
+fn an_image_that_cannot_be_read_is_said_once() {
+    for image in ["[x]", "Nginx", "{a: b}"] {
+        let findings = of_service(&format!("image: {image}"));
+        let said = findings
+            .iter()
+            .filter(|finding| finding.topic == "app_not_understood");
+        assert_eq!(said.count(), 1, "{image}: {findings:#?}");
     }
 }
 

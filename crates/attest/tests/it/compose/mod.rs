@@ -3,6 +3,7 @@
 
 mod accepted;
 mod judged;
+mod limits;
 mod measured;
 mod properties;
 mod read;

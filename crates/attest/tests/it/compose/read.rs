@@ -102,6 +102,18 @@ fn documents_tags_keys_and_directives() {
         ("volumes: {}".to_owned(), "evidence_compose_shape"),
         ("services: [x]".to_owned(), "evidence_compose_shape"),
         ("services: {a: }".to_owned(), "evidence_compose_shape"),
+        (deployed() + "secrets: [x]\n", "evidence_compose_shape"),
+        (
+            changed("  kernel_cache:\n\n", "  kernel_cache: [x]\n\n"),
+            "evidence_compose_shape",
+        ),
+        (
+            changed(
+                "default: {external: true, name: dstack_default}",
+                "default: x",
+            ),
+            "evidence_compose_shape",
+        ),
         (
             "services: {a: {user: x}}".to_owned(),
             "evidence_compose_shape",
@@ -265,4 +277,27 @@ fn images_that_docker_refuses() {
         let text = changed(&image, other);
         assert_eq!(code(&text), "evidence_compose_image", "{other}");
     }
+}
+
+/// What stands there instead, in words.
+#[test]
+fn a_wrong_form_is_named() {
+    for (got, words) in [
+        ("\"x\"", "got \"x\""),
+        ("\"\"", "got \"\""),
+        ("\"null\"", "got \"null\""),
+        ("[]", "got a list"),
+        ("", "got nothing"),
+        ("null", "got nothing"),
+    ] {
+        let text = format!("services:\n  a: {got}\n");
+        let refused = attest::ComposeDocument::read("f", text.as_bytes()).unwrap_err();
+        assert_eq!(refused.code(), "evidence_compose_shape");
+        let message = refused.to_string();
+        assert!(message.contains("expected a mapping"), "{message}");
+        assert!(message.ends_with(words), "{message}");
+    }
+    let text = "services: {a: {image: {}}}";
+    let refused = attest::ComposeDocument::read("f", text.as_bytes()).unwrap_err();
+    assert!(refused.to_string().ends_with("got a mapping"), "{refused}");
 }

@@ -10,7 +10,7 @@ mod unsigned;
 use std::sync::OnceLock;
 
 use attest::{GpuAnchors, GpuRejected, GpuReport, IssuerCache, Nonce, UnixTime, appraise_gpus};
-use base64ct::{Base64, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use fake_tee::gpu::{Gpu, GpuPki, GpuSpec};
 use serde_json::Value;
 
@@ -55,11 +55,11 @@ pub(crate) fn code(outcome: &Result<GpuReport, GpuRejected>) -> &'static str {
 /// The bytes of a base64 field of a list's item.
 pub(crate) fn blob(payload: &Value, gpu: usize, field: &str) -> Vec<u8> {
     let text = payload["evidence_list"][gpu][field].as_str().unwrap();
-    Base64::decode_vec(text).unwrap()
+    BASE64_STANDARD.decode(text).unwrap()
 }
 
 pub(crate) fn set_blob(payload: &mut Value, gpu: usize, field: &str, bytes: &[u8]) {
-    payload["evidence_list"][gpu][field] = Base64::encode_string(bytes).into();
+    payload["evidence_list"][gpu][field] = BASE64_STANDARD.encode(bytes).into();
 }
 
 /// A change to one GPU, before anything is signed.

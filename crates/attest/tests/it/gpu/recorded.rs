@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use attest::{
     Architecture, GpuAnchors, IssuerCache, Nonce, Stated, Topology, UnixTime, appraise_gpus,
 };
-use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde_json::{Value, json};
 
 use crate::recordings::recordings;
@@ -50,8 +50,8 @@ pub(super) fn sample() -> Option<Recorded> {
             "nonce": nonce,
             "evidence_list": [{
                 "arch": "HOPPER",
-                "certificate": Base64::encode_string(&read("hopperCertChain.txt")),
-                "evidence": Base64::encode_string(&evidence),
+                "certificate": BASE64_STANDARD.encode(read("hopperCertChain.txt")),
+                "evidence": BASE64_STANDARD.encode(&evidence),
             }],
         }),
         nonce: nonce.parse().unwrap(),
@@ -135,7 +135,7 @@ fn identities_are_those_that_nvidia_names() {
         for (index, gpu) in report.gpus().iter().enumerate() {
             let token = answer[1][format!("GPU-{index}")].as_str().unwrap();
             let claims = token.split('.').nth(1).unwrap();
-            let claims = Base64UrlUnpadded::decode_vec(claims).unwrap();
+            let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
             let claims: Value = serde_json::from_slice(&claims).unwrap();
             assert_eq!(claims["ueid"], gpu.ueid.to_string());
             assert_eq!(claims["x-nvidia-gpu-driver-version"], gpu.driver);

@@ -269,9 +269,9 @@ fn recorded_certificates_that_were_changed_are_refused() {
 }
 
 fn der(pem: &str) -> Vec<u8> {
-    use base64ct::{Base64, Encoding as _};
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    Base64::decode_vec(&body).unwrap()
+    BASE64_STANDARD.decode(&body).unwrap()
 }
 
 fn recorded_der(recorded: &Recorded, at: usize) -> Vec<u8> {

@@ -88,13 +88,14 @@ fn each_signed_change_has_its_own_outcome() {
 
 #[test]
 fn a_bound_key_is_the_one_that_was_signed() {
-    let spec = spec();
+    let mut spec = spec();
+    spec.ohttp.as_mut().unwrap().key_config[0] = 7;
     let signed = &spec.ohttp.as_ref().unwrap().key_config;
     let Ok(KeyStatus::Bound(key)) = judge_ohttp(&report(&spec)) else {
         panic!("not bound");
     };
     assert_eq!(key.encoded(), signed);
-    assert_eq!(key.id(), 1);
+    assert_eq!(key.id(), 7);
     assert_eq!(key.public_key()[..], signed[3..35]);
     let suites = [1, 3].map(|aead| OhttpSuite { kdf: 1, aead });
     assert_eq!(key.suites(), suites);
@@ -118,6 +119,14 @@ fn flip(text: &mut Value) {
     let (rest, last) = old.split_at(old.len() - 1);
     let last = if last == "0" { "1" } else { "0" };
     *text = format!("{rest}{last}").into();
+}
+
+/// An attestation of this many bytes.
+fn pad(report: &mut Value, len: usize) {
+    let attestation = &mut report["ohttp_attestation"];
+    attestation["more"] = "".into();
+    let more = len - attestation.to_string().len();
+    attestation["more"] = "x".repeat(more).into();
 }
 
 /// Changes after the signature.
@@ -197,9 +206,11 @@ const UNSIGNED: &[(&str, &str, Edit)] = &[
     ("deep", "evidence_ohttp_bad_field", |r| {
         r["ohttp_attestation"]["more"] = json!([[[[[1]]]]])
     }),
-    ("large", "evidence_ohttp_bad_field", |r| {
-        r["ohttp_attestation"]["more"] = "x".repeat(9000).into()
+    ("as large as is read", "bound", |r| pad(r, 8 << 10)),
+    ("a byte larger", "evidence_ohttp_bad_field", |r| {
+        pad(r, (8 << 10) + 1)
     }),
+    ("large", "evidence_ohttp_bad_field", |r| pad(r, 9000)),
     ("one field more", "bound", |r| {
         r["ohttp_attestation"]["created_at"] = 1.into()
     }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{KeySet, Nonce, NrasAnchors, Spki, UnixTime, appraise_nras};
 use fake_tee::Signer;
-use fake_tee::nras::{NrasPki, SigningKey};
+use fake_tee::nras::{NrasPki, NrasSpec, SigningKey};
 use fake_tee::rcgen::{
     BasicConstraints, CustomExtension, DnType, IsCa, KeyUsagePurpose, date_time_ymd,
 };
@@ -14,6 +14,19 @@ use super::{Row, anchors, assert_refused, code, judge, machine, spec};
 use crate::support::{NONCE, NOW};
 
 const DAY: u64 = 86_400;
+
+/// Changes a byte, counted from the last of the identifier, in the field that the
+/// leaf's signature does not cover.
+fn edit_signature_algorithm(spec: &mut NrasSpec, at: usize, byte: u8) {
+    // 1.2.840.113549.1.1.11, and the parameters: NULL.
+    const ALGORITHM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b, 5, 0];
+    spec.x5c.push(move |chain| {
+        let leaf = &mut chain[0];
+        let mut places = leaf.windows(ALGORITHM.len());
+        let place = places.rposition(|window| window == ALGORITHM).unwrap();
+        leaf[place + 8 + at] = byte;
+    });
+}
 
 pub(super) const REFUSED: &[Row] = &[
     ("x, y of another key", "rejected_nras_key_mismatch", |s| {
@@ -69,6 +82,17 @@ pub(super) const REFUSED: &[Row] = &[
     ("signature of the leaf", "rejected_nras_certificate", |s| {
         s.x5c.push(|chain| *chain[0].last_mut().unwrap() ^= 1)
     }),
+    // RFC 5280 §4.1.1.2: beside the signature stands what is signed.
+    (
+        "parameters of the signature",
+        "rejected_nras_certificate",
+        |s| edit_signature_algorithm(s, 1, 0x04),
+    ),
+    (
+        "algorithm of the signature",
+        "rejected_nras_certificate",
+        |s| edit_signature_algorithm(s, 0, 0x0c),
+    ),
     ("key signed by itself", "rejected_nras_authority", |s| {
         s.x5c.push(|chain| chain[1] = chain[0].clone())
     }),
@@ -247,6 +271,48 @@ fn a_key_that_lacks_a_member_is_refused() {
             assert_eq!(code(&judge(&spec)), "evidence_nras_key_set", "{member}");
         }
     }
+}
+
+/// Below a bound the next check speaks; above it the number is named.
+#[test]
+fn the_bounds_of_a_key_set_are_exact() {
+    for (count, word) in [(200, "keys[0]: "), (201, "201 keys"), (300, "300 keys")] {
+        let set = json!({ "keys": vec![json!({}); count] }).to_string();
+        let rejected = KeySet::parse(set.as_bytes()).unwrap_err();
+        assert_eq!(rejected.code(), "evidence_nras_key_set");
+        assert!(rejected.to_string().contains(word), "{rejected}");
+    }
+    for (len, expected) in [
+        (128, "verified"),
+        (129, "evidence_nras_key_set"),
+        (200, "evidence_nras_key_set"),
+    ] {
+        let mut spec = spec();
+        spec.key_set
+            .push(move |set| set["keys"][1]["kid"] = "k".repeat(len).into());
+        assert_eq!(code(&judge(&spec)), expected, "{len}");
+    }
+    for (count, expected) in [
+        (4, "verified"),
+        (5, "evidence_nras_key_set"),
+        (6, "evidence_nras_key_set"),
+    ] {
+        let mut spec = spec();
+        spec.x5c.push(move |chain| {
+            let more = chain[1].clone();
+            chain.resize(count, more);
+        });
+        assert_eq!(code(&judge(&spec)), expected, "{count}");
+    }
+}
+
+#[test]
+fn a_key_set_says_how_many_keys_it_has() {
+    let set = spec().key_set().unwrap().to_string();
+    let set = KeySet::parse(set.as_bytes()).unwrap();
+    assert_eq!((set.len(), set.is_empty()), (2, false));
+    let none = KeySet::parse(br#"{"keys": []}"#).unwrap();
+    assert_eq!((none.len(), none.is_empty()), (0, true));
 }
 
 /// What may differ: other members, more certificates, keys that are not used

@@ -1,7 +1,7 @@
 //! Changes to what was signed, and to what is around it.
 
 use attest::{MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES};
-use base64ct::{Base64UrlUnpadded, Encoding as _};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use fake_tee::nras::NrasSpec;
 use serde_json::{Value, json};
 
@@ -10,17 +10,17 @@ use super::{Row, assert_refused, code, judge_bytes, machine, spec};
 /// A token's claims, believed.
 pub(super) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).unwrap()).unwrap()
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 pub(super) fn encoded(bytes: &[u8]) -> String {
-    Base64UrlUnpadded::encode_string(bytes)
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Replaces one of a token's three parts.
 fn part(compact: &mut String, place: usize, change: impl FnOnce(&mut Vec<u8>)) {
     let mut parts: Vec<_> = compact.split('.').map(str::to_owned).collect();
-    let mut bytes = Base64UrlUnpadded::decode_vec(&parts[place]).unwrap();
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&parts[place]).unwrap();
     change(&mut bytes);
     parts[place] = encoded(&bytes);
     *compact = parts.join(".");

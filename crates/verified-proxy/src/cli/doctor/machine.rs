@@ -2,6 +2,7 @@
 
 use attest::{Policy, UnixTime};
 
+use super::super::inputs::Danger;
 use super::check::{Check, Id};
 use crate::config::Config;
 use crate::limits;
@@ -44,43 +45,14 @@ fn age_in_days(policy: &Policy, now: UnixTime) -> Option<u64> {
 }
 
 pub(super) fn trust_root(config: &Config) -> Check {
-    let anchors = &config.trust_anchors;
-    let others: Vec<_> = [
-        (
-            anchors.is_intel(),
-            "not Intel's for machines",
-            "--danger-tdx-root",
+    match Danger::of(&config.trust_anchors) {
+        None => Check::ok(Id::TrustRoot, "Intel's for machines, NVIDIA's for GPUs"),
+        Some(Danger { words, options }) => Check::warning(
+            Id::TrustRoot,
+            format!("DANGER: {words}"),
+            format!("leave {options} out, unless this is a test or a demonstration"),
         ),
-        (
-            anchors.gpus().is_nvidia(),
-            "not NVIDIA's for GPUs",
-            "--danger-gpu-root",
-        ),
-        (
-            anchors.nras().is_nvidia(),
-            "not NVIDIA's for its attestation service",
-            "--danger-nras-intermediate",
-        ),
-    ]
-    .into_iter()
-    .filter(|(genuine, ..)| !genuine)
-    .collect();
-    if others.is_empty() {
-        return Check::ok(Id::TrustRoot, "Intel's for machines, NVIDIA's for GPUs");
     }
-    let roots: Vec<_> = others.iter().map(|(_, root, _)| *root).collect();
-    let options: Vec<_> = others.iter().map(|(.., option)| *option).collect();
-    Check::warning(
-        Id::TrustRoot,
-        format!(
-            "DANGER: {}; verdicts say nothing about real hardware",
-            roots.join(", ")
-        ),
-        format!(
-            "leave {} out, unless this is a test or a demonstration",
-            options.join(" and ")
-        ),
-    )
 }
 
 pub(super) fn state_dir(config: &Config) -> Check {

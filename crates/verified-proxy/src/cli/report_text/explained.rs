@@ -7,57 +7,13 @@ use attest::{CheckId, Group, Severity};
 
 use super::shown::{Deployment, Finding, Gpu, Shown, counted};
 use super::{BOLD, Paint, RED, YELLOW};
+use crate::facts::{self, FACTS};
 
 /// Findings of one severity that are listed; real machines have 20 to 60.
 const MAX_FINDINGS: usize = 12;
 
 /// Services that are listed; real machines have about ten.
 const MAX_UP: usize = 60;
-
-/// Where a fact is shown, and its words. What is not in here comes last.
-const FACTS: [(Group, &str, &str); 25] = [
-    (Group::Hardware, "ppid", "platform (PPID)"),
-    (Group::Hardware, "piid", "platform instance (PIID)"),
-    (Group::Hardware, "fmspc", "platform family (FMSPC)"),
-    (Group::Hardware, "pce_id", "PCE id"),
-    (Group::Hardware, "cpu_svn", "CPU SVN"),
-    (Group::Hardware, "pce_svn", "PCE SVN"),
-    (Group::Hardware, "tdx_module", "TDX module"),
-    (
-        Group::Hardware,
-        "mrseam",
-        "TDX module's measurement (MRSEAM)",
-    ),
-    (Group::Hardware, "tee_tcb_svn", "TEE TCB SVN"),
-    (Group::Hardware, "platform", "platform flags"),
-    (Group::Boot, "mrtd", "MRTD"),
-    (Group::Boot, "rtmr0", "RTMR0"),
-    (Group::Boot, "rtmr1", "RTMR1"),
-    (Group::Boot, "rtmr2", "RTMR2"),
-    (Group::Boot, "rtmr3", "RTMR3"),
-    (
-        Group::Boot,
-        "compose_hash",
-        "application description (SHA-256)",
-    ),
-    (Group::Software, "os_image_hash", "OS image"),
-    (
-        Group::Software,
-        "machine_unmeasured",
-        "machine by its host's word, of which only the memory is measured",
-    ),
-    (Group::Identity, "booted", "booted"),
-    (Group::Identity, "app_id", "application id"),
-    (Group::Identity, "instance_id", "instance id"),
-    (Group::Identity, "mr_kms", "the KMS that was contacted"),
-    (
-        Group::Identity,
-        "device_id_unmeasured",
-        "device id, which nobody measures",
-    ),
-    (Group::Identity, "model_name", "model"),
-    (Group::Connection, "signing_key", "signing key"),
-];
 
 impl Shown {
     /// From the hardware up to this connection.
@@ -69,12 +25,16 @@ impl Shown {
         let others: Vec<_> = self
             .facts
             .iter()
-            .filter(|(name, _)| !FACTS.iter().any(|(_, known, _)| known == name))
+            .filter(|(name, _)| {
+                !FACTS
+                    .iter()
+                    .any(|fact| fact.group.is_some() && fact.name == **name)
+            })
             .collect();
         if !others.is_empty() {
             let _ = writeln!(out, "\n{}", paint.paint(BOLD, "Seen besides"));
             for (name, value) in others {
-                let _ = writeln!(out, "  {name}: {value}");
+                let _ = writeln!(out, "  {}: {value}", facts::words(name));
             }
         }
         out
@@ -117,8 +77,8 @@ impl Shown {
         }
         let facts = FACTS
             .iter()
-            .filter(|(of, ..)| *of == group)
-            .filter_map(|(_, name, words)| Some((words, self.facts.get(*name)?)));
+            .filter(|fact| fact.group == Some(group))
+            .filter_map(|fact| Some((fact.words, self.facts.get(fact.name)?)));
         for (index, (words, value)) in facts.enumerate() {
             if index == 0 {
                 let _ = writeln!(out, "  Seen:");

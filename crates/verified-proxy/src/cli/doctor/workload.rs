@@ -1,0 +1,124 @@
+//! What is asked about the software and the GPUs: compose files, and NVIDIA.
+//! Neither keeps requests from being answered, unless the policy requires NVIDIA's
+//! opinion.
+
+use attest::Policy;
+
+use super::check::{Check, Id};
+use super::clock::Times;
+use super::network::Probed;
+use crate::compose_files::{ComposeSource, FileError};
+use crate::examine::Examiner;
+use crate::nras::NrasError;
+
+/// A file that a backend's log names, where one was asked; else that the repository
+/// answers at all.
+pub(super) async fn compose_files(
+    examiner: &Examiner,
+    probed: &Probed,
+    times: &mut Times,
+) -> Check {
+    let files = examiner.compose_files();
+    let base = match files.source() {
+        ComposeSource::Repository(base) => base,
+        ComposeSource::Off => {
+            let why = "none are fetched (--compose-files-url off), so what they say is not proved";
+            return Check::skipped(Id::ComposeFiles, why);
+        }
+    };
+    let log = match probed {
+        Probed::Examined(backend, examined) => {
+            let deployment = examined.appraisal.deployment();
+            deployment.map(|log| (backend, log.started(), examined.appraisal.files_wanted()))
+        }
+        _ => None,
+    };
+    let file = log.as_ref().and_then(|(_, named, wanted)| {
+        let wanted = wanted.first();
+        wanted.or(named.first().copied())
+    });
+    let check = match (files.reach(base, file).await, log) {
+        (Ok(()), Some((backend, named, wanted))) if !named.is_empty() => {
+            let detail = format!(
+                "{} of {} that the log of {} names are at hand",
+                named.len().saturating_sub(wanted.len()),
+                named.len(),
+                backend.domain()
+            );
+            if wanted.is_empty() {
+                Check::ok(Id::ComposeFiles, detail)
+            } else {
+                let detail = format!("{detail}, the others came too late");
+                let fix = "try again; name a faster repository with --compose-files-url";
+                Check::warning(Id::ComposeFiles, detail, fix)
+            }
+        }
+        (Ok(()), _) => Check::skipped(
+            Id::ComposeFiles,
+            "it answers; no backend's log was there to ask for a file of",
+        ),
+        (Err(error), _) => {
+            let fix = match &error {
+                FileError::Fetch(source) => {
+                    times.failure(source);
+                    "check that connections to it are let out (firewall, VPN), or name another repository with --compose-files-url"
+                }
+                _ => "check --compose-files-url, below which COMMIT/FILE has to be",
+            };
+            Check::warning(
+                Id::ComposeFiles,
+                format!("{error}; what is not fetched is reported as not proved"),
+                fix,
+            )
+        }
+    };
+    check.of(base.to_string())
+}
+
+/// NVIDIA's keys, where the policy has it asked. No GPU's evidence is shown for it.
+pub(super) async fn nras(
+    examiner: &Examiner,
+    opinion: Opinion,
+    times: &mut Times,
+) -> Option<Check> {
+    if opinion == Opinion::Off {
+        return None;
+    }
+    let nras = examiner.nras();
+    let check = match nras.answers().await {
+        Ok(()) => Check::ok(Id::Nras, "they can be read"),
+        Err(error) => {
+            let mut fix =
+                "name another address with --nras-url; a policy without gpu.nras asks nobody";
+            if let NrasError::Fetch { source, .. } = &error {
+                times.failure(source);
+                fix = "check that connections to it are let out (firewall, VPN), or name another address with --nras-url; a policy without gpu.nras asks nobody";
+            }
+            if opinion == Opinion::Required {
+                Check::failed(Id::Nras, error.to_string(), fix)
+            } else {
+                let detail = format!("{error}; its opinion is reported as not proved");
+                Check::warning(Id::Nras, detail, fix)
+            }
+        }
+    };
+    Some(check.of(nras.service().to_string()))
+}
+
+/// What the policy says of NVIDIA's opinion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opinion {
+    Off,
+    Reported,
+    Required,
+}
+
+impl Opinion {
+    pub(super) fn of(policy: &Policy) -> Self {
+        match (policy.asks_nras(), policy.requires_nras()) {
+            (false, _) => Self::Off,
+            (true, false) => Self::Reported,
+            (true, true) => Self::Required,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Where compose files and NVIDIA's opinion come from.
+
+use std::time::Duration;
+
+use fake_tee::serve::NrasRoute;
+
+use super::*;
+
+const LET_OUT: &str = "check that connections to it are let out (firewall, VPN), or name another";
+
+#[tokio::test]
+async fn the_repository_of_compose_files_is_looked_at() {
+    let fake = fake().await;
+    let files = format!("compose files from {}", fake.compose_files_url());
+    let said = doctor(&fake, &[]).await;
+    let line = format!("ok       {files}: 2 of 2 that the log of {DOMAIN} names are at hand");
+    assert_found(&said, 0, &files, &line);
+
+    // Nothing is refused without them, and less is proved.
+    for (behaviour, why) in [
+        (Behaviour::Status(404), "status 404 Not Found"),
+        (
+            Behaviour::Html,
+            "other bytes came than the log says: SHA-256 ",
+        ),
+    ] {
+        fake.compose_files(behaviour);
+        let said = doctor(&fake, &[]).await;
+        assert_eq!(said.0, Some(0), "{}", said.1);
+        let line = found(&said, &files);
+        let begins = format!("warning  {files}: {why}");
+        assert!(line.starts_with(&begins), "{line}");
+        let ends = "; what is not fetched is reported as not proved\nfix: check --compose-files-url, below which COMMIT/FILE has to be";
+        assert!(line.ends_with(ends), "{line}");
+        assert!(found(&said, "backend").starts_with("ok "), "{}", said.1);
+    }
+    fake.compose_files(Behaviour::Slow(Duration::from_secs(6)));
+    let line = format!(
+        "warning  {files}: 0 of 2 that the log of {DOMAIN} names are at hand, the others came too late\nfix: try again; name a faster repository with --compose-files-url"
+    );
+    assert_found(&doctor(&fake, &[]).await, 0, &files, &line);
+    let gone = format!("http://127.0.0.1:{}/", dead_port().await);
+    let said = doctor(&fake, &["--compose-files-url", &gone]).await;
+    let files = format!("compose files from {gone}");
+    let line = format!(
+        "warning  {files}: no connection to 127.0.0.1: Connection refused (os error 111); what is not fetched is reported as not proved\nfix: {LET_OUT} repository with --compose-files-url"
+    );
+    assert_found(&said, 0, &files, &line);
+    let said = doctor(&fake, &["--compose-files-url", "off"]).await;
+    let line = "skipped  compose files: none are fetched (--compose-files-url off), so what they say is not proved";
+    assert_found(&said, 0, "compose files", line);
+}
+
+/// What is on disk keeps nobody from hearing that no more will come.
+#[tokio::test]
+async fn the_repository_is_asked_though_files_are_on_disk() {
+    let fake = fake().await;
+    let state = state(&fake).display().to_string();
+    let state = ["--state-dir", &state];
+    assert_eq!(doctor(&fake, &state).await.0, Some(0));
+    fake.compose_files(Behaviour::Status(503));
+    let said = doctor(&fake, &state).await;
+    let files = format!("compose files from {}", fake.compose_files_url());
+    let line = found(&said, &files);
+    let begins = format!("warning  {files}: status 503 Service Unavailable; ");
+    assert!(line.starts_with(&begins), "{line}");
+}
+
+#[tokio::test]
+async fn without_a_log_the_repository_has_to_answer() {
+    let fake = fake().await;
+    fake.tamper("debug-td").unwrap();
+    let said = doctor(&fake, &[]).await;
+    let files = format!("compose files from {}", fake.compose_files_url());
+    let line =
+        format!("skipped  {files}: it answers; no backend's log was there to ask for a file of");
+    assert_found(&said, 1, &files, &line);
+}
+
+/// Where the policy asks it, its keys have to come. NVIDIA is shown what a verdict
+/// shows it, and nothing more.
+#[tokio::test]
+async fn nvidia_is_looked_at_where_the_policy_asks_it() {
+    let fake = fake().await;
+    let said = doctor(&fake, &[]).await;
+    assert!(!said.1.contains("NVIDIA's keys"), "{}", said.1);
+    assert_eq!(fake.nras_fetches(NrasRoute::Keys), 0);
+
+    let policy = |mode: &str| {
+        let path = fake.dir.join(format!("policy-{mode}.toml"));
+        let text = format!("{}gpu.nras = \"{mode}\"\n", fake.policy_toml);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let url = fake.nras_url();
+    let keys = format!("NVIDIA's keys from {url}/");
+    let asked = async |mode: &str, url: &str| {
+        let policy = policy(mode);
+        let more = ["--policy", &policy, "--nras-url", url];
+        doctor(&fake, &more).await
+    };
+    for (mode, attest) in [("report", 1), ("off", 1)] {
+        let said = asked(mode, &url).await;
+        assert_eq!(said.0, Some(0), "{}", said.1);
+        if mode == "report" {
+            assert_eq!(
+                found(&said, &keys),
+                format!("ok       {keys}: they can be read")
+            );
+        }
+        assert_eq!(fake.nras_fetches(NrasRoute::Attest), attest);
+    }
+    // A backend that is refused is no reason to show its GPUs.
+    fake.tamper("debug-td").unwrap();
+    let said = asked("require", &url).await;
+    assert_eq!(
+        found(&said, &keys),
+        format!("ok       {keys}: they can be read")
+    );
+    assert_eq!(fake.nras_fetches(NrasRoute::Attest), 1);
+    fake.tamper("none").unwrap();
+
+    fake.nras(&NrasRoute::ALL[1..], &Behaviour::Status(500));
+    let fix = "fix: name another address with --nras-url; a policy without gpu.nras asks nobody";
+    let said = asked("report", &url).await;
+    let line = format!(
+        "warning  {keys}: the key set: status 500; its opinion is reported as not proved\n{fix}"
+    );
+    assert_found(&said, 0, &keys, &line);
+    let said = asked("require", &url).await;
+    let line = format!("FAILED   {keys}: the key set: status 500\n{fix}");
+    assert_found(&said, 1, &keys, &line);
+    assert!(found(&said, "backend").contains("nras_unavailable"));
+
+    let gone = format!("http://127.0.0.1:{}", dead_port().await);
+    let said = asked("require", &gone).await;
+    let keys = format!("NVIDIA's keys from {gone}/");
+    let line = format!(
+        "FAILED   {keys}: the key set: no connection to 127.0.0.1: Connection refused (os error 111)\nfix: {LET_OUT} address with --nras-url; a policy without gpu.nras asks nobody"
+    );
+    assert_found(&said, 1, &keys, &line);
+}
