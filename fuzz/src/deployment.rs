@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use attest::{
     Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Continuity, Deployment,
     DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
-    NrasCheck, Policy, Service, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    NrasCheck, Policy, Service, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
     appraise_deployment,
 };
 use fake_tee::deployment::ActionsForm;
@@ -71,6 +71,7 @@ impl Machine {
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a fuzz target has no memory"),
             files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
+            tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
             nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
             now: UnixTime(NOW),
         });

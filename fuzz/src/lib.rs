@@ -14,6 +14,7 @@ pub mod keys;
 mod meaning;
 mod memory;
 pub mod nras;
+pub mod tags;
 #[path = "../../crates/verified-proxy/src"]
 mod proxy {
     pub(crate) mod member;
@@ -24,8 +25,8 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TrustAnchors, UnixTime,
-    appraise,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
+    TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
@@ -141,6 +142,7 @@ impl Base {
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a fuzz target has no memory"),
             files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
+            tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
             nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
             now: UnixTime(NOW),
         });

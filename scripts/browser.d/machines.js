@@ -65,6 +65,7 @@ async function startProxy(bin, fake, args = [], wantedPort = 0) {
   const child = run(path.join(bin, "verified-proxy"), [
     "serve", "--port", String(wantedPort), "--endpoints-url", fake.endpoints_url, "--pccs-url", fake.pccs_url,
     "--compose-files-url", fake.compose_files_url,
+    "--compose-tags-url", fake.compose_tags_url,
     "--extra-ca", fake.extra_ca, ...fake.connect_to_all.flatMap((to) => ["--connect-to", to]),
     "--danger-tdx-root", fake.danger_tdx_root, "--danger-gpu-root", fake.danger_gpu_root, "--policy", fake.policy, "--state-dir", "none", ...args,
   ]);

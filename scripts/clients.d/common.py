@@ -109,6 +109,7 @@ class World:
             *([] if "--listen" in more else ["--port", "0"]),
             "--endpoints-url", env["endpoints_url"], "--pccs-url", env["pccs_url"],
             "--compose-files-url", env["compose_files_url"],
+            "--compose-tags-url", env["compose_tags_url"],
             "--extra-ca", env["extra_ca"], "--connect-to", env["connect_to"],
             "--danger-tdx-root", env["danger_tdx_root"], "--danger-gpu-root", env["danger_gpu_root"], "--policy", env["policy"],
             "--state-dir", "none", *more,

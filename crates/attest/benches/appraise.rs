@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use attest::{
     Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
-    LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
+    LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -104,6 +104,7 @@ fn judge(
         issuers,
         logs: LogCheck::NotKept("a benchmark"),
         files: FilesCheck::NotFetched("a benchmark"),
+        tags: TagsCheck::NotFetched("a benchmark"),
         nras: NrasCheck::NotAsked("a benchmark"),
         now: input.now,
     });

@@ -5,6 +5,7 @@
 
 mod hardware;
 mod software;
+mod sources;
 mod workload;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Channel, Collateral, FloorSeen, Floors};
-use crate::deployment::{ComposeFile, Deployment, FilesCheck, InstanceLog, LogCheck};
+use crate::deployment::{
+    ComposeFile, Deployment, DeploymentRejected, FilesCheck, InstanceLog, LogCheck, TagsCheck,
+};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::gpu::IssuerCache;
@@ -51,6 +54,8 @@ pub struct Appraise<'a> {
     pub logs: LogCheck<'a>,
     /// The files that deployment logs name.
     pub files: FilesCheck<'a>,
+    /// The tags of the repository that these files are from.
+    pub tags: TagsCheck<'a>,
     /// A second opinion on the GPUs.
     pub nras: NrasCheck<'a>,
     /// The time.
@@ -110,6 +115,9 @@ pub struct Appraisal {
 struct Workload {
     deployment: Option<Deployment>,
     files_wanted: Vec<ComposeFile>,
+    tags_wanted: bool,
+    /// What the policy requires and was not at hand, and the check that lacks it.
+    lacking: Option<(CheckId, DeploymentRejected)>,
     nras_unknown_key: bool,
 }
 
@@ -153,6 +161,13 @@ impl Appraisal {
         &self.workload.files_wanted
     }
 
+    /// True if tags of a log that holds were not compared, since none were at hand;
+    /// or if they are not those at hand, which newer ones may change.
+    #[must_use]
+    pub fn tags_wanted(&self) -> bool {
+        self.workload.tags_wanted
+    }
+
     /// True if NVIDIA's answer was signed with a key that is not in the key set:
     /// it may be newer.
     #[must_use]
@@ -172,7 +187,9 @@ impl Appraisal {
 
 /// Judges evidence.
 ///
-/// A refusal is the first failing check in the order of [`CheckId::ALL`].
+/// A refusal is the first failing check in the order of [`CheckId::ALL`]. What the
+/// policy requires and is not at hand refuses after everything that speaks against
+/// the machine: files and tags of its log first, then NVIDIA's opinion.
 #[must_use]
 pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     let mut run = Run {
@@ -264,7 +281,9 @@ impl<'a> Run<'a> {
         self.model()?;
         self.report.findings = app_compose_findings(&evidence.app_compose);
         self.deployment(&quote, &boot)?;
-        let gpus_until = self.gpus()?;
+        let gpus = self.gpus()?;
+        self.nothing_is_lacking()?;
+        let gpus_until = gpus.map(|gpus| self.gpus_until(&gpus)).transpose()?;
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
         self.report
             .findings

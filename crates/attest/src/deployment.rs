@@ -24,6 +24,7 @@ mod files;
 mod fold;
 mod machine;
 mod rejected;
+mod tags;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::files::{FilesAtHand, FilesCheck};
 pub(crate) use self::files::{FilesJudged, findings_of_up};
 pub use self::fold::{ComposeFiles, Service, Up};
 pub use self::rejected::DeploymentRejected;
+pub use self::tags::{MAX_TAGS_BYTES, TagsCheck, TagsError, UpstreamTags};
 
 use self::actions::{Action, Kind, second};
 use self::block::Block;

@@ -15,7 +15,7 @@ pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
 use self::rules::Software;
 pub(crate) use self::rules::{AcpiMode, OsImage, Rules};
-pub(crate) use self::workload::{Mode, Nras};
+pub(crate) use self::workload::{Mode, Nras, Sources, Tags};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
 use crate::text::{quoted, shown};
 use crate::{PolicyDigest, hash};
@@ -181,6 +181,20 @@ impl Policy {
     #[must_use]
     pub fn asks_nras(&self) -> bool {
         self.rules.gpu.nras != Nras::Off
+    }
+
+    /// True if the tags of a deployment log are compared with its repository's.
+    #[must_use]
+    pub fn compares_tags(&self) -> bool {
+        self.rules.deployment.mode != Mode::Off && self.rules.deployment.tags == Tags::Releases
+    }
+
+    /// True if the files of a deployment log have to be at hand, and its tags if
+    /// they are compared.
+    #[must_use]
+    pub fn requires_sources(&self) -> bool {
+        self.rules.deployment.mode != Mode::Off
+            && self.rules.deployment.sources == Sources::Required
     }
 
     /// The resolved rules as TOML, for a person.

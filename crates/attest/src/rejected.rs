@@ -358,7 +358,13 @@ mod tests {
             assert!(
                 code.starts_with("evidence_")
                     || code.starts_with("rejected_")
-                    || matches!(code, "deployment_missing" | "nras_unavailable"),
+                    || matches!(
+                        code,
+                        "deployment_missing"
+                            | "deployment_files_unavailable"
+                            | "deployment_tags_unavailable"
+                            | "nras_unavailable"
+                    ),
                 "{code}"
             );
             assert!(

@@ -74,6 +74,7 @@ checks! {
     Model Identity "model" "the model asked for";
     Deployment Deployment "deployment" "the deployment log is this machine's own, made for this request";
     DeploymentRules Deployment "deployment_rules" "what was started is what the policy admits";
+    DeploymentTags Deployment "deployment_tags" "each started file's tag is, in its repository, the commit of the log";
     DeploymentFiles Deployment "deployment_files" "the files of what was started keep to the policy's rules";
     DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
     Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";

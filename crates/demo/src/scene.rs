@@ -136,6 +136,7 @@ fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + 
             good.endpoints_url().parse()?,
             vec![good.http_url().parse()?],
             good.compose_files_url().parse()?,
+            good.compose_tags_url().parse()?,
             AllowList::new(vec![Config::ALLOW_DOMAIN.parse()?]),
         )
     })

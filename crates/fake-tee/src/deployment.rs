@@ -7,9 +7,11 @@ use crate::compose_file::{FILE, PublishedFile, commit, compose_text};
 use crate::encode::rfc3339;
 use crate::event_log::Event;
 use crate::hash::{label256, sha256};
+use crate::hooks::Hook;
 use crate::pki::{Issued, Signer};
 use crate::quote::{self, TdReport};
 use crate::spec::{Challenge, Spec};
+use crate::tags::PublishedTag;
 
 /// How the manager writes what it hashes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct ComposeManager {
     /// What the repository of compose files has. Where a text changes here alone, the
     /// repository has other bytes than the log says; see [`ComposeManager::publish`].
     pub files: Vec<PublishedFile>,
+    /// What is other about that repository's tags than the log says.
+    pub tags: Hook<Vec<PublishedTag>>,
     /// How it is hashed.
     pub form: ActionsForm,
     /// Where the nonce came from: `client` or `server`.
@@ -55,6 +59,7 @@ impl ComposeManager {
                 compose_up(at(48), "v0.0.2", &["proxy"]),
             ],
             files: ["v0.0.1", "v0.0.2"].map(published).to_vec(),
+            tags: Hook::default(),
             form: ActionsForm::default(),
             nonce_source: "client".to_owned(),
             nonce: None,

@@ -41,6 +41,7 @@ pub mod quote;
 pub mod serve;
 mod signing;
 mod spec;
+pub mod tags;
 pub mod tamper;
 
 pub use deployment::ComposeManager;

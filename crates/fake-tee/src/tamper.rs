@@ -1,6 +1,7 @@
 //! Tamperings by name, for a program that plays a backend: each changes one thing,
 //! before it is signed wherever that makes sense.
 
+use crate::compose_file::commit;
 use crate::event_log::Event;
 use crate::hash::{label, label256, label384};
 use crate::kms::Kms;
@@ -119,6 +120,18 @@ tamperings! {
                 *text = text.replace("\"memory_size\":", "\"memory_size\":1");
             }
         });
+    "tag-unknown", "a release that its repository does not have",
+        |spec| if let Some(manager) = &mut spec.compose_manager {
+            manager.tags.push(|tags| tags.truncate(1));
+        };
+    "tag-moved", "a release that is another commit in its repository",
+        |spec| if let Some(manager) = &mut spec.compose_manager {
+            manager.tags.push(|tags| {
+                for tag in tags {
+                    tag.commit = commit("elsewhere");
+                }
+            });
+        };
     "no-evidence", "a report without a quote",
         |spec| spec.hooks.report.push(|report| {
             if let Some(report) = report.as_object_mut() {

@@ -47,10 +47,10 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_FLIGHTS: usize = 256;
 const MAX_FAILURES: usize = 4_096;
 
-/// Where compose files are fetched from.
+/// Where compose files are fetched from, or the tags of their repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ComposeSource {
-    /// `<base>/<commit>/<file>`.
+    /// Files: `<base>/<commit>/<file>`. Tags: `<base>/info/refs`.
     Repository(FetchUrl),
     /// Nowhere.
     Off,

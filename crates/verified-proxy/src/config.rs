@@ -26,6 +26,8 @@ pub struct Config {
     pub nras_url: FetchUrl,
     /// Where the compose files are that deployment logs name.
     pub compose_source: ComposeSource,
+    /// Their git repository, which is asked for its tags.
+    pub compose_tags_source: ComposeSource,
     /// Certificate authorities beside the system's.
     pub extra_ca: Vec<CertificateDer<'static>>,
     /// Where connections really go.
@@ -151,6 +153,7 @@ impl Config {
         endpoints_url: FetchUrl,
         collateral_sources: Vec<FetchUrl>,
         compose_source: ComposeSource,
+        compose_tags_source: ComposeSource,
         allow: AllowList,
     ) -> Self {
         Self {
@@ -158,6 +161,7 @@ impl Config {
             collateral_sources,
             nras_url: FetchUrl::of_host(Self::NRAS_HOST),
             compose_source,
+            compose_tags_source,
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
             trust_anchors: TrustAnchors::intel(),
@@ -194,6 +198,8 @@ impl Config {
     /// Where the fleet's operator publishes its compose files.
     pub const COMPOSE_FILES_URL: &str =
         "https://raw.githubusercontent.com/nearai/cvm-compose-files";
+    /// The git repository of these files.
+    pub const COMPOSE_TAGS_URL: &str = "https://github.com/nearai/cvm-compose-files.git";
     /// The fleet's names.
     pub const ALLOW_DOMAIN: &str = "*.completions.near.ai";
     /// A hundred MiB, as the fleet's nginx takes (client_max_body_size 100m).

@@ -1,7 +1,7 @@
 //! Public documents over ordinary HTTPS: the endpoint list, Intel's collateral,
-//! and what NVIDIA says of a backend's GPUs. Nothing of a client ever passes
-//! here; what comes back is a hint (the list) or signed (the others), and
-//! bounded either way.
+//! compose files and their tags, and what NVIDIA says of a backend's GPUs. Nothing
+//! of a client ever passes here. What comes back is signed or known by its hash, or
+//! a hint (the list), or can only refuse (tags); it is bounded either way.
 
 use std::fmt;
 use std::str::FromStr;

@@ -15,6 +15,7 @@ mod clock;
 pub mod codes;
 mod collateral;
 mod compose_files;
+mod compose_tags;
 pub mod config;
 mod endpoints;
 mod examine;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 
 use crate::collateral::Collaterals;
 use crate::compose_files::ComposeFiles;
+use crate::compose_tags::ComposeTags;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::fetch::Fetcher;
@@ -119,6 +121,11 @@ impl Server {
             config.clock.clone(),
             state.clone(),
         );
+        let compose_tags = ComposeTags::new(
+            config.compose_tags_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+        );
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
@@ -130,6 +137,7 @@ impl Server {
             collaterals,
             nras,
             compose_files,
+            compose_tags,
         };
         let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
         let page = Page::new(

@@ -43,7 +43,7 @@ use crate::config::{BackendTimeouts, PoolLimits};
 use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
 use crate::served::Served;
-use crate::verdicts::{Due, Key, Lane, Stage, Verdicts, blames_collateral, lacks_opinion};
+use crate::verdicts::{Due, Key, Lane, Stage, Verdicts, blames_collateral, finds_nothing};
 
 use self::pool::{Place, Pool};
 use self::unverified::Unverified;
@@ -477,8 +477,8 @@ fn reach(position: &Mutex<Position>, to: Position) {
     *position.lock().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
-/// Collateral is about a family of machines, NVIDIA's service is there for all or
-/// for none, and this machine's random numbers are the same everywhere. But which family it is only the instance says, so
+/// Collateral is about a family of machines, NVIDIA's service and the repository of
+/// compose files are there for all or for none, and this machine's random numbers are the same everywhere. But which family it is only the instance says, so
 /// one that nobody knows may be its invention.
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
@@ -488,7 +488,7 @@ fn helps_elsewhere(error: &AttemptError) -> bool {
             if error
                 .refusal()
                 .map(|refusal| &refusal.rejected)
-                .is_some_and(|rejected| blames_collateral(rejected) || lacks_opinion(rejected)) =>
+                .is_some_and(|rejected| blames_collateral(rejected) || finds_nothing(rejected)) =>
         {
             false
         }

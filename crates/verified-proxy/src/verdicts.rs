@@ -22,7 +22,9 @@ use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
-pub(crate) use self::refused::{Refusal, blames_collateral, blames_time, hint, lacks_opinion};
+pub(crate) use self::refused::{
+    Refusal, blames_collateral, blames_tags, blames_time, finds_nothing, hint, lacks_opinion,
+};
 use self::report::Line;
 pub(crate) use self::report::{VerdictId, VerdictReport};
 use self::standing::Shared;
@@ -248,7 +250,7 @@ impl Verdicts {
     /// name that its machine has; unless nothing was found out about it.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = self.lock();
-        let found_out = !lacks_opinion(&refusal.rejected);
+        let found_out = !finds_nothing(&refusal.rejected);
         if found_out {
             inner.withdraw(key, &self.metrics);
         }

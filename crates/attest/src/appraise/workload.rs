@@ -16,9 +16,10 @@ use crate::report::{CheckId, DeploymentShown, GpuShown};
 use crate::text::shown;
 use crate::{Rejected, UnixTime};
 
-const DEPLOYMENT_CHECKS: [CheckId; 4] = [
+const DEPLOYMENT_CHECKS: [CheckId; 5] = [
     CheckId::Deployment,
     CheckId::DeploymentRules,
+    CheckId::DeploymentTags,
     CheckId::DeploymentFiles,
     CheckId::DeploymentContinuity,
 ];
@@ -33,7 +34,7 @@ const GPU_CHECKS: [CheckId; 4] = [
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
 
-const NOTHING_STARTED: &str = "the log names nothing that was started";
+pub(super) const NOTHING_STARTED: &str = "the log names nothing that was started";
 const STARTED_IN_VAIN: &str =
     "nothing to judge: each start of the log asks for services that its file does not define";
 
@@ -96,6 +97,7 @@ impl Run<'_> {
             ));
         }
 
+        self.tags(&started)?;
         self.files(&deployment)?;
         self.continuity(&deployment, boot);
         self.report.limits.push(LOG_NOT_PROVED);
@@ -109,7 +111,9 @@ impl Run<'_> {
         let rules = &self.rules().deployment.files;
         let files = match self.request.files {
             FilesCheck::NotFetched(reason) => {
-                self.report.not_proved(CheckId::DeploymentFiles, reason);
+                self.lacks(reason.to_owned(), |detail| {
+                    DeploymentRejected::FilesUnavailable { detail }
+                });
                 let up = deployment.up();
                 self.report.deployment = Some(DeploymentShown::of(deployment, &up, None));
                 return Ok(());
@@ -124,16 +128,16 @@ impl Run<'_> {
             .extend(findings_of_up(&up, files, rules));
         let at_hand = judged.judged.saturating_add(judged.in_vain);
         if let Some(first) = judged.wanted.first() {
-            self.report.not_proved(
-                CheckId::DeploymentFiles,
-                format!(
-                    "{} of {} files were not fetched, such as {} at {}",
-                    judged.wanted.len(),
-                    judged.wanted.len().saturating_add(at_hand),
-                    shown(&first.file),
-                    first.commit
-                ),
+            let detail = format!(
+                "{} of {} files were not fetched, such as {} at {}",
+                judged.wanted.len(),
+                judged.wanted.len().saturating_add(at_hand),
+                shown(&first.file),
+                first.commit
             );
+            self.lacks(detail, |detail| DeploymentRejected::FilesUnavailable {
+                detail,
+            });
         } else if judged.judged == 0 {
             let why = if judged.in_vain == 0 {
                 NOTHING_STARTED
@@ -180,8 +184,8 @@ impl Run<'_> {
         }
     }
 
-    /// The end of the GPUs' certificates, if they were looked at.
-    pub(super) fn gpus(&mut self) -> Result<Option<UnixTime>, Rejected> {
+    /// What the GPUs show, if they were looked at.
+    pub(super) fn gpus(&mut self) -> Result<Option<GpuReport>, Rejected> {
         let request = self.request;
         let rules = &self.rules().gpu;
         self.begin(CheckId::Gpus);
@@ -258,11 +262,16 @@ impl Run<'_> {
         }
         self.report.gpus = gpus.iter().map(GpuShown::of).collect();
         self.report.limits.extend(GPUS_NOT_PROVED);
-        let until = report.valid_until();
-        Ok(Some(match self.nras(&report)? {
+        Ok(Some(report))
+    }
+
+    /// The end of the GPUs' certificates, and of the opinion on them.
+    pub(super) fn gpus_until(&mut self, gpus: &GpuReport) -> Result<UnixTime, Rejected> {
+        let until = gpus.valid_until();
+        Ok(match self.nras(gpus)? {
             Some(opinion) => opinion.valid_until().min(until),
             None => until,
-        }))
+        })
     }
 
     /// NVIDIA's own opinion; where the policy only reports it, nothing of it is a

@@ -99,6 +99,22 @@ rejections! {
         "rejected_deployment_commit" "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
         means "Something was started that your policy does not know."
         remedy "Review the commit, then add it to your policy.";
+    TagUnknown { file: String, got: String, known: usize }
+        "rejected_deployment_tag_unknown" "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
+        means "The log names a release that its operator never published, or has taken back; or one that is newer than the list of tags at hand."
+        remedy "Try again in a minute. If it stays, ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
+    TagMoved { file: String, tag: String, got: String, expected: String }
+        "rejected_deployment_tag_moved" "{file} was started from the tag {tag} at the commit {got}, but in its repository that tag is {expected}"
+        means "What was started is not what its operator publishes under that name: the log is false, or the tag was set anew."
+        remedy "Ask the backend's operator, and compare the two commits; a policy of your own that says deployment.tags = \"any\", with the commits in deployment.commits, accepts it.";
+    TagsUnavailable { detail: String }
+        "deployment_tags_unavailable" "the tags of what was started were not compared, and the policy requires it: {detail}"
+        means "Whether what was started are releases of its repository could not be looked up."
+        remedy "Check that the repository can be reached (--compose-tags-url), and try again; a policy of your own that says deployment.sources = \"if-at-hand\" reports it instead.";
+    FilesUnavailable { detail: String }
+        "deployment_files_unavailable" "not all files of what was started were judged, and the policy requires it: {detail}"
+        means "What the started files say could not be looked up, so the policy's rules for them were not applied to all."
+        remedy "Check that the repository can be reached (--compose-files-url), and try again; a policy of your own that says deployment.sources = \"if-at-hand\" reports it instead.";
 }
 
 impl DeploymentRejected {

@@ -16,9 +16,9 @@ use crate::text::quoted;
 /// The file. A policy that extends another adds its `identity`, `os_image`,
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
 /// `acpi`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
-/// `deployment`, `gpu.count` and `deployment.tags` take the other's place; their
-/// lists are added. A policy of its own that says nothing of them requires both.
-/// Pins are its own: no built-in policy has any.
+/// `deployment`, `gpu.count`, `deployment.tags` and `deployment.sources` take the
+/// other's place; their lists are added. A policy of its own that says nothing of
+/// them requires both. Pins are its own: no built-in policy has any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {

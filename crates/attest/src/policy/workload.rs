@@ -177,6 +177,7 @@ impl MeasurementTable {
 pub(crate) struct DeploymentRules {
     pub(crate) mode: Mode,
     pub(crate) tags: Tags,
+    pub(crate) sources: Sources,
     /// The commits that compose files may come from; any if empty.
     pub(crate) commits: BTreeSet<Hex<20>>,
     /// What the files may say, where they are at hand.
@@ -191,6 +192,18 @@ pub(crate) enum Tags {
     Releases,
     /// Any.
     Any,
+}
+
+/// Whether the files that a log names, and the tags of their repository, have to be
+/// at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Sources {
+    /// What is at hand has to hold; of the rest the verdict says "not proved". Who
+    /// withholds a source keeps the rules about it from being applied.
+    IfAtHand,
+    /// All of it.
+    Required,
 }
 
 impl DeploymentRules {
@@ -265,6 +278,7 @@ impl FileGpu {
 pub(super) struct FileDeployment {
     mode: Option<Mode>,
     tags: Option<Tags>,
+    sources: Option<Sources>,
     commits: BTreeSet<Hex<20>>,
     repositories: FileRepositories,
     /// The exact images that may be on the prompt's way.
@@ -290,6 +304,7 @@ impl Serialize for DeploymentRules {
         struct Written<'a> {
             mode: Mode,
             tags: Tags,
+            sources: Sources,
             commits: &'a BTreeSet<Hex<20>>,
             images: Option<&'a BTreeSet<ImageDigest>>,
             read_only_paths: &'a BTreeSet<String>,
@@ -307,6 +322,7 @@ impl Serialize for DeploymentRules {
         Written {
             mode: self.mode,
             tags: self.tags,
+            sources: self.sources,
             commits: &self.commits,
             images: files.digests.as_ref(),
             read_only_paths: &files.read_only_paths,
@@ -336,6 +352,7 @@ impl FileDeployment {
         }
         rules.mode = self.mode.unwrap_or(rules.mode);
         rules.tags = self.tags.unwrap_or(rules.tags);
+        rules.sources = self.sources.unwrap_or(rules.sources);
         rules.commits.extend(self.commits);
     }
 }
@@ -385,16 +402,19 @@ impl DeploymentRules {
         Self {
             mode: Mode::Required,
             tags: Tags::Releases,
+            sources: Sources::IfAtHand,
             commits: BTreeSet::new(),
             files: FileRules::nothing(),
         }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let named = !self.commits.is_empty() || self.files.digests.is_some();
+        let named = !self.commits.is_empty()
+            || self.files.digests.is_some()
+            || self.sources == Sources::Required;
         if self.mode == Mode::Off && named {
             return Err(
-                "deployment.mode = \"off\" looks at no log, but the policy names commits or images"
+                "deployment.mode = \"off\" looks at no log, but the policy names commits or images, or requires sources"
                     .to_owned(),
             );
         }

@@ -111,6 +111,9 @@ impl CheckId {
                 "the log's digest and our nonce with a second quote, and that quote's machine with this one"
             }
             Self::DeploymentRules => "tag and commit of each started file with the policy",
+            Self::DeploymentTags => {
+                "each started file's tag and commit with the tags that its repository has now"
+            }
             Self::DeploymentFiles => {
                 "each file with the digest in the log, and what it says with the policy's rules"
             }

@@ -3,7 +3,7 @@
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, ComposeDocument, Evidence, FileDigest, FilesAtHand,
     FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status,
-    UnixTime, appraise,
+    TagsCheck, UnixTime, appraise,
 };
 use fake_tee::deployment::compose_up;
 use serde_json::Value;
@@ -51,6 +51,7 @@ fn judge(log: Vec<Vec<(String, Value)>>, files: FilesCheck<'_>, more: &str) -> A
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
         files,
+        tags: TagsCheck::NotFetched("a test"),
         nras: NrasCheck::NotAsked("a test"),
         now: UnixTime(NOW),
     })

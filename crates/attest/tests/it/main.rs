@@ -30,5 +30,6 @@ mod remembered;
 mod reported;
 mod stored;
 mod support;
+mod tags;
 mod tampering;
 mod workload;

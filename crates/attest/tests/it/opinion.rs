@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    KeySet, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TrustAnchors, UnixTime,
-    appraise,
+    KeySet, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck, TrustAnchors,
+    UnixTime, appraise,
 };
 use fake_tee::nras::{NrasSpec, SigningKey};
 
@@ -54,6 +54,7 @@ fn judge_by(mode: &str, payload: &str, nras: NrasCheck<'_>) -> Appraisal {
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
         files: FilesCheck::NotFetched("a test"),
+        tags: TagsCheck::NotFetched("a test"),
         nras,
         now: UnixTime(NOW),
     })
@@ -166,6 +167,7 @@ fn both_recordings_verify_with_nvidias_opinion_required() {
             issuers: &IssuerCache::new(),
             logs: LogCheck::NotKept("a recording"),
             files: FilesCheck::NotFetched("a recording"),
+            tags: TagsCheck::NotFetched("a recording"),
             nras: NrasCheck::Answer {
                 answer: &answer,
                 keys: &KeySet::parse(&keys).unwrap(),

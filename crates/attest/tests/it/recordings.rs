@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TrustAnchors, UnixTime,
-    appraise,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
+    TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 
 /// A recorded attestation; everything that an appraisal needs.
@@ -53,6 +53,15 @@ pub(crate) fn recordings() -> Vec<Recording> {
 }
 
 pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> Appraisal {
+    judge_by(recording, policy, at, TagsCheck::NotFetched("a recording"))
+}
+
+fn judge_by(
+    recording: &Recording,
+    policy: &Policy,
+    at: UnixTime,
+    tags: TagsCheck<'_>,
+) -> Appraisal {
     let evidence = Evidence::parse(&recording.report).unwrap();
     let collateral = Collateral::from_json(&recording.collateral).unwrap();
     appraise(&Appraise {
@@ -70,9 +79,35 @@ pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> App
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a recording"),
         files: FilesCheck::NotFetched("a recording"),
+        tags,
         nras: NrasCheck::NotAsked("a recording"),
         now: at,
     })
+}
+
+/// The lines of NEAR's repository (`git ls-remote`, August 2026) about the tags that the
+/// two logs name. 18 of the 19 are annotated.
+const NEAR_TAGS: &str = include_str!("tags/near");
+
+#[test]
+fn their_releases_are_those_of_their_repository() {
+    let tags = UpstreamTags::from_ls_remote(NEAR_TAGS.as_bytes()).unwrap();
+    assert_eq!(tags.len(), 19);
+    for recording in recordings() {
+        let of = |tags: &UpstreamTags| {
+            let tags = TagsCheck::AtHand(tags);
+            judge_by(&recording, &Policy::near(), recording.at, tags)
+        };
+        let report = of(&tags).report;
+        let check = report.check(CheckId::DeploymentTags).unwrap();
+        assert_eq!(check.status, Status::Pass, "{}", check.detail);
+        // Without what the annotated ones are about.
+        let lines = NEAR_TAGS.split_inclusive('\n');
+        let plain: String = lines.filter(|line| !line.ends_with("^{}\n")).collect();
+        let plain = UpstreamTags::from_ls_remote(plain.as_bytes()).unwrap();
+        let rejected = of(&plain).outcome.unwrap_err();
+        assert_eq!(rejected.code(), "rejected_deployment_tag_moved");
+    }
 }
 
 #[test]
@@ -112,6 +147,7 @@ fn both_verify_under_both_policies_at_their_own_time() {
                 CheckId::CollateralFloor,
                 CheckId::TcbEvaluation,
                 CheckId::Pins,
+                CheckId::DeploymentTags,
                 CheckId::DeploymentFiles,
                 CheckId::DeploymentContinuity,
                 CheckId::GpuMeasurements,

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use attest::{
     Appraisal, Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Subject, TrustAnchors,
-    UnixTime, appraise,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Subject, TagsCheck,
+    TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
-use fake_tee::{Built, Challenge, Spec};
+use fake_tee::tags::advertisement;
+use fake_tee::{Built, Challenge, ComposeManager, Spec};
 
 /// 2026-11-22T12:00:00Z.
 pub(crate) const NOW: u64 = 1_795_348_800;
@@ -57,6 +58,15 @@ pub(crate) fn subject() -> Subject {
 }
 
 pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) -> Appraisal {
+    judge_by_tags(built, policy, floor, TagsCheck::NotFetched("a test"))
+}
+
+fn judge_by_tags(
+    built: &Built,
+    policy: &Policy,
+    floor: FloorCheck<'_>,
+    tags: TagsCheck<'_>,
+) -> Appraisal {
     let now = UnixTime(NOW);
     let unreadable = |rejected: Rejected| Appraisal::unreadable(rejected, policy, &anchors(), now);
     let evidence = match Evidence::parse(&built.report_bytes) {
@@ -79,14 +89,25 @@ pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) 
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
         files: FilesCheck::NotFetched("a test"),
+        tags,
         nras: NrasCheck::NotAsked("a test"),
         now,
     })
 }
 
+/// With the tags of its own repository.
 pub(crate) fn judge(spec: &Spec) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
-    judge_with(&built, policy(), FloorCheck::NotKept("a test"))
+    let tags = upstream(spec);
+    let tags = TagsCheck::AtHand(&tags);
+    judge_by_tags(&built, policy(), FloorCheck::NotKept("a test"), tags)
+}
+
+/// The tags of the repository that a machine's log speaks of.
+pub(crate) fn upstream(spec: &Spec) -> UpstreamTags {
+    let manager = spec.compose_manager.as_ref();
+    let tags = manager.map_or(Vec::new(), ComposeManager::published_tags);
+    UpstreamTags::from_advertisement(advertisement(&tags).as_bytes()).unwrap()
 }
 
 /// The code of a refusal, or "verified".

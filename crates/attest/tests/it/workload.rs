@@ -2,7 +2,7 @@
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    LogCheck, Logs, Nonce, NrasCheck, Policy, Spki, Status, UnixTime, appraise,
+    LogCheck, Logs, Nonce, NrasCheck, Policy, Spki, Status, TagsCheck, UnixTime, appraise,
 };
 use fake_tee::Spec;
 use fake_tee::deployment::compose_up;
@@ -29,6 +29,7 @@ fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
         issuers: &IssuerCache::new(),
         logs,
         files: FilesCheck::NotFetched("a test"),
+        tags: TagsCheck::NotFetched("a test"),
         nras: NrasCheck::NotAsked("a test"),
         now: UnixTime(NOW),
     })
@@ -61,7 +62,8 @@ const GPU_CHECKS: [CheckId; 4] = [
     CheckId::GpuMeasurements,
 ];
 
-const DEPLOYMENT_CHECKS: [CheckId; 4] = [
+const DEPLOYMENT_CHECKS: [CheckId; 5] = [
+    CheckId::DeploymentTags,
     CheckId::DeploymentFiles,
     CheckId::Deployment,
     CheckId::DeploymentRules,
@@ -384,7 +386,11 @@ fn an_empty_log_passes_no_rule() {
     let appraisal = judged(empty, "deployment.mode = \"if-present\"");
     assert_eq!(code(&appraisal), "verified");
     assert_eq!(status(&appraisal, CheckId::Deployment), Status::Pass);
-    for check in [CheckId::DeploymentRules, CheckId::DeploymentFiles] {
+    for check in [
+        CheckId::DeploymentRules,
+        CheckId::DeploymentTags,
+        CheckId::DeploymentFiles,
+    ] {
         assert_eq!(status(&appraisal, check), Status::NotProved, "{check:?}");
     }
 }
@@ -456,6 +462,15 @@ fn a_policy_says_what_it_does_not_look_at() {
             "looks at no log",
         ),
         (
+            "deployment = { mode = \"off\", sources = \"required\" }\n",
+            "looks at no log",
+        ),
+        ("deployment.sources = \"if-present\"\n", "unknown variant"),
+        (
+            "deployment = { mode = \"off\", sources = \"if-at-hand\" }\n",
+            "",
+        ),
+        (
             "deployment.mode = \"off\"\ngpu = { mode = \"if-present\", nras = \"require\" }\n",
             "needs GPU evidence",
         ),
@@ -504,6 +519,8 @@ fn rules_of_files_are_read_again() {
         String::new(),
         format!("deployment.images = [\"sha256:{digest}\"]"),
         "deployment.read_only_paths = [\"/srv\"]".to_owned(),
+        "deployment.tags = \"any\"".to_owned(),
+        "deployment.sources = \"required\"".to_owned(),
         "deployment.repositories.fronts = [\"caddy\"]".to_owned(),
         "deployment.repositories.proxies = [\"a/proxy\"]".to_owned(),
         "deployment.repositories.engines = [\"a/engine\"]".to_owned(),
@@ -531,6 +548,7 @@ fn every_rule_counts_in_the_digest() {
         "deployment.mode = \"if-present\"",
         "deployment.mode = \"off\"",
         "deployment.tags = \"any\"",
+        "deployment.sources = \"required\"",
         "deployment.commits = [\"0101010101010101010101010101010101010101\"]",
     ];
     let digests: std::collections::BTreeSet<_> =

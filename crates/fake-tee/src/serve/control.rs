@@ -129,6 +129,10 @@ fn act(state: &State, control: &str, asked: Asked) -> Result<Option<Value>, Erro
             let behaviour = asked.behaviour.ok_or_else(|| need("behaviour"))?.parse()?;
             *lock(&state.compose.behaviour) = behaviour;
         }
+        "compose-tags" => {
+            let behaviour = asked.behaviour.ok_or_else(|| need("behaviour"))?.parse()?;
+            *lock(&state.compose_tags.behaviour) = behaviour;
+        }
         _ => return Ok(None),
     }
     Ok(Some(done))
@@ -207,9 +211,11 @@ fn counts(state: &State) -> Value {
         })
         .collect();
     let compose_files = lock(&state.compose.asked).len();
+    let compose_tags = lock(&state.compose_tags.asked).len();
     json!({
         "endpoints": state.endpoints_fetched.load(Relaxed),
         "compose_files": compose_files,
+        "compose_tags": compose_tags,
         "pcs": sources,
     })
 }

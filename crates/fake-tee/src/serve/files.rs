@@ -23,6 +23,7 @@ pub(super) fn write_environment(running: &Running) -> Result<(), Error> {
         "endpoints_url": running.endpoints_url(),
         "pccs_url": running.http_url(),
         "compose_files_url": running.compose_files_url(),
+        "compose_tags_url": running.compose_tags_url(),
         "source_urls": running.sources.iter().map(|at| format!("http://{at}")).collect::<Vec<_>>(),
         "backend": running.backend.to_string(),
         "port_http": running.http.port(),

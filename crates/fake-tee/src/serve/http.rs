@@ -52,17 +52,16 @@ async fn answer(state: &State, source: usize, request: Request<Incoming>) -> Res
     if path == "/endpoints" {
         return endpoints(state).await;
     }
-    if let Some(reply) = compose::answer(state, &path).await? {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if let Some(reply) = compose::answer(state, &path, &query).await? {
         return Ok(reply);
     }
-    let request = match state.nras.answer(request).await? {
-        Ok(reply) => return Ok(reply),
-        Err(request) => request,
-    };
+    if let Ok(reply) = state.nras.answer(request).await? {
+        return Ok(reply);
+    }
     if let Some(source) = state.sources.get(source) {
-        let query = request.uri().query().unwrap_or_default();
         let machine = lock(&state.machine).clone();
-        if let Some(reply) = pcs::answer(&machine, source, &path, query).await? {
+        if let Some(reply) = pcs::answer(&machine, source, &path, &query).await? {
             return Ok(reply);
         }
     }

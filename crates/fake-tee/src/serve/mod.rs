@@ -188,6 +188,7 @@ struct State {
     endpoints: Mutex<Behaviour>,
     endpoints_fetched: AtomicU64,
     compose: Repository,
+    compose_tags: Repository,
     nras: Nras,
 }
 
@@ -353,6 +354,7 @@ async fn start_under(
         endpoints: Mutex::default(),
         endpoints_fetched: AtomicU64::new(0),
         compose: Repository::default(),
+        compose_tags: Repository::default(),
         nras: Nras::default(),
         options,
         base,

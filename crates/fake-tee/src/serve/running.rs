@@ -259,6 +259,23 @@ impl Running {
         lock(&self.state.compose.asked).clone()
     }
 
+    /// URL of the same repository as git names it.
+    pub fn compose_tags_url(&self) -> String {
+        format!("http://{}{}", self.http, compose::GIT)
+    }
+
+    /// How that repository answers who asks for its tags from now on;
+    /// [`Behaviour::Body`] has any list. The tags are
+    /// [`ComposeManager::published_tags`](crate::ComposeManager::published_tags).
+    pub fn compose_tags(&self, behaviour: Behaviour) {
+        *lock(&self.state.compose_tags.behaviour) = behaviour;
+    }
+
+    /// Requests for its tags.
+    pub fn compose_tags_fetches(&self) -> usize {
+        lock(&self.state.compose_tags.asked).len()
+    }
+
     /// Base URL of NVIDIA's attestation service.
     pub fn nras_url(&self) -> String {
         self.http_url()
@@ -306,11 +323,12 @@ impl Running {
         let dir = self.dir.display();
         format!(
             "verified-proxy serve --endpoints-url {} --pccs-url {} --compose-files-url {} \
-             --extra-ca {dir}/tls-ca.pem --connect-to {} --danger-tdx-root {dir}/tdx-root.der \
+             --compose-tags-url {} --extra-ca {dir}/tls-ca.pem --connect-to {} --danger-tdx-root {dir}/tdx-root.der \
              --danger-gpu-root {dir}/gpu-root.der --policy {dir}/policy.toml",
             self.endpoints_url(),
             self.http_url(),
             self.compose_files_url(),
+            self.compose_tags_url(),
             self.connect_to(),
         )
     }

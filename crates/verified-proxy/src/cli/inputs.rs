@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use attest::{
     AcceptTcb, FilesAtHand, GpuAnchors, NrasAnchors, Policy, Spki, TrustAnchors, UnixTime,
+    UpstreamTags,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -97,6 +98,12 @@ pub(super) fn compose_files(folder: &Path) -> Result<FilesAtHand, Failure> {
         }
     }
     Ok(files)
+}
+
+/// What `git ls-remote` says of the repository of compose files.
+pub(super) fn compose_tags(path: &Path) -> Result<UpstreamTags, Failure> {
+    UpstreamTags::from_ls_remote(&read(path)?)
+        .map_err(|error| Failure::Unreadable(format!("{}: {error}", path.display())))
 }
 
 /// "near", "hardware" or a file, plus what the user accepts besides.

@@ -124,6 +124,14 @@ struct Network {
     #[arg(long, env = "VERIFIED_PROXY_COMPOSE_FILES_URL", value_name = "URL|off", default_value = Config::COMPOSE_FILES_URL)]
     compose_files_url: ComposeSource,
 
+    /// The git repository of those files, asked for its tags; "off" does not ask
+    ///
+    /// A release that a deployment names has to be, in this repository, the commit of the
+    /// deployment's log. The list of tags is its server's word and can only refuse; where it does
+    /// not come, tags are reported as not compared.
+    #[arg(long, env = "VERIFIED_PROXY_COMPOSE_TAGS_URL", value_name = "URL|off", default_value = Config::COMPOSE_TAGS_URL)]
+    compose_tags_url: ComposeSource,
+
     /// A backend that may be asked; a leading "*." stands for one label; repeatable
     #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN)]
     allow_domain: Vec<AllowPattern>,
@@ -186,11 +194,24 @@ impl Shared {
         if policy.hardware_only() {
             tracing::warn!("this policy accepts any software on a genuine TDX machine");
         }
+        let network = self.network;
+        if policy.requires_sources() {
+            let tags = policy.compares_tags().then_some(&network.compose_tags_url);
+            for (option, source) in [
+                ("--compose-files-url", Some(&network.compose_files_url)),
+                ("--compose-tags-url", tags),
+            ] {
+                if source == Some(&ComposeSource::Off) {
+                    return Err(Failure::Usage(format!(
+                        "{option} off: the policy says deployment.sources = \"required\", so every backend would be refused"
+                    )));
+                }
+            }
+        }
         let trust_anchors = self.proved.trust_anchors()?;
         if let Some(danger) = Danger::of(&trust_anchors) {
             tracing::warn!("DANGER: roots of trust are {}", danger.words);
         }
-        let network = self.network;
         let mut extra_ca = Vec::new();
         for path in &network.extra_ca {
             extra_ca.extend(read_certificates(path)?);
@@ -223,6 +244,7 @@ impl Shared {
                 network.endpoints_url,
                 network.pccs_url,
                 network.compose_files_url,
+                network.compose_tags_url,
                 AllowList::new(network.allow_domain),
             )
         })

@@ -346,6 +346,7 @@ mod tests {
             Config::ENDPOINTS_URL.parse().unwrap(),
             Vec::new(),
             Config::COMPOSE_FILES_URL.parse().unwrap(),
+            Config::COMPOSE_TAGS_URL.parse().unwrap(),
             crate::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
         );
         assert_eq!(parsed.policy.digest(), library.policy.digest());
@@ -361,6 +362,7 @@ mod tests {
         assert_eq!(parsed.allow, library.allow);
         assert_eq!(parsed.nras_url, library.nras_url);
         assert_eq!(parsed.compose_source, library.compose_source);
+        assert_eq!(parsed.compose_tags_source, library.compose_tags_source);
         assert_eq!(parsed.state_dir, library.state_dir);
         assert_eq!(
             parsed.collateral_sources.len(),

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 use attest::{
     Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Report, Spki, Subject, UnixTime, appraise,
+    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Report, Spki, Subject, TagsCheck, UnixTime,
+    appraise,
 };
 
 use super::inputs::{self, Failure};
@@ -79,6 +80,10 @@ struct Recorded {
     /// A folder with compose files that the deployment's log may name, found by their hashes
     #[arg(long, value_name = "DIR", requires = "evidence")]
     compose_files: Option<PathBuf>,
+
+    /// The tags of the compose files' repository: what "git ls-remote URL" says
+    #[arg(long, value_name = "FILE", requires = "evidence")]
+    compose_tags: Option<PathBuf>,
 
     /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", value_parser = inputs::parse_time, requires = "evidence")]
@@ -149,6 +154,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         spki: Some(spki),
         collateral: Some(collateral),
         compose_files,
+        compose_tags,
         at,
         domain,
     } = &args.recorded
@@ -163,6 +169,8 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     let collateral = inputs::read(collateral)?;
     let files = compose_files.as_deref().map(inputs::compose_files);
     let files = files.transpose()?;
+    let tags = compose_tags.as_deref().map(inputs::compose_tags);
+    let tags = tags.transpose()?;
     let now = at.unwrap_or_else(|| Clock::system().now());
     let unreadable =
         |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
@@ -197,6 +205,12 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
             Some(files) => FilesCheck::AtHand(files),
             None => {
                 FilesCheck::NotFetched("offline none are fetched, and no --compose-files was given")
+            }
+        },
+        tags: match &tags {
+            Some(tags) => TagsCheck::AtHand(tags),
+            None => {
+                TagsCheck::NotFetched("offline nobody is asked, and no --compose-tags was given")
             }
         },
         nras: NrasCheck::NotAsked("offline nobody is asked"),

@@ -302,7 +302,7 @@ pub(super) fn attempt_line(error: &AttemptError) -> Line {
             }
             WaitedFor::Collateral(_) => no_collateral(error.to_string()),
             WaitedFor::ComposeFiles(_) => source_timeout(error.to_string())
-                .hint("a longer --attest-timeout waits for them; --compose-files-url names another source, or off"),
+                .hint("a longer --attest-timeout waits for them; --compose-files-url and --compose-tags-url name other sources, or off"),
             WaitedFor::Opinion(_) => source_timeout(error.to_string())
                 .hint("a longer --attest-timeout waits for it; --nras-url names another address, and a policy with gpu.nras = \"off\" asks nobody"),
         },

@@ -127,7 +127,8 @@ mod tests {
 
     use attest::{
         Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
-        LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TrustAnchors, UnixTime, appraise,
+        LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
+        appraise,
     };
     use fake_tee::{Challenge, Spec};
 
@@ -164,6 +165,7 @@ mod tests {
             issuers: &IssuerCache::new(),
             logs: LogCheck::Kept(&Logs::default()),
             files: FilesCheck::NotFetched("a test"),
+            tags: TagsCheck::NotFetched("a test"),
             nras: NrasCheck::NotAsked("a test"),
             now: UnixTime(NOW),
         });

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use attest::{
     Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet, LogCheck,
-    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TrustAnchors,
-    UnixTime, appraise,
+    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TagsCheck,
+    TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use crate::compose_files::ComposeFiles;
+use crate::compose_tags::ComposeTags;
 use crate::fetch::FetchUrl;
 use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
-use crate::verdicts::{Lane, Stage, blames_collateral, blames_time, lacks_opinion};
+use crate::verdicts::{
+    Lane, Stage, blames_collateral, blames_tags, blames_time, finds_nothing, lacks_opinion,
+};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ pub(crate) struct Sources {
     pub(crate) collaterals: Collaterals,
     pub(crate) nras: Nras,
     pub(crate) compose_files: ComposeFiles,
+    pub(crate) compose_tags: ComposeTags,
 }
 
 /// Policy, trust root and sources.
@@ -54,6 +58,7 @@ pub(crate) struct Judge {
     collaterals: Collaterals,
     nras: Nras,
     compose_files: ComposeFiles,
+    compose_tags: ComposeTags,
     clock: Clock,
     memory: Memory,
     /// Issuers of GPU certificates that were verified before.
@@ -74,6 +79,7 @@ impl Judge {
             collaterals,
             nras,
             compose_files,
+            compose_tags,
         } = sources;
         Self {
             policy_digest: policy.digest(),
@@ -84,6 +90,7 @@ impl Judge {
             collaterals,
             nras,
             compose_files,
+            compose_tags,
             clock,
             memory,
             issuers: IssuerCache::new(),
@@ -105,7 +112,8 @@ impl Judge {
 
     /// For people.
     pub(super) fn compose_source(&self) -> String {
-        self.compose_files.source().to_string()
+        let tags = self.compose_tags.source();
+        format!("{} and {tags}", self.compose_files.source())
     }
 
     /// For people.
@@ -144,11 +152,10 @@ impl Judge {
             let judge = |nras: NrasCheck<'_>| {
                 self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
             };
-            let mut appraisal = judge(NrasCheck::NotAsked("not asked yet"));
             lane.reach(Stage::ComposeFiles);
-            if self.get_files(&appraisal).await {
-                appraisal = judge(NrasCheck::NotAsked("not asked yet"));
-            }
+            let appraisal = self
+                .with_sources(|| judge(NrasCheck::NotAsked("not asked yet")))
+                .await;
             lane.reach(Stage::Opinion);
             let asked = self.second_opinion(evidence, live_spki, appraisal, judge);
             let appraisal = asked.await;
@@ -185,7 +192,7 @@ impl Judge {
         judge: impl Fn(NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
         let payload = match evidence.gpu_payload() {
-            Some(payload) if holds(&appraisal) && self.policy.asks_nras() => payload,
+            Some(payload) if holds(&appraisal, lacks_opinion) && self.policy.asks_nras() => payload,
             _ => return appraisal,
         };
         let said = match self.nras.ask(payload, machine).await {
@@ -212,15 +219,25 @@ impl Judge {
         }
     }
 
-    /// Gets the compose files that a verdict lacks; true if any came. A refused
-    /// machine's log has nothing fetched.
-    async fn get_files(&self, appraisal: &Appraisal) -> bool {
-        match appraisal.deployment() {
-            Some(deployment) if holds(appraisal) => {
-                let wanted = appraisal.files_wanted();
-                self.compose_files.get(wanted, &deployment.started()).await
-            }
-            _ => false,
+    /// What `judge` says with the files and tags of the log that can be had. A refused
+    /// machine's log has nothing fetched, but for newer tags where tags refuse it.
+    async fn with_sources(&self, judge: impl Fn() -> Appraisal) -> Appraisal {
+        let had = self.compose_tags.at_hand().ok();
+        let mut appraisal = judge();
+        let by_tags = appraisal.outcome.as_ref().is_err_and(blames_tags);
+        if by_tags && self.compose_tags.get(had.as_ref()).await {
+            appraisal = judge();
+        }
+        let deployment = match appraisal.deployment() {
+            Some(deployment) if holds(&appraisal, finds_nothing) => deployment,
+            _ => return appraisal,
+        };
+        let started = deployment.started();
+        let files = self.compose_files.get(appraisal.files_wanted(), &started);
+        let tags = async { appraisal.tags_wanted() && self.compose_tags.get(None).await };
+        match tokio::join!(files, tags) {
+            (false, false) => appraisal,
+            _ => judge(),
         }
     }
 
@@ -236,6 +253,7 @@ impl Judge {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
         let files = self.compose_files.at_hand();
+        let tags = self.compose_tags.at_hand();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -253,6 +271,10 @@ impl Judge {
             files: match &files {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),
+            },
+            tags: match &tags {
+                Ok(tags) => TagsCheck::AtHand(tags),
+                Err(reason) => TagsCheck::NotFetched(reason),
             },
             nras,
             now: self.clock.now(),
@@ -325,11 +347,10 @@ impl Judge {
     }
 }
 
-/// True if nothing speaks against the machine, but for an opinion that was not
-/// asked for yet.
-fn holds(appraisal: &Appraisal) -> bool {
+/// True if nothing speaks against the machine, but for what was not asked for yet.
+fn holds(appraisal: &Appraisal, lacks: fn(&Rejected) -> bool) -> bool {
     match &appraisal.outcome {
         Ok(_) => true,
-        Err(rejected) => lacks_opinion(rejected),
+        Err(rejected) => lacks(rejected),
     }
 }

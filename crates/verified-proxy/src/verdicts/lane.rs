@@ -25,7 +25,7 @@ pub(crate) enum Stage {
     Report,
     /// It has the report and asks for Intel's collateral.
     Collateral,
-    /// It asks for compose files that the deployment log names.
+    /// It asks for compose files that the deployment log names, and their tags.
     ComposeFiles,
     /// It asks for NVIDIA's opinion of the GPUs.
     Opinion,

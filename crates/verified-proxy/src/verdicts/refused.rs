@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::{NrasRejected, Rejected};
+use attest::{DeploymentRejected, NrasRejected, Rejected};
 
 use super::report::VerdictReport;
 use crate::skew::Skew;
@@ -66,10 +66,37 @@ pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
     )
 }
 
+/// True if newer tags of the log's repository could change the verdict.
+pub(crate) fn blames_tags(rejected: &Rejected) -> bool {
+    matches!(
+        rejected,
+        Rejected::Deployment(
+            DeploymentRejected::TagUnknown { .. } | DeploymentRejected::TagMoved { .. }
+        )
+    )
+}
+
 /// True if NVIDIA's attestation service gave no opinion, which a policy requires
 /// and which says nothing of the machine.
 pub(crate) fn lacks_opinion(rejected: &Rejected) -> bool {
     matches!(rejected, Rejected::Nras(NrasRejected::Unavailable { .. }))
+}
+
+/// True if files or tags of the log were not to be had, which a policy requires.
+fn lacks_sources(rejected: &Rejected) -> bool {
+    matches!(
+        rejected,
+        Rejected::Deployment(
+            DeploymentRejected::TagsUnavailable { .. }
+                | DeploymentRejected::FilesUnavailable { .. }
+        )
+    )
+}
+
+/// True if something is missing that a policy requires and others have: it may come
+/// at any moment, and nothing was found out about the machine.
+pub(crate) fn finds_nothing(rejected: &Rejected) -> bool {
+    lacks_opinion(rejected) || lacks_sources(rejected)
 }
 
 /// Refusals of one key, one after another.
@@ -91,7 +118,7 @@ impl Refused {
             .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
             .map_or(0, |refused| refused.in_a_row);
         let at = Instant::now();
-        let found_out = !lacks_opinion(&last.rejected);
+        let found_out = !finds_nothing(&last.rejected);
         let of_machine = found_out && last.is_of_machine();
         let key_at = before.and_then(|before| before.key_at);
         let machine_at = before.and_then(|before| before.machine_at);
@@ -118,7 +145,7 @@ impl Refused {
     pub(super) fn pause(&self) -> Option<Duration> {
         let mut doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
         let rejected = &self.last.rejected;
-        if blames_collateral(rejected) || lacks_opinion(rejected) {
+        if blames_collateral(rejected) || finds_nothing(rejected) {
             // They may come at any moment, and nothing is the key's fault.
             doublings = 0;
         }
@@ -173,6 +200,11 @@ mod tests {
                 detail: "status 503".to_owned(),
             }))
         };
+        let no_source = || {
+            refusal(Rejected::Deployment(DeploymentRejected::TagsUnavailable {
+                detail: "status 503".to_owned(),
+            }))
+        };
         let since = |refusals: Vec<Arc<Refusal>>| {
             let began = Instant::now();
             std::thread::sleep(Duration::from_millis(2));
@@ -191,6 +223,8 @@ mod tests {
         assert_eq!(since(vec![machine()]), (true, true));
         assert_eq!(since(vec![name()]), (true, false));
         assert_eq!(since(vec![no_opinion()]), (false, false));
+        assert_eq!(since(vec![no_source()]), (false, false));
+        assert_eq!(since(vec![machine(), no_source()]), (true, true));
         assert_eq!(since(vec![machine(), no_opinion()]), (true, true));
         assert_eq!(since(vec![machine(), name(), no_opinion()]), (true, true));
         assert_eq!(since(vec![name(), no_opinion()]), (true, false));

@@ -136,6 +136,10 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
         ["https://flag.files/", "off", "https://file.files/"],
     ),
     (
+        "compose-tags-url",
+        ["https://flag.git/", "off", "https://file.git/"],
+    ),
+    (
         "allow-domain",
         ["flag.example", "env.example", "file.example"],
     ),

@@ -140,6 +140,14 @@ const ON_THE_WAY: &[Event] = &[
         s.fake.nras(&[], &Behaviour::Gone);
         s.config = asking(&s.fake, "require");
     }),
+    ("deployment_tags_unavailable", 502, |s| {
+        s.fake.compose_tags(Behaviour::Status(500));
+        s.policy("deployment.sources = \"required\"");
+    }),
+    ("deployment_files_unavailable", 502, |s| {
+        s.fake.compose_files(Behaviour::Gone);
+        s.policy("deployment.sources = \"required\"");
+    }),
     ("rejected_tcb_evaluation", 502, |s| {
         s.policy("tcb.min_evaluation_number = 1000000");
     }),

@@ -202,6 +202,7 @@ async fn nothing_hangs_and_nothing_is_sent_twice_wherever_it_is_cut() {
     config.attest_timeout = Duration::from_secs(3);
     // Three hundred new proxies: each would make its verdict twice.
     config.compose_source = ComposeSource::Off;
+    config.compose_tags_source = ComposeSource::Off;
     let patience = Duration::from_secs(15);
     let outcomes = Arc::new([const { AtomicUsize::new(0) }; 3]);
     let places = Arc::new(tokio::sync::Semaphore::new(24));

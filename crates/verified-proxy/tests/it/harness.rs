@@ -165,6 +165,7 @@ pub(crate) fn config(fake: &Running) -> Config {
             fake.endpoints_url().parse().unwrap(),
             vec![fake.http_url().parse().unwrap()],
             fake.compose_files_url().parse().unwrap(),
+            fake.compose_tags_url().parse().unwrap(),
             AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
         )
     }

@@ -12,6 +12,7 @@ mod chat;
 mod cli;
 mod clients;
 mod compose_files;
+mod compose_tags;
 mod connection;
 mod docs;
 mod doctor;

@@ -30,6 +30,8 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("wrong-model", "rejected_model"),
     ("acpi", "rejected_acpi"),
     ("memory-size", "rejected_td_hob"),
+    ("tag-unknown", "rejected_deployment_tag_unknown"),
+    ("tag-moved", "rejected_deployment_tag_moved"),
     ("no-evidence", "evidence_missing_field"),
     ("garbage", "evidence_not_json"),
 ];

@@ -87,6 +87,7 @@ pub(crate) fn arguments(fake: &fake_tee::serve::Running) -> Vec<String> {
         ("--endpoints-url", fake.endpoints_url()),
         ("--pccs-url", fake.http_url()),
         ("--compose-files-url", fake.compose_files_url()),
+        ("--compose-tags-url", fake.compose_tags_url()),
         ("--connect-to", fake.connect_to()),
         ("--state-dir", "none".to_owned()),
     ];

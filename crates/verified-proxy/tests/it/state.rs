@@ -209,6 +209,7 @@ async fn two_proxies_merge_their_floors() {
     // verdict made once more, and by then the second may know what the first learnt.
     let config = Config {
         compose_source: ComposeSource::Off,
+        compose_tags_source: ComposeSource::Off,
         ..with_state(&fake, &state)
     };
     let one = Proxy::start(config.clone()).await;

@@ -293,6 +293,45 @@ fn json_lists_every_check() {
 }
 
 #[test]
+fn tags_are_what_git_ls_remote_says() {
+    let folder = Folder::new("tags", |_| {});
+    let path = folder.0.join("tags.txt");
+    let file = path.display().to_string();
+    let said = |more: &[&str]| {
+        let output = folder.verify(&[&AT, more].concat());
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        (output.status.code(), out, err)
+    };
+    let with = ["--compose-tags", &file];
+    let (code, out, _) = said(&[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("no --compose-tags was given"), "{out}");
+    let now = 1_795_348_800;
+    let mut tags = fake_tee::ComposeManager::new(now).published_tags();
+    std::fs::write(&path, fake_tee::tags::ls_remote(&tags)).unwrap();
+    let (code, out, _) = said(&with);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("all 2 files, by the 2 tags"), "{out}");
+    tags[0].commit = "42".repeat(20);
+    std::fs::write(&path, fake_tee::tags::ls_remote(&tags)).unwrap();
+    let (code, out, _) = said(&with);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("\nrejected_deployment_tag_moved: "), "{out}");
+    // A list that cannot be read is not as good as none.
+    for bad in ["", "x", "<html>"] {
+        std::fs::write(&path, bad).unwrap();
+        let (code, _, err) = said(&with);
+        assert_eq!(code, Some(3), "{err}");
+        assert!(
+            err.contains("no list of references as git makes it"),
+            "{err}"
+        );
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(said(&with).0, Some(3));
+}
+
+#[test]
 fn compose_files_are_found_in_a_folder_by_their_hashes() {
     let publish = |spec: &mut Spec, text: &str| {
         let manager = spec.compose_manager.as_mut().unwrap();

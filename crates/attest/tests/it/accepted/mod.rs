@@ -144,6 +144,7 @@ fn a_new_tls_key_is_attested_like_the_old_one() {
         issuers: &attest::IssuerCache::new(),
         logs: attest::LogCheck::NotKept("a test"),
         files: attest::FilesCheck::NotFetched("a test"),
+        tags: attest::TagsCheck::NotFetched("a test"),
         nras: attest::NrasCheck::NotAsked("a test"),
         now: attest::UnixTime(crate::support::NOW),
     });

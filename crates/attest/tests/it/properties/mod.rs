@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck,
-    Nonce, NrasCheck, Spki, UnixTime, appraise,
+    Nonce, NrasCheck, Spki, TagsCheck, UnixTime, appraise,
 };
 use fake_tee::Built;
 use proptest::prelude::*;
@@ -80,6 +80,7 @@ fn judge_evidence(
         issuers: &IssuerCache::new(),
         logs: LogCheck::NotKept("a test"),
         files: FilesCheck::NotFetched("a test"),
+        tags: TagsCheck::NotFetched("a test"),
         nras: NrasCheck::NotAsked("a test"),
         now: UnixTime(NOW),
     })

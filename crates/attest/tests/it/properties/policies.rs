@@ -137,6 +137,8 @@ fn a_policys_digest_changes_with_every_rule() {
             hex(40),
             hex(40)
         ),
+        "deployment.tags = \"any\"".to_owned(),
+        "deployment.sources = \"required\"".to_owned(),
         format!("pins.mr_kms = [\"{}\"]", hex(64)),
         format!("pins.mrseam = [\"{}\"]", hex(96)),
         format!("pins.instance_ids = [\"{}\"]", hex(40)),

@@ -176,6 +176,9 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_gpu_count" | "evidence_gpu_inconsistent" => &[CheckId::GpuShape],
         code if code.contains("_gpu_") => &[CheckId::Gpus],
         "rejected_deployment_empty" | "rejected_deployment_tag" => &[CheckId::DeploymentRules],
+        "rejected_deployment_tag_unknown" | "rejected_deployment_tag_moved" => {
+            &[CheckId::DeploymentTags]
+        }
         code if code.contains("deployment_") => &[CheckId::Deployment],
         code if code.starts_with("rejected_app_cert") || code == "rejected_kms_root" => {
             &[CheckId::Kms]

@@ -2,8 +2,16 @@
 //! `gpu` and `deployment` have tables of their own for everything inside.
 
 use super::{Case, case, remove, set};
+use fake_tee::Spec;
+use fake_tee::compose_file::commit;
 use fake_tee::deployment::compose_up;
 use fake_tee::gpu::GpuSpec;
+use fake_tee::tags::PublishedTag;
+
+/// Changes what the repository of compose files has.
+fn upstream(spec: &mut Spec, change: fn(&mut Vec<PublishedTag>)) {
+    spec.compose_manager.as_mut().unwrap().tags.push(change);
+}
 
 pub(super) const CASES: &[Case] = &[
     case("A16", "no GPU evidence", "rejected_gpu_missing", |s| {
@@ -125,6 +133,51 @@ pub(super) const CASES: &[Case] = &[
             let now = s.now;
             let actions = &mut s.compose_manager.as_mut().unwrap().actions;
             actions.insert(2, compose_up(now - 71 * 3600, "v0.0.1-rc1", &[]));
+        },
+    ),
+    case(
+        "provenance",
+        "a release that its repository does not have, signed",
+        "rejected_deployment_tag_unknown",
+        |s| upstream(s, |tags| tags.retain(|tag| tag.name != "v0.0.2")),
+    ),
+    case(
+        "provenance",
+        "a release of an earlier start, taken back since, signed",
+        "rejected_deployment_tag_unknown",
+        |s| upstream(s, |tags| tags.retain(|tag| tag.name != "v0.0.1")),
+    ),
+    case(
+        "provenance",
+        "a repository without tags, signed",
+        "rejected_deployment_tag_unknown",
+        |s| upstream(s, Vec::clear),
+    ),
+    case(
+        "provenance",
+        "a release at another commit than its repository's, signed",
+        "rejected_deployment_tag_moved",
+        |s| upstream(s, |tags| tags[1].commit = commit("v0.0.3")),
+    ),
+    case(
+        "provenance",
+        "a release at two commits in one log, signed",
+        "rejected_deployment_tag_moved",
+        |s| {
+            let mut again = compose_up(s.now - 60, "v0.0.3", &[]);
+            again[2].1 = "v0.0.1".into();
+            s.compose_manager.as_mut().unwrap().actions.push(again);
+        },
+    ),
+    case(
+        "provenance",
+        "an annotated tag's own object as the commit, signed",
+        "rejected_deployment_tag_moved",
+        |s| {
+            upstream(s, |tags| {
+                tags[0].object = Some(tags[0].commit.clone());
+                tags[0].commit = commit("v0.0.3");
+            });
         },
     ),
     case(

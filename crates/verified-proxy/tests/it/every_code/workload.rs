@@ -120,6 +120,14 @@ pub(super) const DEPLOYMENT: &[Row] = &[
         let now = s.now;
         manager(s).actions.push(compose_up(now, "main", &[]));
     }),
+    ("rejected_deployment_tag_unknown", |s| {
+        manager(s).tags.push(|tags| tags.truncate(1));
+    }),
+    ("rejected_deployment_tag_moved", |s| {
+        manager(s)
+            .tags
+            .push(|tags| tags[0].commit = "42".repeat(20));
+    }),
 ];
 
 /// The GPUs' payload, messages and certificates.

@@ -1,0 +1,162 @@
+//! The tags of the repository that deployment logs name, as its server lists them.
+//!
+//! One small request has them all; only a log that a machine vouches for has it
+//! made. The list is kept in memory for an hour, and asked for anew, once a minute
+//! at most, where a log names what it does not have. It is the server's word and
+//! can only refuse: what is not at hand is not compared.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attest::{MAX_TAGS_BYTES, TagsError, UpstreamTags};
+use http::StatusCode;
+
+use crate::clock::Clock;
+use crate::compose_files::ComposeSource;
+use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::refresh::{Flight, Stamp};
+
+/// Git's smart protocol over HTTP. Version 0, so that one answer has it all.
+const REFERENCES: &str = "/info/refs?service=git-upload-pack";
+
+/// How long a list serves. A tag that was moved or taken back is noticed after that.
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+/// Between two fetches, whatever came of the first: a server that is away is left
+/// alone, and a log that names nobody's tag is no reason to knock without pause.
+const MIN_AGE: Duration = Duration::from_secs(60);
+/// A list takes tenths of a second.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why there is no list.
+#[derive(Debug, Clone, thiserror::Error)]
+enum ListError {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("status {0}")]
+    Status(StatusCode),
+    #[error("{0}")]
+    Unreadable(#[from] TagsError),
+    #[error("not there in {} s", DEADLINE.as_secs())]
+    Timeout,
+}
+
+/// The repository's tags.
+#[derive(Debug, Clone)]
+pub(crate) struct ComposeTags(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: ComposeSource,
+    fetcher: Arc<Fetcher>,
+    clock: Clock,
+    known: Mutex<Known>,
+    flight: Flight<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    list: Option<(Arc<UpstreamTags>, Stamp)>,
+    /// When a list was last asked for, whatever came of it.
+    asked: Option<Stamp>,
+    /// What came of it, if no list did.
+    error: Option<ListError>,
+}
+
+impl ComposeTags {
+    pub(crate) fn new(source: ComposeSource, fetcher: Arc<Fetcher>, clock: Clock) -> Self {
+        Self(Arc::new(Shared {
+            source,
+            fetcher,
+            clock,
+            known: Mutex::default(),
+            flight: Flight::default(),
+        }))
+    }
+
+    /// The repository, for people.
+    pub(crate) fn source(&self) -> &ComposeSource {
+        &self.0.source
+    }
+
+    /// The list at hand at this moment.
+    ///
+    /// # Errors
+    /// There is none, for this reason.
+    pub(crate) fn at_hand(&self) -> Result<Arc<UpstreamTags>, String> {
+        if self.0.source == ComposeSource::Off {
+            return Err("tags are not fetched (--compose-tags-url off)".to_owned());
+        }
+        let known = self.0.known();
+        match (known.list(&self.0.clock), &known.error) {
+            (Some(list), _) => Ok(Arc::clone(list)),
+            (None, Some(error)) => Err(format!("the list of tags was not fetched: {error}")),
+            (None, None) => Err("the list of tags was not fetched yet".to_owned()),
+        }
+    }
+
+    /// Gets another list than `had`; true if there may be something new.
+    pub(crate) async fn get(&self, had: Option<&Arc<UpstreamTags>>) -> bool {
+        let ComposeSource::Repository(base) = &self.0.source else {
+            return false;
+        };
+        let landing = {
+            let mut known = self.0.known();
+            if let Some(list) = known.list(&self.0.clock)
+                && !had.is_some_and(|had| Arc::ptr_eq(had, list))
+            {
+                return true;
+            }
+            let just_asked = |asked: &Stamp| asked.age(&self.0.clock) < MIN_AGE;
+            match self.0.flight.under_way() {
+                Some(landing) => landing,
+                None if known.asked.as_ref().is_some_and(just_asked) => return false,
+                None => self.0.flight.join(|| {
+                    let (shared, base) = (Arc::clone(&self.0), base.clone());
+                    let asked = Stamp::now(&shared.clock);
+                    known.asked = Some(asked);
+                    async move { shared.fly(&base, asked).await }
+                }),
+            }
+        };
+        landing.outcome().await.is_some()
+    }
+}
+
+impl Known {
+    fn list(&self, clock: &Clock) -> Option<&Arc<UpstreamTags>> {
+        let (list, since) = self.list.as_ref()?;
+        (since.age(clock) < MAX_AGE).then_some(list)
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fly(&self, base: &FetchUrl, asked: Stamp) {
+        let fetched = tokio::time::timeout(DEADLINE, self.fetch(base)).await;
+        let outcome = fetched.unwrap_or(Err(ListError::Timeout));
+        let mut known = self.known();
+        match outcome {
+            Ok(list) => {
+                known.list = Some((Arc::new(list), asked));
+                known.error = None;
+            }
+            Err(error) => {
+                tracing::warn!(repository = %base, %error, "tags of compose files not fetched");
+                // A list that came before is good until its end.
+                known.error = Some(error);
+            }
+        }
+    }
+
+    async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
+        let url = base.join(REFERENCES);
+        let fetched = self.fetcher.get(&url, MAX_TAGS_BYTES).await?;
+        if fetched.status != StatusCode::OK {
+            return Err(ListError::Status(fetched.status));
+        }
+        Ok(UpstreamTags::from_advertisement(&fetched.body)?)
+    }
+}
