@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why there is no list.
 #[derive(Debug, Clone, thiserror::Error)]
-enum ListError {
+pub(crate) enum ListError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
     #[error("status {0}")]
@@ -120,6 +120,11 @@ impl ComposeTags {
         };
         landing.outcome().await.is_some()
     }
+
+    /// The list of this moment, which is not kept: for `verified-proxy doctor`.
+    pub(crate) async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
+        self.0.fetch_in_time(base).await
+    }
 }
 
 impl Known {
@@ -135,8 +140,7 @@ impl Shared {
     }
 
     async fn fly(&self, base: &FetchUrl, asked: Stamp) {
-        let fetched = tokio::time::timeout(DEADLINE, self.fetch(base)).await;
-        let outcome = fetched.unwrap_or(Err(ListError::Timeout));
+        let outcome = self.fetch_in_time(base).await;
         let mut known = self.known();
         match outcome {
             Ok(list) => {
@@ -149,6 +153,11 @@ impl Shared {
                 known.error = Some(error);
             }
         }
+    }
+
+    async fn fetch_in_time(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
+        let fetched = tokio::time::timeout(DEADLINE, self.fetch(base)).await;
+        fetched.unwrap_or(Err(ListError::Timeout))
     }
 
     async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {

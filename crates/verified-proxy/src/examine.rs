@@ -8,6 +8,7 @@ use attest::{Domain, UnixTime};
 use crate::backend::Backend;
 use crate::collateral::SourceError;
 use crate::compose_files::ComposeFiles;
+use crate::compose_tags::ComposeTags;
 use crate::config::Config;
 use crate::endpoints::{EndpointList, Endpoints, EndpointsError};
 use crate::fetch::{FetchUrl, Fetcher};
@@ -86,6 +87,11 @@ impl Examiner {
     /// The repository of compose files.
     pub(crate) fn compose_files(&self) -> &ComposeFiles {
         &self.sources.compose_files
+    }
+
+    /// The tags of that repository.
+    pub(crate) fn compose_tags(&self) -> &ComposeTags {
+        &self.sources.compose_tags
     }
 
     /// NVIDIA's attestation service.

@@ -75,11 +75,13 @@ async fn tags(state: &State, query: &str) -> Result<Reply, Gone> {
             }
         }
     }
-    Ok(reply(
+    let mut reply = reply(
         StatusCode::OK,
         "application/x-git-upload-pack-advertisement",
         advertisement(&tags),
-    ))
+    );
+    behaviour.date(&mut reply);
+    Ok(reply)
 }
 
 /// A file that the machine's manager may have started.

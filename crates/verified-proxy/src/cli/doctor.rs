@@ -88,7 +88,8 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
 /// What is looked at through the network, and what did it.
 async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Examiner>) {
     let mut checks = vec![network::dns(&config).await];
-    let opinion = Opinion::of(&config.policy);
+    let policy = config.policy.clone();
+    let opinion = Opinion::of(&policy);
     let clock = config.clock.clone();
     let examiner = match Examiner::new(config) {
         Ok(examiner) => examiner,
@@ -99,6 +100,7 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
                 Some(Id::EndpointList),
                 Some(Id::Pcs),
                 Some(Id::ComposeFiles),
+                policy.compares_tags().then_some(Id::ComposeTags),
                 (opinion != Opinion::Off).then_some(Id::Nras),
                 Some(Id::Clock),
                 Some(Id::Backend),
@@ -112,9 +114,10 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
     let (check, list) = network::endpoint_list(&examiner, &mut times).await;
     checks.push(check);
     let (backend, probed) = network::backend(&examiner, list.as_deref(), target).await;
-    let files = workload::compose_files(&examiner, &probed, &mut times).await;
+    let files = workload::compose_files(&examiner, &policy, &probed, &mut times).await;
     checks.extend(network::pcs(&examiner, probed, &mut times).await);
     checks.push(files);
+    checks.extend(workload::compose_tags(&examiner, &policy, &mut times).await);
     checks.extend(workload::nras(&examiner, opinion, &mut times).await);
     checks.push(times.check(examiner.fetcher().dates()));
     checks.push(backend);

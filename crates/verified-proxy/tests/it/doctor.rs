@@ -149,7 +149,7 @@ async fn all_is_well() {
         assert!(line.starts_with(&beginning), "{line}");
     }
     assert!(
-        out.ends_with("\n\n0 failed, 1 with a warning, 13 ok, 0 skipped\n"),
+        out.ends_with("\n\n0 failed, 1 with a warning, 14 ok, 0 skipped\n"),
         "{out}"
     );
     assert!(!out.contains(API_KEY), "{out}");
@@ -186,6 +186,7 @@ async fn json_has_stable_names_and_says_the_same() {
             "endpoint_list failed",
             "pcs skipped",
             "compose_files skipped",
+            "compose_tags ok",
             "clock ok",
             "backend skipped",
             "policy ok",
@@ -215,6 +216,7 @@ async fn a_clock_that_is_off_is_told_by_dates() {
     let dated = |seconds: i64| {
         fake.endpoints(Behaviour::Dated(seconds));
         fake.pcs(0, &[], &Behaviour::Dated(seconds)).unwrap();
+        fake.compose_tags(Behaviour::Dated(seconds));
     };
     for (seconds, skew) in [
         (3 * 3_600, "about 3 h behind"),
@@ -254,6 +256,7 @@ async fn a_clock_by_which_nothing_is_valid_fails() {
     let then = -(39 * DAY as i64);
     fake.endpoints(Behaviour::Dated(then));
     fake.pcs(0, &[], &Behaviour::Dated(then)).unwrap();
+    fake.compose_tags(Behaviour::Dated(then));
     let said = doctor(&fake, &[]).await;
     let line = format!(
         "FAILED   clock: about 39 days ahead: Intel's documents are expired by it, and would not be if it were right\n{CLOCK_FIX}"

@@ -1,6 +1,5 @@
-//! What is asked about the software and the GPUs: compose files, and NVIDIA.
-//! Neither keeps requests from being answered, unless the policy requires NVIDIA's
-//! opinion.
+//! What is asked about the software and the GPUs: compose files and their tags, and
+//! NVIDIA. None keeps requests from being answered, unless the policy requires it.
 
 use attest::Policy;
 
@@ -8,6 +7,7 @@ use super::check::{Check, Id};
 use super::clock::Times;
 use super::network::Probed;
 use crate::compose_files::{ComposeSource, FileError};
+use crate::compose_tags::ListError;
 use crate::examine::Examiner;
 use crate::nras::NrasError;
 
@@ -15,6 +15,7 @@ use crate::nras::NrasError;
 /// answers at all.
 pub(super) async fn compose_files(
     examiner: &Examiner,
+    policy: &Policy,
     probed: &Probed,
     times: &mut Times,
 ) -> Check {
@@ -50,7 +51,7 @@ pub(super) async fn compose_files(
             } else {
                 let detail = format!("{detail}, the others came too late");
                 let fix = "try again; name a faster repository with --compose-files-url";
-                Check::warning(Id::ComposeFiles, detail, fix)
+                missing(Id::ComposeFiles, policy, detail, fix)
             }
         }
         (Ok(()), _) => Check::skipped(
@@ -65,14 +66,54 @@ pub(super) async fn compose_files(
                 }
                 _ => "check --compose-files-url, below which COMMIT/FILE has to be",
             };
-            Check::warning(
-                Id::ComposeFiles,
-                format!("{error}; what is not fetched is reported as not proved"),
-                fix,
-            )
+            missing(Id::ComposeFiles, policy, error.to_string(), fix)
         }
     };
     check.of(base.to_string())
+}
+
+/// The tags of the same repository, where the policy compares them.
+pub(super) async fn compose_tags(
+    examiner: &Examiner,
+    policy: &Policy,
+    times: &mut Times,
+) -> Option<Check> {
+    if !policy.compares_tags() {
+        return None;
+    }
+    let tags = examiner.compose_tags();
+    let base = match tags.source() {
+        ComposeSource::Repository(base) => base,
+        ComposeSource::Off => {
+            let why = "none are fetched (--compose-tags-url off), so they are not compared";
+            return Some(Check::skipped(Id::ComposeTags, why));
+        }
+    };
+    let check = match tags.fetch(base).await {
+        Ok(list) => Check::ok(Id::ComposeTags, format!("{} can be compared", list.len())),
+        Err(error) => {
+            let fix = match &error {
+                ListError::Fetch(source) => {
+                    times.failure(source);
+                    "check that connections to it are let out (firewall, VPN), or name another repository with --compose-tags-url"
+                }
+                _ => "check --compose-tags-url, which has to be a git repository over HTTP",
+            };
+            missing(Id::ComposeTags, policy, error.to_string(), fix)
+        }
+    };
+    Some(check.of(base.to_string()))
+}
+
+/// What a verdict on a machine that names it is without a source.
+fn missing(id: Id, policy: &Policy, detail: String, fix: &'static str) -> Check {
+    if policy.requires_sources() {
+        let detail = format!("{detail}; the policy requires it (deployment.sources)");
+        Check::failed(id, detail, fix)
+    } else {
+        let detail = format!("{detail}; what is not fetched is reported as not proved");
+        Check::warning(id, detail, fix)
+    }
 }
 
 /// NVIDIA's keys, where the policy has it asked. No GPU's evidence is shown for it.

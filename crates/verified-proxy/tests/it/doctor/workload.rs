@@ -36,7 +36,7 @@ async fn the_repository_of_compose_files_is_looked_at() {
     }
     fake.compose_files(Behaviour::Slow(Duration::from_secs(6)));
     let line = format!(
-        "warning  {files}: 0 of 2 that the log of {DOMAIN} names are at hand, the others came too late\nfix: try again; name a faster repository with --compose-files-url"
+        "warning  {files}: 0 of 2 that the log of {DOMAIN} names are at hand, the others came too late; what is not fetched is reported as not proved\nfix: try again; name a faster repository with --compose-files-url"
     );
     assert_found(&doctor(&fake, &[]).await, 0, &files, &line);
     let gone = format!("http://127.0.0.1:{}/", dead_port().await);
@@ -49,6 +49,58 @@ async fn the_repository_of_compose_files_is_looked_at() {
     let said = doctor(&fake, &["--compose-files-url", "off"]).await;
     let line = "skipped  compose files: none are fetched (--compose-files-url off), so what they say is not proved";
     assert_found(&said, 0, "compose files", line);
+}
+
+/// Tags are compared, and a policy may require that.
+#[tokio::test]
+async fn the_tags_of_the_repository_are_looked_at() {
+    let fake = fake().await;
+    let url = fake.compose_tags_url();
+    let tags = format!("release tags from {url}");
+    let said = doctor(&fake, &[]).await;
+    let line = found(&said, &tags);
+    assert!(line.starts_with(&format!("ok       {tags}: ")), "{line}");
+    assert!(line.ends_with(" can be compared"), "{line}");
+
+    let path = fake.dir.join("policy-required.toml");
+    let text = format!("{}deployment.sources = \"required\"\n", fake.policy_toml);
+    std::fs::write(&path, text).unwrap();
+    let required = ["--policy", &path.display().to_string()];
+    assert_eq!(doctor(&fake, &required).await.0, Some(0));
+
+    let not_git = "check --compose-tags-url, which has to be a git repository over HTTP";
+    for (behaviour, why) in [
+        (Behaviour::Status(404), "status 404 Not Found"),
+        (
+            Behaviour::Html,
+            "no list of references as git makes it: a packet has no length",
+        ),
+    ] {
+        fake.compose_tags(behaviour);
+        let line = format!(
+            "warning  {tags}: {why}; what is not fetched is reported as not proved\nfix: {not_git}"
+        );
+        assert_found(&doctor(&fake, &[]).await, 0, &tags, &line);
+        let line = format!(
+            "FAILED   {tags}: {why}; the policy requires it (deployment.sources)\nfix: {not_git}"
+        );
+        assert_found(&doctor(&fake, &required).await, 1, &tags, &line);
+    }
+    let gone = format!("http://127.0.0.1:{}/", dead_port().await);
+    let said = doctor(&fake, &["--compose-tags-url", &gone]).await;
+    let tags = format!("release tags from {gone}");
+    let line = format!(
+        "warning  {tags}: no connection to 127.0.0.1: Connection refused (os error 111); what is not fetched is reported as not proved\nfix: {LET_OUT} repository with --compose-tags-url"
+    );
+    assert_found(&said, 0, &tags, &line);
+    let said = doctor(&fake, &["--compose-tags-url", "off"]).await;
+    let line = "skipped  release tags: none are fetched (--compose-tags-url off), so they are not compared";
+    assert_found(&said, 0, "release tags", line);
+
+    let text = format!("{}deployment.tags = \"any\"\n", fake.policy_toml);
+    std::fs::write(&path, text).unwrap();
+    let said = doctor(&fake, &required).await;
+    assert!(!said.1.contains("release tags"), "{}", said.1);
 }
 
 /// What is on disk keeps nobody from hearing that no more will come.
