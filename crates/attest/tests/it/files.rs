@@ -198,6 +198,21 @@ fn every_start_of_the_log_counts() {
     assert_eq!(only(&["autoheal", "nobody"]), "verified");
 }
 
+/// Managers put the names behind `docker compose up`, which takes `--` for the end of
+/// its options: with nothing behind it, all of the file is started.
+#[test]
+fn an_option_is_no_service() {
+    let bad = with_socket();
+    for services in [&["--"][..], &["--", "autoheal"], &["-V"], &["nginx", "-"]] {
+        let appraisal = with(vec![start(9, "v1.0.0", services, &bad)], &[&bad]);
+        assert_eq!(
+            code(&appraisal),
+            "evidence_deployment_action",
+            "{services:?}"
+        );
+    }
+}
+
 /// A log records attempts. Where none can have started anything, nothing was judged.
 #[test]
 fn starts_that_all_failed_are_no_files_that_hold() {
