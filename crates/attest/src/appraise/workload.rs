@@ -139,10 +139,11 @@ impl Run<'_> {
                 detail,
             });
         } else if judged.judged == 0 {
-            let why = if judged.in_vain == 0 {
-                NOTHING_STARTED
-            } else {
-                STARTED_IN_VAIN
+            let why = match (judged.in_vain, self.rules().deployment.mode) {
+                (0, _) => NOTHING_STARTED,
+                // As a log that names nothing.
+                (_, Mode::Required) => return Err(DeploymentRejected::Empty {}.into()),
+                _ => STARTED_IN_VAIN,
             };
             self.report.not_proved(CheckId::DeploymentFiles, why);
         } else if judged.in_vain > 0 {
