@@ -160,7 +160,7 @@ impl ComposeDocument {
         for (part, value) in parts {
             match part.as_str() {
                 // A version says nothing since Compose 2.
-                "version" | "name" => {}
+                "version" => {}
                 "networks" => {
                     for (name, value) in faults.entries(top, value) {
                         faults.network(name, value);
@@ -189,6 +189,9 @@ impl ComposeDocument {
                         }
                     }
                 }
+                // A project's name: the volumes of the file would be those of any other
+                // application, such as `work` of the manager, where its log lies.
+                "name" => faults.setting(top, part),
                 "include" => faults.elsewhere(top, "services (include)"),
                 extension if extension.starts_with("x-") => {}
                 other => faults.setting(top, other),

@@ -2,8 +2,8 @@
 
 use super::{NrasCheck, Run};
 use crate::deployment::{
-    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesCheck, InstanceLog,
-    LogCheck, appraise_deployment, findings_of_up,
+    AppraiseDeployment, ComposeFile, Continuity, Deployment, DeploymentRejected, FilesCheck,
+    InstanceLog, LogCheck, appraise_deployment, findings_of_up,
 };
 use crate::event_log::BootEvents;
 use crate::gpu::{
@@ -98,7 +98,7 @@ impl Run<'_> {
         }
 
         self.tags(&started)?;
-        self.files(&deployment)?;
+        self.files(&deployment, &started)?;
         self.continuity(&deployment, boot);
         self.report.limits.push(LOG_NOT_PROVED);
         self.workload.deployment = Some(deployment);
@@ -106,14 +106,19 @@ impl Run<'_> {
     }
 
     /// What the files of the log say, as far as they are at hand.
-    fn files(&mut self, deployment: &Deployment) -> Result<(), Rejected> {
+    fn files(&mut self, deployment: &Deployment, started: &[&ComposeFile]) -> Result<(), Rejected> {
         self.begin(CheckId::DeploymentFiles);
         let rules = &self.rules().deployment.files;
         let files = match self.request.files {
             FilesCheck::NotFetched(reason) => {
-                self.lacks(reason.to_owned(), |detail| {
-                    DeploymentRejected::FilesUnavailable { detail }
-                });
+                if started.is_empty() {
+                    self.report
+                        .not_proved(CheckId::DeploymentFiles, NOTHING_STARTED);
+                } else {
+                    self.lacks(reason.to_owned(), |detail| {
+                        DeploymentRejected::FilesUnavailable { detail }
+                    });
+                }
                 let up = deployment.up();
                 self.report.deployment = Some(DeploymentShown::of(deployment, &up, None));
                 return Ok(());
@@ -139,10 +144,11 @@ impl Run<'_> {
                 detail,
             });
         } else if judged.judged == 0 {
-            let why = if judged.in_vain == 0 {
-                NOTHING_STARTED
-            } else {
-                STARTED_IN_VAIN
+            let why = match (judged.in_vain, self.rules().deployment.mode) {
+                (0, _) => NOTHING_STARTED,
+                // As a log that names nothing.
+                (_, Mode::Required) => return Err(DeploymentRejected::Empty {}.into()),
+                _ => STARTED_IN_VAIN,
             };
             self.report.not_proved(CheckId::DeploymentFiles, why);
         } else if judged.in_vain > 0 {

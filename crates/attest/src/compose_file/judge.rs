@@ -25,6 +25,11 @@ const HARMLESS_CAPABILITIES: &[&str] = &[
     "SYS_RESOURCE",
 ];
 
+/// The volume of the manager's log, by its key in the measured application. Of a
+/// file's volumes Docker has `<project>_<key>`, and whoever calls the manager can set
+/// the project without any trace in the log.
+const MANAGERS_VOLUME: &str = "work";
+
 /// Judges a file that was read by [`ComposeDocument::read`].
 ///
 /// # Errors
@@ -101,6 +106,9 @@ impl Judge<'_> {
             if (volume.external || volume.name.is_some()) && name != certs {
                 let name = quoted(name);
                 return Err(refuse(format!("it is {name} of outside the file")));
+            }
+            if name == MANAGERS_VOLUME {
+                return Err(refuse("its key is that of the manager's own".to_owned()));
             }
         }
         Ok(())

@@ -170,6 +170,9 @@ impl Fields<'_> {
             .map_err(|_| self.bad("file_sha256", "64 hex digits", &text))
     }
 
+    /// The manager hands these on as arguments of `docker compose`. There, what begins
+    /// with a dash is an option: `--`, the end of all options, starts the whole file,
+    /// and here it would look like a service that no file defines.
     fn services(&self) -> Result<Vec<String>, DeploymentRejected> {
         let Some(raw) = self.members.get("services") else {
             return Ok(Vec::new());
@@ -177,9 +180,9 @@ impl Fields<'_> {
         let expected = "a list of at most 256 names of services";
         let services: Vec<String> = serde_json::from_str(raw.get())
             .map_err(|_| self.bad("services", expected, raw.get()))?;
-        let are_names = services
-            .iter()
-            .all(|name| name.len() <= MAX_NAME_BYTES && is_plain(name, b"._-"));
+        let are_names = services.iter().all(|name| {
+            name.len() <= MAX_NAME_BYTES && !name.starts_with('-') && is_plain(name, b"._-")
+        });
         if services.len() > MAX_SERVICES || !are_names {
             return Err(self.bad("services", expected, raw.get()));
         }

@@ -88,7 +88,7 @@ rejections! {
         means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
         remedy "Check your computer's clock.";
     Empty {}
-        "rejected_deployment_empty" "the deployment log names nothing that was started"
+        "rejected_deployment_empty" "the deployment log names nothing that was started, or only starts that must have failed"
         means "A machine that answers runs something, so this log leaves it out; a manager that lost its log starts a new one."
         remedy "Try another instance; if all are like this, report it to the backend's operator.";
     Tag { file: String, got: String }

@@ -394,7 +394,9 @@ mod tests {
             if machine.is_known(&own, &quote) {
                 let length = quote.quote.signed_length();
                 assert!((length..length + 4).contains(&index), "byte {index}");
-                assert!(machine.verify(&quote).is_ok());
+                let quick = own.verify_another(&quote, &machine.collateral, &machine.anchors, NOW);
+                let slow = machine.verify(&quote).unwrap();
+                assert_eq!(format!("{:?}", quick.unwrap()), format!("{slow:?}"));
             }
         }
     }

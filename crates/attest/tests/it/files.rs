@@ -195,7 +195,26 @@ fn every_start_of_the_log_counts() {
     let log = vec![start(9, "v1.0.0", &["registrar"], &depends)];
     assert_eq!(code(&with(log, &[&depends])), refused);
     // A start that names what the file lacks failed before it did anything.
-    assert_eq!(only(&["autoheal", "nobody"]), "verified");
+    let log = vec![
+        start(9, "v1.0.0", &["autoheal", "nobody"], &bad),
+        start(8, "v1.0.1", &[], &good),
+    ];
+    assert_eq!(code_of(log), "verified");
+}
+
+/// Managers put the names behind `docker compose up`, which takes `--` for the end of
+/// its options: with nothing behind it, all of the file is started.
+#[test]
+fn an_option_is_no_service() {
+    let bad = with_socket();
+    for services in [&["--"][..], &["--", "autoheal"], &["-V"], &["nginx", "-"]] {
+        let appraisal = with(vec![start(9, "v1.0.0", services, &bad)], &[&bad]);
+        assert_eq!(
+            code(&appraisal),
+            "evidence_deployment_action",
+            "{services:?}"
+        );
+    }
 }
 
 /// A log records attempts. Where none can have started anything, nothing was judged.
@@ -203,7 +222,18 @@ fn every_start_of_the_log_counts() {
 fn starts_that_all_failed_are_no_files_that_hold() {
     let (good, bad) = (deployed(), with_socket());
     let in_vain = |minutes| start(minutes, "v1.0.0", &["autoheal", "nobody"], &bad);
-    let appraisal = with(vec![in_vain(9), in_vain(8)], &[&bad]);
+    let log = vec![in_vain(9), in_vain(8)];
+    // A machine that answers runs something.
+    let refused = with(log.clone(), &[&bad]);
+    assert_eq!(code(&refused), "rejected_deployment_empty");
+    assert_eq!(line(&refused).0, Status::Fail);
+    let mut files = FilesAtHand::default();
+    files.insert("fake.yaml", bad.as_bytes());
+    let appraisal = judge(
+        log,
+        FilesCheck::AtHand(&files),
+        "deployment.mode = \"if-present\"\n",
+    );
     assert_eq!(code(&appraisal), "verified");
     let nothing =
         "nothing to judge: each start of the log asks for services that its file does not define";

@@ -436,10 +436,12 @@ fn what_is_missing_refuses_last() {
     spec.compose_manager.as_mut().unwrap().actions.clear();
     let if_present = format!("{required}deployment.mode = \"if-present\"\n");
     let files = FilesAtHand::default();
-    let appraisal = judge(&spec, NO_TAGS, FilesCheck::AtHand(&files), &if_present);
-    assert_eq!(code(&appraisal), "verified");
-    assert_eq!(line(&appraisal).0, Status::NotProved);
-    assert!(!appraisal.tags_wanted());
+    for files in [FilesCheck::AtHand(&files), NO_FILES] {
+        let appraisal = judge(&spec, NO_TAGS, files, &if_present);
+        assert_eq!(code(&appraisal), "verified");
+        assert_eq!(line(&appraisal).0, Status::NotProved);
+        assert!(!appraisal.tags_wanted());
+    }
 }
 
 fn name() -> impl Strategy<Value = String> {

@@ -187,6 +187,11 @@ fn other_paths_and_volumes_of_the_machine() {
         // The manager's own: its log lies there.
         volume("{external: true, name: dstack_work}"),
         volume("{name: dstack_work}"),
+        // So it does in this one, in a project of that name, which no log has.
+        (
+            changed("  kernel_cache:\n\n", "  kernel_cache:\n  work:\n\n"),
+            "rejected_compose_volume",
+        ),
     ]);
 }
 

@@ -212,6 +212,11 @@ fn settings_that_are_not_known() {
         cases.push((with_service(&settings), SETTING));
     }
     cases.push((format!("models: {{}}\n{}", deployed()), SETTING));
+    // In the project of the measured application, the volume of the manager's log.
+    let log = changed("  kernel_cache:\n\n", "  kernel_cache:\n  work:\n\n");
+    for name in ["dstack", "\"dstack\"", "${PROJECT}", "work", ""] {
+        cases.push((format!("name: {name}\n{log}"), SETTING));
+    }
     all(&cases);
 }
 

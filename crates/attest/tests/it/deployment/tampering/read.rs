@@ -221,6 +221,13 @@ pub(super) const UNREADABLE: &[Case] = &[
             field(s, "services", json!(["../proxy"]));
         },
     ),
+    (
+        "an option for a service, signed",
+        "evidence_deployment_action",
+        |s| {
+            field(s, "services", json!(["--"]));
+        },
+    ),
     ("257 services, signed", "evidence_deployment_action", |s| {
         field(s, "services", json!(vec!["proxy"; 257]));
     }),
