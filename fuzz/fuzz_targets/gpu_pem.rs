@@ -75,7 +75,7 @@ fuzz_target!(
         let pem = match *place {
             place @ 0..=4 => {
                 let body = &mut bodies[usize::from(place)];
-                let der = BASE64_STANDARD.decode(body).expect("base64");
+                let der = BASE64_STANDARD.decode(body.as_str()).expect("base64");
                 *body = BASE64_STANDARD.encode(&spliced(der, data));
                 chain(&bodies)
             }
