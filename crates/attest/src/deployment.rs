@@ -26,7 +26,7 @@ mod machine;
 mod rejected;
 mod tags;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use self::actions::ComposeFile;
@@ -309,6 +309,16 @@ impl Deployment {
                 }),
                 _ => None,
             })
+    }
+
+    /// The names of actions that this version does not know, each once: what they did
+    /// is not in [`Deployment::up`].
+    pub(crate) fn unknown(&self) -> BTreeSet<&str> {
+        let unknown = self.actions.iter().filter_map(|action| match &action.kind {
+            Kind::Unknown(name) => Some(name.as_str()),
+            _ => None,
+        });
+        unknown.collect()
     }
 
     /// How many actions the log has.

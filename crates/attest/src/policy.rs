@@ -4,18 +4,20 @@
 //! and identity it expects, or says `software = "any"` and is marked as
 //! hardware-only wherever it appears.
 
+mod deployment;
 mod file;
+mod gpu;
 mod hex;
 mod rules;
-mod workload;
 mod written;
 
+pub(crate) use self::deployment::{Sources, Tags};
 use self::file::File;
+pub(crate) use self::gpu::Nras;
 pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
 use self::rules::Software;
-pub(crate) use self::rules::{AcpiMode, OsImage, Rules};
-pub(crate) use self::workload::{Mode, Nras, Sources, Tags};
+pub(crate) use self::rules::{AcpiMode, Mode, OsImage, Rules};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
 use crate::text::{quoted, shown};
 use crate::{PolicyDigest, hash};

@@ -1,11 +1,13 @@
 //! Steps 9 and 10: what was deployed into the machine, and on which GPUs it runs.
 
 use super::{NrasCheck, Run};
+use crate::compose_file::listed;
 use crate::deployment::{
     AppraiseDeployment, ComposeFile, Continuity, Deployment, DeploymentRejected, FilesCheck,
     InstanceLog, LogCheck, appraise_deployment, findings_of_up,
 };
 use crate::event_log::BootEvents;
+use crate::finding::{Finding, Severity};
 use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
@@ -23,6 +25,9 @@ const DEPLOYMENT_CHECKS: [CheckId; 5] = [
     CheckId::DeploymentFiles,
     CheckId::DeploymentContinuity,
 ];
+
+/// The names of unknown actions that a finding repeats.
+const SHOWN_ACTIONS: usize = 12;
 
 const GPU_CHECKS: [CheckId; 4] = [
     CheckId::Gpus,
@@ -64,7 +69,7 @@ impl Run<'_> {
         });
         let deployment = match (judged, rules.mode) {
             (Ok(deployment), _) => deployment,
-            (Err(DeploymentRejected::Missing {}), Mode::IfPresent | Mode::Off) => {
+            (Err(DeploymentRejected::Missing {}), Mode::IfPresent) => {
                 self.all_not_proved(
                     DEPLOYMENT_CHECKS,
                     "the report has no deployment log, and the policy does not require one",
@@ -95,6 +100,18 @@ impl Run<'_> {
                 "{} files were ever started, each from an accepted tag and commit",
                 started.len()
             ));
+        }
+
+        let unknown = deployment.unknown();
+        if !unknown.is_empty() {
+            let names = listed(unknown, SHOWN_ACTIONS);
+            self.report.findings.push(Finding {
+                severity: Severity::Warning,
+                topic: "deployment_unknown_action",
+                detail: format!(
+                    "the deployment log has actions that are not known here; what they started is not in the list: {names}"
+                ),
+            });
         }
 
         self.tags(&started)?;

@@ -1,7 +1,7 @@
 //! The manager's actions, each read once into what it did.
 //!
-//! Actions that change no service, and those that this version does not know,
-//! are [`Kind::Other`]: they count, are hashed, and fold to nothing.
+//! All of them count and are hashed. Those that change no service, and those that
+//! this version does not know, fold to nothing; the latter are told.
 
 use std::sync::Arc;
 
@@ -18,6 +18,20 @@ const MAX_SERVICES: usize = 256;
 
 /// Names of files, services, tags and images; the longest seen has 97 characters.
 const MAX_NAME_BYTES: usize = 256;
+
+/// Actions that start no other file and no other image (compose-manager's source).
+const INERT: [&str; 10] = [
+    "compose_stage",
+    "docker_restart",
+    "docker_evict",
+    "docker_clean",
+    "dstack_agent_start",
+    "dstack_agent_stop",
+    "dstack_agent_restart",
+    "kernel_algif_blacklist_ok",
+    "kernel_algif_blacklist_script_failed",
+    "kernel_algif_blacklist_invocation_failed",
+];
 
 /// A compose file, named so that anybody can fetch and compare it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,7 +72,9 @@ pub(crate) enum Kind {
     ManagerStarted {
         image: String,
     },
-    Other,
+    Inert,
+    /// Its name, as it stands there.
+    Unknown(String),
 }
 
 /// The whole second of a moment.
@@ -94,7 +110,8 @@ impl Action {
             "compose_manager_started" => Kind::ManagerStarted {
                 image: fields.name("image", "the reference of an image", b"._/+-:@")?,
             },
-            _ => Kind::Other,
+            name if INERT.contains(&name) => Kind::Inert,
+            name => Kind::Unknown(name.to_owned()),
         };
         Ok(Self { at, kind })
     }

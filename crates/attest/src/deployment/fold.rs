@@ -78,7 +78,7 @@ pub(crate) fn fold(actions: &[Action], files: &ComposeFiles) -> Vec<Up> {
                 commit,
                 services,
             } => state.down(file, services, files.defined(file, *commit)),
-            Kind::ManagerStarted { .. } | Kind::Other => {}
+            Kind::ManagerStarted { .. } | Kind::Inert | Kind::Unknown(_) => {}
         }
     }
     state.into_up()

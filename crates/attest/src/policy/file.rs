@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::PolicyError;
+use super::deployment::{DeploymentRules, FileDeployment};
+use super::gpu::{FileGpu, GpuRules};
+use super::rules::Mode;
 use super::rules::{
     AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, OsImage, Pins, Rules, Software, TcbRules,
     TdRules,
 };
-use super::workload::{DeploymentRules, FileDeployment, FileGpu, GpuRules, Mode};
 use crate::tcb::TcbStatus;
 use crate::text::quoted;
 

@@ -5,13 +5,26 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::deployment::DeploymentRules;
+use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
-use super::workload::{DeploymentRules, GpuRules};
 use super::written::identity_line;
 use crate::Rejected;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::tcb::{Component, Level, TcbStatus};
 use crate::text::{quoted, shown, shown_hex};
+
+/// Whether a part of the evidence has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// It has to be there, and to hold.
+    Required,
+    /// If it is there, it has to hold; if not, the verdict says "not proved".
+    IfPresent,
+    /// Not looked at; the verdict says "not proved".
+    Off,
+}
 
 /// Every rule of a resolved policy. Sets are ordered, so that equal rules have
 /// equal digests however they were written.

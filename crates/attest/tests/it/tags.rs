@@ -434,10 +434,11 @@ fn what_is_missing_refuses_last() {
     // Nothing was started, so nothing of it is missing.
     let mut spec = spec();
     spec.compose_manager.as_mut().unwrap().actions.clear();
-    let if_present = format!("{required}deployment.mode = \"if-present\"\n");
     let files = FilesAtHand::default();
     for files in [FilesCheck::AtHand(&files), NO_FILES] {
-        let appraisal = judge(&spec, NO_TAGS, files, &if_present);
+        let appraisal = judge(&spec, NO_TAGS, files, required);
+        assert_eq!(code(&appraisal), "rejected_deployment_empty");
+        let appraisal = judge(&spec, NO_TAGS, files, "deployment.mode = \"if-present\"\n");
         assert_eq!(code(&appraisal), "verified");
         assert_eq!(line(&appraisal).0, Status::NotProved);
         assert!(!appraisal.tags_wanted());

@@ -2,10 +2,11 @@
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    LogCheck, Logs, Nonce, NrasCheck, Policy, Spki, Status, TagsCheck, UnixTime, appraise,
+    LogCheck, Logs, Nonce, NrasCheck, Policy, Severity, Spki, Status, TagsCheck, UnixTime,
+    appraise,
 };
 use fake_tee::Spec;
-use fake_tee::deployment::compose_up;
+use fake_tee::deployment::{action, compose_up};
 use serde_json::{Value, json};
 
 use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, judge, spec, subject};
@@ -465,6 +466,10 @@ fn a_policy_says_what_it_does_not_look_at() {
             "deployment = { mode = \"off\", sources = \"required\" }\n",
             "looks at no log",
         ),
+        (
+            "deployment = { mode = \"if-present\", sources = \"required\" }\n",
+            "in vain where the log itself may be missing",
+        ),
         ("deployment.sources = \"if-present\"\n", "unknown variant"),
         (
             "deployment = { mode = \"off\", sources = \"if-at-hand\" }\n",
@@ -554,4 +559,35 @@ fn every_rule_counts_in_the_digest() {
     let digests: std::collections::BTreeSet<_> =
         lines.iter().map(|more| policy(more).digest()).collect();
     assert_eq!(digests.len(), lines.len());
+}
+
+/// Whatever a later manager learns to do is not taken for nothing.
+#[test]
+fn unknown_actions_are_told_and_known_ones_are_not() {
+    let findings = |names: &[&str]| {
+        let mut spec = spec();
+        let log = &mut spec.compose_manager.as_mut().unwrap().actions;
+        log.extend(names.iter().map(|name| action(NOW, name, &[])));
+        let appraisal = judge(&spec);
+        assert_eq!(code(&appraisal), "verified");
+        let all = appraisal.report.findings.into_iter();
+        all.filter(|finding| finding.topic == "deployment_unknown_action")
+            .map(|finding| (finding.severity, finding.detail))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        findings(&["docker_restart", "compose_stage", "dstack_agent_start"]),
+        []
+    );
+    let told = findings(&["swarm_up", "docker_restart", "swarm_up", "a\u{202e}b\n"]);
+    let detail = "the deployment log has actions that are not known here; what they started is not in the list: a\\u{202e}b\\u{a}, swarm_up";
+    assert_eq!(told, [(Severity::Warning, detail.to_owned())]);
+    // However many there are.
+    let names: Vec<_> = (0..1000).map(|number| format!("action-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let told = findings(&names);
+    assert!(
+        told[0].1.ends_with(", 988 more") && told.len() == 1,
+        "{told:?}"
+    );
 }
