@@ -1,15 +1,13 @@
 //! Compose files in an appraisal: every start of a log is held against its file.
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, ComposeDocument, Evidence, FileDigest, FilesAtHand,
-    FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status,
-    TagsCheck, UnixTime, appraise,
+    Appraisal, CheckId, ComposeDocument, FileDigest, FilesAtHand, FilesCheck, Policy, Status,
 };
 use fake_tee::deployment::compose_up;
 use serde_json::Value;
 
 use crate::compose::{deployed, digest};
-use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, cpu_time, spec, subject};
+use crate::support::{Beside, NOW, challenge, code, cpu_time, judge_beside, spec};
 
 /// A start of `text` at a tag, so many minutes ago.
 fn start(minutes: u64, tag: &str, services: &[&str], text: &str) -> Vec<(String, Value)> {
@@ -39,22 +37,12 @@ fn judge(log: Vec<Vec<(String, Value)>>, files: FilesCheck<'_>, more: &str) -> A
     let mut spec = spec();
     spec.compose_manager.as_mut().unwrap().actions = log;
     let built = spec.forge(&challenge()).unwrap();
-    appraise(&Appraise {
-        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
-        subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
-        nonce: Nonce::from_bytes(NONCE),
-        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
-        floor: FloorCheck::NotKept("a test"),
-        policy: &Policy::from_toml(&(spec.policy_toml() + more)).unwrap(),
-        trust_anchors: &anchors(),
-        issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a test"),
+    let policy = Policy::from_toml(&(spec.policy_toml() + more)).unwrap();
+    let beside = Beside {
         files,
-        tags: TagsCheck::NotFetched("a test"),
-        nras: NrasCheck::NotAsked("a test"),
-        now: UnixTime(NOW),
-    })
+        ..Beside::default()
+    };
+    judge_beside(&built, &policy, beside)
 }
 
 /// With these files at hand, under the machine's policy.

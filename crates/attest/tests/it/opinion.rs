@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    KeySet, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck, TrustAnchors,
-    UnixTime, appraise,
+    KeySet, LogCheck, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors, UnixTime,
+    appraise,
 };
 use fake_tee::nras::{NrasSpec, SigningKey};
 
 use crate::nras;
 use crate::recordings::recordings;
-use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, spec, subject};
+use crate::support::{Beside, NONCE, NOW, anchors, challenge, code, judge_beside, spec};
 
 fn policy(mode: &str) -> Policy {
     Policy::from_toml(&format!("{}gpu.nras = \"{mode}\"\n", spec().policy_toml())).unwrap()
@@ -42,22 +42,12 @@ fn judge_by(mode: &str, payload: &str, nras: NrasCheck<'_>) -> Appraisal {
         .report
         .push(move |report| report["nvidia_payload"] = payload.clone().into());
     let built = spec.forge(&challenge()).unwrap();
-    appraise(&Appraise {
-        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
-        subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
-        nonce: Nonce::from_bytes(NONCE),
-        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
-        floor: FloorCheck::NotKept("a test"),
-        policy: &policy(mode),
-        trust_anchors: &anchors().with_nras(nras::anchors()),
-        issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a test"),
-        files: FilesCheck::NotFetched("a test"),
-        tags: TagsCheck::NotFetched("a test"),
+    let beside = Beside {
         nras,
-        now: UnixTime(NOW),
-    })
+        trust_anchors: anchors().with_nras(nras::anchors()),
+        ..Beside::default()
+    };
+    judge_beside(&built, &policy(mode), beside)
 }
 
 fn line(appraisal: &Appraisal) -> (Status, &str) {

@@ -58,15 +58,37 @@ pub(crate) fn subject() -> Subject {
 }
 
 pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) -> Appraisal {
-    judge_by_tags(built, policy, floor, TagsCheck::NotFetched("a test"))
+    let beside = Beside {
+        floor,
+        ..Beside::default()
+    };
+    judge_beside(built, policy, beside)
 }
 
-fn judge_by_tags(
-    built: &Built,
-    policy: &Policy,
-    floor: FloorCheck<'_>,
-    tags: TagsCheck<'_>,
-) -> Appraisal {
+/// What an appraisal has besides the evidence: nothing, if not said otherwise.
+pub(crate) struct Beside<'a> {
+    pub(crate) floor: FloorCheck<'a>,
+    pub(crate) logs: LogCheck<'a>,
+    pub(crate) files: FilesCheck<'a>,
+    pub(crate) tags: TagsCheck<'a>,
+    pub(crate) nras: NrasCheck<'a>,
+    pub(crate) trust_anchors: TrustAnchors,
+}
+
+impl Default for Beside<'_> {
+    fn default() -> Self {
+        Self {
+            floor: FloorCheck::NotKept("a test"),
+            logs: LogCheck::NotKept("a test"),
+            files: FilesCheck::NotFetched("a test"),
+            tags: TagsCheck::NotFetched("a test"),
+            nras: NrasCheck::NotAsked("a test"),
+            trust_anchors: anchors(),
+        }
+    }
+}
+
+pub(crate) fn judge_beside(built: &Built, policy: &Policy, beside: Beside<'_>) -> Appraisal {
     let now = UnixTime(NOW);
     let unreadable = |rejected: Rejected| Appraisal::unreadable(rejected, policy, &anchors(), now);
     let evidence = match Evidence::parse(&built.report_bytes) {
@@ -83,14 +105,14 @@ fn judge_by_tags(
         live_spki: Spki::from_bytes(LIVE),
         nonce: Nonce::from_bytes(NONCE),
         collateral: &collateral,
-        floor,
+        floor: beside.floor,
         policy,
-        trust_anchors: &anchors(),
+        trust_anchors: &beside.trust_anchors,
         issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a test"),
-        files: FilesCheck::NotFetched("a test"),
-        tags,
-        nras: NrasCheck::NotAsked("a test"),
+        logs: beside.logs,
+        files: beside.files,
+        tags: beside.tags,
+        nras: beside.nras,
         now,
     })
 }
@@ -99,8 +121,11 @@ fn judge_by_tags(
 pub(crate) fn judge(spec: &Spec) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
     let tags = upstream(spec);
-    let tags = TagsCheck::AtHand(&tags);
-    judge_by_tags(&built, policy(), FloorCheck::NotKept("a test"), tags)
+    let beside = Beside {
+        tags: TagsCheck::AtHand(&tags),
+        ..Beside::default()
+    };
+    judge_beside(&built, policy(), beside)
 }
 
 /// The tags of the repository that a machine's log speaks of.

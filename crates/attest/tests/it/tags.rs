@@ -2,9 +2,8 @@
 //! against a log.
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, CommitId, Evidence, FilesAtHand, FilesCheck,
-    FloorCheck, IssuerCache, LogCheck, MAX_TAGS_BYTES, Nonce, NrasCheck, Policy, Spki, Status,
-    TagsCheck, UnixTime, UpstreamTags, appraise,
+    Appraisal, CheckId, CommitId, FilesAtHand, FilesCheck, MAX_TAGS_BYTES, Policy, Status,
+    TagsCheck, UpstreamTags,
 };
 use fake_tee::Spec;
 use fake_tee::compose_file::{commit, compose_text};
@@ -12,7 +11,7 @@ use fake_tee::deployment::compose_up;
 use fake_tee::tags::{PublishedTag, advertisement, ls_remote, packet};
 use proptest::prelude::*;
 
-use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, spec, subject, upstream};
+use crate::support::{Beside, NOW, challenge, code, judge_beside, spec, upstream};
 
 /// A tag, annotated if it has an object.
 fn tag(name: &str, object: Option<&str>) -> PublishedTag {
@@ -241,22 +240,13 @@ fn a_list_is_as_long_as_it_may_be_and_no_longer() {
 
 fn judge(spec: &Spec, tags: TagsCheck<'_>, files: FilesCheck<'_>, more: &str) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
-    appraise(&Appraise {
-        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
-        subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
-        nonce: Nonce::from_bytes(NONCE),
-        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
-        floor: FloorCheck::NotKept("a test"),
-        policy: &Policy::from_toml(&(spec.policy_toml() + more)).unwrap(),
-        trust_anchors: &anchors(),
-        issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a test"),
+    let policy = Policy::from_toml(&(spec.policy_toml() + more)).unwrap();
+    let beside = Beside {
         files,
         tags,
-        nras: NrasCheck::NotAsked("a test"),
-        now: UnixTime(NOW),
-    })
+        ..Beside::default()
+    };
+    judge_beside(&built, &policy, beside)
 }
 
 const NO_FILES: FilesCheck<'_> = FilesCheck::NotFetched("no files");

@@ -1,15 +1,11 @@
 //! What a policy says of GPUs and deployments, and what the report says of them.
 
-use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    LogCheck, Logs, Nonce, NrasCheck, Policy, Severity, Spki, Status, TagsCheck, UnixTime,
-    appraise,
-};
+use attest::{Appraisal, CheckId, LogCheck, Logs, Policy, Severity, Status};
 use fake_tee::Spec;
 use fake_tee::deployment::{action, compose_up};
 use serde_json::{Value, json};
 
-use crate::support::{LIVE, NONCE, NOW, anchors, challenge, code, judge, spec, subject};
+use crate::support::{Beside, NONCE, NOW, challenge, code, judge, judge_beside, spec};
 
 /// The policy of the valid machine, and some lines more.
 fn policy(more: &str) -> Policy {
@@ -18,22 +14,11 @@ fn policy(more: &str) -> Policy {
 
 fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
-    appraise(&Appraise {
-        evidence: &Evidence::parse(&built.report_bytes).unwrap(),
-        subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
-        nonce: Nonce::from_bytes(NONCE),
-        collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
-        floor: FloorCheck::NotKept("a test"),
-        policy,
-        trust_anchors: &anchors(),
-        issuers: &IssuerCache::new(),
+    let beside = Beside {
         logs,
-        files: FilesCheck::NotFetched("a test"),
-        tags: TagsCheck::NotFetched("a test"),
-        nras: NrasCheck::NotAsked("a test"),
-        now: UnixTime(NOW),
-    })
+        ..Beside::default()
+    };
+    judge_beside(&built, policy, beside)
 }
 
 /// The verdict under the machine's policy and some lines more.
