@@ -12,7 +12,7 @@ use super::WebPki;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
-use crate::compose_files::ComposeFiles;
+use crate::compose_files::{ComposeFiles, ComposeSource};
 use crate::compose_tags::{ComposeTags, TagsAtHand};
 use crate::fetch::FetchUrl;
 use crate::nras::Nras;
@@ -113,8 +113,12 @@ impl Judge {
 
     /// For people.
     pub(super) fn compose_source(&self) -> String {
-        let tags = self.compose_tags.source();
-        format!("{} and {tags}", self.compose_files.source())
+        let sources = [self.compose_files.source(), self.compose_tags.source()];
+        let asked = sources
+            .iter()
+            .filter(|source| ***source != ComposeSource::Off);
+        let asked: Vec<_> = asked.map(ToString::to_string).collect();
+        asked.join(" and ")
     }
 
     /// For people.
