@@ -48,6 +48,10 @@ const MAX_BYTES: usize = 16 << 20;
 /// what eight did not get.
 const MAX_FLIGHTS: usize = 2 * MAX_A_VERDICT;
 const MAX_FAILURES: usize = 8 * MAX_A_VERDICT;
+/// Being fetched for all backends together, and backends for which something is, or
+/// was not to be had: five times those of today.
+const MAX_ALL_FLIGHTS: usize = 8 * MAX_FLIGHTS;
+const MAX_BACKENDS: usize = 256;
 
 /// Where compose files are fetched from, or the tags of their repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,6 +269,10 @@ impl Shared {
     fn begin(self: &Arc<Self>, base: &FetchUrl, backend: &Domain, wanted: &[ComposeFile]) -> Begun {
         let mut all = lock(&self.fetches);
         all.retain(|_, fetches| fetches.is_needed(&self.clock));
+        if all.len() >= MAX_BACKENDS && !all.contains_key(backend) {
+            return Begun::default();
+        }
+        let mut under_way: usize = all.values().map(|fetches| fetches.flights.len()).sum();
         let fetches = all.entry(backend.clone()).or_default();
         let mut digests = HashSet::new();
         let mut begun = Begun::default();
@@ -279,22 +287,25 @@ impl Shared {
             if over || fetches.failures.contains_key(file) || !digests.insert(file.sha256) {
                 continue;
             }
-            if !fetches.flights.contains_key(file) && fetches.flights.len() >= MAX_FLIGHTS {
-                continue;
+            if !fetches.flights.contains_key(file) {
+                if fetches.flights.len() >= MAX_FLIGHTS || under_way >= MAX_ALL_FLIGHTS {
+                    continue;
+                }
+                under_way += 1;
             }
-            let under_way = fetches.flights.entry(file.clone());
-            let under_way = under_way.or_insert_with(|| UnderWay {
+            let of_file = fetches.flights.entry(file.clone());
+            let of_file = of_file.or_insert_with(|| UnderWay {
                 flight: Flight::default(),
                 until: Instant::now() + DEADLINE,
             });
-            let landing = under_way.flight.join(|| {
+            let landing = of_file.flight.join(|| {
                 let (shared, base) = (Arc::clone(self), base.clone());
                 let (backend, file) = (backend.clone(), file.clone());
                 let turns = Arc::clone(&fetches.turns);
                 let since = Stamp::now(&self.clock);
                 async move { shared.fly(&base, backend, file, &turns, since).await }
             });
-            begun.landings.push((landing, under_way.until));
+            begun.landings.push((landing, of_file.until));
         }
         begun
     }

@@ -210,3 +210,23 @@ async fn failures_of_one_backend_are_no_other_s() {
     assert!(files.get(&"b.example".parse().unwrap(), &wanted, &[]).await);
     assert_eq!(lock(&asked).len(), count + 1);
 }
+
+/// However many backends name files that nobody has.
+#[tokio::test]
+async fn what_is_under_way_is_bounded() {
+    let (files, _) = repository(Duration::from_secs(60)).await;
+    let ComposeSource::Repository(base) = files.source().clone() else {
+        unreachable!()
+    };
+    let greedy = nobody_has(MAX_FLIGHTS);
+    for number in 0..MAX_BACKENDS + 10 {
+        let backend = format!("b{number}.example").parse().unwrap();
+        for wanted in greedy.chunks(MAX_A_VERDICT) {
+            files.0.begin(&base, &backend, wanted);
+        }
+    }
+    let all = lock(&files.0.fetches);
+    let under_way = all.values().map(|fetches| fetches.flights.len());
+    assert_eq!(under_way.sum::<usize>(), MAX_ALL_FLIGHTS);
+    assert!(all.len() <= MAX_BACKENDS, "{}", all.len());
+}
