@@ -248,15 +248,22 @@ impl Fetches {
 
 impl AtHand {
     /// Lets go of what the log in question does not name, if need be; false if there
-    /// is no room even so.
+    /// is no room even so, and then nothing is let go of.
     fn make_room(&mut self, named: &[&ComposeFile]) -> bool {
         if !self.is_full() {
             return true;
         }
         let named: HashSet<_> = named.iter().map(|file| file.sha256).collect();
+        let own = self
+            .sizes
+            .iter()
+            .filter(|(digest, _)| named.contains(*digest));
+        if named.len() > MAX_FILES || own.map(|(_, size)| size).sum::<usize>() > MAX_BYTES {
+            return false;
+        }
         Arc::make_mut(&mut self.files).retain(|digest| named.contains(digest));
         self.sizes.retain(|digest, _| named.contains(digest));
-        !self.is_full()
+        true
     }
 
     fn is_full(&self) -> bool {

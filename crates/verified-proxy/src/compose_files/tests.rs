@@ -82,6 +82,10 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(at_hand.make_room(&[&first]));
     assert_eq!(at_hand.files.len(), MAX_FILES);
     add(&mut at_hand, MAX_FILES);
+    // Who would not have room alone takes nobody's.
+    let too_many = nobody_has(MAX_FILES + 1);
+    assert!(!at_hand.make_room(&too_many.iter().collect::<Vec<_>>()));
+    assert_eq!(at_hand.files.len(), MAX_FILES + 1);
     let snapshot = Arc::clone(&at_hand.files);
     assert!(at_hand.make_room(&[&first]));
     assert_eq!(at_hand.files.len(), 1);
