@@ -4,8 +4,9 @@
 //! Nothing here is trusted, neither the repository nor the disk: a file is what
 //! the log's digest says, or it is not used. Each is fetched once and kept; only
 //! a log that a machine vouches for has any fetched. A file is waited for until
-//! [`DEADLINE`] after it was first wanted, whoever waits; who comes later takes
-//! what has come since. What cannot be had is left alone for [`RETRY_PAUSE`].
+//! [`DEADLINE`] after it was first wanted for a backend, whoever waits; who comes
+//! later takes what has come since. What cannot be had is left alone for
+//! [`RETRY_PAUSE`]. No backend's log has a part in another backend's turns.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::{ComposeFile, FileDigest, FilesAtHand};
+use attest::{ComposeFile, Domain, FileDigest, FilesAtHand};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -30,7 +31,7 @@ use crate::state::{Cached, Place, StateDir};
 const MAX_FILE_BYTES: usize = 512 << 10;
 /// Fetched for one verdict. Recorded logs name some twenty.
 const MAX_A_VERDICT: usize = 64;
-/// Fetched at a time.
+/// Fetched at a time, for one backend.
 const AT_ONCE: usize = 4;
 /// That verdicts wait for a file, and that it may take in its turn. A file takes
 /// tenths of a second.
@@ -43,9 +44,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// some twenty.
 const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 16 << 20;
-/// Being fetched, or not to be had.
-const MAX_FLIGHTS: usize = 256;
-const MAX_FAILURES: usize = 4_096;
+/// Being fetched, or not to be had, for one backend: what two verdicts want, and
+/// what eight did not get.
+const MAX_FLIGHTS: usize = 2 * MAX_A_VERDICT;
+const MAX_FAILURES: usize = 8 * MAX_A_VERDICT;
+/// Being fetched for all backends together, and backends for which something is, or
+/// was not to be had: five times those of today.
+const MAX_ALL_FLIGHTS: usize = 8 * MAX_FLIGHTS;
+const MAX_BACKENDS: usize = 256;
 
 /// Where compose files are fetched from, or the tags of their repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +114,7 @@ struct Shared {
     clock: Clock,
     state: Option<Arc<StateDir>>,
     at_hand: Mutex<AtHand>,
-    fetches: Mutex<Fetches>,
-    turns: Semaphore,
+    fetches: Mutex<HashMap<Domain, Fetches>>,
 }
 
 #[derive(Debug, Default)]
@@ -118,11 +123,24 @@ struct AtHand {
     sizes: HashMap<FileDigest, usize>,
 }
 
-#[derive(Debug, Default)]
+/// Each backend's own: a log that names hundreds of files, or says of another's that
+/// it is where it is not, holds up its own backend's.
+#[derive(Debug)]
 struct Fetches {
-    flights: HashMap<FileDigest, UnderWay>,
-    /// By place: a file may be there at one commit and not at another.
+    /// By place, as failures: a file may be there at one commit and not at another.
+    flights: HashMap<ComposeFile, UnderWay>,
     failures: HashMap<ComposeFile, Stamp>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        Self {
+            flights: HashMap::new(),
+            failures: HashMap::new(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
 }
 
 /// A file that is being fetched, or waits for its turn.
@@ -148,7 +166,6 @@ impl ComposeFiles {
             state,
             at_hand: Mutex::default(),
             fetches: Mutex::default(),
-            turns: Semaphore::new(AT_ONCE),
         }))
     }
 
@@ -169,8 +186,13 @@ impl ComposeFiles {
     }
 
     /// Gets what can be had of `wanted`; true if anything came. `named` are all
-    /// files of the same log, which are not let go of.
-    pub(crate) async fn get(&self, wanted: &[ComposeFile], named: &[&ComposeFile]) -> bool {
+    /// files of the same log, `backend`'s, which are not let go of.
+    pub(crate) async fn get(
+        &self,
+        backend: &Domain,
+        wanted: &[ComposeFile],
+        named: &[&ComposeFile],
+    ) -> bool {
         let ComposeSource::Repository(base) = &self.0.source else {
             return false;
         };
@@ -184,7 +206,7 @@ impl ComposeFiles {
             );
             return false;
         }
-        let Begun { came, landings } = self.0.begin(base, wanted);
+        let Begun { came, landings } = self.0.begin(base, backend, wanted);
         let landings = landings.into_iter();
         let landings = landings.map(|(landing, until)| timeout_at(until, landing.outcome()));
         let landed = join_all(landings).await;
@@ -215,17 +237,33 @@ struct Begun {
     landings: Vec<(Landing<bool>, Instant)>,
 }
 
+impl Fetches {
+    /// False if there is nothing in it any more.
+    fn is_needed(&mut self, clock: &Clock) -> bool {
+        self.failures
+            .retain(|_, since| since.age(clock) < RETRY_PAUSE);
+        !self.flights.is_empty() || !self.failures.is_empty()
+    }
+}
+
 impl AtHand {
     /// Lets go of what the log in question does not name, if need be; false if there
-    /// is no room even so.
+    /// is no room even so, and then nothing is let go of.
     fn make_room(&mut self, named: &[&ComposeFile]) -> bool {
         if !self.is_full() {
             return true;
         }
         let named: HashSet<_> = named.iter().map(|file| file.sha256).collect();
+        let own = self
+            .sizes
+            .iter()
+            .filter(|(digest, _)| named.contains(*digest));
+        if named.len() > MAX_FILES || own.map(|(_, size)| size).sum::<usize>() > MAX_BYTES {
+            return false;
+        }
         Arc::make_mut(&mut self.files).retain(|digest| named.contains(digest));
         self.sizes.retain(|digest, _| named.contains(digest));
-        !self.is_full()
+        true
     }
 
     fn is_full(&self) -> bool {
@@ -234,11 +272,15 @@ impl AtHand {
 }
 
 impl Shared {
-    /// One fetch a digest at a time, each in a task of its own.
-    fn begin(self: &Arc<Self>, base: &FetchUrl, wanted: &[ComposeFile]) -> Begun {
-        let mut fetches = lock(&self.fetches);
-        let recent = |since: &mut Stamp| since.age(&self.clock) < RETRY_PAUSE;
-        fetches.failures.retain(|_, since| recent(since));
+    /// One fetch a file at a time, each in a task of its own.
+    fn begin(self: &Arc<Self>, base: &FetchUrl, backend: &Domain, wanted: &[ComposeFile]) -> Begun {
+        let mut all = lock(&self.fetches);
+        all.retain(|_, fetches| fetches.is_needed(&self.clock));
+        if all.len() >= MAX_BACKENDS && !all.contains_key(backend) {
+            return Begun::default();
+        }
+        let mut under_way: usize = all.values().map(|fetches| fetches.flights.len()).sum();
+        let fetches = all.entry(backend.clone()).or_default();
         let mut digests = HashSet::new();
         let mut begun = Begun::default();
         // Under the lock under which flights end: what is in neither is to be fetched.
@@ -252,40 +294,59 @@ impl Shared {
             if over || fetches.failures.contains_key(file) || !digests.insert(file.sha256) {
                 continue;
             }
-            if !fetches.flights.contains_key(&file.sha256) && fetches.flights.len() >= MAX_FLIGHTS {
-                continue;
+            if !fetches.flights.contains_key(file) {
+                if fetches.flights.len() >= MAX_FLIGHTS || under_way >= MAX_ALL_FLIGHTS {
+                    continue;
+                }
+                under_way += 1;
             }
-            let under_way = fetches.flights.entry(file.sha256);
-            let under_way = under_way.or_insert_with(|| UnderWay {
+            let of_file = fetches.flights.entry(file.clone());
+            let of_file = of_file.or_insert_with(|| UnderWay {
                 flight: Flight::default(),
                 until: Instant::now() + DEADLINE,
             });
-            let landing = under_way.flight.join(|| {
-                let (shared, base, file) = (Arc::clone(self), base.clone(), file.clone());
+            let landing = of_file.flight.join(|| {
+                let (shared, base) = (Arc::clone(self), base.clone());
+                let (backend, file) = (backend.clone(), file.clone());
+                let turns = Arc::clone(&fetches.turns);
                 let since = Stamp::now(&self.clock);
-                async move { shared.fly(&base, file, since).await }
+                async move { shared.fly(&base, backend, file, &turns, since).await }
             });
-            begun.landings.push((landing, under_way.until));
+            begun.landings.push((landing, of_file.until));
         }
         begun
     }
 
-    async fn fly(self: &Arc<Self>, base: &FetchUrl, file: ComposeFile, since: Stamp) -> bool {
+    async fn fly(
+        self: &Arc<Self>,
+        base: &FetchUrl,
+        backend: Domain,
+        file: ComposeFile,
+        turns: &Semaphore,
+        since: Stamp,
+    ) -> bool {
         let outcome = {
             // Not the file's fault: its time begins with its turn. Each turn ends, so
             // the wait does.
-            let _turn = self.turns.acquire().await;
-            let found = timeout(DEADLINE, self.find(base, &file)).await;
-            found.unwrap_or(Err(FileError::Timeout))
+            let _turn = turns.acquire().await;
+            let came = lock(&self.at_hand).files.contains(&file.sha256);
+            if came {
+                // For another backend, or from another place.
+                None
+            } else {
+                let found = timeout(DEADLINE, self.find(base, &file)).await;
+                Some(found.unwrap_or(Err(FileError::Timeout)))
+            }
         };
-        if let Ok(bytes) = &outcome {
+        if let Some(Ok(bytes)) = &outcome {
             self.take_in(&file, bytes);
         }
-        let mut fetches = lock(&self.fetches);
-        fetches.flights.remove(&file.sha256);
+        let mut all = lock(&self.fetches);
+        let fetches = all.entry(backend).or_default();
+        fetches.flights.remove(&file);
         match outcome {
-            Ok(_) => true,
-            Err(error) => {
+            None | Some(Ok(_)) => true,
+            Some(Err(error)) => {
                 tracing::warn!(
                     file = %file.file, commit = %file.commit, sha256 = %file.sha256, %error,
                     "compose file not fetched"

@@ -40,6 +40,9 @@ pub(crate) enum ListError {
     Timeout,
 }
 
+/// A list, or why there is none.
+pub(crate) type TagsAtHand = Result<Arc<UpstreamTags>, String>;
+
 /// The repository's tags.
 #[derive(Debug, Clone)]
 pub(crate) struct ComposeTags(Arc<Shared>);
@@ -82,7 +85,7 @@ impl ComposeTags {
     ///
     /// # Errors
     /// There is none, for this reason.
-    pub(crate) fn at_hand(&self) -> Result<Arc<UpstreamTags>, String> {
+    pub(crate) fn at_hand(&self) -> TagsAtHand {
         if self.0.source == ComposeSource::Off {
             return Err("tags are not fetched (--compose-tags-url off)".to_owned());
         }
@@ -91,6 +94,16 @@ impl ComposeTags {
             (Some(list), _) => Ok(Arc::clone(list)),
             (None, Some(error)) => Err(format!("the list of tags was not fetched: {error}")),
             (None, None) => Err("the list of tags was not fetched yet".to_owned()),
+        }
+    }
+
+    /// Brings what a verdict goes by up to date. The list that it began with serves it
+    /// to its end, unless there is another: what one refuses must not pass because it
+    /// grew old meanwhile.
+    pub(crate) fn renew(&self, tags: &mut TagsAtHand) {
+        let now = self.at_hand();
+        if now.is_ok() || tags.is_err() {
+            *tags = now;
         }
     }
 

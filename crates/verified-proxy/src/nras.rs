@@ -91,6 +91,11 @@ enum Blames {
 impl NrasError {
     fn blames(&self) -> Blames {
         match self {
+            // It was there, and hung up over what it was shown.
+            Self::Fetch {
+                document: Document::Answer,
+                source: FetchError::Http(_) | FetchError::TooLarge { .. },
+            } => Blames::Evidence,
             Self::Fetch { .. }
             | Self::KeySet(_)
             | Self::Status {

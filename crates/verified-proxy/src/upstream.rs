@@ -52,7 +52,7 @@ use self::verified::Unsent;
 pub(crate) use self::answer::AnswerBody;
 pub use self::dial::WebPki;
 pub(crate) use self::dial::{DialError, Dialer};
-pub(crate) use self::judge::{Judge, Judged, SourceFinding, Sources};
+pub(crate) use self::judge::{Judge, Judged, SourceFinding, Sources, sound_log};
 pub(crate) use self::request::{
     BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named,
     SealError, View,
@@ -478,8 +478,9 @@ fn reach(position: &Mutex<Position>, to: Position) {
 }
 
 /// Collateral is about a family of machines, NVIDIA's service and the repository of
-/// compose files are there for all or for none, and this machine's random numbers are the same everywhere. But which family it is only the instance says, so
-/// one that nobody knows may be its invention.
+/// compose files are there for all or for none, and this machine's random numbers are
+/// the same everywhere. But which family it is only the instance says, so one that
+/// nobody knows may be its invention.
 fn helps_elsewhere(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,

@@ -24,6 +24,7 @@ pub(super) fn write_environment(running: &Running) -> Result<(), Error> {
         "pccs_url": running.http_url(),
         "compose_files_url": running.compose_files_url(),
         "compose_tags_url": running.compose_tags_url(),
+        "nras_url": running.nras_url(),
         "source_urls": running.sources.iter().map(|at| format!("http://{at}")).collect::<Vec<_>>(),
         "backend": running.backend.to_string(),
         "port_http": running.http.port(),

@@ -323,12 +323,15 @@ impl Running {
         let dir = self.dir.display();
         format!(
             "verified-proxy serve --endpoints-url {} --pccs-url {} --compose-files-url {} \
-             --compose-tags-url {} --extra-ca {dir}/tls-ca.pem --connect-to {} --danger-tdx-root {dir}/tdx-root.der \
-             --danger-gpu-root {dir}/gpu-root.der --policy {dir}/policy.toml",
+             --compose-tags-url {} --nras-url {} --extra-ca {dir}/tls-ca.pem --connect-to {} \
+             --danger-tdx-root {dir}/tdx-root.der --danger-gpu-root {dir}/gpu-root.der \
+             --policy {dir}/policy.toml",
             self.endpoints_url(),
             self.http_url(),
             self.compose_files_url(),
             self.compose_tags_url(),
+            // So that no fake evidence is shown to NVIDIA, whatever the policy says.
+            self.nras_url(),
             self.connect_to(),
         )
     }

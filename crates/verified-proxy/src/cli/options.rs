@@ -120,7 +120,7 @@ struct Network {
     ///
     /// Whoever serves them sees which commits you verify, and nothing of your requests. They are
     /// judged if their hashes are those of the deployment's log; what is not fetched is reported as
-    /// not proved.
+    /// not proved, or refused where the policy says deployment.sources = "required".
     #[arg(long, env = "VERIFIED_PROXY_COMPOSE_FILES_URL", value_name = "URL|off", default_value = Config::COMPOSE_FILES_URL)]
     compose_files_url: ComposeSource,
 
@@ -128,7 +128,7 @@ struct Network {
     ///
     /// A release that a deployment names has to be, in this repository, the commit of the
     /// deployment's log. The list of tags is its server's word and can only refuse; where it does
-    /// not come, tags are reported as not compared.
+    /// not come, tags are reported as not compared, or refused as compose files are.
     #[arg(long, env = "VERIFIED_PROXY_COMPOSE_TAGS_URL", value_name = "URL|off", default_value = Config::COMPOSE_TAGS_URL)]
     compose_tags_url: ComposeSource,
 

@@ -116,7 +116,9 @@ pub(super) fn document(command: &Command) -> String {
             if shared { " *" } else { "" },
             option.get_env().unwrap_or_default().to_string_lossy(),
             defaults.join(", "),
-            help.split_whitespace()
+            // The first paragraph is a line of --help, and has no full stop.
+            help.replacen("\n\n", ". ", 1)
+                .split_whitespace()
                 .collect::<Vec<_>>()
                 .join(" ")
                 .replace('|', "\\|"),

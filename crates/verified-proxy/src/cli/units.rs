@@ -80,7 +80,8 @@ impl StateDir {
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("expected a folder, or \"none\"".to_owned()),
+            // The word of other options; a folder of that name is "./off".
+            "" | "off" => Err("expected a folder, or \"none\"".to_owned()),
             Self::NOWHERE => Ok(Self::Nowhere),
             folder => Ok(Self::At(folder.into())),
         }
@@ -163,6 +164,7 @@ mod tests {
     #[test]
     fn state_is_kept_somewhere_or_nowhere() {
         assert_eq!(StateDir::parse("none"), Ok(StateDir::Nowhere));
+        assert!(StateDir::parse("off").is_err());
         assert_eq!(StateDir::parse("./none"), Ok(StateDir::At("./none".into())));
         assert!(StateDir::parse("").is_err());
     }

@@ -82,6 +82,10 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(at_hand.make_room(&[&first]));
     assert_eq!(at_hand.files.len(), MAX_FILES);
     add(&mut at_hand, MAX_FILES);
+    // Who would not have room alone takes nobody's.
+    let too_many = nobody_has(MAX_FILES + 1);
+    assert!(!at_hand.make_room(&too_many.iter().collect::<Vec<_>>()));
+    assert_eq!(at_hand.files.len(), MAX_FILES + 1);
     let snapshot = Arc::clone(&at_hand.files);
     assert!(at_hand.make_room(&[&first]));
     assert_eq!(at_hand.files.len(), 1);
@@ -92,4 +96,141 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(!at_hand.make_room(&[&first]), "a log that names too much");
     assert!(at_hand.make_room(&[]));
     assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
+}
+
+/// A repository that has everything at one commit, where a file says its own path;
+/// it takes `pause` to say that it has nothing else. And what it was asked.
+async fn repository(pause: Duration) -> (ComposeFiles, Arc<Mutex<Vec<String>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let mut request = [0; 4_096];
+                let read = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let path = request.split(' ').nth(1).unwrap().to_owned();
+                lock(&seen).push(path.clone());
+                let there = format!("/{}/", "42".repeat(20));
+                let (status, text) = match path.strip_prefix(&there) {
+                    Some(file) => ("200 OK", file),
+                    None => {
+                        tokio::time::sleep(pause).await;
+                        ("404 Not Found", "")
+                    }
+                };
+                let length = text.len();
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{text}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    let webpki = crate::tls::webpki(&[]).unwrap();
+    let clock = Clock::system();
+    let fetcher = Fetcher::new(webpki, Default::default(), clock.clone()).unwrap();
+    let files = ComposeFiles::new(source.parse().unwrap(), Arc::new(fetcher), clock, None);
+    (files, asked)
+}
+
+/// The same file at a commit that has none.
+fn elsewhere(file: &ComposeFile) -> ComposeFile {
+    ComposeFile {
+        commit: CommitId::from_bytes([0x43; 20]),
+        ..file.clone()
+    }
+}
+
+fn nobody_has(count: usize) -> Vec<ComposeFile> {
+    let files = (0..count).map(|number| elsewhere(&file(&format!("{number}.yaml"))));
+    files.collect()
+}
+
+async fn asked_for(asked: &Mutex<Vec<String>>, count: usize) {
+    while lock(asked).len() < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A log that says of another's file that it is where it is not does not have the
+/// other miss it, though it was first; of the same backend's machines as little.
+#[tokio::test]
+async fn a_wrong_place_hides_no_right_one() {
+    let one: Domain = "a.example".parse().unwrap();
+    for other in ["a.example", "b.example"] {
+        let (files, asked) = repository(Duration::from_millis(500)).await;
+        let (right, other) = ([file("a.yaml")], other.parse().unwrap());
+        let wrong = [elsewhere(&right[0])];
+        let second = async {
+            asked_for(&asked, 1).await;
+            files.get(&other, &right, &[]).await
+        };
+        let (_, came) = tokio::join!(files.get(&one, &wrong, &[]), second);
+        assert!(came, "{other}");
+    }
+}
+
+/// Whoever names files that nobody has, and however many: others have their turns.
+#[tokio::test]
+async fn a_long_log_holds_up_no_other_backend() {
+    let (files, asked) = repository(Duration::from_secs(2)).await;
+    let one = "a.example".parse().unwrap();
+    let greedy = nobody_has(2 * MAX_FLIGHTS);
+    let [first, rest] = [&greedy[..MAX_A_VERDICT], &greedy[MAX_A_VERDICT..]];
+    let other = async {
+        asked_for(&asked, AT_ONCE).await;
+        // The same file is in both logs, and waits for a turn in the first.
+        let wanted = [file("b.yaml"), greedy[MAX_A_VERDICT - 1].clone()];
+        let began = Instant::now();
+        let came = files.get(&"b.example".parse().unwrap(), &wanted, &[]).await;
+        assert!(came && began.elapsed() < DEADLINE);
+    };
+    tokio::join!(
+        files.get(&one, first, &[]),
+        files.get(&one, rest, &[]),
+        other
+    );
+    let under_way = |fetches: &Fetches| fetches.flights.len();
+    assert!(under_way(&lock(&files.0.fetches)[&one]) <= MAX_FLIGHTS);
+}
+
+/// What could not be had for one backend is remembered for it alone.
+#[tokio::test]
+async fn failures_of_one_backend_are_no_other_s() {
+    let (files, asked) = repository(Duration::ZERO).await;
+    let one = "a.example".parse().unwrap();
+    let greedy = nobody_has(MAX_FAILURES + MAX_A_VERDICT);
+    for wanted in greedy.chunks(MAX_A_VERDICT) {
+        assert!(!files.get(&one, wanted, &[]).await);
+    }
+    let count = lock(&asked).len();
+    assert_eq!(count, MAX_FAILURES);
+    let wanted = [file("b.yaml")];
+    assert!(!files.get(&one, &wanted, &[]).await);
+    assert!(files.get(&"b.example".parse().unwrap(), &wanted, &[]).await);
+    assert_eq!(lock(&asked).len(), count + 1);
+}
+
+/// However many backends name files that nobody has.
+#[tokio::test]
+async fn what_is_under_way_is_bounded() {
+    let (files, _) = repository(Duration::from_secs(60)).await;
+    let ComposeSource::Repository(base) = files.source().clone() else {
+        unreachable!()
+    };
+    let greedy = nobody_has(MAX_FLIGHTS);
+    for number in 0..MAX_BACKENDS + 10 {
+        let backend = format!("b{number}.example").parse().unwrap();
+        for wanted in greedy.chunks(MAX_A_VERDICT) {
+            files.0.begin(&base, &backend, wanted);
+        }
+    }
+    let all = lock(&files.0.fetches);
+    let under_way = all.values().map(|fetches| fetches.flights.len());
+    assert_eq!(under_way.sum::<usize>(), MAX_ALL_FLIGHTS);
+    assert!(all.len() <= MAX_BACKENDS, "{}", all.len());
 }

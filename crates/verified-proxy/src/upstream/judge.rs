@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet, LogCheck,
-    Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject, TagsCheck,
-    TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Channel, Deployment, Domain, Evidence, FilesCheck, FloorCheck,
+    IssuerCache, KeySet, LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo,
+    Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
+use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
-use crate::compose_files::ComposeFiles;
-use crate::compose_tags::ComposeTags;
+use crate::compose_files::{ComposeFiles, ComposeSource};
+use crate::compose_tags::{ComposeTags, TagsAtHand};
 use crate::fetch::FetchUrl;
 use crate::nras::Nras;
 use crate::skew::Skew;
@@ -112,8 +113,12 @@ impl Judge {
 
     /// For people.
     pub(super) fn compose_source(&self) -> String {
-        let tags = self.compose_tags.source();
-        format!("{} and {tags}", self.compose_files.source())
+        let sources = [self.compose_files.source(), self.compose_tags.source()];
+        let asked = sources
+            .iter()
+            .filter(|source| ***source != ComposeSource::Off);
+        let asked: Vec<_> = asked.map(ToString::to_string).collect();
+        asked.join(" and ")
     }
 
     /// For people.
@@ -130,17 +135,19 @@ impl Judge {
     pub(super) async fn appraise(
         &self,
         evidence: &Evidence,
-        subject: &Subject,
+        backend: &Backend,
         live_spki: Spki,
         nonce: Nonce,
         lane: &Lane,
     ) -> Result<Appraisal, CollateralError> {
+        let subject = backend.subject();
         let key = match evidence.collateral_key() {
             Ok(key) => key,
             Err(rejected) => return Ok(self.unreadable(rejected)),
         };
         let mut set_aside = Vec::new();
         let mut refused = None;
+        let mut tags = self.compose_tags.at_hand();
         // Each source's kept documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
             lane.reach(Stage::Collateral);
@@ -149,14 +156,16 @@ impl Judge {
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
             };
-            let judge = |nras: NrasCheck<'_>| {
-                self.appraise_with(&fetched, evidence, subject, live_spki, nonce, nras)
+            let judge = |tags: &TagsAtHand, nras: NrasCheck<'_>| {
+                self.appraise_with(&fetched, evidence, &subject, live_spki, nonce, tags, nras)
             };
             lane.reach(Stage::ComposeFiles);
+            let before_nras = |tags: &TagsAtHand| judge(tags, NrasCheck::NotAsked("not asked yet"));
             let appraisal = self
-                .with_sources(|| judge(NrasCheck::NotAsked("not asked yet")))
+                .with_sources(backend.domain(), &mut tags, before_nras)
                 .await;
             lane.reach(Stage::Opinion);
+            let judge = |nras: NrasCheck<'_>| judge(&tags, nras);
             let asked = self.second_opinion(evidence, live_spki, appraisal, judge);
             let appraisal = asked.await;
             let blamed = match &appraisal.outcome {
@@ -221,26 +230,35 @@ impl Judge {
 
     /// What `judge` says with the files and tags of the log that can be had. A refused
     /// machine's log has nothing fetched, but for newer tags where tags refuse it.
-    async fn with_sources(&self, judge: impl Fn() -> Appraisal) -> Appraisal {
-        let had = self.compose_tags.at_hand().ok();
-        let mut appraisal = judge();
+    async fn with_sources(
+        &self,
+        backend: &Domain,
+        tags: &mut TagsAtHand,
+        judge: impl Fn(&TagsAtHand) -> Appraisal,
+    ) -> Appraisal {
+        let mut appraisal = judge(tags);
         let by_tags = appraisal.outcome.as_ref().is_err_and(blames_tags);
-        if by_tags && self.compose_tags.get(had.as_ref()).await {
-            appraisal = judge();
+        if by_tags && self.compose_tags.get(tags.as_ref().ok()).await {
+            self.compose_tags.renew(tags);
+            appraisal = judge(tags);
         }
-        let deployment = match appraisal.deployment() {
-            Some(deployment) if holds(&appraisal, finds_nothing) => deployment,
-            _ => return appraisal,
+        let Some(deployment) = sound_log(&appraisal) else {
+            return appraisal;
         };
         let started = deployment.started();
-        let files = self.compose_files.get(appraisal.files_wanted(), &started);
-        let tags = async { appraisal.tags_wanted() && self.compose_tags.get(None).await };
-        match tokio::join!(files, tags) {
+        let wanted = appraisal.files_wanted();
+        let files = self.compose_files.get(backend, wanted, &started);
+        let newer = async { appraisal.tags_wanted() && self.compose_tags.get(None).await };
+        match tokio::join!(files, newer) {
             (false, false) => appraisal,
-            _ => judge(),
+            _ => {
+                self.compose_tags.renew(tags);
+                judge(tags)
+            }
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of one `Appraise`")]
     fn appraise_with(
         &self,
         fetched: &Fetched,
@@ -248,12 +266,12 @@ impl Judge {
         subject: &Subject,
         live_spki: Spki,
         nonce: Nonce,
+        tags: &TagsAtHand,
         nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let logs = self.memory.logs.logs();
         let files = self.compose_files.at_hand();
-        let tags = self.compose_tags.at_hand();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -272,7 +290,7 @@ impl Judge {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),
             },
-            tags: match &tags {
+            tags: match tags {
                 Ok(tags) => TagsCheck::AtHand(tags),
                 Err(reason) => TagsCheck::NotFetched(reason),
             },
@@ -299,9 +317,11 @@ impl Judge {
             return Vec::new();
         };
         let sources = self.collaterals.each(key).await;
+        let tags = self.compose_tags.at_hand();
         let judged = |fetched: &Arc<Fetched>| {
             let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
-            let appraisal = self.appraise_with(fetched, evidence, subject, live_spki, nonce, nras);
+            let appraisal =
+                self.appraise_with(fetched, evidence, subject, live_spki, nonce, &tags, nras);
             match appraisal.outcome {
                 Err(rejected) if blames_collateral(&rejected) => Judged::Refused(rejected),
                 _ if appraisal.floor_seen.is_some() => Judged::Genuine,
@@ -345,6 +365,13 @@ impl Judge {
             self.clock.now(),
         )
     }
+}
+
+/// The log of a machine that nothing speaks against: a refused machine's log has
+/// nothing fetched.
+pub(crate) fn sound_log(appraisal: &Appraisal) -> Option<&Deployment> {
+    let log = appraisal.deployment();
+    log.filter(|_| holds(appraisal, finds_nothing))
 }
 
 /// True if nothing speaks against the machine, but for what was not asked for yet.

@@ -195,8 +195,7 @@ impl Unverified {
         let spki = self.link.spki();
         let (evidence, appraisal) = match Evidence::parse(&body) {
             Ok(evidence) => {
-                let subject = self.backend.subject();
-                let appraisal = judge.appraise(&evidence, &subject, spki, nonce, lane);
+                let appraisal = judge.appraise(&evidence, &self.backend, spki, nonce, lane);
                 let appraisal = appraisal.await?;
                 (Some(evidence), appraisal)
             }

@@ -316,6 +316,54 @@ async fn a_list_outlives_a_fetch_in_vain() {
     assert_eq!(fake.compose_tags_fetches(), 3);
 }
 
+/// A list that ends while a verdict is made serves this verdict to its end: neither
+/// does what it refuses pass for its age, nor is it missed where it fits.
+#[tokio::test]
+async fn a_list_serves_the_verdict_that_it_began() {
+    type Slow = fn(&Running);
+    type Count = fn(&Running) -> usize;
+    let slow = Behaviour::Slow(Duration::from_millis(1_500));
+    let cases: [(Slow, Count, Option<&str>); 2] = [
+        // A newer list that does not come.
+        (
+            |fake| {
+                fake.compose_tags(Behaviour::Hang);
+                release(fake);
+            },
+            |fake| fake.compose_tags_fetches(),
+            Some(UNKNOWN),
+        ),
+        // A file that takes a while.
+        (
+            |fake| {
+                let text = compose_text("v0.0.1") + "# reviewed\n";
+                change(fake, |manager| manager.publish("v0.0.1", &text));
+            },
+            |fake| fake.compose_files_fetched().len(),
+            None,
+        ),
+    ];
+    for (slowly, count, refused) in cases {
+        let fake = fake().await;
+        let (config, ahead) = stepped(required(&fake), 20);
+        let proxy = Arc::new(Proxy::start(config).await);
+        assert_compared(&proxy).await;
+        fake.compose_files(slow.clone());
+        slowly(&fake);
+        let before = count(&fake);
+        ahead.store(3_598, Ordering::SeqCst);
+        let asking = Arc::clone(&proxy);
+        let asked = tokio::spawn(async move { asking.chat().await });
+        until("it is in the middle", || count(&fake) > before).await;
+        ahead.store(3_602, Ordering::SeqCst);
+        let answer = asked.await.unwrap();
+        match refused {
+            Some(code) => assert_eq!(answer.code(), code, "{}", answer.message()),
+            None => assert_eq!(tags_check(&proxy, &answer).await.0, "pass"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn many_who_ask_at_once_have_it_fetched_once() {
     let fake = fake_with(Options {

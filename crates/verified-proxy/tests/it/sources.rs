@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fake_tee::serve::{Behaviour, Options, Running};
 use http::StatusCode;
+use verified_proxy::config::ComposeSource;
 
 use crate::harness::*;
 
@@ -177,6 +178,21 @@ async fn a_deadline_names_the_source_that_is_slow() {
         }
     }
     assert_only_probes(&fake.received());
+}
+
+/// A source that is off is not one that was waited for.
+#[tokio::test]
+async fn a_deadline_names_no_source_that_is_off() {
+    let fake = fake().await;
+    fake.compose_tags(Behaviour::Hang);
+    let mut config = config(&fake);
+    config.compose_source = ComposeSource::Off;
+    config.attest_timeout = Duration::from_secs(3);
+    let answer = Proxy::start(config).await.chat().await;
+    assert_eq!(answer.code(), "source_timeout", "{}", answer.message());
+    let message = answer.message();
+    let said = format!("from {}", fake.compose_tags_url());
+    assert!(message.contains(&said), "{message}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::compose_files::{ComposeSource, FileError};
 use crate::compose_tags::ListError;
 use crate::examine::Examiner;
 use crate::nras::NrasError;
+use crate::upstream::sound_log;
 
 /// A file that a backend's log names, where one was asked; else that the repository
 /// answers at all.
@@ -29,8 +30,8 @@ pub(super) async fn compose_files(
     };
     let log = match probed {
         Probed::Examined(backend, examined) => {
-            let deployment = examined.appraisal.deployment();
-            deployment.map(|log| (backend, log.started(), examined.appraisal.files_wanted()))
+            let log = sound_log(&examined.appraisal);
+            log.map(|log| (backend, log.started(), examined.appraisal.files_wanted()))
         }
         _ => None,
     };

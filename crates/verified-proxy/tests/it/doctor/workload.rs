@@ -129,6 +129,20 @@ async fn without_a_log_the_repository_has_to_answer() {
     assert_found(&said, 1, &files, &line);
 }
 
+#[tokio::test]
+async fn a_refused_backend_s_log_has_nothing_fetched() {
+    let fake = fake().await;
+    fake.change(|spec| spec.gpus = None).unwrap();
+    let said = doctor(&fake, &[]).await;
+    assert_eq!(said.0, Some(1), "{}", said.1);
+    assert!(found(&said, "backend").contains("rejected_gpu_missing"));
+    let files = format!("compose files from {}", fake.compose_files_url());
+    let line =
+        format!("skipped  {files}: it answers; no backend's log was there to ask for a file of");
+    assert_found(&said, 1, &files, &line);
+    assert_eq!(fake.compose_files_fetched(), Vec::<String>::new());
+}
+
 /// Where the policy asks it, its keys have to come. NVIDIA is shown what a verdict
 /// shows it, and nothing more.
 #[tokio::test]

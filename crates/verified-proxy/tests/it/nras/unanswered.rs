@@ -140,27 +140,44 @@ async fn a_renewal_without_an_opinion_withdraws_nothing() {
 }
 
 /// A status that may be one machine's evidence's fault has that machine's shown no
-/// more for a while, whoever asks; its neighbour has its own turn.
+/// more for a while, whoever asks; its neighbour has its own turn. The same where the
+/// service hangs up over it, or says too much.
 #[tokio::test]
 async fn a_failure_over_evidence_is_left_alone_a_machine_at_a_time() {
-    for status in [400, 500, 502, 504] {
+    let status = |status| {
+        let said = format!("the answer: status {status}");
+        (Behaviour::Status(status), said)
+    };
+    for (behaviour, said) in [
+        status(400),
+        status(500),
+        status(502),
+        status(504),
+        (
+            Behaviour::Gone,
+            "the answer: the exchange broke off".to_owned(),
+        ),
+        (
+            Behaviour::Huge(1 << 20),
+            "more than 131072 bytes".to_owned(),
+        ),
+    ] {
         let fake = fake_with(Options {
             instances: 2,
             ..Options::default()
         })
         .await;
-        fake.nras(&NrasRoute::ALL[..1], &Behaviour::Status(status));
+        fake.nras(&NrasRoute::ALL[..1], &behaviour);
         let mut config = asking(&fake, "require");
         let ahead = stepped(&mut config);
         let proxy = Proxy::start(config).await;
         for _ in 0..4 {
             let answer = proxy.chat().await;
             assert_eq!(answer.code(), "nras_unavailable");
-            let said = format!("the answer: status {status}");
             assert!(answer.message().contains(&said), "{}", answer.message());
         }
         assert_eq!(probes(&fake.received()), 4);
-        assert_eq!(asked(&fake).0, 2, "{status}");
+        assert_eq!(asked(&fake).0, 2, "{behaviour:?}");
         // Not for long.
         fake.nras(&[], &Behaviour::Normal);
         ahead.fetch_add(6, Ordering::SeqCst);
