@@ -401,6 +401,31 @@ mod tests {
         }
     }
 
+    /// Of every kind of TD report (Intel DCAP, quote version 5, body types 2 to 4).
+    #[test]
+    fn the_report_data_and_nothing_else_is_left_out() {
+        let quote = Machine::new().manager;
+        let (header, rest) = quote.split_at(48);
+        let (td, signed) = rest.split_at(584);
+        let left = |kind: u16, report: &[u8]| {
+            let size = u32::try_from(report.len()).unwrap().to_le_bytes();
+            let parts = [&[5, 0], &header[2..], &kind.to_le_bytes(), &size, report];
+            let quote = [&parts.concat(), signed].concat();
+            without_report_data(Quote::parse(&quote).unwrap().report)
+        };
+        for (kind, len) in [(2, 584), (3, 648), (4, 885)] {
+            let mut report = [td, &vec![0; len - 584]].concat();
+            let before = left(kind, &report);
+            for index in 0..len {
+                report[index] ^= 1;
+                let is_equal = left(kind, &report) == before;
+                report[index] ^= 1;
+                let is_data = (520..584).contains(&index);
+                assert_eq!(is_equal, is_data, "type {kind}, byte {index}");
+            }
+        }
+    }
+
     #[test]
     fn another_machine_root_time_or_collateral_is_not_known() {
         let (machine, other) = (Machine::new(), Machine::new());

@@ -236,7 +236,12 @@ fn a_refused_level_says_what_intel_says() {
 
 #[test]
 fn evidence_says_what_to_ask_a_pcs_for() {
-    let spec = spec();
+    let mut spec = spec();
+    spec.certs.platform_ca.common_name = "Fake SGX PCK Processor CA".to_owned();
+    let built = spec.forge(&challenge()).unwrap();
+    let evidence = Evidence::parse(&built.report_bytes).unwrap();
+    assert_eq!(evidence.collateral_key().unwrap().ca, PckCa::Processor);
+    let spec = self::spec();
     let built = spec.forge(&challenge()).unwrap();
     let evidence = Evidence::parse(&built.report_bytes).unwrap();
     let key = evidence.collateral_key().unwrap();

@@ -154,6 +154,7 @@ fn what_git_does_not_write_is_refused() {
         "refs/tags/a.lock",
         "refs/tags/a.",
         "refs/tags/a~1",
+        "refs/tags/a^1",
         "refs/tags/a:b",
         "refs/tags/a?",
         "refs/tags/a*",
@@ -218,10 +219,15 @@ fn what_git_does_not_write_is_refused() {
 fn a_list_is_as_long_as_it_may_be_and_no_longer() {
     let mut text = String::new();
     let mut number = 0;
-    while text.len() < MAX_TAGS_BYTES - 100 {
-        text += &format!("{}\trefs/tags/v{number}\n", "0".repeat(40));
+    let id = "0".repeat(40);
+    while text.len() < MAX_TAGS_BYTES - 200 {
+        text += &format!("{id}\trefs/tags/v{number}\n");
         number += 1;
     }
+    // The last name fills it up.
+    text += &format!("{id}\trefs/tags/");
+    text += &"x".repeat(MAX_TAGS_BYTES - text.len());
+    number += 1;
     let before = std::time::Instant::now();
     let tags = UpstreamTags::from_ls_remote(text.as_bytes()).unwrap();
     assert_eq!(tags.len(), number);
@@ -318,7 +324,9 @@ fn every_start_is_compared() {
         let refused = judged(&of(&missing));
         let rejected = refused.outcome.as_ref().unwrap_err();
         assert_eq!(rejected.code(), "rejected_deployment_tag_unknown");
-        assert!(rejected.to_string().contains(&name), "{rejected}");
+        let said =
+            format!("\" was started from the tag \"{name}\", which is none of the 2 tags of");
+        assert!(rejected.to_string().contains(&said), "{rejected}");
         assert!(refused.tags_wanted());
         assert_eq!(line(&refused).0, Status::Fail);
         // Of a log that is refused no file is asked for.
@@ -326,11 +334,12 @@ fn every_start_is_compared() {
         list[index].commit = commit("elsewhere");
         let rejected = judged(&of(&list)).outcome.unwrap_err();
         assert_eq!(rejected.code(), "rejected_deployment_tag_moved");
-        let text = rejected.to_string();
-        assert!(
-            text.contains(&commit(&name)) && text.contains(&commit("elsewhere")),
-            "{text}"
+        let said = format!(
+            "\" was started from the tag \"{name}\" at the commit {}, but in its repository that tag is {}",
+            commit(&name),
+            commit("elsewhere")
         );
+        assert!(rejected.to_string().ends_with(&said), "{rejected}");
         list[index].commit = commit(&name);
     }
 }

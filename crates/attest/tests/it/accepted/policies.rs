@@ -275,12 +275,24 @@ fn a_report_names_the_pins_that_somebody_measures() {
 
 #[test]
 fn the_evaluation_number_has_a_minimum() {
-    let spec = spec();
+    let mut spec = spec();
     let number = spec.tcb_info.tcb_evaluation_data_number;
     let at = |number: u32| extended(&format!("tcb.min_evaluation_number = {number}\n"));
     assert_eq!(code(&judge_under(&spec, &at(number))), "verified");
     assert_eq!(
         code(&judge_under(&spec, &at(number + 1))),
+        "rejected_tcb_evaluation"
+    );
+    // Of both documents.
+    spec.tcb_info.tcb_evaluation_data_number = number - 1;
+    assert_eq!(
+        code(&judge_under(&spec, &at(number))),
+        "rejected_tcb_evaluation"
+    );
+    spec.tcb_info.tcb_evaluation_data_number = number;
+    spec.qe_identity.tcb_evaluation_data_number = number - 1;
+    assert_eq!(
+        code(&judge_under(&spec, &at(number))),
         "rejected_tcb_evaluation"
     );
 }

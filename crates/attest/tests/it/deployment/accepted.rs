@@ -2,7 +2,7 @@
 
 use attest::{CanonicalForm, Service};
 use fake_tee::deployment::{ActionsForm, action, compose_up};
-use fake_tee::{QuoteFormat, Signing, Spec};
+use fake_tee::{ComposeManager, QuoteFormat, Signing, Spec};
 use serde_json::json;
 
 use super::{judge, machine, manager};
@@ -43,7 +43,7 @@ fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
 #[test]
 fn honest_changes_are_accepted() {
     type Change = (&'static str, fn(&mut Spec));
-    let changes: [Change; 22] = [
+    let changes: [Change; 23] = [
         ("no event log", |s| drop_field(s, "event_log")),
         ("no vm_config", |s| drop_field(s, "vm_config")),
         ("an unknown field", |s| {
@@ -99,6 +99,18 @@ fn honest_changes_are_accepted() {
                 field.filter(|(key, _)| key == name).for_each(|(_, value)| {
                     *value = "n".repeat(256).into();
                 });
+            }
+        }),
+        ("every sign that a name may have", |s| {
+            let ComposeManager { actions, .. } = manager(s);
+            for (index, name, value) in [
+                (0, "image", json!("h.example:1/a_b/c+d-e:v1@sha256:00")),
+                (1, "file", json!("a-b/c_d+e.yaml")),
+                (1, "tag", json!("a-b/c_d+e.f")),
+                (1, "services", json!(["a-b_c.d"])),
+            ] {
+                actions[index].retain(|(key, _)| key != name);
+                actions[index].push((name.to_owned(), value));
             }
         }),
         ("a v5 quote of a TD 1.0", |s| {

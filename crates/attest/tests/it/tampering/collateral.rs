@@ -420,6 +420,15 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A6",
+        "a TD 1.5 whose TDX module of now is below every level, signed",
+        "rejected_tcb_unknown",
+        |s| {
+            s.quote.format = fake_tee::QuoteFormat::TdxV5Td15;
+            s.td.tee_tcb_svn2[0] = 0;
+        },
+    ),
+    case(
+        "A6",
         "quoting enclave OutOfDate, signed",
         "rejected_tcb_qe",
         |s| {

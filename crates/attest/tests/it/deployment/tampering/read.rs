@@ -187,6 +187,13 @@ pub(super) const UNREADABLE: &[Case] = &[
         },
     ),
     (
+        "a file with two paths, signed",
+        "evidence_deployment_action",
+        |s| {
+            field(s, "file", "prod/./fake.yaml".into());
+        },
+    ),
+    (
         "an absolute file, signed",
         "evidence_deployment_action",
         |s| {
@@ -226,6 +233,13 @@ pub(super) const UNREADABLE: &[Case] = &[
         "evidence_deployment_action",
         |s| {
             field(s, "services", json!(["--"]));
+        },
+    ),
+    (
+        "a service of 257 bytes, signed",
+        "evidence_deployment_action",
+        |s| {
+            field(s, "services", json!(["s".repeat(257)]));
         },
     ),
     ("257 services, signed", "evidence_deployment_action", |s| {
