@@ -3,6 +3,7 @@
 //! The recordings are not part of the project: `VERIFIED_PROXY_CAPTURES` names
 //! the folder. Where it must be set, `VERIFIED_PROXY_CAPTURES_REQUIRED` is too.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use attest::{
@@ -85,28 +86,48 @@ fn judge_by(
     })
 }
 
-/// The lines of NEAR's repository (`git ls-remote`, August 2026) about the tags that the
-/// two logs name. 18 of the 19 are annotated.
-const NEAR_TAGS: &str = include_str!("tags/near");
+/// A list of annotated tags, each about the commit that a recorded log has for it: what
+/// a repository says that the log does not contradict.
+fn own_tags(recording: &Recording) -> String {
+    let report: serde_json::Value = serde_json::from_slice(&recording.report).unwrap();
+    let actions = report["compose_manager_attestation"]["actions"].as_array();
+    let releases: BTreeMap<_, _> = actions
+        .unwrap()
+        .iter()
+        .filter_map(|action| Some((action["tag"].as_str()?, action["commit"].as_str()?)))
+        .collect();
+    let annotation = "0123".repeat(10);
+    releases
+        .iter()
+        .map(|(tag, commit)| {
+            format!("{annotation}\trefs/tags/{tag}\n{commit}\trefs/tags/{tag}^{{}}\n")
+        })
+        .collect()
+}
 
 #[test]
-fn their_releases_are_those_of_their_repository() {
-    let tags = UpstreamTags::from_ls_remote(NEAR_TAGS.as_bytes()).unwrap();
-    assert_eq!(tags.len(), 19);
+fn their_releases_are_compared_with_their_repository() {
     for recording in recordings() {
-        let of = |tags: &UpstreamTags| {
-            let tags = TagsCheck::AtHand(tags);
+        let own = own_tags(&recording);
+        let of = |list: &str| {
+            let tags = UpstreamTags::from_ls_remote(list.as_bytes()).unwrap();
+            let tags = TagsCheck::AtHand(&tags);
             judge_by(&recording, &Policy::near(), recording.at, tags)
         };
-        let report = of(&tags).report;
+        let report = of(&own).report;
         let check = report.check(CheckId::DeploymentTags).unwrap();
         assert_eq!(check.status, Status::Pass, "{}", check.detail);
-        // Without what the annotated ones are about.
-        let lines = NEAR_TAGS.split_inclusive('\n');
+        // Without what they are about, and without the last one.
+        let lines = own.split_inclusive('\n');
         let plain: String = lines.filter(|line| !line.ends_with("^{}\n")).collect();
-        let plain = UpstreamTags::from_ls_remote(plain.as_bytes()).unwrap();
-        let rejected = of(&plain).outcome.unwrap_err();
-        assert_eq!(rejected.code(), "rejected_deployment_tag_moved");
+        let (fewer, _) = own.trim_end().rsplit_once('\n').unwrap();
+        let (fewer, _) = fewer.rsplit_once('\n').unwrap();
+        for (list, code) in [
+            (plain.as_str(), "rejected_deployment_tag_moved"),
+            (fewer, "rejected_deployment_tag_unknown"),
+        ] {
+            assert_eq!(of(list).outcome.unwrap_err().code(), code);
+        }
     }
 }
 

@@ -208,9 +208,11 @@ fn what_git_does_not_write_is_refused() {
         &good,
         &format!("{one}\trefs/tags/a\r\n"),
     ] {
+        let refused = UpstreamTags::from_ls_remote(text.as_bytes()).unwrap_err();
+        let refused = refused.to_string();
         assert!(
-            UpstreamTags::from_ls_remote(text.as_bytes()).is_err(),
-            "{text:?}"
+            refused.contains("it has the line \""),
+            "{text:?}: {refused}"
         );
     }
 }
