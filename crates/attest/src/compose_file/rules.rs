@@ -46,7 +46,7 @@ impl FileRules {
     }
 }
 
-/// What held for all files that NEAR AI deployed from June to November 2026.
+/// The lists of policy `near`.
 impl Default for FileRules {
     fn default() -> Self {
         let named = |names: &[&str]| {

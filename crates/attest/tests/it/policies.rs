@@ -23,7 +23,7 @@ fn the_built_in_policies_are_what_they_say() {
     let (near, hardware) = (Policy::near(), Policy::hardware());
     assert_eq!(
         (near.name(), near.date(), near.hardware_only()),
-        ("near", "2026-06-10", false)
+        ("near", "2026-10-01", false)
     );
     assert_eq!(
         (hardware.name(), hardware.hardware_only()),
