@@ -131,7 +131,8 @@ impl Appraisal {
         now: UnixTime,
     ) -> Self {
         let mut report = new_report(policy, trust_anchors, now);
-        report.set(check_of(&rejected), Status::Fail, rejected.to_string());
+        let check = rejected.check(CheckId::Evidence);
+        report.set(check, Status::Fail, rejected.to_string());
         report.rejected = Some(rejected.clone());
         Self {
             outcome: Err(rejected),
@@ -203,8 +204,8 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
-        run.report
-            .set(run.current, Status::Fail, rejected.to_string());
+        let check = rejected.check(run.current);
+        run.report.set(check, Status::Fail, rejected.to_string());
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
@@ -444,34 +445,4 @@ fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
         fmspc: quote.fmspc(),
         signing_key: evidence.signing_key.clone(),
     })
-}
-
-/// The check that a refusal out of a larger step belongs to.
-fn check_of(rejected: &Rejected) -> CheckId {
-    match rejected {
-        Rejected::CollateralFormat { .. }
-        | Rejected::CollateralFmspc { .. }
-        | Rejected::CollateralNotYetValid { .. }
-        | Rejected::CollateralExpired { .. }
-        | Rejected::CollateralUntrusted { .. } => CheckId::CollateralValid,
-        Rejected::QuoteFormat { .. } => CheckId::QuoteFormat,
-        Rejected::TcbPlatform { .. } | Rejected::TcbUnknown { .. } => CheckId::TcbPlatform,
-        Rejected::TcbModule { .. } => CheckId::TcbModule,
-        Rejected::TcbQe { .. } => CheckId::TcbQe,
-        Rejected::TdDebug { .. } | Rejected::TdAttributes { .. } | Rejected::ServiceTd { .. } => {
-            CheckId::TdAttributes
-        }
-        Rejected::AppId { .. } => CheckId::AppId,
-        Rejected::AppCertMissing { .. }
-        | Rejected::AppCert { .. }
-        | Rejected::AppCertUsage { .. }
-        | Rejected::AppCertQuote { .. }
-        | Rejected::AppCertReportData { .. }
-        | Rejected::KmsRoot { .. } => CheckId::Kms,
-        Rejected::QuoteNotTdx { .. } => CheckId::QuoteFormat,
-        Rejected::QuoteUntrusted { .. }
-        | Rejected::CertificateRevoked { .. }
-        | Rejected::PlatformCertificate { .. } => CheckId::Quote,
-        _ => CheckId::Evidence,
-    }
 }

@@ -55,6 +55,7 @@ mod keys;
 mod nras;
 mod policy;
 mod quote;
+mod refusal;
 mod rejected;
 mod report;
 mod rtmr0;
@@ -100,7 +101,8 @@ pub use nras::{
 };
 pub use policy::{AcceptTcb, Policy, PolicyError};
 pub use quote::VerifiedQuote;
-pub use rejected::{Explanation, Rejected};
+pub use refusal::{Blame, Explanation};
+pub use rejected::Rejected;
 pub use report::{
     Check, CheckId, DeploymentShown, Fact, GpuShown, Group, NOT_REACHED, PolicyName, Report,
     Status, UpShown,

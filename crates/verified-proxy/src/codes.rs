@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use attest::Explanation;
+use attest::{Blame, Explanation};
 
 macro_rules! codes {
     ($($variant:ident $code:literal $status:literal $meaning:literal $remedy:literal;)*) => {
@@ -98,6 +98,29 @@ codes! {
         "Try again on a new connection, once the proxy has started again.";
 }
 
+/// Whose doing a refusal is, for people.
+const BLAMES: [(Blame, &str); 7] = [
+    (
+        Blame::Machine,
+        "the backend's evidence contradicts a signature or the policy, lacks what the policy demands, or cannot be read",
+    ),
+    (
+        Blame::Unknown,
+        "an honest change and an attack look the same here",
+    ),
+    (
+        Blame::Age,
+        "the evidence is genuine and newer than this program",
+    ),
+    (Blame::Collateral, "Intel's documents, or their source"),
+    (Blame::Clock, "a clock, most likely this machine's"),
+    (
+        Blame::Sources,
+        "something that others than the backend provide",
+    ),
+    (Blame::Request, "what was asked for"),
+];
+
 /// docs/codes.md.
 #[must_use]
 pub fn document() -> String {
@@ -114,16 +137,26 @@ pub fn document() -> String {
     text.push_str(
         "\n## Refused evidence\n\n\
          In the order in which the checks run; the status is 502. `evidence_*`: the report cannot be\n\
-         understood. `rejected_*`: it does not prove what it should.\n\n\
-         | code | what it means | what to do |\n|---|---|---|\n",
+         understood. `rejected_*`: it does not prove what it should. \"Blame\" says whose doing it is:\n\n",
+    );
+    for (blame, words) in BLAMES {
+        let _ = writeln!(text, "- `{}`: {words}", blame.as_str());
+    }
+    text.push_str(
+        "\n| code | check | blame | what it means | what to do |\n|---|---|---|---|---|\n",
     );
     for explanation in Explanation::all() {
         let Explanation {
             code,
+            checks,
+            blame,
             meaning,
             remedy,
+            ..
         } = explanation;
-        let _ = writeln!(text, "| `{code}` | {meaning} | {remedy} |");
+        let checks: Vec<_> = checks.iter().map(|check| check.id()).collect();
+        let (checks, blame) = (checks.join(", "), blame.as_str());
+        let _ = writeln!(text, "| `{code}` | {checks} | {blame} | {meaning} | {remedy} |");
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Steps 2 to 4: a genuine platform, patched, with a TD that keeps its host out.
 
-use super::{FloorCheck, Run, check_of};
+use super::{FloorCheck, Run};
 use crate::collateral::{Floor, FloorKey, FloorSeen};
 use crate::policy::Hex;
 use crate::quote::{self, Td, VerifiedQuote};
@@ -29,10 +29,7 @@ impl Run<'_> {
             Err(refusal) => refusal.genuine,
         }
         .and_then(|(fmspc, floor)| self.floor_seen(fmspc, floor));
-        let quote = verified.map_err(|refusal| {
-            self.current = check_of(&refusal.rejected);
-            refusal.rejected
-        })?;
+        let quote = verified.map_err(|refusal| refusal.rejected)?;
         self.pass(format!(
             "version {}, under {} root",
             quote.version(),

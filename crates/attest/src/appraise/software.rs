@@ -1,6 +1,6 @@
 //! Step 7: what the policy expects of image, machine and identity.
 
-use super::{Run, check_of};
+use super::Run;
 use crate::event_log::BootEvents;
 use crate::policy::{AcpiMode, OsImage, firmware_line, machine_line};
 use crate::quote::{Td, VerifiedQuote};
@@ -109,8 +109,7 @@ impl Run<'_> {
             &boot.rtmr3_since_ready,
             self.rules(),
             request.now,
-        )
-        .inspect_err(|rejected| self.current = check_of(rejected))?;
+        )?;
         self.pass("certificate of the expected KMS, issued for these registers");
         if let Some(booted) = identity.booted {
             let words = format!("{booted}, by the identity certificate");

@@ -1,118 +1,135 @@
 //! Every way in which a deployment can fail, each with a stable code; a part of
 //! [`Rejected`](crate::Rejected).
 
-use crate::rejected::{Rejected, rejections};
+use crate::refusal::rejections;
+use crate::rejected::Rejected;
 
 rejections! {
     /// Why a deployment was refused: one variant a check.
     DeploymentRejected;
 
     Missing {}
-        "deployment_missing" "the report has no deployment log (compose_manager_attestation)"
+        "deployment_missing" check Deployment blame Machine
+        "the report has no deployment log (compose_manager_attestation)"
         means "The backend's report does not say which containers were deployed. It leaves the log out when the manager does not answer it within two seconds."
         remedy "Ask again with a new nonce; if the log stays away, another instance of the backend may have one.";
     MissingField { field: &'static str }
-        "evidence_deployment_missing_field" "the deployment log has no field {field}"
+        "evidence_deployment_missing_field" check Deployment blame Unknown
+        "the deployment log has no field {field}"
         means "A field that the proof of the deployment needs is missing."
-        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+        remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
     BadField { field: &'static str, expected: &'static str, got: String }
-        "evidence_deployment_bad_field" "field {field} of the deployment log: expected {expected}, got {got}"
+        "evidence_deployment_bad_field" check Deployment blame Unknown
+        "field {field} of the deployment log: expected {expected}, got {got}"
         means "A field of the deployment log is there but is not what it should be."
-        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+        remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
     TooManyActions { count: usize, max: usize }
-        "evidence_deployment_too_many_actions" "the deployment log has {count} actions, at most {max} are read"
-        means "The deployment log is longer than any honest one; reading on would cost more than it may."
-        remedy "Nothing on your side helps; report it to the backend's operator.";
+        "evidence_deployment_too_many_actions" check Deployment blame Machine
+        "the deployment log has {count} actions, at most {max} are read"
+        means "The deployment log is longer than any honest one; reading on would cost more than it may.";
     Action { index: usize, field: &'static str, expected: &'static str, got: String }
-        "evidence_deployment_action" "action {index} of the deployment log: expected {expected} as its {field}, got {got}"
+        "evidence_deployment_action" check Deployment blame Unknown
+        "action {index} of the deployment log: expected {expected} as its {field}, got {got}"
         means "An entry of the deployment log does not say what an entry of its kind has to say."
-        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+        remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
     NonceSource { got: String }
-        "rejected_deployment_nonce_source" "the deployment log's nonce is said to come from {got}, expected \"client\""
+        "rejected_deployment_nonce_source" check Deployment blame Machine
+        "the deployment log's nonce is said to come from {got}, expected \"client\""
         means "The deployment log was not made for this request: it may be any age."
         remedy "Ask again with a new nonce; another instance of the backend may answer properly.";
     Nonce { sent: String, got: String }
-        "rejected_deployment_nonce" "the deployment log answers the nonce {got}, sent was {sent}"
+        "rejected_deployment_nonce" check Deployment blame Machine
+        "the deployment log answers the nonce {got}, sent was {sent}"
         means "The deployment log is not an answer to this request: it is old, or somebody else's."
         remedy "Try again; if it stays, report it to the backend's operator.";
     ActionsHash { stated: String, sorted: String, declared: String }
-        "rejected_deployment_actions_hash" "actions_hash is {stated}, the actions hash to {sorted} (sorted keys) or {declared} (declared order)"
-        means "The listed actions are not those that the manager's statement is about."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_actions_hash" check Deployment blame Machine
+        "actions_hash is {stated}, the actions hash to {sorted} (sorted keys) or {declared} (declared order)"
+        means "The listed actions are not those that the manager's statement is about.";
     QuoteFormat { detail: String }
-        "rejected_deployment_quote_format" "the deployment log's quote is not a TDX quote: {detail}"
+        "rejected_deployment_quote_format" check Deployment blame Unknown
+        "the deployment log's quote is not a TDX quote: {detail}"
         means "What should prove the deployment log is not a quote of the expected kind."
-        remedy "The backend may run a version that this proxy does not know: look for a newer proxy.";
+        remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
     Quote { cause: Box<Rejected> }
-        "rejected_deployment_quote" "the deployment log's quote does not verify: {cause}"
-        means "No genuine TDX platform vouches for the deployment log, although one does for the report."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_quote" check Deployment blame Machine
+        "the deployment log's quote does not verify: {cause}"
+        means "No genuine TDX platform vouches for the deployment log, although one does for the report.";
     ReportData { expected: String, got: String }
-        "rejected_deployment_report_data" "the deployment log's quote binds {got}, expected {expected} (actions_hash, nonce)"
-        means "The quote is genuine but speaks of another log or another request."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_report_data" check Deployment blame Machine
+        "the deployment log's quote binds {got}, expected {expected} (actions_hash, nonce)"
+        means "The quote is genuine but speaks of another log or another request.";
     Platform { got: String, expected: String }
-        "rejected_deployment_platform" "the deployment log was quoted on the platform {got}, the report on {expected}"
-        means "Another machine than the one that serves you signed the deployment log."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_platform" check Deployment blame Machine
+        "the deployment log was quoted on the platform {got}, the report on {expected}"
+        means "Another machine than the one that serves you signed the deployment log.";
     Mrtd { got: String, expected: String }
-        "rejected_deployment_mrtd" "the deployment log comes from a machine with MRTD {got}, the report from one with {expected}"
-        means "A machine with other firmware than the one that serves you made the deployment log."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_mrtd" check Deployment blame Machine
+        "the deployment log comes from a machine with MRTD {got}, the report from one with {expected}"
+        means "A machine with other firmware than the one that serves you made the deployment log.";
     Rtmr { index: usize, got: String, expected: String }
-        "rejected_deployment_rtmr" "the deployment log comes from a machine with RTMR{index} {got}, the report from one with {expected}"
+        "rejected_deployment_rtmr" check Deployment blame Machine
+        "the deployment log comes from a machine with RTMR{index} {got}, the report from one with {expected}"
         means "A machine in another state than the one that serves you made the deployment log."
         remedy "Try again: a register may have been extended between the two quotes. If it stays, do not use this backend.";
     MrConfigId { got: String, expected: String }
-        "rejected_deployment_mr_config_id" "the deployment log comes from a machine with MRCONFIGID {got}, the report from one with {expected}"
-        means "A machine with another application description than the one that serves you made the deployment log."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_mr_config_id" check Deployment blame Machine
+        "the deployment log comes from a machine with MRCONFIGID {got}, the report from one with {expected}"
+        means "A machine with another application description than the one that serves you made the deployment log.";
     TdBody {}
-        "rejected_deployment_td_body" "the deployment log's quote differs from the report's in a field of the TD report"
-        means "Another machine, or another TDX module, than the one that serves you made the deployment log."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_td_body" check Deployment blame Machine
+        "the deployment log's quote differs from the report's in a field of the TD report"
+        means "Another machine, or another TDX module, than the one that serves you made the deployment log.";
     Levels { component: &'static str }
-        "rejected_deployment_levels" "the deployment log's quote is at another TCB level ({component}) than the report's"
-        means "The two quotes of one moment come from differently patched parts, so what was accepted for one is not accepted for the other."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_levels" check Deployment blame Machine
+        "the deployment log's quote is at another TCB level ({component}) than the report's"
+        means "The two quotes of one moment come from differently patched parts, so what was accepted for one is not accepted for the other.";
     Inconsistent { field: &'static str, got: String, with: &'static str, expected: String }
-        "evidence_deployment_inconsistent" "field {field} of the deployment log is {got}, but {with} is {expected}"
-        means "The report states one value twice, differently."
-        remedy "Nothing on your side helps; report it to the backend's operator.";
+        "evidence_deployment_inconsistent" check Deployment blame Machine
+        "field {field} of the deployment log is {got}, but {with} is {expected}"
+        means "The report states one value twice, differently.";
     TimeOrder { index: usize, at: String, before: String }
-        "rejected_deployment_time_order" "action {index} of the deployment log is of {at}, the one before it of {before}"
-        means "The deployment log is not in the order of time, which an appended log always is."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_deployment_time_order" check Deployment blame Machine
+        "action {index} of the deployment log is of {at}, the one before it of {before}"
+        means "The deployment log is not in the order of time, which an appended log always is.";
     TimeFuture { index: usize, at: String, now: String }
-        "rejected_deployment_time_future" "action {index} of the deployment log is of {at}; it is {now}"
+        "rejected_deployment_time_future" check Deployment blame Clock
+        "action {index} of the deployment log is of {at}; it is {now}"
         means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
         remedy "Check your computer's clock.";
     Empty {}
-        "rejected_deployment_empty" "the deployment log names nothing that was started, or only starts that must have failed"
+        "rejected_deployment_empty" check DeploymentRules|DeploymentFiles blame Machine
+        "the deployment log names nothing that was started, or only starts that must have failed"
         means "A machine that answers runs something, so this log leaves it out; a manager that lost its log starts a new one."
         remedy "Try another instance; if all are like this, report it to the backend's operator.";
     Tag { file: String, got: String }
-        "rejected_deployment_tag" "{file} was started from the tag {got}, which is no release such as v1.2.3"
+        "rejected_deployment_tag" check DeploymentRules blame Unknown
+        "{file} was started from the tag {got}, which is no release such as v1.2.3"
         means "The operator started something that was not released: a branch or a test, perhaps."
         remedy "Ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
     Commit { file: String, got: String, allowed: usize, accept: String }
-        "rejected_deployment_commit" "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
+        "rejected_deployment_commit" check DeploymentRules blame Unknown
+        "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
         means "Something was started that your policy does not know."
         remedy "Review the commit, then add it to your policy.";
     TagUnknown { file: String, got: String, known: usize }
-        "rejected_deployment_tag_unknown" "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
+        "rejected_deployment_tag_unknown" check DeploymentTags blame Unknown
+        "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
         means "The log names a release that its operator never published, or has taken back; or one that is newer than the list of tags at hand."
         remedy "Try again in a minute. If it stays, ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
     TagMoved { file: String, tag: String, got: String, expected: String }
-        "rejected_deployment_tag_moved" "{file} was started from the tag {tag} at the commit {got}, but in its repository that tag is {expected}"
+        "rejected_deployment_tag_moved" check DeploymentTags blame Unknown
+        "{file} was started from the tag {tag} at the commit {got}, but in its repository that tag is {expected}"
         means "What was started is not what its operator publishes under that name: the log is false, or the tag was set anew."
         remedy "Ask the backend's operator, and compare the two commits; a policy of your own that says deployment.tags = \"any\", with the commits in deployment.commits, accepts it.";
     TagsUnavailable { detail: String }
-        "deployment_tags_unavailable" "the tags of what was started were not compared, and the policy requires it: {detail}"
+        "deployment_tags_unavailable" check DeploymentTags blame Sources
+        "the tags of what was started were not compared, and the policy requires it: {detail}"
         means "Whether what was started are releases of its repository could not be looked up."
         remedy "Check that the repository can be reached (--compose-tags-url), and try again; a policy of your own that says deployment.sources = \"if-at-hand\" reports it instead.";
     FilesUnavailable { detail: String }
-        "deployment_files_unavailable" "not all files of what was started were judged, and the policy requires it: {detail}"
+        "deployment_files_unavailable" check DeploymentFiles blame Sources
+        "not all files of what was started were judged, and the policy requires it: {detail}"
         means "What the started files say could not be looked up, so the policy's rules for them were not applied to all."
         remedy "Check that the repository can be reached (--compose-files-url), and try again; a policy of your own that says deployment.sources = \"if-at-hand\" reports it instead.";
 }

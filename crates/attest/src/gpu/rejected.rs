@@ -1,7 +1,7 @@
 //! Every way in which GPU evidence can fail, each with a stable code; a part of
 //! [`Rejected`](crate::Rejected).
 
-use crate::rejected::rejections;
+use crate::refusal::rejections;
 
 rejections! {
     /// Why GPU evidence was refused: one variant a check. GPUs are counted from 0,
@@ -9,103 +9,111 @@ rejections! {
     GpuRejected;
 
     TooLarge { what: String, len: usize, max: usize }
-        "evidence_gpu_too_large" "{what} has {len} bytes, at most {max} are read"
-        means "The GPU evidence is larger than any honest one (98 KB for eight GPUs)."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_too_large" check Gpus blame Machine
+        "{what} has {len} bytes, at most {max} are read"
+        means "The GPU evidence is larger than any honest one (98 KB for eight GPUs).";
     Payload { detail: String }
-        "evidence_gpu_payload" "the GPU payload cannot be read: {detail}"
-        means "The GPU part of the report is not the JSON that NVIDIA's tools write."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_payload" check Gpus blame Machine
+        "the GPU payload cannot be read: {detail}"
+        means "The GPU part of the report is not the JSON that NVIDIA's tools write.";
     TooMany { got: usize, max: usize }
-        "evidence_gpu_too_many" "evidence of {got} GPUs, at most {max} are read"
-        means "The report lists more GPUs than a machine has."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_too_many" check Gpus blame Machine
+        "evidence of {got} GPUs, at most {max} are read"
+        means "The report lists more GPUs than a machine has.";
     Missing { what: &'static str }
-        "rejected_gpu_missing" "{what}"
+        "rejected_gpu_missing" check Gpus blame Machine
+        "{what}"
         means "The machine gave evidence of no GPU at all."
         remedy "Ask the backend's operator; another instance may have it. For a backend that needs no GPU, a policy of your own says gpu.mode = \"if-present\".";
     PayloadNonce { field: String, got: String, expected: String }
-        "rejected_gpu_payload_nonce" "{field} is {got}, our nonce is {expected}"
+        "rejected_gpu_payload_nonce" check Gpus blame Machine
+        "{field} is {got}, our nonce is {expected}"
         means "The GPU evidence says of itself that it answers another request."
         remedy "Try again; if it stays, do not use this backend.";
     Structure { gpu: usize, detail: String }
-        "evidence_gpu_structure" "the evidence of GPU {gpu} does not have the layout of SPDM measurements: {detail}"
-        means "The bytes are cut short, have more at their end, or a length inside leads outside."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_structure" check Gpus blame Machine
+        "the evidence of GPU {gpu} does not have the layout of SPDM measurements: {detail}"
+        means "The bytes are cut short, have more at their end, or a length inside leads outside.";
     Header { gpu: usize, field: &'static str, got: String, expected: String }
-        "evidence_gpu_header" "{field} of GPU {gpu} is {got}, expected {expected}"
-        means "It is not an answer of SPDM 1.1 to a request for all measurements, signed, of slot 0."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_header" check Gpus blame Machine
+        "{field} of GPU {gpu} is {got}, expected {expected}"
+        means "It is not an answer of SPDM 1.1 to a request for all measurements, signed, of slot 0.";
     Blocks { gpu: usize, detail: String }
-        "evidence_gpu_blocks" "the measurements of GPU {gpu}: {detail}"
-        means "The measurement record does not hold every index once, in order, as a SHA-384 digest."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_blocks" check Gpus blame Machine
+        "the measurements of GPU {gpu}: {detail}"
+        means "The measurement record does not hold every index once, in order, as a SHA-384 digest.";
     Opaque { gpu: usize, detail: String }
-        "evidence_gpu_opaque" "what GPU {gpu} says beside its measurements: {detail}"
-        means "The fields beside the measurements (versions, switches) are malformed or could be read in two ways."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_opaque" check Gpus blame Machine
+        "what GPU {gpu} says beside its measurements: {detail}"
+        means "The fields beside the measurements (versions, switches) are malformed or could be read in two ways.";
     Certificates { gpu: usize, detail: String }
-        "evidence_gpu_certificates" "the certificates of GPU {gpu} cannot be read: {detail}"
-        means "The chain is not PEM certificates and nothing else."
-        remedy "Nothing on your side helps; another instance of the backend may answer properly.";
+        "evidence_gpu_certificates" check Gpus blame Machine
+        "the certificates of GPU {gpu} cannot be read: {detail}"
+        means "The chain is not PEM certificates and nothing else.";
     ChainLength { gpu: usize, got: usize, expected: usize }
-        "rejected_gpu_chain_length" "GPU {gpu} has {got} certificates, expected {expected}"
-        means "A chain goes from the firmware's key over device, provisioner and family to the root: no more, no less."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_chain_length" check Gpus blame Machine
+        "GPU {gpu} has {got} certificates, expected {expected}"
+        means "A chain goes from the firmware's key over device, provisioner and family to the root: no more, no less.";
     Root { gpu: usize, got: String, expected: String }
-        "rejected_gpu_root" "the chain of GPU {gpu} ends at the certificate {got}, trusted is {expected}"
-        means "The GPU's identity was not certified by NVIDIA but by somebody else."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_root" check Gpus blame Machine
+        "the chain of GPU {gpu} ends at the certificate {got}, trusted is {expected}"
+        means "The GPU's identity was not certified by NVIDIA but by somebody else.";
     Chain { gpu: usize, certificate: &'static str, detail: String }
-        "rejected_gpu_chain" "{certificate} of GPU {gpu}: {detail}"
-        means "A certificate between the GPU and NVIDIA's root is forged, expired, or may not issue the next."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_chain" check Gpus blame Machine
+        "{certificate} of GPU {gpu}: {detail}"
+        means "A certificate between the GPU and NVIDIA's root is forged, expired, or may not issue the next.";
     Dice { gpu: usize }
-        "rejected_gpu_dice" "the firmware's certificate of GPU {gpu} was derived for another device key than the one that signed it"
-        means "The certificate of the firmware names another device's key (DICE)."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_dice" check Gpus blame Machine
+        "the firmware's certificate of GPU {gpu} was derived for another device key than the one that signed it"
+        means "The certificate of the firmware names another device's key (DICE).";
     Architecture { gpu: usize, field: &'static str, got: String, expected: &'static str }
-        "rejected_gpu_architecture" "{field} of GPU {gpu} is {got}, expected {expected}"
+        "rejected_gpu_architecture" check Gpus blame Unknown
+        "{field} of GPU {gpu} is {got}, expected {expected}"
         means "It is no GPU of an architecture that is understood, or another one than the report says."
         remedy "Do not use this backend if its operator cannot explain it; a newer release may know the architecture.";
     Signature { gpu: usize }
-        "rejected_gpu_signature" "the evidence of GPU {gpu} was not signed by its certificate's key"
-        means "The measurements were changed, or are those of another GPU."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_signature" check Gpus blame Machine
+        "the evidence of GPU {gpu} was not signed by its certificate's key"
+        means "The measurements were changed, or are those of another GPU.";
     Nonce { gpu: usize, got: String, expected: String }
-        "rejected_gpu_nonce" "GPU {gpu} signed the nonce {got}, ours is {expected}"
-        means "The GPU evidence is genuine but answers another request: it may be a recording."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_nonce" check Gpus blame Machine
+        "GPU {gpu} signed the nonce {got}, ours is {expected}"
+        means "The GPU evidence is genuine but answers another request: it may be a recording.";
     Fwid { gpu: usize, got: String, expected: String }
-        "rejected_gpu_fwid" "GPU {gpu} reports the firmware {got}, its certificate was derived from {expected}"
-        means "The firmware that answered is not the one that its key belongs to."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_fwid" check Gpus blame Machine
+        "GPU {gpu} reports the firmware {got}, its certificate was derived from {expected}"
+        means "The firmware that answered is not the one that its key belongs to.";
     Duplicate { gpu: usize, first: usize }
-        "rejected_gpu_duplicate" "GPU {gpu} is GPU {first} again"
-        means "One GPU stands in the list several times, so there are fewer than it seems."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_duplicate" check Gpus blame Machine
+        "GPU {gpu} is GPU {first} again"
+        means "One GPU stands in the list several times, so there are fewer than it seems.";
     Versions { gpu: usize, what: &'static str, got: String, expected: String }
-        "rejected_gpu_versions" "{what} of GPU {gpu} is {got}, that of GPU 0 is {expected}"
+        "rejected_gpu_versions" check Gpus blame Unknown
+        "{what} of GPU {gpu} is {got}, that of GPU 0 is {expected}"
         means "One machine has one driver and its GPUs the same firmware; these come from several machines."
         remedy "Do not use this backend if its operator cannot explain it.";
     Topology { gpu: usize, what: &'static str, got: String, expected: String }
-        "rejected_gpu_topology" "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
-        means "The GPUs are not connected by the same switches: they are not in one machine."
-        remedy "Do not use this backend; report it to its operator.";
+        "rejected_gpu_topology" check Gpus blame Machine
+        "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
+        means "The GPUs are not connected by the same switches: they are not in one machine.";
     Stated { listed: usize, stated: u64 }
-        "evidence_gpu_inconsistent" "the report has evidence of {listed} GPUs, info.vm_config.num_gpus is {stated}"
+        "evidence_gpu_inconsistent" check GpuShape blame Machine
+        "the report has evidence of {listed} GPUs, info.vm_config.num_gpus is {stated}"
         means "The machine is said to have another number of GPUs than it gave evidence of."
         remedy "Try again; if it stays, report it to the backend's operator.";
     Count { got: usize, expected: u32, accept: String }
-        "rejected_gpu_count" "the machine has evidence of {got} GPUs, the policy expects {expected}"
+        "rejected_gpu_count" check GpuShape blame Unknown
+        "the machine has evidence of {got} GPUs, the policy expects {expected}"
         means "GPUs are missing from the evidence, or the machine has another shape than expected."
         remedy "If you know that machines of this shape serve the model, accept it in a policy of your own.";
     Device { gpu: usize, got: String, allowed: usize, accept: String }
-        "rejected_gpu_device" "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"
+        "rejected_gpu_device" check GpuShape blame Unknown
+        "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"
         means "A GPU is genuine, but none of those that your policy names."
         remedy "Add it to your policy if the machine was exchanged and you know why.";
     Measurement { gpu: usize, id: String, index: String, got: String }
-        "rejected_gpu_measurement" "measurement {index} of GPU {gpu} is {got}, which no table of the policy for {id} allows"
+        "rejected_gpu_measurement" check GpuMeasurements blame Unknown
+        "measurement {index} of GPU {gpu} is {got}, which no table of the policy for {id} allows"
         means "The firmware or driver of a GPU is not as the policy's reference values say."
         remedy "Do not use this backend if its operator cannot explain it; an update of the driver looks like this too.";
 }

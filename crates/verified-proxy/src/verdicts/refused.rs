@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::{DeploymentRejected, NrasRejected, Rejected};
+use attest::{Blame, DeploymentRejected, NrasRejected, Rejected};
 
 use super::report::VerdictReport;
 use crate::skew::Skew;
@@ -33,12 +33,7 @@ impl Refusal {
 
 /// True if a clock that is wrong could be the reason.
 pub(crate) fn blames_time(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::CollateralNotYetValid { .. }
-            | Rejected::CollateralExpired { .. }
-            | Rejected::PlatformCertificate { .. }
-    )
+    rejected.blame() == Blame::Clock || matches!(rejected, Rejected::CollateralExpired { .. })
 }
 
 /// What to do about a refusal, with what is known of this machine's clock.
@@ -54,16 +49,8 @@ pub(crate) fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
 
 /// True if other documents about the same platform could change the verdict.
 pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::CollateralFormat { .. }
-            | Rejected::CollateralFmspc { .. }
-            | Rejected::CollateralNotYetValid { .. }
-            | Rejected::CollateralExpired { .. }
-            | Rejected::CollateralUntrusted { .. }
-            | Rejected::CollateralRollback { .. }
-            | Rejected::TcbEvaluation { .. }
-    )
+    rejected.blame() == Blame::Collateral
+        || matches!(rejected, Rejected::CollateralNotYetValid { .. })
 }
 
 /// True if newer tags of the log's repository could change the verdict.
@@ -82,21 +69,10 @@ pub(crate) fn lacks_opinion(rejected: &Rejected) -> bool {
     matches!(rejected, Rejected::Nras(NrasRejected::Unavailable { .. }))
 }
 
-/// True if files or tags of the log were not to be had, which a policy requires.
-fn lacks_sources(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::Deployment(
-            DeploymentRejected::TagsUnavailable { .. }
-                | DeploymentRejected::FilesUnavailable { .. }
-        )
-    )
-}
-
-/// True if something is missing that a policy requires and others have: it may come
-/// at any moment, and nothing was found out about the machine.
+/// True if the refusal says nothing of the machine: something that the policy
+/// demands and others provide is missing, or is not what it should be.
 pub(crate) fn finds_nothing(rejected: &Rejected) -> bool {
-    lacks_opinion(rejected) || lacks_sources(rejected)
+    rejected.blame() == Blame::Sources
 }
 
 /// Refusals of one key, one after another.
