@@ -156,7 +156,10 @@ pub fn document() -> String {
         } = explanation;
         let checks: Vec<_> = checks.iter().map(|check| check.id()).collect();
         let (checks, blame) = (checks.join(", "), blame.as_str());
-        let _ = writeln!(text, "| `{code}` | {checks} | {blame} | {meaning} | {remedy} |");
+        let _ = writeln!(
+            text,
+            "| `{code}` | {checks} | {blame} | {meaning} | {remedy} |"
+        );
     }
     text
 }
