@@ -409,9 +409,9 @@ fn verdict(quote: &[u8], collateral: &str, anchors: &TrustAnchors, now: UnixTime
         });
         match &appraisal.report.rejected {
             Some(
-                Rejected::TcbPlatform { level }
-                | Rejected::TcbModule { level }
-                | Rejected::TcbQe { level },
+                Rejected::TcbPlatform { level, .. }
+                | Rejected::TcbModule { level, .. }
+                | Rejected::TcbQe { level, .. },
             ) if level.status != TcbStatus::Revoked => {
                 let rule = format!("{}:{}", level.status, level.advisories.join(","));
                 policy = policy.accepting(rule.parse().expect("an advisory of Intel's"));

@@ -49,6 +49,8 @@ pub(crate) struct AppIdentity {
     pub(crate) booted: Option<UnixTime>,
     /// The end of the shortest validity.
     pub(crate) valid_until: UnixTime,
+    /// Whose application it is, by the policy.
+    pub(crate) operator: Option<String>,
 }
 
 /// Verifies the chain, its purpose, and that it was issued for this machine's state.
@@ -81,7 +83,7 @@ pub(crate) fn verify(
         x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
     let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
     let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
-    rules.admit_identity(&kms_root, &app_id)?;
+    let operator = rules.admit_identity(&kms_root, &app_id, now)?;
     let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?;
 
     if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
@@ -107,6 +109,7 @@ pub(crate) fn verify(
         app_id,
         booted: booted(leaf),
         valid_until,
+        operator: operator.map(str::to_owned),
     })
 }
 

@@ -20,8 +20,9 @@ use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::gpu::IssuerCache;
 use crate::keys::{self, KeyStatus, OhttpWire};
+use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
-use crate::policy::{Hex, OsImage, Policy, Rules, Seen};
+use crate::policy::{Exception, Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
@@ -201,6 +202,11 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         log_seen: None,
         quote: None,
         workload: Workload::default(),
+        reached: Levels {
+            hardware: HardwareLevel::Current,
+            ..Levels::LEAST
+        },
+        exceptions_end: UnixTime(u64::MAX),
     };
     let outcome = run.checks();
     if let Err(rejected) = &outcome {
@@ -241,6 +247,10 @@ struct Run<'a> {
     log_seen: Option<InstanceLog>,
     quote: Option<Arc<VerifiedQuote>>,
     workload: Workload,
+    /// What has been shown so far.
+    reached: Levels,
+    /// When the first of the exceptions ends that the verdict rests on.
+    exceptions_end: UnixTime,
 }
 
 impl<'a> Run<'a> {
@@ -250,6 +260,38 @@ impl<'a> Run<'a> {
 
     fn pass(&mut self, detail: impl Into<String>) {
         self.report.pass(self.current, detail);
+    }
+
+    /// Notes that the verdict rests on an exception of the policy; in words.
+    fn excepted(&mut self, exception: &Exception) -> String {
+        let end = exception.until.end();
+        if end < self.exceptions_end {
+            self.exceptions_end = end;
+            self.report.named.excepted_until = Some(exception.until.to_string());
+        }
+        format!("accepted until {}", exception.until)
+    }
+
+    /// The levels that the evidence reaches, and whether they are enough.
+    fn levels(&mut self) -> Result<Levels, Rejected> {
+        let levels = self.reached.capped();
+        let Some((axis, got, least)) = levels.short_of(&self.rules().least) else {
+            return Ok(levels);
+        };
+        let (check, why) = match axis {
+            "hardware" => (CheckId::TcbPlatform, ""),
+            "identity" => (CheckId::Kms, ""),
+            "deployment" => (CheckId::Deployment, ""),
+            "gpu" => (CheckId::Gpus, ""),
+            _ => (CheckId::OsImage, ""),
+        };
+        self.begin(check);
+        Err(Rejected::BelowLevel {
+            axis,
+            got,
+            least,
+            why: why.to_owned(),
+        })
     }
 
     fn rules(&self) -> &'a Rules {
@@ -282,10 +324,19 @@ impl<'a> Run<'a> {
         self.model()?;
         self.report.findings = app_compose_findings(&evidence.app_compose);
         self.deployment(&quote, &boot)?;
+        if self.workload.deployment.is_some() {
+            self.reached.deployment = DeploymentLevel::Declared;
+        }
         let gpus = self.gpus()?;
+        if gpus.is_some() {
+            self.reached.gpu = GpuLevel::Genuine;
+        }
         self.nothing_is_lacking()?;
         let gpus_until = gpus.map(|gpus| self.gpus_until(&gpus)).transpose()?;
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
+        let levels = self.levels()?;
+        let valid_until = valid_until.min(self.exceptions_end);
+        self.report.levels = Some(levels);
         self.report
             .findings
             .sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -299,6 +350,7 @@ impl<'a> Run<'a> {
                 model_name: evidence.model_name.clone(),
                 signing_key: evidence.signing_key.clone(),
                 nonce: self.request.nonce,
+                levels,
             }),
         })
     }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::levels::Levels;
 use crate::{Domain, Nonce, PolicyDigest, SigningKey, Spki, UnixTime};
 
 /// Why a value is absent: never a bare `None`.
@@ -38,6 +39,7 @@ pub(crate) struct Claims {
     pub(crate) model_name: String,
     pub(crate) signing_key: SigningKey,
     pub(crate) nonce: Nonce,
+    pub(crate) levels: Levels,
 }
 
 /// Proof that a TLS key lives in a TEE that the policy accepts.
@@ -86,6 +88,12 @@ macro_rules! accessors {
             &self.claims.signing_key
         }
 
+        /// What the evidence showed, axis by axis.
+        #[must_use]
+        pub fn levels(&self) -> Levels {
+            self.claims.levels
+        }
+
         /// The nonce of the evidence behind it.
         #[must_use]
         pub fn nonce(&self) -> Nonce {
@@ -116,6 +124,7 @@ impl Attested {
                 model_name: self.claims.model_name.clone(),
                 signing_key: self.claims.signing_key.clone(),
                 nonce: self.claims.nonce,
+                levels: self.claims.levels,
             }),
         })
     }

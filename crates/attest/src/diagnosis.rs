@@ -11,7 +11,7 @@ use x509_cert::der::Decode;
 
 use crate::collateral::{Collateral, Floor};
 use crate::quote::{ParsedQuote, Refusal};
-use crate::tcb::{Svns, TcbStatus, platform_and_module, qe_level};
+use crate::tcb::{Accept, Svns, TcbStatus, platform_and_module, qe_level};
 use crate::x509::{self, P256Key};
 use crate::{Fmspc, Rejected, TrustAnchors, UnixTime};
 
@@ -390,13 +390,22 @@ impl Documents {
         };
         let revoked = |level: &crate::tcb::Level| level.status == TcbStatus::Revoked;
         if let Some(level) = platform.into_iter().find(revoked) {
-            return Some(Rejected::TcbPlatform { level });
+            return Some(Rejected::TcbPlatform {
+                level,
+                accept: Accept::default(),
+            });
         }
         if let Some(level) = module.into_iter().find(revoked) {
-            return Some(Rejected::TcbModule { level });
+            return Some(Rejected::TcbModule {
+                level,
+                accept: Accept::default(),
+            });
         }
         match qe_level(&collateral.documents.qe_identity, quote.claimed_qe_svn()) {
-            Ok(level) => revoked(&level).then_some(Rejected::TcbQe { level }),
+            Ok(level) => revoked(&level).then_some(Rejected::TcbQe {
+                level,
+                accept: Accept::default(),
+            }),
             Err(detail) => Some(Rejected::TcbUnknown {
                 detail: crate::text::shown(&detail),
             }),

@@ -101,14 +101,14 @@ pub use nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
     NrasOpinion, NrasRejected, appraise_nras,
 };
-pub use policy::{AcceptTcb, Policy, PolicyError};
+pub use policy::{AcceptTcb, Day, Exception, Policy, PolicyError};
 pub use quote::VerifiedQuote;
 pub use refusal::{Blame, Explanation};
 pub use rejected::Rejected;
 pub use report::{
-    Check, CheckId, DeploymentShown, Fact, GpuShown, Group, NOT_REACHED, PolicyName, Report,
+    Check, CheckId, DeploymentShown, Fact, GpuShown, Group, NOT_REACHED, Named, PolicyName, Report,
     Status, UpShown,
 };
-pub use tcb::{Component, Level, TcbStatus};
+pub use tcb::{Accept, Component, Level, TcbStatus};
 pub use trust::TrustAnchors;
 pub use vm_config::VmConfig;

@@ -1,10 +1,12 @@
 //! What is accepted: a policy, parsed once, never empty, with a digest.
 //!
-//! There is no value that means "no check". A policy either names the software
-//! and identity it expects, or says `software = "any"` and is marked as
-//! hardware-only wherever it appears.
+//! There is no value that means "no check". A policy states the least level that it
+//! accepts on each axis of a verdict; one that accepts any software is marked as
+//! hardware-only wherever it appears. What a policy asks for can be no weaker than what
+//! it rests on, which is looked at when it is loaded.
 
 mod deployment;
+mod exception;
 mod file;
 mod gpu;
 mod hex;
@@ -12,13 +14,14 @@ mod rules;
 mod written;
 
 pub(crate) use self::deployment::{Sources, Tags};
+pub use self::exception::{Day, Exception};
 use self::file::File;
 pub(crate) use self::gpu::Nras;
 pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
-use self::rules::Software;
-pub(crate) use self::rules::{AcpiMode, Mode, OsImage, Rules};
+pub(crate) use self::rules::{AcpiMode, Admitted, Mode, OsImage, Row, Rules};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
+use crate::levels::{BootLevel, HardwareLevel, Levels};
 use crate::text::{quoted, shown};
 use crate::{PolicyDigest, hash};
 
@@ -26,6 +29,7 @@ use crate::{PolicyDigest, hash};
 const MAX_POLICY_BYTES: usize = 256 << 10;
 
 const NEAR: &str = include_str!("../policies/near.toml");
+const NEAR_STRICT: &str = include_str!("../policies/near-strict.toml");
 const HARDWARE: &str = include_str!("../policies/hardware.toml");
 
 /// A policy that cannot be used, and why.
@@ -56,17 +60,28 @@ impl Policy {
         Self::from_toml(NEAR).unwrap_or_else(|_| Self::nothing())
     }
 
+    /// As [`Policy::near`], and what was started there are releases whose files keep
+    /// the rules.
+    #[must_use]
+    pub fn near_strict() -> Self {
+        Self::from_toml(NEAR_STRICT).unwrap_or_else(|_| Self::nothing())
+    }
+
     /// Hardware only: checks 1 to 6.
     #[must_use]
     pub fn hardware() -> Self {
         Self::from_toml(HARDWARE).unwrap_or_else(|_| Self::nothing())
     }
 
+    /// The names of the built-in policies, the default first.
+    pub const BUILT_IN: [&'static str; 3] = ["near", "near-strict", "hardware"];
+
     /// A built-in policy by its name.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
         match name {
             "near" => Some(Self::near()),
+            "near-strict" => Some(Self::near_strict()),
             "hardware" => Some(Self::hardware()),
             _ => None,
         }
@@ -92,14 +107,16 @@ impl Policy {
         let file: File = toml::from_str(text).map_err(|error| PolicyError(toml_error(&error)))?;
         let base = match file.extends.as_deref() {
             None => None,
-            Some("near") => Some(Self::near().rules),
-            Some("hardware") => Some(Self::hardware().rules),
-            Some(other) => {
-                return Err(PolicyError(format!(
-                    "extends = {}: only \"near\" and \"hardware\" can be extended",
-                    quoted(other)
-                )));
-            }
+            Some(name) => match Self::built_in(name) {
+                Some(policy) => Some(policy.rules),
+                None => {
+                    return Err(PolicyError(format!(
+                        "extends = {}: only {} can be extended",
+                        quoted(name),
+                        Self::BUILT_IN.map(|name| format!("\"{name}\"")).join(", ")
+                    )));
+                }
+            },
         };
         let name_is_plain = (1..=64).contains(&file.name.len())
             && file
@@ -111,8 +128,8 @@ impl Policy {
                 "name: expected 1 to 64 printable characters".to_owned(),
             ));
         }
-        let is_built_in = base.is_none() && (text == NEAR || text == HARDWARE);
-        if matches!(file.name.as_str(), "near" | "hardware") && !is_built_in {
+        let is_built_in = [NEAR, NEAR_STRICT, HARDWARE].contains(&text);
+        if Self::BUILT_IN.contains(&file.name.as_str()) && !is_built_in {
             return Err(PolicyError(format!(
                 "name = \"{}\" is the name of a built-in policy; choose another",
                 file.name
@@ -146,6 +163,7 @@ impl Policy {
     #[must_use]
     pub fn accepting(mut self, rule: AcceptTcb) -> Self {
         self.rules.tcb.accept_advisories.insert(rule);
+        self.rules.least.hardware = HardwareLevel::Outdated;
         Self::resolved(self.name, self.date, self.rules)
     }
 
@@ -170,7 +188,18 @@ impl Policy {
     /// True if software and identity are not looked at.
     #[must_use]
     pub fn hardware_only(&self) -> bool {
-        self.rules.software == Software::Any
+        self.rules.least.boot == BootLevel::Any
+    }
+
+    /// The least level that it accepts, axis by axis.
+    #[must_use]
+    pub fn least(&self) -> Levels {
+        self.rules.least
+    }
+
+    /// What it accepts for a while, and where it says so.
+    pub fn exceptions(&self) -> impl Iterator<Item = (&'static str, &Exception)> {
+        self.rules.exceptions()
     }
 
     /// True if without the opinion of NVIDIA's attestation service a machine is refused.

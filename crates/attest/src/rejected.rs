@@ -11,7 +11,7 @@ use crate::keys::KeysRejected;
 use crate::nras::NrasRejected;
 use crate::refusal::{Explanation, rejections};
 use crate::report::CheckId;
-use crate::tcb::{Component, Level};
+use crate::tcb::{Accept, Level};
 
 impl Explanation {
     /// Every code, in the order of the checks within each table.
@@ -134,17 +134,17 @@ rejections! {
         "rejected_tcb_unknown" check TcbPlatform blame Machine
         "Intel's TCB info has no level for this platform: {detail}"
         means "The machine is older than every level that Intel still lists, or of a kind that the document does not cover.";
-    TcbPlatform { level: Level }
+    TcbPlatform { level: Level, accept: Accept }
         "rejected_tcb_platform" check TcbPlatform blame Machine
         "the platform's TCB is {level}, which the policy does not accept"
         means "Firmware or microcode of the machine is older than Intel's current security level."
         remedy "Wait for the operator's update, or accept the named advisories knowingly.";
-    TcbModule { level: Level }
+    TcbModule { level: Level, accept: Accept }
         "rejected_tcb_module" check TcbModule blame Machine
         "the TDX module's TCB is {level}, which the policy does not accept"
         means "The TDX module of the machine is older than Intel's current security level, or not Intel's."
         remedy "Wait for the operator's update, or accept the named advisories knowingly.";
-    TcbQe { level: Level }
+    TcbQe { level: Level, accept: Accept }
         "rejected_tcb_qe" check TcbQe blame Machine
         "the quoting enclave's TCB is {level}, which the policy does not accept"
         means "The enclave that signed the quote is older than Intel's current security level."
@@ -239,12 +239,12 @@ rejections! {
         "rejected_app_cert" check Kms blame Machine
         "the identity certificate does not verify: {detail}"
         means "The application's certificate is damaged, expired, or not signed as it claims.";
-    KmsRoot { got: String, allowed: usize, accept: String }
+    KmsRoot { got: String, allowed: usize }
         "rejected_kms_root" check Kms blame Unknown
         "the identity certificate is of the KMS {got}, which none of the {allowed} identities of the policy names"
         means "Another key management service than the expected one vouches for this machine."
         remedy "Do not use this backend unless its operator announced a new key management service.";
-    AppId { got: String, accept: String }
+    AppId { got: String }
         "rejected_app_id" check AppId blame Unknown
         "the KMS signed for the app-id {got}, which the policy does not name together with this KMS"
         means "The machine runs as another application than the expected one."
@@ -274,6 +274,11 @@ rejections! {
         "{what} is {got}, which is not among the {allowed} that the policy pins"
         means "A value that your own policy pins has changed."
         remedy "Change the pin in your policy if the change is expected.";
+    BelowLevel { axis: &'static str, got: &'static str, least: &'static str, why: String }
+        "rejected_level" check OsImage|TcbPlatform|Kms|Deployment|Gpus blame Unknown
+        "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least{why}"
+        means "Nothing in the evidence is wrong, but it shows less than the policy asks for."
+        remedy "Wait until the operator runs what the policy asks for; a policy of your own that says a lower least level accepts it.";
     Model { got: String, expected: String }
         "rejected_model" check Model blame Request
         "the backend serves {got}, the endpoint list gives this domain {expected}"
@@ -294,30 +299,27 @@ impl Rejected {
 
     /// What the reader can do: the exact policy line where one would accept
     /// what was seen, else the general remedy.
+    ///
+    /// There is no line for another KMS root or app-id: whoever has those has the
+    /// keys, and a value that the evidence shows is no reason to trust it.
     #[must_use]
     pub fn hint(&self) -> String {
-        let line = match self {
+        let (option, line) = match self {
             Self::TdAttributes { accept, .. }
             | Self::Xfam { accept, .. }
             | Self::OsImage { accept, .. }
             | Self::Firmware { accept, .. }
             | Self::Acpi { accept, .. }
-            | Self::KmsRoot { accept, .. }
-            | Self::AppId { accept, .. }
-            | Self::Pin { accept, .. } => Some(accept.clone()),
-            Self::TcbPlatform { level } => level.accepting_line(Component::Platform),
-            Self::TcbModule { level } => level.accepting_line(Component::Module),
-            Self::TcbQe { level } => level.accepting_line(Component::Qe),
-            Self::Gpu(inner) => inner.accept(),
-            Self::Deployment(inner) => inner.accept(),
-            _ => None,
+            | Self::Pin { accept, .. } => (None, Some(accept.clone())),
+            Self::TcbPlatform { accept, .. }
+            | Self::TcbModule { accept, .. }
+            | Self::TcbQe { accept, .. } => (accept.option.clone(), accept.line.clone()),
+            Self::Gpu(inner) => (None, inner.accept()),
+            Self::Deployment(inner) => (None, inner.accept()),
+            _ => (None, None),
         };
-        let remedy = self.explanation().remedy;
-        let mut hint = remedy.to_owned();
-        if let Self::TcbPlatform { level } | Self::TcbModule { level } | Self::TcbQe { level } =
-            self
-            && let Some(option) = level.accepting_option()
-        {
+        let mut hint = self.explanation().remedy.to_owned();
+        if let Some(option) = option {
             hint.push_str(&format!(
                 " The option that would accept it: --accept-tcb {option}"
             ));

@@ -4,10 +4,13 @@
 //! decides anything. The proof is [`Attested`](crate::Attested).
 
 mod explained;
+mod sentence;
 mod workload;
 
+pub use self::sentence::Named;
 pub use self::workload::{DeploymentShown, GpuShown, UpShown};
 use crate::finding::Finding;
+use crate::levels::Levels;
 use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
 macro_rules! checks {
@@ -203,6 +206,10 @@ pub struct Report {
     pub nvidia_root: bool,
     /// True if NVIDIA's own authorities certify the keys of its attestation service.
     pub nvidia_service: bool,
+    /// What the evidence shows, axis by axis; `None` if it was refused.
+    pub levels: Option<Levels>,
+    /// What the sentence about it names.
+    pub named: Named,
     /// One line for each of [`CheckId::ALL`], in that order.
     pub checks: Vec<Check>,
     /// What was seen besides.
@@ -231,6 +238,8 @@ impl Report {
             intel_root: anchors.is_intel(),
             nvidia_root: anchors.gpus().is_nvidia(),
             nvidia_service: anchors.nras().is_nvidia(),
+            levels: None,
+            named: Named::default(),
             checks: CheckId::ALL.iter().map(not_reached).collect(),
             facts: Vec::new(),
             deployment: None,
@@ -308,7 +317,8 @@ impl Report {
     }
 }
 
-/// The shape that scripts read: `{"verdict","code","message","hint","policy",
+/// The shape that scripts read: `{"verdict","code","message","hint","blame","levels","sentence",
+/// "policy",
 /// "at","trust_root","gpu_root","nras_root","checks":[{"id","group","title","status","detail"}],
 /// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"limits"}`.
 impl serde::Serialize for Report {
@@ -336,6 +346,9 @@ impl serde::Serialize for Report {
             "code": self.rejected.as_ref().map(Rejected::code),
             "message": self.rejected.as_ref().map(ToString::to_string),
             "hint": self.rejected.as_ref().map(Rejected::hint),
+            "blame": self.rejected.as_ref().map(|rejected| rejected.blame().as_str()),
+            "levels": self.levels,
+            "sentence": self.sentence(self.remarks()),
             "policy": {
                 "name": self.policy.name,
                 "digest": self.policy.digest.to_string(),

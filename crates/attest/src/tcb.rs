@@ -12,7 +12,8 @@ use std::str::FromStr;
 use dcap_qvl::policy::QuoteClaims;
 use dcap_qvl::{QeIdentity, TcbInfo, TcbLevel};
 
-use crate::policy::AcceptTcb;
+use crate::UnixTime;
+use crate::policy::{AcceptTcb, Exception};
 use crate::text::shown;
 
 /// A status of Intel's TCB info. A word that is not among these is an error.
@@ -150,27 +151,38 @@ impl Level {
         }
     }
 
-    /// The value of `--accept-tcb` that would accept this level of any component;
-    /// there is none for `Revoked`.
-    pub(crate) fn accepting_option(&self) -> Option<String> {
-        let option = format!("{}:{}", self.status, self.advisories.join(","));
-        // Foreign names that were escaped for people are no advisories.
-        option.parse::<AcceptTcb>().ok().map(|_| option)
-    }
-
-    /// The policy line that would accept this level; there is none for `Revoked`.
-    pub(crate) fn accepting_line(&self, component: Component) -> Option<String> {
+    /// What would accept this level until about three months from now.
+    pub(crate) fn accept(&self, component: Component, now: UnixTime) -> Accept {
         if self.status == TcbStatus::Revoked {
-            return None;
+            return Accept::default();
         }
-        let advisories: Vec<_> = self.advisories.iter().map(|id| format!("{id:?}")).collect();
-        Some(format!(
-            "tcb.accept_advisories = [{{ component = \"{}\", status = \"{}\", advisories = [{}] }}]",
-            component.as_str(),
+        let option = format!(
+            "{}:{}@{}",
             self.status,
-            advisories.join(", ")
-        ))
+            self.advisories.join(","),
+            Exception::proposed_end(now)
+        );
+        let advisories: Vec<_> = self.advisories.iter().map(|id| format!("{id:?}")).collect();
+        Accept {
+            // Foreign names that were escaped for people are no advisories.
+            option: option.parse::<AcceptTcb>().ok().map(|_| option),
+            line: Some(format!(
+                "tcb.accept_advisories = [{{ component = \"{}\", status = \"{}\", advisories = [{}], {} }}]",
+                component.as_str(),
+                self.status,
+                advisories.join(", "),
+                Exception::proposed(now)
+            )),
+        }
     }
+}
+
+/// What would accept a level, as an option and as a line of a policy; nothing accepts
+/// `Revoked`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accept {
+    pub(crate) option: Option<String>,
+    pub(crate) line: Option<String>,
 }
 
 impl fmt::Display for Level {

@@ -2,10 +2,11 @@
 
 use super::{FloorCheck, Run};
 use crate::collateral::{Floor, FloorKey, FloorSeen};
-use crate::policy::Hex;
+use crate::levels::HardwareLevel;
+use crate::policy::{Admitted, Hex};
 use crate::quote::{self, Td, VerifiedQuote};
 use crate::report::CheckId;
-use crate::tcb::{Component, Level};
+use crate::tcb::{Accept, Component, Level};
 use crate::text::shown_hex;
 use crate::{Fmspc, Rejected};
 
@@ -85,11 +86,11 @@ impl Run<'_> {
             ),
         }
         let levels = quote.levels();
-        self.levels(
+        self.tcb_levels(
             CheckId::TcbPlatform,
             Component::Platform,
             &levels.platform,
-            |level| Rejected::TcbPlatform { level },
+            |level, accept| Rejected::TcbPlatform { level, accept },
         )?;
         if levels.module.is_empty() {
             self.report.not_proved(
@@ -97,16 +98,16 @@ impl Run<'_> {
                 "Intel judges this TDX module together with the platform",
             );
         } else {
-            self.levels(
+            self.tcb_levels(
                 CheckId::TcbModule,
                 Component::Module,
                 &levels.module,
-                |level| Rejected::TcbModule { level },
+                |level, accept| Rejected::TcbModule { level, accept },
             )?;
         }
         let qe = std::slice::from_ref(&levels.qe);
-        self.levels(CheckId::TcbQe, Component::Qe, qe, |level| Rejected::TcbQe {
-            level,
+        self.tcb_levels(CheckId::TcbQe, Component::Qe, qe, |level, accept| {
+            Rejected::TcbQe { level, accept }
         })?;
 
         let td = quote.td();
@@ -127,20 +128,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn levels(
+    fn tcb_levels(
         &mut self,
         check: CheckId,
         component: Component,
         levels: &[Level],
-        refusal: impl Fn(Level) -> Rejected,
+        refusal: impl Fn(Level, Accept) -> Rejected,
     ) -> Result<(), Rejected> {
         self.begin(check);
+        let now = self.request.now;
+        let mut words = Vec::new();
         for level in levels {
-            if !self.rules().tcb.admits(component, level) {
-                return Err(refusal(level.clone()));
-            }
+            words.push(match self.rules().tcb.admits(component, level, now) {
+                None => return Err(refusal(level.clone(), level.accept(component, now))),
+                Some(Admitted::ByStatus) => level.to_string(),
+                Some(Admitted::ByException(exception)) => {
+                    self.reached.hardware = HardwareLevel::Outdated;
+                    format!("{level}, {}", self.excepted(exception))
+                }
+            });
         }
-        let words: Vec<_> = levels.iter().map(ToString::to_string).collect();
         self.pass(words.join("; now "));
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use super::Run;
 use crate::event_log::BootEvents;
-use crate::policy::{AcpiMode, OsImage, firmware_line, machine_line};
+use crate::levels::{BootLevel, IdentityLevel};
+use crate::policy::{AcpiMode, OsImage, Row, firmware_line, machine_line};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::rtmr0::{Rtmr0, td_hob_digest};
-use crate::text::{hex_bytes, quoted, shown, shown_hex};
+use crate::text::{quoted, shown, shown_hex};
 use crate::{Rejected, UnixTime, app_cert, binding};
 
 impl Run<'_> {
@@ -36,17 +37,20 @@ impl Run<'_> {
         self.begin(CheckId::OsImage);
         let [_, rtmr1, rtmr2, _] = td.rtmr;
         let image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
-        let Some(name) = rules.os_image(&image) else {
+        let now = self.request.now;
+        let Some(row) = rules.os_image(&image, now) else {
             return Err(Rejected::OsImage {
                 mrtd: image.mrtd.to_string(),
                 rtmr1: image.rtmr1.to_string(),
                 rtmr2: image.rtmr2.to_string(),
                 os_image_hash: image.os_image_hash.to_string(),
                 allowed: rules.os_images.len(),
-                accept: image.line(),
+                accept: image.line(now),
             });
         };
-        self.pass(shown(name));
+        self.reached.boot = BootLevel::Named;
+        self.report.named.image = Some(shown(row.name));
+        self.row(row);
 
         self.begin(CheckId::Firmware);
         match rules.firmware(&rtmr0.firmware) {
@@ -80,23 +84,39 @@ impl Run<'_> {
         self.pass(format!("{memory_size} bytes of memory"));
 
         self.begin(CheckId::Acpi);
-        match (rules.machine(&rtmr0.acpi), rules.acpi) {
-            (Some(name), _) => self.pass(shown(name)),
-            (None, AcpiMode::Report) => self.report.not_proved(
-                CheckId::Acpi,
-                "no machine shape of the policy, which does not require one (acpi = \"report\")",
-            ),
+        match (rules.machine(&rtmr0.acpi, now), rules.acpi) {
+            (Some(row), _) => self.row(row),
+            (None, AcpiMode::Report) => {
+                self.reached.boot = BootLevel::AcceptedByYou;
+                self.report.not_proved(
+                    CheckId::Acpi,
+                    "no machine shape of the policy, which does not require one (acpi = \"report\")",
+                );
+            }
             (None, AcpiMode::Require) => {
                 return Err(Rejected::Acpi {
                     loader: hex::encode(rtmr0.acpi.loader),
                     rsdp: hex::encode(rtmr0.acpi.rsdp),
                     tables: hex::encode(rtmr0.acpi.tables),
                     allowed: rules.machines.len(),
-                    accept: machine_line(&rtmr0.acpi),
+                    accept: machine_line(&rtmr0.acpi, now),
                 });
             }
         }
         Ok(())
+    }
+
+    /// A row of the policy that holds, for good or for a while.
+    fn row(&mut self, row: Row<'_>) {
+        let name = shown(row.name);
+        match row.exception {
+            None => self.pass(name),
+            Some(exception) => {
+                self.reached.boot = BootLevel::AcceptedByYou;
+                let words = self.excepted(exception);
+                self.pass(format!("{name}, {words}"));
+            }
+        }
     }
 
     /// What the KMS signed decides; RTMR3 has to agree.
@@ -134,6 +154,8 @@ impl Run<'_> {
             });
         }
         self.pass("the same KMS");
+        self.reached.identity = IdentityLevel::Expected;
+        self.report.named.operator = identity.operator;
         Ok(identity.valid_until)
     }
 
@@ -147,8 +169,6 @@ impl Run<'_> {
         let td = quote.td();
         let [rtmr0, ..] = td.rtmr;
         let evidence = self.request.evidence;
-        let device_id = evidence.repeated.device_id.as_deref().and_then(hex_bytes);
-        let device_id = device_id.map_or("absent".to_owned(), |id| shown_hex(&id));
         let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
         let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
         let pinned = [
@@ -166,11 +186,6 @@ impl Run<'_> {
                 "instance_ids",
                 texts(&mut pins.instance_ids.iter().map(|id| id.as_str().to_owned())),
                 vec![hex::encode(&boot.instance_id)],
-            ),
-            (
-                "device_ids",
-                texts(&mut pins.device_ids.iter().map(ToString::to_string)),
-                vec![device_id],
             ),
             (
                 "ppids",
@@ -223,17 +238,9 @@ impl Run<'_> {
                     got: shown(&got),
                 });
             }
-            if what != "device_ids" {
-                compared.push(what);
-            }
+            compared.push(what);
         }
-        if compared.is_empty() && !pins.device_ids.is_empty() {
-            // Refused if it differs, but a host can state any.
-            self.report.not_proved(
-                CheckId::Pins,
-                "device_ids is as pinned, but nobody measures it",
-            );
-        } else if compared.is_empty() {
+        if compared.is_empty() {
             self.report
                 .not_proved(CheckId::Pins, "the policy pins none");
         } else {

@@ -89,7 +89,7 @@ fn is_release(tag: &str) -> bool {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileDeployment {
-    mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     tags: Option<Tags>,
     sources: Option<Sources>,
     commits: BTreeSet<Hex<20>>,

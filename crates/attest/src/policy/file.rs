@@ -6,14 +6,26 @@ use serde::Deserialize;
 
 use super::PolicyError;
 use super::deployment::{DeploymentRules, FileDeployment};
+use super::exception::Exception;
 use super::gpu::{FileGpu, GpuRules};
 use super::rules::Mode;
 use super::rules::{
-    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, OsImage, Pins, Rules, Software, TcbRules,
-    TdRules,
+    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, OsImage, Pins, Rules, TcbRules, TdRules,
 };
+use crate::levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
 use crate::tcb::TcbStatus;
 use crate::text::quoted;
+
+/// The levels that a file asks for, where it says.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FileLeast {
+    hardware: Option<HardwareLevel>,
+    boot: Option<BootLevel>,
+    identity: Option<IdentityLevel>,
+    deployment: Option<DeploymentLevel>,
+    gpu: Option<GpuLevel>,
+}
 
 /// The file. A policy that extends another adds its `identity`, `os_image`,
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
@@ -27,7 +39,10 @@ pub(super) struct File {
     pub(super) name: String,
     pub(super) date: String,
     pub(super) extends: Option<String>,
+    /// The short form of `least.boot` and `least.identity`.
     software: Option<Software>,
+    #[serde(default)]
+    least: FileLeast,
     acpi: Option<AcpiMode>,
     #[serde(default)]
     tcb: FileTcb,
@@ -49,6 +64,15 @@ pub(super) struct File {
     machine: Vec<Machine>,
 }
 
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Software {
+    /// Compared with what the policy names.
+    Expected,
+    /// Not looked at: hardware only.
+    Any,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct FileTcb {
@@ -61,20 +85,27 @@ impl File {
     pub(super) fn onto(self, base: Option<Rules>) -> Result<Rules, PolicyError> {
         let extends = base.is_some();
         let mut rules = base.unwrap_or_else(Rules::empty);
-        match (extends, self.software) {
-            (true, Some(_)) => {
+        match (extends, self.software, self.least.boot) {
+            (true, Some(_), _) => {
                 return Err(PolicyError(
                     "software cannot be changed by a policy that extends another".to_owned(),
                 ));
             }
-            (false, None) => {
+            (false, None, None) => {
                 return Err(PolicyError(
-                    "expected software = \"expected\" (or \"any\", which proves hardware only)"
+                    "expected software = \"expected\" (or \"any\", which proves hardware only), or least.boot"
                         .to_owned(),
                 ));
             }
-            (false, Some(software)) => rules.software = software,
-            (true, None) => {}
+            (false, Some(Software::Expected), _) => {
+                rules.least.boot = BootLevel::Named;
+                rules.least.identity = IdentityLevel::Expected;
+            }
+            (false, Some(Software::Any), _) => {
+                rules.least.boot = BootLevel::Any;
+                rules.least.identity = IdentityLevel::Any;
+            }
+            (_, None, _) => {}
         }
         if let Some(acpi) = self.acpi {
             rules.acpi = acpi;
@@ -92,6 +123,7 @@ impl File {
             .or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
+        let said = (self.gpu.mode.is_some(), self.deployment.mode.is_some());
         self.gpu.onto(&mut rules.gpu);
         self.deployment.onto(&mut rules.deployment);
         rules.identities.extend(self.identity);
@@ -99,14 +131,68 @@ impl File {
         rules.firmwares.extend(self.firmware);
         rules.machines.extend(self.machine);
         rules.pins = self.pins;
+        self.least.onto(&mut rules, said);
         Ok(rules)
+    }
+}
+
+impl FileLeast {
+    /// What a file does not say of a level follows from its rules: an exception
+    /// lowers the level to the one that it gives. What it does not say of a mode
+    /// follows from the level; `said` is whether it says one of GPUs and deployment.
+    fn onto(self, rules: &mut Rules, said: (bool, bool)) {
+        let follow = |mode: &mut Mode, said: bool, asked: Option<bool>, instead| match asked {
+            Some(true) if !said => *mode = Mode::Required,
+            Some(false) if !said && *mode == Mode::Required => *mode = instead,
+            _ => {}
+        };
+        let gpu = self.gpu.map(|level| level > GpuLevel::None);
+        follow(&mut rules.gpu.mode, said.0, gpu, Mode::IfPresent);
+        // A log says something only where the software that writes it is known.
+        let instead = match rules.least.boot {
+            BootLevel::Any => Mode::Off,
+            BootLevel::AcceptedByYou | BootLevel::Named => Mode::IfPresent,
+        };
+        let deployment = self.deployment.map(|level| level > DeploymentLevel::None);
+        follow(&mut rules.deployment.mode, said.1, deployment, instead);
+        let Rules { least, .. } = rules;
+        least.hardware = self.hardware.unwrap_or_else(|| {
+            if rules.tcb.accept_advisories.is_empty() {
+                HardwareLevel::Current
+            } else {
+                HardwareLevel::Outdated
+            }
+        });
+        let exceptions = rules.acpi == AcpiMode::Report
+            || rules.os_images.iter().any(|row| row.exception.is_some())
+            || rules.machines.iter().any(|row| row.exception.is_some());
+        least.boot = self.boot.unwrap_or(if exceptions {
+            least.boot.min(BootLevel::AcceptedByYou)
+        } else {
+            least.boot
+        });
+        least.identity = self.identity.unwrap_or(least.identity);
+        least.gpu = self.gpu.unwrap_or(match rules.gpu.mode {
+            Mode::Required => least.gpu.max(GpuLevel::Genuine),
+            Mode::IfPresent | Mode::Off => GpuLevel::None,
+        });
+        least.deployment = self.deployment.unwrap_or(match rules.deployment.mode {
+            Mode::Required => least.deployment.max(DeploymentLevel::Declared),
+            Mode::IfPresent | Mode::Off => DeploymentLevel::None,
+        });
     }
 }
 
 impl Rules {
     pub(super) fn empty() -> Self {
         Self {
-            software: Software::Expected,
+            least: Levels {
+                hardware: HardwareLevel::Current,
+                boot: BootLevel::Named,
+                identity: IdentityLevel::Expected,
+                deployment: DeploymentLevel::Declared,
+                gpu: GpuLevel::Genuine,
+            },
             acpi: AcpiMode::Require,
             tcb: TcbRules::default(),
             td: TdRules::default(),
@@ -158,6 +244,12 @@ impl Rules {
         }
         self.gpu.check()?;
         self.deployment.check()?;
+        if !self.pins.device_ids.is_empty() {
+            return Err(
+                "pins.device_ids: nobody measures a device_id, so any host can state the pinned one; pin hardware instead (pins.ppids, pins.piids)"
+                    .to_owned(),
+            );
+        }
         for key in &self.pins.signing_keys {
             if !is_signing_key(key) {
                 return Err(format!(
@@ -166,40 +258,137 @@ impl Rules {
                 ));
             }
         }
-        let lists = [
+        self.identities.iter().try_for_each(Identity::check)?;
+        for (place, exception) in self.exceptions() {
+            exception.check(place)?;
+        }
+        self.check_levels()
+    }
+
+    /// Everything that is accepted for a while, and where the policy says so.
+    pub(super) fn exceptions(&self) -> impl Iterator<Item = (&'static str, &Exception)> {
+        let tcb = self.tcb.accept_advisories.iter();
+        let images = self.os_images.iter();
+        let machines = self.machines.iter();
+        tcb.map(|rule| ("tcb.accept_advisories", &rule.exception))
+            .chain(images.filter_map(|row| Some(("os_image", row.exception.as_ref()?))))
+            .chain(machines.filter_map(|row| Some(("machine", row.exception.as_ref()?))))
+    }
+
+    /// The levels that the policy asks for can be reached, and what they rest on is
+    /// asked for too: else the policy would be weaker than it reads.
+    fn check_levels(&self) -> Result<(), String> {
+        let least = self.least;
+        if let Some((axis, cap, asked)) = least.capped().short_of(&least) {
+            return Err(format!(
+                "least.{axis} = \"{asked}\" rests on more than the policy asks for: with least.boot = \"{}\" and least.identity = \"{}\" it can be \"{cap}\" at best; raise these, or say least.{axis} = \"{cap}\"",
+                least.boot, least.identity
+            ));
+        }
+        let in_vain = |what: &str, axis: &str, level: &str| {
+            Err(format!(
+                "{what} is in vain under least.{axis} = \"{level}\", which refuses what it accepts; say least.{axis} = \"{}\" or remove it",
+                if axis == "boot" {
+                    "accepted-by-you"
+                } else {
+                    "outdated"
+                }
+            ))
+        };
+        if least.hardware == HardwareLevel::Current && !self.tcb.accept_advisories.is_empty() {
+            return in_vain("tcb.accept_advisories", "hardware", "current");
+        }
+        if least.boot == BootLevel::Named {
+            if self.acpi == AcpiMode::Report {
+                return in_vain("acpi = \"report\"", "boot", "named");
+            }
+            let exceptions = self.exceptions().map(|(place, _)| place);
+            if let Some(place) = exceptions
+                .filter(|place| *place != "tcb.accept_advisories")
+                .next()
+            {
+                return in_vain(&format!("the exception of {place}"), "boot", "named");
+            }
+        }
+        for (place, mode, is_asked) in [
+            ("gpu", self.gpu.mode, least.gpu > GpuLevel::None),
+            (
+                "deployment",
+                self.deployment.mode,
+                least.deployment > DeploymentLevel::None,
+            ),
+        ] {
+            if is_asked != (mode == Mode::Required) {
+                return Err(format!(
+                    "least.{place} and {place}.mode contradict each other: {place}.mode = \"required\" is what least.{place} above \"none\" means"
+                ));
+            }
+        }
+        let software = [
             ("os_image", self.os_images.is_empty()),
             ("firmware", self.firmwares.is_empty()),
-            ("identity", self.identities.is_empty()),
             (
                 "machine",
                 self.machines.is_empty() && self.acpi == AcpiMode::Require,
             ),
         ];
-        match self.software {
-            Software::Expected => match lists.iter().find(|(_, is_empty)| *is_empty) {
-                Some((name, _)) => Err(format!(
-                    "software = \"expected\", but {name} allows nothing"
-                )),
-                None => Ok(()),
-            },
-            Software::Any => {
-                let named = !self.os_images.is_empty()
-                    || !self.firmwares.is_empty()
-                    || !self.machines.is_empty()
-                    || !self.identities.is_empty();
-                if named {
-                    return Err(
-                        "software = \"any\" looks at no image, machine or identity, but the policy names some".to_owned(),
-                    );
+        match least.boot {
+            BootLevel::Named | BootLevel::AcceptedByYou => {
+                if let Some((name, _)) = software.iter().find(|(_, is_empty)| *is_empty) {
+                    return Err(format!(
+                        "{name} allows nothing, but the policy asks for least.boot = \"{}\" (software = \"expected\")",
+                        least.boot
+                    ));
                 }
-                if self.deployment.mode != Mode::Off {
-                    return Err(
-                        "software = \"any\" does not know the manager that writes the deployment log: expected deployment.mode = \"off\"".to_owned(),
-                    );
-                }
-                Ok(())
+            }
+            BootLevel::Any => self.check_unknown_software()?,
+        }
+        match (least.identity, self.identities.is_empty()) {
+            (IdentityLevel::Expected, true) => Err(
+                "identity allows nothing, but the policy asks for least.identity = \"expected\" (software = \"expected\")"
+                    .to_owned(),
+            ),
+            (IdentityLevel::Any, false) => Err(
+                "least.identity = \"any\" looks at no identity, but the policy names some"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Under any software nothing counts that only measured software says: whoever
+    /// owns the kernel extends RTMR3 with what it likes, and chooses report data.
+    fn check_unknown_software(&self) -> Result<(), String> {
+        let named = !self.os_images.is_empty()
+            || !self.firmwares.is_empty()
+            || !self.machines.is_empty()
+            || !self.identities.is_empty();
+        if named {
+            return Err(
+                "software = \"any\" looks at no image, machine or identity, but the policy names some"
+                    .to_owned(),
+            );
+        }
+        if self.deployment.mode != Mode::Off {
+            return Err(
+                "software = \"any\" does not know the manager that writes the deployment log: expected deployment.mode = \"off\"".to_owned(),
+            );
+        }
+        let pins = &self.pins;
+        for (name, is_empty) in [
+            ("mr_kms", pins.mr_kms.is_empty()),
+            ("instance_ids", pins.instance_ids.is_empty()),
+            ("rtmr0", pins.rtmr0.is_empty()),
+            ("compose_hashes", pins.compose_hashes.is_empty()),
+            ("signing_keys", pins.signing_keys.is_empty()),
+        ] {
+            if !is_empty {
+                return Err(format!(
+                    "pins.{name}: under software = \"any\" any machine can show this value; extend \"near\", or pin hardware (pins.ppids, pins.piids, pins.fmspcs, pins.mrseam)"
+                ));
             }
         }
+        Ok(())
     }
 }
 

@@ -163,7 +163,7 @@ impl MeasurementTable {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileGpu {
-    mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     count: Option<u32>,
     devices: BTreeSet<Hex<8>>,
     measurements: Vec<MeasurementTable>,

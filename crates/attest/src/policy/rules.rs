@@ -6,13 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::deployment::DeploymentRules;
+use super::exception::{Day, Exception};
 use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
-use super::written::identity_line;
-use crate::Rejected;
+use crate::levels::Levels;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::tcb::{Component, Level, TcbStatus};
 use crate::text::{quoted, shown, shown_hex};
+use crate::{Rejected, UnixTime};
 
 /// Whether a part of the evidence has to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +31,8 @@ pub(crate) enum Mode {
 /// equal digests however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Rules {
-    pub(crate) software: Software,
+    /// The least level that is accepted, axis by axis.
+    pub(crate) least: Levels,
     pub(crate) acpi: AcpiMode,
     pub(crate) tcb: TcbRules,
     pub(crate) td: TdRules,
@@ -49,19 +51,11 @@ pub(crate) struct Rules {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Software {
-    /// Compared with what the policy names.
-    Expected,
-    /// Not looked at: hardware only.
-    Any,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub(crate) enum AcpiMode {
     /// A machine shape of the policy.
     Require,
-    /// Any; the verdict says "not proved".
+    /// Any; the verdict says "not proved", and its boot is no better than accepted by
+    /// the user.
     Report,
 }
 
@@ -76,22 +70,43 @@ pub(crate) struct TcbRules {
     pub(crate) min_evaluation_number: Option<u32>,
 }
 
+/// Why a TCB level is accepted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Admitted<'a> {
+    /// Its status is.
+    ByStatus,
+    /// Each of its advisories is, for a while.
+    ByException(&'a Exception),
+}
+
 impl TcbRules {
-    pub(crate) fn admits(&self, component: Component, level: &Level) -> bool {
-        level.status != TcbStatus::Revoked
-            && (self.accept.contains(&level.status)
-                || self
-                    .accept_advisories
-                    .iter()
-                    .any(|rule| rule.admits(component, level)))
+    /// Of several exceptions that hold, the one that lasts longest.
+    pub(crate) fn admits(
+        &self,
+        component: Component,
+        level: &Level,
+        now: UnixTime,
+    ) -> Option<Admitted<'_>> {
+        if level.status == TcbStatus::Revoked {
+            return None;
+        }
+        if self.accept.contains(&level.status) {
+            return Some(Admitted::ByStatus);
+        }
+        self.accept_advisories
+            .iter()
+            .filter(|rule| rule.admits(component, level) && rule.exception.holds(now))
+            .map(|rule| &rule.exception)
+            .max_by_key(|exception| exception.until)
+            .map(Admitted::ByException)
     }
 }
 
 /// A TCB status that is accepted as long as no other advisories apply than these.
 ///
-/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079`, for platform, TDX module
-/// and quoting enclave alike. A rule with advisories accepts no level without
-/// any; `OutOfDate:` accepts just those.
+/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079@2027-02-28`, for platform, TDX
+/// module and quoting enclave alike, until the end of that day. A rule with advisories
+/// accepts no level without any; `OutOfDate:@2027-02-28` accepts just those.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptTcb {
@@ -100,15 +115,19 @@ pub struct AcceptTcb {
     pub(super) component: Option<Component>,
     pub(super) status: TcbStatus,
     pub(super) advisories: BTreeSet<String>,
+    pub(super) exception: Exception,
 }
 
 impl FromStr for AcceptTcb {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (status, advisories) = text.split_once(':').ok_or_else(|| {
+        let parts = text
+            .rsplit_once('@')
+            .and_then(|(level, until)| Some((level.split_once(':')?, until)));
+        let ((status, advisories), until) = parts.ok_or_else(|| {
             format!(
-                "expected STATUS:ADVISORY,... such as OutOfDate:INTEL-SA-01036, got {}",
+                "expected STATUS:ADVISORY,...@LAST-DAY such as OutOfDate:INTEL-SA-01036@2027-02-28, got {}",
                 quoted(text)
             )
         })?;
@@ -121,6 +140,11 @@ impl FromStr for AcceptTcb {
                 .filter(|id| !id.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            exception: Exception {
+                until: Day::parse(until)?,
+                reason: "an option of the command line or the configuration".to_owned(),
+                by: "whoever started the program".to_owned(),
+            },
         };
         rule.check()?;
         Ok(rule)
@@ -156,7 +180,7 @@ impl AcceptTcb {
                 ));
             }
         }
-        Ok(())
+        self.exception.check("tcb.accept_advisories")
     }
 }
 
@@ -173,33 +197,91 @@ pub(crate) struct TdRules {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
     pub(super) name: String,
+    /// Whose application it is, for a sentence that people read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) operator: Option<String>,
     pub(super) app_id: Hex<20>,
     /// SubjectPublicKeyInfo (DER) of the root key.
-    pub(super) kms_root: HexText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kms_root: Option<HexText>,
+    /// Root keys that follow one another: a KMS may get a new one, and a machine
+    /// keeps the old one until it boots again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) kms_roots: BTreeSet<RootEpoch>,
+}
+
+/// A root key, and the days on which it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RootEpoch {
+    /// SubjectPublicKeyInfo (DER).
+    pub(super) key: HexText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<Day>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<Day>,
+}
+
+impl RootEpoch {
+    fn holds(&self, now: UnixTime) -> bool {
+        self.from.is_none_or(|from| now >= from.start())
+            && self.until.is_none_or(|until| now < until.end())
+    }
+}
+
+impl Identity {
+    fn has_root(&self, kms_root: &str, now: UnixTime) -> bool {
+        let single = self.kms_root.as_ref().is_some_and(|own| own.0 == kms_root);
+        let mut epochs = self.kms_roots.iter();
+        single || epochs.any(|epoch| epoch.key.0 == kms_root && epoch.holds(now))
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.kms_root.is_some() != self.kms_roots.is_empty() {
+            return Err(format!(
+                "identity {}: expected kms_root, or kms_roots = [{{ key = \"…\", from = \"2026-01-01\", until = \"2026-12-31\" }}], and not both",
+                quoted(&self.name)
+            ));
+        }
+        let operator = self.operator.as_deref().unwrap_or("x");
+        if !(1..=64).contains(&operator.len())
+            || !operator.chars().all(|c| (' '..='~').contains(&c))
+        {
+            return Err(format!(
+                "identity {}: expected an operator of 1 to 64 printable characters",
+                quoted(&self.name)
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Rules {
-    /// Some identity names this KMS, and one names it with this application.
-    pub(crate) fn admit_identity(&self, kms_root: &str, app_id: &[u8]) -> Result<(), Rejected> {
+    /// Some identity names this KMS, and one names it with this application: the
+    /// operator that the policy gives it.
+    pub(crate) fn admit_identity(
+        &self,
+        kms_root: &str,
+        app_id: &[u8],
+        now: UnixTime,
+    ) -> Result<Option<&str>, Rejected> {
         let of_kms = || {
             self.identities
                 .iter()
-                .filter(|own| own.kms_root.0 == kms_root)
+                .filter(|own| own.has_root(kms_root, now))
         };
         if of_kms().next().is_none() {
             return Err(Rejected::KmsRoot {
                 got: shown(kms_root),
                 allowed: self.identities.len(),
-                accept: identity_line(app_id, kms_root),
             });
         }
-        if !of_kms().any(|own| own.app_id.0 == app_id) {
-            return Err(Rejected::AppId {
+        match of_kms().find(|own| own.app_id.0 == app_id) {
+            Some(identity) => Ok(identity.operator.as_deref()),
+            None => Err(Rejected::AppId {
                 got: shown_hex(app_id),
-                accept: identity_line(app_id, kms_root),
-            });
+            }),
         }
-        Ok(())
     }
 }
 
@@ -212,6 +294,9 @@ pub(crate) struct OsImage {
     pub(crate) rtmr1: Hex<48>,
     pub(crate) rtmr2: Hex<48>,
     pub(crate) os_image_hash: Hex<32>,
+    /// Set where a user accepts it for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exception: Option<Exception>,
 }
 
 /// The constant events of RTMR0 of one firmware. They count together only.
@@ -254,22 +339,45 @@ pub(crate) struct Machine {
     pub(super) acpi_loader: Hex<48>,
     pub(super) acpi_rsdp: Hex<48>,
     pub(super) acpi_tables: Hex<48>,
+    /// Set where a user accepts it for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exception: Option<Exception>,
+}
+
+/// A row of the policy that what was seen is equal to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) exception: Option<&'a Exception>,
+}
+
+/// Of equal rows the one that is no exception, else the one that lasts longest.
+fn best<'a>(rows: impl Iterator<Item = Row<'a>>, now: UnixTime) -> Option<Row<'a>> {
+    rows.filter(|row| row.exception.is_none_or(|exception| exception.holds(now)))
+        .max_by_key(|row| match row.exception {
+            None => (true, None),
+            Some(exception) => (false, Some(exception.until)),
+        })
 }
 
 impl Rules {
-    /// The name of the image, if it is allowed.
-    pub(crate) fn os_image(&self, seen: &OsImage) -> Option<&str> {
-        self.os_images
-            .iter()
-            .find(|allowed| {
-                (
-                    allowed.mrtd,
-                    allowed.rtmr1,
-                    allowed.rtmr2,
-                    allowed.os_image_hash,
-                ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
-            })
-            .map(|allowed| allowed.name.as_str())
+    /// The image, if it is allowed now.
+    pub(crate) fn os_image(&self, seen: &OsImage, now: UnixTime) -> Option<Row<'_>> {
+        let rows = self.os_images.iter().filter(|allowed| {
+            (
+                allowed.mrtd,
+                allowed.rtmr1,
+                allowed.rtmr2,
+                allowed.os_image_hash,
+            ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
+        });
+        best(
+            rows.map(|allowed| Row {
+                name: &allowed.name,
+                exception: allowed.exception.as_ref(),
+            }),
+            now,
+        )
     }
 
     /// The name of the firmware, if it is allowed; else the first event that
@@ -294,18 +402,22 @@ impl Rules {
         Err(nearest.map_or(("cfv", seen.cfv), |(_, first)| first))
     }
 
-    /// The name of the machine shape, if it is allowed.
-    pub(crate) fn machine(&self, seen: &AcpiDigests) -> Option<&str> {
-        self.machines
-            .iter()
-            .find(|allowed| {
-                (
-                    allowed.acpi_loader.0,
-                    allowed.acpi_rsdp.0,
-                    allowed.acpi_tables.0,
-                ) == (seen.loader, seen.rsdp, seen.tables)
-            })
-            .map(|allowed| allowed.name.as_str())
+    /// The machine shape, if it is allowed now.
+    pub(crate) fn machine(&self, seen: &AcpiDigests, now: UnixTime) -> Option<Row<'_>> {
+        let rows = self.machines.iter().filter(|allowed| {
+            (
+                allowed.acpi_loader.0,
+                allowed.acpi_rsdp.0,
+                allowed.acpi_tables.0,
+            ) == (seen.loader, seen.rsdp, seen.tables)
+        });
+        best(
+            rows.map(|allowed| Row {
+                name: &allowed.name,
+                exception: allowed.exception.as_ref(),
+            }),
+            now,
+        )
     }
 }
 
@@ -317,7 +429,9 @@ pub(crate) struct Pins {
     pub(crate) mr_kms: BTreeSet<Hex<32>>,
     pub(crate) mrseam: BTreeSet<Hex<48>>,
     pub(crate) instance_ids: BTreeSet<HexText>,
-    pub(crate) device_ids: BTreeSet<Hex<32>>,
+    /// Refused when a policy is loaded, with the reason.
+    #[serde(skip_serializing)]
+    pub(super) device_ids: BTreeSet<Hex<32>>,
     pub(crate) ppids: BTreeSet<Hex<16>>,
     pub(crate) piids: BTreeSet<Hex<16>>,
     pub(crate) fmspcs: BTreeSet<Hex<6>>,

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::exception::Exception;
 use super::hex::Hex;
 use super::rules::OsImage;
 use crate::compose_file::FileRules;
 use crate::rtmr0::{AcpiDigests, Firmware};
-use crate::{Fmspc, SigningKey};
+use crate::{Fmspc, SigningKey, UnixTime};
 
 /// Measured values of one report, as a policy would name them.
 #[derive(Debug, Clone)]
@@ -44,13 +45,18 @@ impl OsImage {
             rtmr1: Hex(rtmr1),
             rtmr2: Hex(rtmr2),
             os_image_hash: Hex(os_image_hash),
+            exception: None,
         }
     }
 
-    /// The policy line that allows this image.
-    pub(crate) fn line(&self) -> String {
+    /// The policy line that allows this image for a while.
+    pub(crate) fn line(&self, now: UnixTime) -> String {
+        self.row(&format!(", {}", Exception::proposed(now)))
+    }
+
+    fn row(&self, more: &str) -> String {
         format!(
-            "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\" }}]",
+            "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\"{more} }}]",
             self.mrtd, self.rtmr1, self.rtmr2, self.os_image_hash
         )
     }
@@ -77,10 +83,14 @@ pub(crate) fn firmware_line(seen: &Firmware) -> String {
     )
 }
 
-/// The policy line that allows this machine shape.
-pub(crate) fn machine_line(seen: &AcpiDigests) -> String {
+/// The policy line that allows this machine shape for a while.
+pub(crate) fn machine_line(seen: &AcpiDigests, now: UnixTime) -> String {
+    machine_row(seen, &format!(", {}", Exception::proposed(now)))
+}
+
+fn machine_row(seen: &AcpiDigests, more: &str) -> String {
     format!(
-        "machine = [{{ name = \"reviewed\", acpi_loader = \"{}\", acpi_rsdp = \"{}\", acpi_tables = \"{}\" }}]",
+        "machine = [{{ name = \"reviewed\", acpi_loader = \"{}\", acpi_rsdp = \"{}\", acpi_tables = \"{}\"{more} }}]",
         ::hex::encode(seen.loader),
         ::hex::encode(seen.rsdp),
         ::hex::encode(seen.tables)
@@ -89,7 +99,7 @@ pub(crate) fn machine_line(seen: &AcpiDigests) -> String {
 
 impl Seen {
     /// A policy that accepts what was seen, with a word on each line, for review.
-    pub(crate) fn to_policy_toml(&self, at: crate::UnixTime) -> String {
+    pub(crate) fn to_policy_toml(&self, at: UnixTime) -> String {
         let day = at.to_string();
         let day = day.split('T').next().unwrap_or("1970-01-01");
         let files = FileRules::default();
@@ -139,9 +149,9 @@ deployment.read_only_paths = [{read_only_paths}]
 {piid}# pins.fmspcs = ["{fmspc}"]
 # pins.signing_keys = ["{signing_key}"]
 "#,
-            os_image = self.os_image.line(),
+            os_image = self.os_image.row(""),
             firmware = firmware_line(&self.firmware),
-            machine = machine_line(&self.acpi),
+            machine = machine_row(&self.acpi, ""),
             identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
                 Some(root) => identity_line(&self.app_id, &root),
                 None => "# The report has no certificate of a KMS: there is no identity to accept."

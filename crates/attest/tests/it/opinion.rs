@@ -10,7 +10,7 @@ use attest::{
 use fake_tee::nras::{NrasSpec, SigningKey};
 
 use crate::nras;
-use crate::recordings::recordings;
+use crate::recordings::{edition_at, recordings};
 use crate::support::{Beside, NONCE, NOW, anchors, challenge, code, judge_beside, spec};
 
 fn policy(mode: &str) -> Policy {
@@ -135,9 +135,12 @@ fn an_unknown_key_is_told_so_that_keys_are_fetched_once_more() {
 /// All of it at its own time: machine, deployment, GPUs, NVIDIA's opinion.
 #[test]
 fn both_recordings_verify_with_nvidias_opinion_required() {
-    let near = "name = \"x\"\nextends = \"near\"\ndate = \"2026-11-22\"\ngpu.nras = \"require\"\n";
-    let policy = Policy::from_toml(near).unwrap();
     for (recording, day) in recordings().iter().zip(["20260424", "20260610"]) {
+        let edition = edition_at(recording);
+        let policy = Policy::from_toml(&format!(
+            "name = \"x\"\nextends = \"near\"\ndate = \"2026-11-22\"\ngpu.nras = \"require\"\ntcb.min_evaluation_number = {edition}\n"
+        ))
+        .unwrap();
         let folder = std::env::var_os("VERIFIED_PROXY_CAPTURES").unwrap();
         let folder = std::path::PathBuf::from(folder).join(day);
         let answer = std::fs::read(folder.join("nras_response.json")).unwrap();

@@ -4,6 +4,9 @@ use attest::{AcceptTcb, Policy};
 
 use crate::support::spec;
 
+/// What every exception of a policy says.
+const EXCEPTION: &str =
+    "exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" }";
 const HEAD: &str = "name = \"mine\"\ndate = \"2026-11-22\"\n";
 
 fn refusal(text: &str) -> String {
@@ -62,19 +65,19 @@ fn what_a_policy_needs_is_asked_for_by_name() {
         ("td.xfam = ", "td.xfam allows nothing"),
         (
             "os_image = ",
-            "software = \"expected\", but os_image allows nothing",
+            "os_image allows nothing, but the policy asks for least.boot",
         ),
         (
             "firmware = ",
-            "software = \"expected\", but firmware allows nothing",
+            "firmware allows nothing, but the policy asks for least.boot",
         ),
         (
             "machine = ",
-            "software = \"expected\", but machine allows nothing",
+            "machine allows nothing, but the policy asks for least.boot",
         ),
         (
             "identity = ",
-            "software = \"expected\", but identity allows nothing",
+            "identity allows nothing, but the policy asks for least.identity",
         ),
     ] {
         let without: String = whole
@@ -98,7 +101,7 @@ fn what_a_policy_needs_is_asked_for_by_name() {
 #[test]
 fn what_a_policy_must_not_say_is_refused() {
     let any = format!(
-        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\ndeployment.mode = \"off\"\n"
+        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\ndeployment.mode = \"off\"\ngpu.mode = \"if-present\"\n"
     );
     assert!(Policy::from_toml(&any).unwrap().hardware_only());
     let near = format!("{HEAD}extends = \"near\"\n");
@@ -127,7 +130,7 @@ fn what_a_policy_must_not_say_is_refused() {
         ),
         (
             format!("{HEAD}extends = \"other\"\n"),
-            "only \"near\" and \"hardware\" can be extended",
+            "only \"near\", \"near-strict\", \"hardware\" can be extended",
         ),
         (
             near.replace("mine", "near"),
@@ -177,13 +180,13 @@ fn what_a_policy_must_not_say_is_refused() {
         (format!("{near}tcb.accept = []\n"), "names no status"),
         (
             format!(
-                "{near}tcb.accept_advisories = [{{ status = \"Revoked\", advisories = [] }}]\n"
+                "{near}tcb.accept_advisories = [{{ status = \"Revoked\", advisories = [], {EXCEPTION} }}]\n"
             ),
             "no policy can accept Revoked",
         ),
         (
             format!(
-                "{near}tcb.accept_advisories = [{{ status = \"OutOfDate\", advisories = [\"a b\"] }}]\n"
+                "{near}tcb.accept_advisories = [{{ status = \"OutOfDate\", advisories = [\"a b\"], {EXCEPTION} }}]\n"
             ),
             "expected an advisory such as",
         ),
@@ -308,26 +311,130 @@ fn extending_adds_lists_and_replaces_single_values() {
 #[test]
 fn an_accepted_status_is_written_as_text() {
     for good in [
-        "OutOfDate:INTEL-SA-01036",
-        "OutOfDate:",
-        "ConfigurationNeeded:A-1, B-2",
+        "OutOfDate:INTEL-SA-01036@2027-02-28",
+        "OutOfDate:@2027-02-28",
+        "ConfigurationNeeded:A-1, B-2@2027-02-28",
     ] {
         assert!(good.parse::<AcceptTcb>().is_ok(), "{good}");
     }
     for (text, expected) in [
         ("OutOfDate", "expected STATUS:ADVISORY"),
         (
-            "Outdated:X",
+            "OutOfDate:INTEL-SA-01036",
+            "expected STATUS:ADVISORY,...@LAST-DAY",
+        ),
+        ("OutOfDate:X@soon", "expected a day such as"),
+        ("OutOfDate:X@2027-02-30", "expected a day such as"),
+        (
+            "Outdated:X@2027-02-28",
             "is no TCB status; known are UpToDate, SWHardeningNeeded",
         ),
-        ("Revoked:", "no policy can accept Revoked"),
-        ("OutOfDate:intel-sa-1", "expected an advisory"),
-        ("OutOfDate:A_1", "expected an advisory"),
+        ("Revoked:@2027-02-28", "no policy can accept Revoked"),
+        ("OutOfDate:intel-sa-1@2027-02-28", "expected an advisory"),
+        ("OutOfDate:A_1@2027-02-28", "expected an advisory"),
     ] {
         let refused = text.parse::<AcceptTcb>().unwrap_err();
         assert!(refused.contains(expected), "{text}: {refused}");
     }
     let long = format!("OutOfDate:{}", "A".repeat(64));
-    assert!(long.parse::<AcceptTcb>().is_ok());
-    assert!(format!("{long}A").parse::<AcceptTcb>().is_err());
+    assert!(format!("{long}@2027-02-28").parse::<AcceptTcb>().is_ok());
+    assert!(format!("{long}A@2027-02-28").parse::<AcceptTcb>().is_err());
+}
+
+/// The general form of "no weaker than meant": what a policy asks for rests on what it
+/// asks for too.
+#[test]
+fn no_policy_asks_for_more_than_it_rests_on() {
+    let near = format!("{HEAD}extends = \"near\"\n");
+    let hardware = format!("{HEAD}extends = \"hardware\"\n");
+    let hex = |bytes: usize| "42".repeat(bytes);
+    for (base, line, expected) in [
+        (&hardware, "least.gpu = \"genuine\"".to_owned(), "least.gpu = \"genuine\" rests on more"),
+        (&hardware, "least.identity = \"expected\"".to_owned(), "least.identity = \"expected\" rests on more"),
+        (&hardware, "least.deployment = \"declared\"".to_owned(), "least.deployment = \"declared\" rests on more"),
+        (&hardware, "gpu.mode = \"required\"".to_owned(), "least.gpu = \"genuine\" rests on more"),
+        (&near, "least.identity = \"any\"".to_owned(), "least.deployment = \"declared\" rests on more"),
+        (&near, "least.boot = \"any\"".to_owned(), "least.identity = \"expected\" rests on more"),
+        (&near, "acpi = \"report\"\nleast.boot = \"named\"".to_owned(), "acpi = \"report\" is in vain"),
+        (
+            &near,
+            format!("least.hardware = \"current\"\ntcb.accept_advisories = [{{ status = \"OutOfDate\", advisories = [], {EXCEPTION} }}]"),
+            "tcb.accept_advisories is in vain",
+        ),
+        (
+            &near,
+            format!("least.boot = \"named\"\nmachine = [{{ name = \"m\", acpi_loader = \"{0}\", acpi_rsdp = \"{0}\", acpi_tables = \"{0}\", {EXCEPTION} }}]", hex(48)),
+            "the exception of machine is in vain",
+        ),
+        (&near, "least.gpu = \"genuine\"\ngpu.mode = \"if-present\"".to_owned(), "contradict each other"),
+        (&near, "least.deployment = \"none\"\ndeployment.mode = \"required\"".to_owned(), "contradict each other"),
+        (&hardware, format!("pins.compose_hashes = [\"{}\"]", hex(32)), "pins.compose_hashes: under software"),
+        (&hardware, format!("pins.instance_ids = [\"{}\"]", hex(20)), "pins.instance_ids: under software"),
+        (&hardware, format!("pins.mr_kms = [\"{}\"]", hex(32)), "pins.mr_kms: under software"),
+        (&hardware, format!("pins.rtmr0 = [\"{}\"]", hex(48)), "pins.rtmr0: under software"),
+        (&hardware, format!("pins.signing_keys = [\"ecdsa:{}\"]", hex(20)), "pins.signing_keys: under software"),
+        (&hardware, format!("pins.device_ids = [\"{}\"]", hex(32)), "nobody measures"),
+        (&near, format!("pins.device_ids = [\"{}\"]", hex(32)), "nobody measures"),
+        (
+            &near,
+            "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\"] }]".to_owned(),
+            "missing field `exception`",
+        ),
+        (
+            &near,
+            "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\"], exception = { until = \"2027-02-20\", reason = \"\", by = \"x\" } }]".to_owned(),
+            "expected exception.reason",
+        ),
+    ] {
+        let refused = refusal(&format!("{base}{line}\n"));
+        assert!(refused.contains(expected), "{line}: {refused}");
+    }
+    for (base, line) in [
+        (&hardware, format!("pins.ppids = [\"{}\"]", hex(16))),
+        (&hardware, format!("pins.mrseam = [\"{}\"]", hex(48))),
+        (&near, "least.gpu = \"none\"\ngpu.count = 8".to_owned()),
+        (&near, "least.deployment = \"none\"".to_owned()),
+        (&near, "least.deployment = \"tagged\"".to_owned()),
+        (&near, "acpi = \"report\"".to_owned()),
+        (&near, format!("pins.compose_hashes = [\"{}\"]", hex(32))),
+    ] {
+        assert!(
+            Policy::from_toml(&format!("{base}{line}\n")).is_ok(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn an_exception_lowers_the_level_to_the_one_that_it_gives() {
+    let near = format!("{HEAD}extends = \"near\"\n");
+    let least = |line: &str| {
+        let policy = Policy::from_toml(&format!("{near}{line}\n")).unwrap();
+        policy.least().to_string()
+    };
+    let whole = "hardware=current, boot=named, identity=expected, deployment=declared, gpu=genuine";
+    assert_eq!(Policy::near().least().to_string(), whole);
+    assert_eq!(least(""), whole);
+    assert_eq!(
+        least("acpi = \"report\""),
+        whole.replace("named", "accepted-by-you")
+    );
+    assert_eq!(
+        least(&format!(
+            "tcb.accept_advisories = [{{ status = \"OutOfDate\", advisories = [], {EXCEPTION} }}]"
+        )),
+        whole.replace("current", "outdated")
+    );
+    assert_eq!(
+        least("gpu.mode = \"off\""),
+        whole.replace("genuine", "none")
+    );
+    assert_eq!(
+        Policy::near_strict().least().to_string(),
+        whole.replace("declared", "tagged")
+    );
+    assert_eq!(
+        Policy::hardware().least().to_string(),
+        "hardware=current, boot=any, identity=any, deployment=none, gpu=none"
+    );
 }

@@ -53,6 +53,24 @@ pub(crate) fn recordings() -> Vec<Recording> {
         .collect()
 }
 
+/// Policy `near` with the least edition of the recording's own time.
+pub(crate) fn near_at(recording: &Recording) -> Policy {
+    let edition = edition_at(recording);
+    Policy::from_toml(&format!(
+        "name = \"near then\"\nextends = \"near\"\ndate = \"2026-06-10\"\ntcb.min_evaluation_number = {edition}\n"
+    ))
+    .unwrap()
+}
+
+/// Intel's standard edition at the time of a recording: 18 until May 2026.
+pub(crate) fn edition_at(recording: &Recording) -> u32 {
+    if recording.at < UnixTime::from_rfc3339("2026-05-20T00:00:00Z").unwrap() {
+        18
+    } else {
+        19
+    }
+}
+
 pub(crate) fn judge(recording: &Recording, policy: &Policy, at: UnixTime) -> Appraisal {
     judge_by(recording, policy, at, TagsCheck::NotFetched("a recording"))
 }
@@ -112,7 +130,7 @@ fn their_releases_are_compared_with_their_repository() {
         let of = |list: &str| {
             let tags = UpstreamTags::from_ls_remote(list.as_bytes()).unwrap();
             let tags = TagsCheck::AtHand(&tags);
-            judge_by(&recording, &Policy::near(), recording.at, tags)
+            judge_by(&recording, &near_at(&recording), recording.at, tags)
         };
         let report = of(&own).report;
         let check = report.check(CheckId::DeploymentTags).unwrap();
@@ -134,7 +152,7 @@ fn their_releases_are_compared_with_their_repository() {
 #[test]
 fn both_verify_under_both_policies_at_their_own_time() {
     for recording in recordings() {
-        for policy in [Policy::near(), Policy::hardware()] {
+        for policy in [near_at(&recording), Policy::hardware()] {
             let appraisal = judge(&recording, &policy, recording.at);
             assert_eq!(appraisal.report.rejected, None, "{:#?}", appraisal.report);
             let attested = appraisal.outcome.unwrap();
@@ -142,7 +160,15 @@ fn both_verify_under_both_policies_at_their_own_time() {
             assert_eq!(attested.policy(), policy.digest());
             assert!(attested.valid_until() > recording.at);
         }
-        let report = judge(&recording, &Policy::near(), recording.at).report;
+        let plain = judge(&recording, &Policy::near(), recording.at);
+        match plain.outcome {
+            Ok(attested) => assert_eq!(attested.policy(), near_at(&recording).digest()),
+            Err(rejected) => {
+                assert_eq!(rejected.code(), "rejected_tcb_evaluation");
+                assert_eq!(edition_at(&recording), 18);
+            }
+        }
+        let report = judge(&recording, &near_at(&recording), recording.at).report;
         // The manager's first action follows the boot within the hour.
         let booted = report.facts.iter().find(|fact| fact.name == "booted");
         let (booted, _) = booted.unwrap().value.split_once(',').unwrap();
@@ -166,7 +192,6 @@ fn both_verify_under_both_policies_at_their_own_time() {
             not_proved,
             [
                 CheckId::CollateralFloor,
-                CheckId::TcbEvaluation,
                 CheckId::Pins,
                 CheckId::DeploymentTags,
                 CheckId::DeploymentFiles,
@@ -197,7 +222,9 @@ fn outside_the_collaterals_validity_they_are_refused_as_such() {
             ),
             (UnixTime(0), "rejected_collateral_not_yet_valid"),
         ] {
-            let rejected = judge(&recording, &Policy::near(), at).outcome.unwrap_err();
+            let rejected = judge(&recording, &near_at(&recording), at)
+                .outcome
+                .unwrap_err();
             assert_eq!(rejected.code(), code, "at {at}: {rejected}");
         }
     }

@@ -212,13 +212,13 @@ fn a_refused_level_says_what_intel_says() {
         "the platform's TCB is OutOfDate (level of 2025-11-12T00:00:00Z; INTEL-SA-00001, INTEL-SA-00002), which the policy does not accept"
     );
     assert!(rejected.hint().ends_with(
-        "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-00001\", \"INTEL-SA-00002\"] }]"
+        "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-00001\", \"INTEL-SA-00002\"], exception = { until = \"2027-02-20\", reason = \"say why\", by = \"your name\" } }]"
     ));
     // The option that is named is one, and does what is said of it.
     let hint = rejected.hint();
     let (_, option) = hint.split_once(" --accept-tcb ").unwrap();
     let (option, _) = option.split_once(' ').unwrap();
-    assert_eq!(option, "OutOfDate:INTEL-SA-00001,INTEL-SA-00002");
+    assert_eq!(option, "OutOfDate:INTEL-SA-00001,INTEL-SA-00002@2027-02-20");
     let policy = Policy::from_toml(&spec.policy_toml()).unwrap();
     let accepting = policy.accepting(option.parse().unwrap());
     let built = spec.forge(&challenge()).unwrap();
@@ -258,18 +258,14 @@ fn evidence_says_what_to_ask_a_pcs_for() {
 #[test]
 fn hints_cannot_be_bent_by_evidence() {
     let policy = format!(
-        "{}pins.device_ids = [\"{}\"]\n",
+        "{}pins.mr_kms = [\"{}\"]\n",
         spec().policy_toml(),
         "00".repeat(32)
     );
     let policy = Policy::from_toml(&policy).unwrap();
     let mut spec = spec();
-    crate::tampering::remove(&mut spec, "/info/tcb_info/device_id");
-    crate::tampering::set(
-        &mut spec,
-        "/info/device_id",
-        serde_json::json!("00\", \"11\"] # \u{1b}[2J"),
-    );
+    // More than any policy line could hold.
+    spec.app.mr_kms = vec![vec![7; 65]];
     let built = spec.forge(&challenge()).unwrap();
     let judged = judge_with(&built, &policy, FloorCheck::NotKept("a test"));
     let rejected = judged.outcome.unwrap_err();

@@ -406,12 +406,16 @@ fn nothing_is_remembered_of_a_refused_machine() {
 
 #[test]
 fn a_policy_says_what_it_does_not_look_at() {
-    let whole = "name = \"x\"\ndate = \"2026-11-22\"\nsoftware = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n";
+    let whole = "name = \"x\"\ndate = \"2026-11-22\"\nsoftware = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\nleast.gpu = \"none\"\n";
     for (more, error) in [
-        ("", "deployment.mode = \"off\""),
+        ("", "least.deployment = \"declared\" rests on more"),
         (
             "deployment.mode = \"required\"\n",
-            "deployment.mode = \"off\"",
+            "least.deployment = \"declared\" rests on more",
+        ),
+        (
+            "deployment.mode = \"if-present\"\n",
+            "expected deployment.mode = \"off\"",
         ),
         ("deployment.mode = \"off\"\n", ""),
         ("deployment.mode = \"no\"\n", "unknown variant"),

@@ -2,17 +2,17 @@
 
 use attest::{
     AppraiseDeployment, CanonicalForm, Collateral, Continuity, Deployment, DeploymentRejected,
-    Evidence, Nonce, Policy, Service, TrustAnchors, UnixTime, appraise_deployment,
+    Evidence, Nonce, Service, TrustAnchors, UnixTime, appraise_deployment,
 };
 
-use crate::recordings::{Recording, judge, recordings};
+use crate::recordings::{Recording, judge, near_at, recordings};
 
 fn deployment(
     recording: &Recording,
     nonce: Nonce,
     now: UnixTime,
 ) -> Result<Deployment, DeploymentRejected> {
-    let appraisal = judge(recording, &Policy::near(), recording.at);
+    let appraisal = judge(recording, &near_at(recording), recording.at);
     appraise_deployment(&AppraiseDeployment {
         evidence: &Evidence::parse(&recording.report).unwrap(),
         quote: appraisal.verified_quote().unwrap(),

@@ -15,9 +15,9 @@ const LISTS: [(&str, [&str; 3]); 6] = [
     (
         "tcb.accept_advisories",
         [
-            "{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\", \"INTEL-SA-2\"] }",
-            "{ status = \"OutOfDate\", advisories = [\"INTEL-SA-3\"] }",
-            "{ status = \"ConfigurationNeeded\", advisories = [] }",
+            "{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\", \"INTEL-SA-2\"], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }",
+            "{ status = \"OutOfDate\", advisories = [\"INTEL-SA-3\"], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }",
+            "{ status = \"ConfigurationNeeded\", advisories = [], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }",
         ],
     ),
     (
@@ -37,15 +37,15 @@ const LISTS: [(&str, [&str; 3]); 6] = [
         ],
     ),
     (
-        "pins.instance_ids",
-        ["\"00112233\"", "\"aabbccdd\"", "\"0xFFEEDDCC\""],
+        "pins.fmspcs",
+        ["\"001122334455\"", "\"aabbccddeeff\"", "\"0xFFEEDDCCBBAA\""],
     ),
     (
-        "pins.signing_keys",
+        "pins.piids",
         [
-            "\"ecdsa:0000000000000000000000000000000000000001\"",
-            "\"ecdsa:0000000000000000000000000000000000000002\"",
-            "\"ecdsa:0000000000000000000000000000000000000003\"",
+            "\"00000000000000000000000000000001\"",
+            "\"00000000000000000000000000000002\"",
+            "\"00000000000000000000000000000003\"",
         ],
     ),
 ];
@@ -61,7 +61,7 @@ fn written(orders: &[[usize; 3]], lines: &[usize], between: &str, name: &str) ->
         .collect();
     rules.push("software = \"any\"".to_owned());
     rules.push("tcb.min_evaluation_number = 17".to_owned());
-    rules.push("deployment.mode = \"off\"".to_owned());
+    rules.push("least = { gpu = \"none\", deployment = \"none\" }".to_owned());
     let mut text = format!("name = \"{name}\"\ndate = \"2026-11-22\"\n");
     for line in lines {
         text.push_str(between);
@@ -123,10 +123,10 @@ fn a_policys_digest_changes_with_every_rule() {
     let rules = [
         "acpi = \"report\"".to_owned(),
         "tcb.accept = [\"UpToDate\"]".to_owned(),
-        "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [] }]".to_owned(),
-        "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\"] }]"
+        "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }]".to_owned(),
+        "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\"], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }]"
             .to_owned(),
-        "tcb.accept_advisories = [{ status = \"ConfigurationNeeded\", advisories = [] }]"
+        "tcb.accept_advisories = [{ status = \"ConfigurationNeeded\", advisories = [], exception = { until = \"2027-02-20\", reason = \"a test\", by = \"a test\" } }]"
             .to_owned(),
         "tcb.min_evaluation_number = 0".to_owned(),
         "tcb.min_evaluation_number = 1".to_owned(),
@@ -137,12 +137,12 @@ fn a_policys_digest_changes_with_every_rule() {
             hex(40),
             hex(40)
         ),
+        "least.deployment = \"tagged\"".to_owned(),
         "deployment.tags = \"any\"".to_owned(),
         "deployment.sources = \"required\"".to_owned(),
         format!("pins.mr_kms = [\"{}\"]", hex(64)),
         format!("pins.mrseam = [\"{}\"]", hex(96)),
         format!("pins.instance_ids = [\"{}\"]", hex(40)),
-        format!("pins.device_ids = [\"{}\"]", hex(64)),
         format!("pins.ppids = [\"{}\"]", hex(32)),
         format!("pins.rtmr0 = [\"{}\"]", hex(96)),
         format!("pins.compose_hashes = [\"{}\"]", hex(64)),
