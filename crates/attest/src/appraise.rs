@@ -262,6 +262,27 @@ impl<'a> Run<'a> {
         self.report.pass(self.current, detail);
     }
 
+    /// What the policy says of what was seen.
+    fn findings(&mut self) -> Result<(), Rejected> {
+        self.begin(CheckId::Findings);
+        let rules = &self.rules().findings;
+        self.report.quiet = rules.quiet_at(self.request.now);
+        if rules.refuse.is_empty() {
+            self.report
+                .not_proved(CheckId::Findings, "the policy refuses none");
+            return Ok(());
+        }
+        if let Some(finding) = rules.refused(&self.report.findings) {
+            return Err(Rejected::Finding {
+                topic: finding.topic,
+                severity: finding.severity,
+                detail: finding.detail.clone(),
+            });
+        }
+        self.pass(format!("none of {}", rules.refuse.len()));
+        Ok(())
+    }
+
     /// Notes that the verdict rests on an exception of the policy; in words.
     fn excepted(&mut self, exception: &Exception) -> String {
         let end = exception.until.end();
@@ -334,6 +355,7 @@ impl<'a> Run<'a> {
         self.nothing_is_lacking()?;
         let gpus_until = gpus.map(|gpus| self.gpus_until(&gpus)).transpose()?;
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
+        self.findings()?;
         let levels = self.levels()?;
         let valid_until = valid_until.min(self.exceptions_end);
         self.report.levels = Some(levels);
@@ -351,6 +373,7 @@ impl<'a> Run<'a> {
                 signing_key: evidence.signing_key.clone(),
                 nonce: self.request.nonce,
                 levels,
+                judged_at: self.request.now,
             }),
         })
     }

@@ -40,6 +40,7 @@ pub(crate) struct Claims {
     pub(crate) signing_key: SigningKey,
     pub(crate) nonce: Nonce,
     pub(crate) levels: Levels,
+    pub(crate) judged_at: UnixTime,
 }
 
 /// Proof that a TLS key lives in a TEE that the policy accepts.
@@ -94,6 +95,12 @@ macro_rules! accessors {
             self.claims.levels
         }
 
+        /// When the evidence was judged.
+        #[must_use]
+        pub fn judged_at(&self) -> UnixTime {
+            self.claims.judged_at
+        }
+
         /// The nonce of the evidence behind it.
         #[must_use]
         pub fn nonce(&self) -> Nonce {
@@ -125,6 +132,7 @@ impl Attested {
                 signing_key: self.claims.signing_key.clone(),
                 nonce: self.claims.nonce,
                 levels: self.claims.levels,
+                judged_at: self.claims.judged_at,
             }),
         })
     }

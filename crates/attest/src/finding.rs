@@ -44,6 +44,60 @@ impl serde::Serialize for Severity {
     }
 }
 
+/// Every kind of finding: a policy that names another one is refused.
+pub(crate) const TOPICS: &[&str] = &[
+    "app_capabilities",
+    "app_compose_unreadable",
+    "app_devices",
+    "app_docker_socket",
+    "app_dstack_socket",
+    "app_env_file",
+    "app_flag",
+    "app_host_path",
+    "app_image_built",
+    "app_image_not_pinned",
+    "app_image_pinned",
+    "app_image_variable",
+    "app_log_shipper",
+    "app_min_tag_age",
+    "app_network",
+    "app_not_understood",
+    "app_pid",
+    "app_port",
+    "app_privileged",
+    "app_replaces_images",
+    "app_script",
+    "app_script_keys",
+    "app_secrets",
+    "app_security_opt",
+    "app_tls_key",
+    "app_unknown_key",
+    "app_unmeasured_command",
+    "app_unmeasured_config",
+    "app_unmeasured_environment",
+    "app_unmeasured_setting",
+    "app_volume",
+    "compose_built_in_machine",
+    "compose_env_file",
+    "compose_helper_not_pinned",
+    "compose_host_path",
+    "compose_log_driver",
+    "compose_log_shipper",
+    "compose_names",
+    "compose_no_revision",
+    "compose_outside_address",
+    "compose_privileged",
+    "compose_sys_admin",
+    "compose_trust_remote_code",
+    "compose_unmeasured_address",
+    "compose_unmeasured_command",
+    "compose_unmeasured_config",
+    "compose_unmeasured_environment",
+    "compose_unpinned_program",
+    "deployment_unknown_action",
+    "findings_left_out",
+];
+
 /// Something that was seen. It proves nothing and refuses nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Finding {
@@ -53,6 +107,17 @@ pub struct Finding {
     pub topic: &'static str,
     /// For a person: printable ASCII, bounded.
     pub detail: String,
+}
+
+impl Finding {
+    pub(crate) fn new(severity: Severity, topic: &'static str, detail: String) -> Self {
+        debug_assert!(TOPICS.contains(&topic), "{topic} is not among TOPICS");
+        Self {
+            severity,
+            topic,
+            detail,
+        }
+    }
 }
 
 /// The most that are listed of one text, and of all files together: an honest file
@@ -71,11 +136,7 @@ impl Findings {
         if self.is_full() {
             self.dropped = self.dropped.max(Some(severity));
         } else {
-            self.list.push(Finding {
-                severity,
-                topic,
-                detail,
-            });
+            self.list.push(Finding::new(severity, topic, detail));
         }
     }
 
@@ -85,11 +146,9 @@ impl Findings {
 
     pub(crate) fn into_vec(mut self) -> Vec<Finding> {
         if let Some(severity) = self.dropped {
-            self.list.push(Finding {
-                severity,
-                topic: "findings_left_out",
-                detail: format!("there are more than {MAX_FINDINGS} findings"),
-            });
+            let detail = format!("there are more than {MAX_FINDINGS} findings");
+            self.list
+                .push(Finding::new(severity, "findings_left_out", detail));
         }
         self.list
     }

@@ -194,6 +194,90 @@ impl fmt::Display for Levels {
     }
 }
 
+/// A least level on some axes, as a request, a token or a model asks for it:
+/// `deployment=tagged, gpu=measured`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeastLevels {
+    hardware: Option<HardwareLevel>,
+    boot: Option<BootLevel>,
+    identity: Option<IdentityLevel>,
+    deployment: Option<DeploymentLevel>,
+    gpu: Option<GpuLevel>,
+}
+
+impl LeastLevels {
+    /// Nothing is asked for.
+    pub const NONE: Self = Self {
+        hardware: None,
+        boot: None,
+        identity: None,
+        deployment: None,
+        gpu: None,
+    };
+
+    /// On each axis the higher of the two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            hardware: self.hardware.max(other.hardware),
+            boot: self.boot.max(other.boot),
+            identity: self.identity.max(other.identity),
+            deployment: self.deployment.max(other.deployment),
+            gpu: self.gpu.max(other.gpu),
+        }
+    }
+
+    /// The first axis on which `levels` is less: its name, the level, and the one that
+    /// is asked for.
+    #[must_use]
+    pub fn shortfall(&self, levels: &Levels) -> Option<(&'static str, &'static str, &'static str)> {
+        levels.short_of(&Levels {
+            hardware: self.hardware.unwrap_or(Levels::LEAST.hardware),
+            boot: self.boot.unwrap_or(Levels::LEAST.boot),
+            identity: self.identity.unwrap_or(Levels::LEAST.identity),
+            deployment: self.deployment.unwrap_or(Levels::LEAST.deployment),
+            gpu: self.gpu.unwrap_or(Levels::LEAST.gpu),
+        })
+    }
+}
+
+/// Every part has to be understood, and each axis may stand once: what is not
+/// understood would be a demand that nobody looks at.
+impl std::str::FromStr for LeastLevels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        fn put<T: std::str::FromStr<Err = String>>(
+            axis: &str,
+            level: &str,
+            slot: &mut Option<T>,
+        ) -> Result<(), String> {
+            let level = level.parse().map_err(|error| format!("{axis}: {error}"))?;
+            match slot.replace(level) {
+                None => Ok(()),
+                Some(_) => Err(format!("{axis} stands twice")),
+            }
+        }
+        let mut least = Self::default();
+        for part in text.split(',') {
+            let expected = || {
+                "expected AXIS=LEVEL,... such as deployment=tagged, with the axes hardware, boot, identity, deployment and gpu".to_owned()
+            };
+            let (axis, level) = part.split_once('=').ok_or_else(expected)?;
+            let (axis, level) = (axis.trim(), level.trim());
+            match axis {
+                "hardware" => put(axis, level, &mut least.hardware)?,
+                "boot" => put(axis, level, &mut least.boot)?,
+                "identity" => put(axis, level, &mut least.identity)?,
+                "deployment" => put(axis, level, &mut least.deployment)?,
+                "gpu" => put(axis, level, &mut least.gpu)?,
+                _ => return Err(expected()),
+            }
+        }
+        Ok(least)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +341,40 @@ mod tests {
                     levels.gpu
                 }
             );
+        }
+    }
+
+    #[test]
+    fn a_least_level_is_read_whole_or_not_at_all() {
+        let least = |text: &str| text.parse::<LeastLevels>();
+        let whole =
+            "hardware=current, boot=named,identity=expected ,deployment = tagged, gpu=measured";
+        let high = least(whole).unwrap();
+        for levels in all() {
+            let is_highest = levels.to_string().replace(' ', "") == whole.replace(' ', "");
+            assert_eq!(high.shortfall(&levels).is_none(), is_highest, "{levels}");
+            assert_eq!(LeastLevels::default().shortfall(&levels), None);
+        }
+        assert_eq!(
+            least("gpu=genuine")
+                .unwrap()
+                .and(least("gpu=measured,boot=any").unwrap()),
+            least("boot=any,gpu=measured").unwrap()
+        );
+        for (text, why) in [
+            ("", "expected AXIS=LEVEL"),
+            ("tagged", "expected AXIS=LEVEL"),
+            ("deployment=tagged,", "expected AXIS=LEVEL"),
+            ("answer=signed", "expected AXIS=LEVEL"),
+            ("Deployment=tagged", "expected AXIS=LEVEL"),
+            (
+                "deployment=Tagged",
+                "deployment: expected none or declared or tagged",
+            ),
+            ("gpu=genuine, gpu=genuine", "gpu stands twice"),
+        ] {
+            let error = least(text).unwrap_err();
+            assert!(error.starts_with(why), "{text}: {error}");
         }
     }
 

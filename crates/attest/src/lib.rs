@@ -96,7 +96,9 @@ pub use identifiers::{
 pub use keys::{
     E2eeKey, KeyStatus, KeysRejected, OhttpKey, OhttpSuite, OhttpWire, e2ee_key, ohttp_key,
 };
-pub use levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
+pub use levels::{
+    BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, LeastLevels, Levels,
+};
 pub use nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
     NrasOpinion, NrasRejected, appraise_nras,

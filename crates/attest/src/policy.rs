@@ -8,8 +8,10 @@
 mod deployment;
 mod exception;
 mod file;
+mod findings;
 mod gpu;
 mod hex;
+mod origins;
 mod rules;
 mod written;
 
@@ -49,6 +51,8 @@ fn toml_error(error: &toml::de::Error) -> String {
 pub struct Policy {
     name: String,
     date: String,
+    /// The built-in policy that it extends.
+    extends: Option<&'static str>,
     rules: Rules,
     digest: PolicyDigest,
 }
@@ -90,7 +94,7 @@ impl Policy {
     /// Accepts nothing. It stands where a built-in text could not be read,
     /// which a test rules out: the fallback of a proof is a refusal.
     fn nothing() -> Self {
-        Self::resolved("nothing".to_owned(), String::new(), Rules::empty())
+        Self::resolved("nothing".to_owned(), String::new(), None, Rules::empty())
     }
 
     /// Reads a policy file.
@@ -142,18 +146,21 @@ impl Policy {
             )));
         }
         let (name, date) = (file.name.clone(), file.date.clone());
+        let extends = file.extends.as_deref();
+        let extends = Self::BUILT_IN.into_iter().find(|own| extends == Some(own));
         let rules = file.onto(base)?;
         rules.check().map_err(PolicyError)?;
-        Ok(Self::resolved(name, date, rules))
+        Ok(Self::resolved(name, date, extends, rules))
     }
 
-    fn resolved(name: String, date: String, rules: Rules) -> Self {
+    fn resolved(name: String, date: String, extends: Option<&'static str>, rules: Rules) -> Self {
         // serde_json writes struct fields and sets in a fixed order.
         let canonical = serde_json::to_vec(&rules).unwrap_or_default();
         let digest = hash::sha256(&[b"verified-proxy policy v1\n", &canonical]);
         Self {
             name,
             date,
+            extends,
             rules,
             digest: PolicyDigest::from_bytes(digest),
         }
@@ -164,7 +171,7 @@ impl Policy {
     pub fn accepting(mut self, rule: AcceptTcb) -> Self {
         self.rules.tcb.accept_advisories.insert(rule);
         self.rules.least.hardware = HardwareLevel::Outdated;
-        Self::resolved(self.name, self.date, self.rules)
+        Self::resolved(self.name, self.date, self.extends, self.rules)
     }
 
     /// Its own name.
@@ -228,15 +235,20 @@ impl Policy {
             && self.rules.deployment.sources == Sources::Required
     }
 
-    /// The resolved rules as TOML, for a person.
+    /// The resolved rules as TOML, for a person: each with the name of the policy that
+    /// it comes from.
     #[must_use]
     pub fn to_toml(&self) -> String {
+        let text = |policy: &Self| toml::to_string(&policy.rules).unwrap_or_default();
+        let base = self.extends.and_then(Self::built_in);
+        let base = base.as_ref().map(|base| (base.name.as_str(), text(base)));
+        let base = base.as_ref().map(|(name, text)| (*name, text.as_str()));
         format!(
             "name = \"{}\"\ndate = \"{}\"\n# digest = \"{}\"\n{}",
             self.name,
             self.date,
             self.digest,
-            toml::to_string(&self.rules).unwrap_or_default()
+            origins::annotated(&text(self), &self.name, base)
         )
     }
 

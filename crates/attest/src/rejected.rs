@@ -6,6 +6,7 @@
 
 use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
+use crate::finding::Severity;
 use crate::gpu::GpuRejected;
 use crate::keys::KeysRejected;
 use crate::nras::NrasRejected;
@@ -274,6 +275,11 @@ rejections! {
         "{what} is {got}, which is not among the {allowed} that the policy pins"
         means "A value that your own policy pins has changed."
         remedy "Change the pin in your policy if the change is expected.";
+    Finding { topic: &'static str, severity: Severity, detail: String }
+        "rejected_finding" check Findings blame Unknown
+        "the policy refuses the finding {topic} ({severity}): {detail}"
+        means "Something was seen that no rule refuses by itself, and that your policy does (findings.refuse)."
+        remedy "Look at the finding; take it out of findings.refuse if you accept it.";
     BelowLevel { axis: &'static str, got: &'static str, least: &'static str, why: String }
         "rejected_level" check OsImage|TcbPlatform|Kms|Deployment|Gpus blame Unknown
         "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least{why}"

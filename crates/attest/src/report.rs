@@ -9,6 +9,8 @@ mod workload;
 
 pub use self::sentence::Named;
 pub use self::workload::{DeploymentShown, GpuShown, UpShown};
+use std::collections::BTreeSet;
+
 use crate::finding::Finding;
 use crate::levels::Levels;
 use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
@@ -80,6 +82,7 @@ checks! {
     DeploymentTags Deployment "deployment_tags" "each started file's tag is, in its repository, the commit of the log";
     DeploymentFiles Deployment "deployment_files" "the files of what was started keep to the policy's rules";
     DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
+    Findings Deployment "findings" "no finding that the policy refuses";
     Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
     GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
     GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
@@ -220,6 +223,8 @@ pub struct Report {
     pub gpus: Vec<GpuShown>,
     /// What a reader should know and no rule refuses, the gravest first.
     pub findings: Vec<Finding>,
+    /// The topics of findings that the policy does not want to hear of now.
+    pub quiet: BTreeSet<String>,
     /// What is not proved even where every check passed.
     pub limits: Vec<&'static str>,
 }
@@ -245,6 +250,7 @@ impl Report {
             deployment: None,
             gpus: Vec::new(),
             findings: Vec::new(),
+            quiet: BTreeSet::new(),
             limits: Vec::new(),
         }
     }
@@ -320,7 +326,7 @@ impl Report {
 /// The shape that scripts read: `{"verdict","code","message","hint","blame","levels","sentence",
 /// "policy",
 /// "at","trust_root","gpu_root","nras_root","checks":[{"id","group","title","status","detail"}],
-/// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"limits"}`.
+/// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"quiet","limits"}`.
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let checks: Vec<_> = self
@@ -363,6 +369,7 @@ impl serde::Serialize for Report {
             "deployment": self.deployment,
             "gpus": self.gpus,
             "findings": self.findings,
+            "quiet": self.quiet,
             "limits": self.limits,
         })
         .serialize(serializer)

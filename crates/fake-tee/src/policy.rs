@@ -13,7 +13,7 @@ impl Spec {
             r#"name = "fake"
 extends = "near"
 date = "2026-11-22"
-identity = [{{ name = "fake app", app_id = "{app_id}", kms_root = "{kms_root}" }}]
+identity = [{{ name = "fake app", operator = "Fake AI", app_id = "{app_id}", kms_root = "{kms_root}" }}]
 os_image = [{{ name = "fake image", mrtd = "{mrtd}", rtmr1 = "{rtmr1}", rtmr2 = "{rtmr2}", os_image_hash = "{os_image_hash}" }}]
 machine = [{{ name = "fake shape", acpi_loader = "{loader}", acpi_rsdp = "{rsdp}", acpi_tables = "{tables}" }}]
 firmware = [{{ name = "fake firmware", cfv = "{cfv}", secure_boot = "{secure_boot}", pk = "{pk}", kek = "{kek}", db = "{db}", dbx = "{dbx}", separator = "{separator}", boot_order = "{boot_order}", boot_0000 = "{boot_0000}" }}]

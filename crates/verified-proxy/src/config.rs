@@ -11,6 +11,7 @@ pub use crate::clock::Clock;
 pub use crate::compose_files::ComposeSource;
 pub use crate::fetch::FetchUrl;
 pub use crate::guard::{Guard, HostName, Origin};
+pub use crate::least::ModelLeast;
 pub use crate::net::ConnectTo;
 pub use crate::secrets::{ApiKey, ClientTokens};
 pub use crate::upstream::WebPki;
@@ -40,6 +41,8 @@ pub struct Config {
     pub signing_algo: SigningAlgo,
     /// Whether an authority has to vouch for the domain as well.
     pub webpki: WebPki,
+    /// The least levels for some models, beyond the policy.
+    pub model_levels: Vec<ModelLeast>,
     /// Who may use the port.
     pub guard: Guard,
     /// Goes on with requests that bring no key of their own.
@@ -168,6 +171,7 @@ impl Config {
             policy,
             signing_algo: SigningAlgo::Ecdsa,
             webpki: WebPki::Require,
+            model_levels: Vec::new(),
             guard: Guard::default(),
             api_key: None,
             max_body: Self::MAX_BODY,

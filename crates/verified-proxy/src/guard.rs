@@ -13,10 +13,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use attest::LeastLevels;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use crate::least;
 use crate::page::Page;
 use crate::secrets::ClientTokens;
 
@@ -110,6 +112,8 @@ pub(crate) enum NotAdmitted {
     Host,
     Origin,
     Token,
+    /// It asks for levels that nobody knows.
+    Require,
 }
 
 /// A request that may go on.
@@ -121,6 +125,8 @@ pub(crate) struct Admitted {
     pub(crate) preflight: bool,
     /// A browser will show the answer, or run it.
     pub(crate) shown: bool,
+    /// What the request and its token ask of the verdict, beyond the policy.
+    pub(crate) least: LeastLevels,
 }
 
 impl Guard {
@@ -154,13 +160,17 @@ impl Guard {
         // The document of the proxy's own page holds nothing, and asks for a token:
         // a browser sends none by itself.
         let document = Page::is_document(&head.method, head.uri.path());
-        if !preflight && !document {
-            self.take_token(&mut head.headers)?;
-        }
+        let of_token = if preflight || document {
+            LeastLevels::default()
+        } else {
+            self.take_token(&mut head.headers)?
+        };
+        let asked = least::of_headers(&head.headers).map_err(|()| NotAdmitted::Require)?;
         Ok(Admitted {
             origin,
             preflight,
             shown: is_shown(&head.method, &head.headers),
+            least: of_token.and(asked),
         })
     }
 
@@ -213,32 +223,37 @@ impl Guard {
         }
     }
 
-    fn take_token(&self, headers: &mut HeaderMap) -> Result<(), NotAdmitted> {
+    /// What the tokens of a request ask of its verdict, taken together.
+    fn take_token(&self, headers: &mut HeaderMap) -> Result<LeastLevels, NotAdmitted> {
         let own = headers.remove(TOKEN);
         let Some(tokens) = &self.tokens else {
-            return Ok(());
+            return Ok(LeastLevels::default());
         };
         let known = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
-            let token = value.to_str().ok().and_then(token);
-            token.is_some_and(|token| tokens.know(token))
+            tokens.know(value.to_str().ok().and_then(token)?)
         };
-        let mut admitted = own.is_some_and(|value| known(&value, |text| Some(text.trim())));
+        let mut admitted = own.and_then(|value| known(&value, |text| Some(text.trim())));
         // A token never goes on to a backend, also where another one let it in.
         for (name, token) in [
             (header::AUTHORIZATION, bearer as fn(&str) -> Option<&str>),
             (X_API_KEY, |text| Some(text.trim())),
         ] {
-            let mut values = headers.get_all(&name).iter();
-            let lets_in = values.any(|value| known(value, token));
+            let values = headers.get_all(&name).iter();
+            let lets_in = values
+                .filter_map(|value| known(value, token))
+                .reduce(LeastLevels::and);
             // Without "Bearer", say: it lets nobody in and stays here all the same.
             let last_word: fn(&str) -> Option<&str> = |text| text.split_whitespace().next_back();
             let mut values = headers.get_all(&name).iter();
-            if lets_in || values.any(|value| known(value, last_word)) {
+            if lets_in.is_some() || values.any(|value| known(value, last_word).is_some()) {
                 headers.remove(&name);
             }
-            admitted |= lets_in;
+            admitted = match (admitted, lets_in) {
+                (Some(one), Some(other)) => Some(one.and(other)),
+                (one, other) => one.or(other),
+            };
         }
-        admitted.then_some(()).ok_or(NotAdmitted::Token)
+        admitted.ok_or(NotAdmitted::Token)
     }
 }
 

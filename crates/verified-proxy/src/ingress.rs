@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attest::LeastLevels;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
@@ -195,7 +196,7 @@ impl Ingress {
             Err(refused) => (Err(refused.into()), Admitted::default()),
             Ok((_, admitted)) if stopping => (Err(Failure::ShuttingDown), admitted),
             Ok((_, admitted)) if admitted.preflight => (Ok(respond::preflight()), admitted),
-            Ok((request, admitted)) => (self.answer(request).await, admitted),
+            Ok((request, admitted)) => (self.answer(request, admitted.least).await, admitted),
         };
         let mut response = answer.unwrap_or_else(|failure| {
             let mut response = respond::failure(&failure, &self.metrics);
@@ -218,7 +219,11 @@ impl Ingress {
         response.map(|body| under_way.with(body))
     }
 
-    async fn answer(&self, mut request: ClientRequest) -> Result<Response<Body>, Failure> {
+    async fn answer(
+        &self,
+        mut request: ClientRequest,
+        asked: LeastLevels,
+    ) -> Result<Response<Body>, Failure> {
         let view = request.view();
         if view.framing != Framing::Usual {
             return Err(Failure::Framing(view.framing));
@@ -274,7 +279,10 @@ impl Ingress {
         let mut resends = 0;
         loop {
             let verified = self.upstream.verified(&candidates, spki, deadline).await?;
-            match self.upstream.forward(verified, request, &self.served).await {
+            let forwarded = self
+                .upstream
+                .forward(verified, request, asked, &self.served);
+            match forwarded.await {
                 Ok(response) => {
                     self.metrics.answered();
                     return Ok(response.map(Either::Left));
@@ -294,6 +302,7 @@ impl Ingress {
         Now {
             idle_connections: self.upstream.idle_connections(),
             body_bytes: self.held.held(),
+            at: self.upstream.now(),
             ..self.verdicts.now()
         }
     }

@@ -24,6 +24,7 @@ mod fetch;
 mod guard;
 mod idle;
 mod ingress;
+mod least;
 mod limits;
 mod listener;
 mod member;
@@ -162,6 +163,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             api_key: config.api_key,
             unauthorized: Unauthorized::default(),
+            model_levels: config.model_levels,
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
         let upstream = Upstream::new(

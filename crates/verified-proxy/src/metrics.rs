@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{Policy, TrustAnchors};
+use attest::{Exception, Policy, TrustAnchors, UnixTime};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -48,6 +48,8 @@ pub(crate) struct Now {
     pub(crate) idle_connections: usize,
     /// Of request bodies, in memory.
     pub(crate) body_bytes: u64,
+    /// The time.
+    pub(crate) at: UnixTime,
 }
 
 /// All of them.
@@ -67,6 +69,8 @@ pub(crate) struct Metrics {
     withdrawn_answers_now: Gauge,
     idle_connections_now: Gauge,
     body_bytes_now: Gauge,
+    exceptions: Vec<Exception>,
+    exception_days: Gauge,
 }
 
 impl Metrics {
@@ -176,6 +180,15 @@ impl Metrics {
                 "Connections to backends that lie idle",
             ),
             body_bytes_now: new(of, "body_memory_bytes", "Request bodies held in memory"),
+            exceptions: policy
+                .exceptions()
+                .map(|(_, exception)| exception.clone())
+                .collect(),
+            exception_days: new(
+                of,
+                "policy_exception_days_left",
+                "Days until the first exception of the policy ends; -1 if it has none",
+            ),
             registry,
         })
     }
@@ -222,7 +235,16 @@ impl Metrics {
             withdrawn_answers,
             idle_connections,
             body_bytes,
+            at,
         } = now;
+        let days = self
+            .exceptions
+            .iter()
+            .map(|exception| exception.days_left(at));
+        let days = days
+            .min()
+            .map_or(-1, |days| i64::try_from(days).unwrap_or(i64::MAX));
+        self.exception_days.set(days);
         for (gauge, value) in [
             (&self.verdicts_now, verdicts as u64),
             (&self.answers_now, answers as u64),

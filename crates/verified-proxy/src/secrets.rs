@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use attest::LeastLevels;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
@@ -98,24 +99,46 @@ fn word(text: &str) -> Result<&str, &'static str> {
 
 /// Tokens by which clients are known. What is kept is their digests.
 #[derive(Clone)]
-pub struct ClientTokens(Vec<(String, [u8; 32])>);
+pub struct ClientTokens(Vec<Token>);
+
+/// A token's name, its digest, and what its holder asks of a verdict beyond the policy.
+#[derive(Clone)]
+struct Token {
+    name: String,
+    digest: [u8; 32],
+    least: LeastLevels,
+}
 
 impl ClientTokens {
-    /// One `NAME TOKEN` a line; empty lines and those that begin with `#` are not
-    /// read.
+    /// One `NAME TOKEN` a line, or `NAME TOKEN AXIS=LEVEL,…` with the least levels for
+    /// that token's requests; empty lines and those that begin with `#` are not read.
     ///
     /// # Errors
     /// If a line is something else, by its number and without any of its token.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut tokens: Vec<(String, [u8; 32])> = Vec::new();
+        let mut tokens: Vec<Token> = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let refused = |why: &str| Err(format!("line {}: {why}", index + 1));
-            let Some((name, token)) = line.split_once(char::is_whitespace) else {
+            let Some((name, rest)) = line.split_once(char::is_whitespace) else {
                 return refused("expected a name, a space and a token");
+            };
+            let rest = rest.trim();
+            let (token, least) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let least = match least.trim() {
+                "" => LeastLevels::default(),
+                // Not repeated: it may be a token that went astray.
+                least => match least.parse() {
+                    Ok(least) => least,
+                    Err(_) => {
+                        return refused(
+                            "after the token: expected nothing, or least levels such as deployment=tagged,gpu=measured",
+                        );
+                    }
+                },
             };
             let Ok(token) = word(token) else {
                 return refused("the token is not one word of printable ASCII");
@@ -126,17 +149,21 @@ impl ClientTokens {
             if is_placeholder(token) {
                 return refused("the token is what clients without a key write");
             }
-            if tokens.iter().any(|(other, _)| other == name) {
+            if tokens.iter().any(|other| other.name == name) {
                 return refused("a second token of this name");
             }
-            let token = sha256(token);
-            if tokens.iter().any(|(_, other)| *other == token) {
+            let digest = sha256(token);
+            if tokens.iter().any(|other| other.digest == digest) {
                 return refused("the same token under another name");
             }
             if tokens.len() >= MAX_TOKENS {
                 return refused("more than 1000 tokens");
             }
-            tokens.push((name.to_owned(), token));
+            tokens.push(Token {
+                name: name.to_owned(),
+                digest,
+                least,
+            });
         }
         if tokens.is_empty() {
             return Err("no token in it; expected a name, a space and a token a line".to_owned());
@@ -144,12 +171,15 @@ impl ClientTokens {
         Ok(Self(tokens))
     }
 
-    /// Whether `token` is one of them. Takes as long whichever it is, and whether
-    /// it is.
-    pub(crate) fn know(&self, token: &str) -> bool {
-        let token = sha256(token);
-        self.0.iter().fold(false, |known, (_, other)| {
-            known | verify_slices_are_equal(other, &token).is_ok()
+    /// What `token` asks of verdicts, if it is one of them. All of them are compared,
+    /// so that the time does not tell which one it is.
+    pub(crate) fn know(&self, token: &str) -> Option<LeastLevels> {
+        let digest = sha256(token);
+        self.0.iter().fold(None, |known, other| {
+            match verify_slices_are_equal(&other.digest, &digest) {
+                Ok(()) => Some(other.least),
+                Err(_) => known,
+            }
         })
     }
 }
@@ -205,10 +235,17 @@ mod tests {
         let text = format!("# of the house\nann {TOKEN}\n\nbob\t{TOKEN}0  \n");
         let tokens = ClientTokens::parse(&text).unwrap();
         assert_eq!(format!("{tokens:?}"), "ClientTokens(2)");
-        assert!(tokens.know(TOKEN) && tokens.know(&format!("{TOKEN}0")));
+        let none = LeastLevels::default();
+        assert_eq!(tokens.know(TOKEN), Some(none));
+        assert_eq!(tokens.know(&format!("{TOKEN}0")), Some(none));
         for other in ["", "ann", "0123456789abcde", "0123456789ABCDEF"] {
-            assert!(!tokens.know(other), "{other}");
+            assert_eq!(tokens.know(other), None, "{other}");
         }
+        let text = format!("ann {TOKEN} deployment=tagged, gpu=genuine\n");
+        assert_eq!(
+            ClientTokens::parse(&text).unwrap().know(TOKEN),
+            Some("gpu=genuine,deployment=tagged".parse().unwrap())
+        );
     }
 
     #[test]
@@ -224,7 +261,7 @@ mod tests {
             ),
             (
                 format!("ann {TOKEN} {TOKEN}"),
-                "line 1: the token is not one word",
+                "line 1: after the token: expected nothing, or least levels",
             ),
             (
                 format!("ann {TOKEN}\nann {TOKEN}0"),

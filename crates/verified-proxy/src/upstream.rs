@@ -31,7 +31,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use attest::{Domain, Spki};
+use attest::{Domain, LeastLevels, Spki, UnixTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
@@ -40,6 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
+use crate::least::ModelLeast;
 use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
 use crate::served::Served;
@@ -145,6 +146,8 @@ pub(crate) struct Terms {
     /// Goes on with requests that bring no key of their own.
     pub(crate) api_key: Option<ApiKey>,
     pub(crate) unauthorized: Unauthorized,
+    /// The least levels for some models.
+    pub(crate) model_levels: Vec<ModelLeast>,
 }
 
 /// Makes verified connections.
@@ -214,13 +217,19 @@ impl Upstream {
         Err(PathError { attempts })
     }
 
-    /// Sends a request on a connection whose verdict stands at this moment.
+    /// Sends a request on a connection whose verdict stands at this moment and reaches
+    /// the levels that are `asked` for.
     pub(crate) async fn forward(
         &self,
         verified: Verified,
         request: ClientRequest,
+        asked: LeastLevels,
         served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
+        if let Some(shortfall) = verified.shortfall(&request, asked) {
+            verified.put_back();
+            return Err(ForwardError::BelowLevel(shortfall));
+        }
         match self.verdicts.standing(&verified.key()) {
             Some(standing) => verified.forward(request, standing, served).await,
             None => Err(ForwardError::unsent(request, Unsent::Expired)),
@@ -257,6 +266,11 @@ impl Upstream {
         let subject = backend.subject();
         let (spki, nonce) = (examined.spki, examined.nonce);
         self.judge.by_source(evidence, &subject, spki, nonce).await
+    }
+
+    /// The time, as verdicts are judged by it.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.terms.clock.now()
     }
 
     /// Connections that lie idle.
@@ -460,7 +474,7 @@ impl Upstream {
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
-        tracing::info!(%domain, %spki, verdict = %report.id, "attested");
+        tracing::info!(%domain, %spki, verdict = %report.id, "attested: {}", report.meaning());
         let now = self.terms.clock.now();
         match verified.record(now, self.verdicts.ttl()) {
             Ok(record) => {

@@ -99,6 +99,16 @@ impl Exception {
         Ok(())
     }
 
+    /// Days until it is over, the last one included; 0 if it is.
+    #[must_use]
+    pub fn days_left(&self, now: UnixTime) -> u64 {
+        self.until
+            .end()
+            .0
+            .saturating_sub(now.0)
+            .div_ceil(DAY_SECONDS)
+    }
+
     /// True until its last day is over.
     pub(crate) fn holds(&self, now: UnixTime) -> bool {
         now < self.until.end()
@@ -136,6 +146,9 @@ mod tests {
         };
         assert!(exception.holds(UnixTime(day.end().0 - 1)));
         assert!(!exception.holds(day.end()));
+        assert_eq!(exception.days_left(day.end()), 0);
+        assert_eq!(exception.days_left(UnixTime(day.end().0 - 1)), 1);
+        assert_eq!(exception.days_left(UnixTime(day.start().0 - 1)), 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::PolicyError;
 use super::deployment::{DeploymentRules, FileDeployment};
 use super::exception::Exception;
+use super::findings::FindingRules;
 use super::gpu::{FileGpu, GpuRules};
 use super::rules::Mode;
 use super::rules::{
@@ -31,7 +32,7 @@ struct FileLeast {
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
 /// `acpi`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
 /// `deployment`, `gpu.count`, `deployment.tags` and `deployment.sources` take the
-/// other's place; their lists are added. A policy of its own that says nothing of
+/// other's place; their lists are added, those of `findings` too. A policy of its own that says nothing of
 /// them requires both. Pins are its own: no built-in policy has any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +53,8 @@ pub(super) struct File {
     gpu: FileGpu,
     #[serde(default)]
     deployment: FileDeployment,
+    #[serde(default)]
+    findings: FindingRules,
     #[serde(default)]
     pins: Pins,
     #[serde(default)]
@@ -130,6 +133,8 @@ impl File {
         rules.os_images.extend(self.os_image);
         rules.firmwares.extend(self.firmware);
         rules.machines.extend(self.machine);
+        rules.findings.refuse.extend(self.findings.refuse);
+        rules.findings.quiet.extend(self.findings.quiet);
         rules.pins = self.pins;
         self.least.onto(&mut rules, said);
         Ok(rules)
@@ -199,6 +204,7 @@ impl Rules {
             gpu: GpuRules::empty(),
             deployment: DeploymentRules::empty(),
             identities: BTreeSet::new(),
+            findings: FindingRules::default(),
             pins: Pins::default(),
             os_images: BTreeSet::new(),
             firmwares: BTreeSet::new(),

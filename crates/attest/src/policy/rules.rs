@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deployment::DeploymentRules;
 use super::exception::{Day, Exception};
+use super::findings::FindingRules;
 use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
 use crate::levels::Levels;
@@ -38,6 +39,7 @@ pub(crate) struct Rules {
     pub(crate) td: TdRules,
     pub(crate) gpu: GpuRules,
     pub(crate) deployment: DeploymentRules,
+    pub(crate) findings: FindingRules,
     pub(crate) pins: Pins,
     #[serde(rename = "identity")]
     pub(crate) identities: BTreeSet<Identity>,

@@ -28,6 +28,7 @@ impl Report {
         let findings = self.findings.iter();
         findings
             .filter(|finding| finding.severity >= Severity::Warning)
+            .filter(|finding| !self.quiet.contains(finding.topic))
             .count()
     }
 

@@ -438,3 +438,30 @@ fn an_exception_lowers_the_level_to_the_one_that_it_gives() {
         "hardware=current, boot=any, identity=any, deployment=none, gpu=none"
     );
 }
+
+#[test]
+fn a_policy_shown_says_where_each_rule_comes_from() {
+    let text = format!(
+        "{HEAD}extends = \"near\"\ngpu.count = 4\npins.ppids = [\"{}\"]\nos_image = [{{ name = \"mine\", mrtd = \"{1}\", rtmr1 = \"{1}\", rtmr2 = \"{1}\", os_image_hash = \"{2}\" }}]\n",
+        "42".repeat(16),
+        "42".repeat(48),
+        "42".repeat(32)
+    );
+    let shown = Policy::from_toml(&text).unwrap().to_toml();
+    for line in [
+        "boot = \"named\"  # near".to_owned(),
+        "min_evaluation_number = 19  # near".to_owned(),
+        "count = 4  # mine; near says otherwise".to_owned(),
+        "name = \"dstack-nvidia-0.5.11\"  # near".to_owned(),
+        "name = \"mine\"  # mine".to_owned(),
+        format!("mrtd = \"{}\"  # mine", "42".repeat(48)),
+    ] {
+        assert!(shown.contains(&format!("{line}\n")), "{line}\n{shown}");
+    }
+    let strict = Policy::near_strict().to_toml();
+    assert!(
+        strict.contains("deployment = \"tagged\"  # near-strict; near says otherwise\n"),
+        "{strict}"
+    );
+    assert!(!Policy::near().to_toml().contains("# near-strict"));
+}

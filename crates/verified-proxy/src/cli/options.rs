@@ -32,21 +32,22 @@ pub(super) struct Shared {
 #[group(skip)]
 #[command(next_help_heading = "What is proved")]
 pub(super) struct Proved {
-    /// Built-in policy "near" or "hardware", or a TOML file
+    /// Built-in policy "near", "near-strict" or "hardware", or a TOML file
     ///
-    /// "near" expects the software of NEAR AI's fleet. "hardware" accepts ANY software on a
-    /// genuine TDX machine.
-    #[arg(long, env = "VERIFIED_PROXY_POLICY", value_name = "near|hardware|FILE", default_value = "near", value_hint = ValueHint::FilePath)]
+    /// "near" expects the software of NEAR AI's fleet, and shows what was started in it.
+    /// "near-strict" refuses what are not releases that keep the rules. "hardware" accepts ANY
+    /// software on a genuine TDX machine.
+    #[arg(long, env = "VERIFIED_PROXY_POLICY", value_name = "near|near-strict|hardware|FILE", default_value = "near", value_hint = ValueHint::FilePath)]
     policy: String,
 
     /// Accept a TCB status whose every advisory you name; repeatable
     ///
-    /// For example OutOfDate:INTEL-SA-01036,INTEL-SA-01079. Several in one value are separated
-    /// by ";".
+    /// Until the end of the day that you name: OutOfDate:INTEL-SA-01036,INTEL-SA-01079@2027-02-28.
+    /// Several in one value are separated by ";".
     #[arg(
         long,
         env = "VERIFIED_PROXY_ACCEPT_TCB",
-        value_name = "STATUS:ADVISORY,…",
+        value_name = "STATUS:ADVISORY,…@DAY",
         value_delimiter = ';'
     )]
     accept_tcb: Vec<AcceptTcb>,

@@ -16,14 +16,14 @@ pub(super) struct Args {
 enum Action {
     /// Print every rule of a policy, with those of the one it extends
     Show {
-        /// "near", "hardware" or a TOML file
-        #[arg(value_name = "near|hardware|FILE", default_value = "near")]
+        /// "near", "near-strict", "hardware" or a TOML file
+        #[arg(value_name = "near|near-strict|hardware|FILE", default_value = "near")]
         policy: String,
     },
     /// Say whether a policy can be used; exit code 1 if not
     Check {
-        /// "near", "hardware" or a TOML file
-        #[arg(value_name = "near|hardware|FILE")]
+        /// "near", "near-strict", "hardware" or a TOML file
+        #[arg(value_name = "near|near-strict|hardware|FILE")]
         policy: String,
     },
 }

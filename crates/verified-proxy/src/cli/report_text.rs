@@ -117,6 +117,12 @@ impl Shown {
             self.policy.name
         );
         let _ = writeln!(out, "policy digest {}", self.policy.digest);
+        if let Some(levels) = &self.levels {
+            let _ = writeln!(out, "levels {levels}");
+        }
+        if let Some(sentence) = &self.sentence {
+            let _ = writeln!(out, "\n{sentence}\n");
+        }
         let warnings = [
             (
                 self.policy.hardware_only,

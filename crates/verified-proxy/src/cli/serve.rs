@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::units;
 #[cfg(unix)]
 use crate::UnixSocket;
-use crate::config::{BackendTimeouts, ClientTimeouts, Config, Guard, PoolLimits};
+use crate::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
 use crate::shutdown::Signals;
 use crate::upstream::BODY_SLACK;
 use crate::{Listener, Server, limits};
@@ -65,6 +65,19 @@ pub(super) struct Args {
     /// How long a verdict is remembered
     #[arg(long, env = "VERIFIED_PROXY_VERDICT_TTL", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400), help_heading = "What is proved")]
     verdict_ttl: Duration,
+
+    /// Least levels for a model's requests, beyond the policy; repeatable
+    ///
+    /// For example org/model:deployment=tagged,gpu=measured. Several in one value are separated by
+    /// ";". What does not reach them is refused unsent; see "levels" of a verdict.
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_MODEL_LEVELS",
+        value_name = "MODEL:AXIS=LEVEL,…",
+        value_delimiter = ';',
+        help_heading = "What is proved"
+    )]
+    model_levels: Vec<ModelLeast>,
 
     #[command(flatten)]
     backends: Backends,
@@ -158,6 +171,7 @@ impl Args {
         let config = self.shared.config()?;
         Ok(Config {
             guard,
+            model_levels: self.model_levels,
             max_body: self.max_body,
             body_memory: self.body_memory,
             client_timeouts: ClientTimeouts {

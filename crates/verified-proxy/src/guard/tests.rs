@@ -1,4 +1,5 @@
 use super::*;
+use attest::LeastLevels;
 use http::Request;
 
 const TOKEN_OF_ANN: &str = "0123456789abcdef";
@@ -28,6 +29,7 @@ const NOBODY: Result<Admitted, NotAdmitted> = Ok(Admitted {
     origin: None,
     preflight: false,
     shown: false,
+    least: LeastLevels::NONE,
 });
 
 #[test]

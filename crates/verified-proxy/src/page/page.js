@@ -79,13 +79,23 @@ function card(id, create) {
 
 /** One TLS key whose verdict stands. */
 function keyCard() {
+  const sentence = make("p");
+  const levels = make("p", "soft");
   const lines = make("p", "times");
   const report = reportDetails("Every check of key ");
-  const element = make("div", "", lines, report.element);
+  const element = make("div", "", sentence, levels, lines, report.element);
   let entry;
   const tick = () => setText(lines, `Judged ${ago(entry.judged_at)}, ${left(entry.valid_until)}. `
     + `${entry.passed} checks hold, ${entry.not_proved} not proved.`);
-  return { element, tick, show: (shown) => { entry = shown; report.say(short(entry.spki)); report.show(entry.id); tick(); } };
+  return { element, tick, show: (shown) => {
+    entry = shown;
+    setText(sentence, entry.sentence ?? "");
+    const axes = Object.entries(entry.levels ?? {});
+    setText(levels, axes.map(([axis, level]) => `${axis}: ${level}`).join(" · "));
+    report.say(short(entry.spki));
+    report.show(entry.id);
+    tick();
+  } };
 }
 
 function backendCard(domain) {

@@ -154,6 +154,12 @@ fn not_admitted_line(refused: NotAdmitted) -> Line {
             "this proxy asks its clients for a token",
         )
         .hint("send one of --client-token-file as the API key (Authorization: Bearer …), or in the header X-Verified-Proxy-Token beside a key of your own"),
+        NotAdmitted::Require => line(
+            StatusCode::BAD_REQUEST,
+            Code::BadRequest,
+            "the header X-Verified-Proxy-Require asks for something that this version does not know",
+        )
+        .hint("expected AXIS=LEVEL,... such as deployment=tagged, with the axes hardware, boot, identity, deployment and gpu"),
     }
 }
 
@@ -425,6 +431,14 @@ fn forward_line(error: &ForwardError) -> Line {
         }
         ForwardError::Redirect => upstream(Code::BackendRedirect.as_str(), Retry::Useless)
             .hint("the proxy keeps requests on the verified backend and does not pass redirects away from it on"),
+        ForwardError::BelowLevel(_) => Line::new(
+            StatusCode::BAD_GATEWAY,
+            VERIFICATION,
+            Code::LevelNotReached.as_str(),
+            Retry::Useless,
+            message,
+        )
+        .hint(Code::LevelNotReached.remedy()),
         ForwardError::Body(error) => body_line(*error),
     }
 }

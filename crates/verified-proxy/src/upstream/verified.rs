@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{NoDomain, Record, UnixTime};
+use attest::{LeastLevels, NoDomain, Record, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -14,15 +14,18 @@ use super::answer::AnswerBody;
 use super::headers;
 use super::link::{ProvedLink, SendError};
 use super::pool::Place;
-use super::request::{BodyError, ClientRequest, RequestBody};
+use super::request::{BodyError, ClientRequest, Model, RequestBody};
 use super::unauthorized::KeyOf;
 use crate::backend::Backend;
 use crate::guard;
+use crate::least::{self, Shortfall};
 use crate::served::{Instance, Served, Sniffer};
 use crate::verdicts::{Key, Standing, VerdictId};
 
 /// Names the verdict that the answer's connection stands on.
 pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
+/// What the verdict shows, axis by axis, and how old it is in seconds.
+const LEVELS: HeaderName = HeaderName::from_static("x-verified-proxy-levels");
 /// Names the model that the evidence vouches for, whatever was asked for.
 const MODEL: HeaderName = HeaderName::from_static("x-verified-proxy-model");
 
@@ -45,6 +48,9 @@ pub(crate) enum ForwardError {
     Redirect,
     #[error("the backend's answer has {0}")]
     Framing(&'static str),
+    /// Nothing of it was written.
+    #[error(transparent)]
+    BelowLevel(Shortfall),
     #[error(transparent)]
     Body(BodyError),
 }
@@ -93,6 +99,30 @@ impl Verified {
             terms,
             id,
         }
+    }
+
+    /// What keeps a request that asks for `asked` from going on this connection: its
+    /// demand and that of its model, by the name asked for or the attested one.
+    pub(super) fn shortfall(
+        &self,
+        request: &ClientRequest,
+        asked: LeastLevels,
+    ) -> Option<Shortfall> {
+        let proof = self.link.proof();
+        let requested = match request.view().model {
+            Model::Named(name) => Some(name),
+            Model::Absent(_) | Model::Malformed(_) => None,
+        };
+        let names = requested.into_iter().chain([proof.model_name()]);
+        let least = least::of_model(&self.terms.model_levels, names).and(asked);
+        Shortfall::of(&proof.levels(), &least)
+    }
+
+    /// The verdict's levels and its age, as a header.
+    fn levels(&self) -> HeaderValue {
+        let proof = self.link.proof();
+        let age = self.terms.clock.now().0.saturating_sub(proof.judged_at().0);
+        headers::printable(&format!("{}, age={age}", proof.levels()))
     }
 
     /// What may be remembered.
@@ -202,6 +232,7 @@ impl Verified {
         headers::strip_response(&mut head.headers);
         self.confine_location(head.status, &mut head.headers)?;
         head.headers.insert(VERDICT, self.id.header_value());
+        head.headers.insert(LEVELS, self.levels());
         head.headers
             .insert(MODEL, headers::printable(self.link.proof().model_name()));
         head.version = Version::HTTP_11;

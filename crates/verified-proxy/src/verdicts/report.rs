@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use attest::{Appraisal, Domain, Nonce, PolicyDigest, Rejected, Spki, Status, UnixTime};
+use attest::{Appraisal, Domain, Levels, Nonce, PolicyDigest, Rejected, Spki, Status, UnixTime};
 use http::HeaderValue;
 use serde::Serialize;
 
@@ -60,6 +60,12 @@ pub(super) struct Line {
     /// Of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// What it shows, axis by axis; of a refusal nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    levels: Option<Levels>,
+    /// What it means, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentence: Option<String>,
     /// Checks that ran and hold, and those that did not run.
     passed: usize,
     not_proved: usize,
@@ -89,6 +95,8 @@ impl VerdictReport {
                 Err(_) => "rejected",
             },
             code: appraisal.outcome.as_ref().err().map(Rejected::code),
+            levels: appraisal.report.levels,
+            sentence: appraisal.report.sentence(appraisal.report.remarks()),
             passed: count(Status::Pass),
             not_proved: count(Status::NotProved),
             judged_at: judged_at.0,
@@ -109,6 +117,14 @@ impl VerdictReport {
             id,
             json: json.to_string().into(),
             line: Arc::new(line),
+        }
+    }
+
+    /// What the verdict means and shows, in one line for people.
+    pub(crate) fn meaning(&self) -> String {
+        match (&self.line.sentence, self.line.levels) {
+            (Some(sentence), Some(levels)) => format!("{sentence} ({levels})"),
+            _ => self.line.verdict.to_owned(),
         }
     }
 }

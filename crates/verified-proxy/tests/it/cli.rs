@@ -146,6 +146,10 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
     ("extra-ca", ["/flag.pem", "/env.pem", "/file.pem"]),
     ("connect-to", ["a:1:b:1", "a:2:b:2", "a:3:b:3"]),
     ("connect-timeout", ["17s", "18s", "19s"]),
+    (
+        "model-levels",
+        ["a:gpu=genuine", "b:gpu=genuine", "c:gpu=genuine"],
+    ),
     ("first-byte-timeout", ["21s", "22s", "23s"]),
     ("idle-timeout", ["24s", "25s", "26s"]),
     ("max-connections", ["1", "2", "3"]),

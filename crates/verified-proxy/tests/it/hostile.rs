@@ -31,7 +31,12 @@ const PAGE: &str = "<html><h1>502 Bad Gateway</h1></html>";
 /// `{"fake":"gzip"}`.
 const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xabVJK\xccNU\xb2RJ\xaf\xca,P\xaa\x05\0\xbd\xa9\xc9\xa7\x0f\0\0\0";
 /// Beside what an answer brings.
-const ALWAYS: [&str; 3] = ["date", "x-verified-proxy-model", "x-verified-proxy-verdict"];
+const ALWAYS: [&str; 4] = [
+    "date",
+    "x-verified-proxy-levels",
+    "x-verified-proxy-model",
+    "x-verified-proxy-verdict",
+];
 
 /// What a client has to see.
 #[derive(Clone, Copy)]
@@ -118,6 +123,7 @@ const ANSWERS: &[Row] = &[
     ("alt-svc", Usual, Kept),
     ("forged-verdict", Usual, Kept),
     ("header=x-verified-proxy-model: forged", Usual, Kept),
+    ("header=x-verified-proxy-levels: forged", Usual, Kept),
     ("header=proxy-authenticate: Basic", Usual, Kept),
     ("header=keep-alive: timeout=9", Usual, Kept),
     ("close", Usual, Left),

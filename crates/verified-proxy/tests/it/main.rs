@@ -30,6 +30,7 @@ mod hostile;
 mod joined;
 mod kept;
 mod kills;
+mod levels;
 mod lists;
 mod load;
 mod metrics;

@@ -103,7 +103,7 @@ fn a_refused_report_exits_1_with_code_and_hint() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(out.starts_with("REFUSED"), "{out}");
     assert!(
-        out.contains("\nrejected_os_image: the OS image is not among the 2"),
+        out.contains("\nrejected_os_image: the OS image is not among the 3"),
         "{out}"
     );
     assert!(out.contains("\nhint: "), "{out}");

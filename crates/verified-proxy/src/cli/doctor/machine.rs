@@ -11,6 +11,8 @@ use crate::state::{Memory, StateDir, StateError};
 /// Images are deployed every few months; a policy that was not held against new
 /// evidence for a quarter has probably missed one.
 const OLD_POLICY_DAYS: u64 = 90;
+/// An exception that ends within a fortnight is looked at in time.
+const SOON_DAYS: u64 = 14;
 /// Fewer leave room for some hundred clients only.
 const FEW_DESCRIPTORS: u64 = 1_024;
 
@@ -27,7 +29,29 @@ pub(super) fn policy(config: &Config) -> Check {
         let fix = "use --policy near, unless software is no matter to you";
         return Check::warning(Id::Policy, detail, fix);
     }
-    match age_in_days(policy, config.clock.now()) {
+    let now = config.clock.now();
+    let (over, soon): (Vec<_>, Vec<_>) = policy
+        .exceptions()
+        .map(|(place, exception)| (place, exception.until, exception.days_left(now)))
+        .filter(|(_, _, days)| *days <= SOON_DAYS)
+        .partition(|(_, _, days)| *days == 0);
+    let fix = "ask whether the operator has fixed what was accepted; then remove the exception, or write a later `until` with its reason";
+    let listed = |exceptions: &[(&str, attest::Day, u64)]| {
+        let words: Vec<_> = exceptions
+            .iter()
+            .map(|(place, until, days)| format!("{place} until {until} ({days} days left)"))
+            .collect();
+        words.join(", ")
+    };
+    if !over.is_empty() {
+        detail.push_str(&format!("; exceptions are over: {}", listed(&over)));
+        return Check::warning(Id::Policy, detail, fix);
+    }
+    if !soon.is_empty() {
+        detail.push_str(&format!("; exceptions end soon: {}", listed(&soon)));
+        return Check::warning(Id::Policy, detail, fix);
+    }
+    match age_in_days(policy, now) {
         Some(days) if days > OLD_POLICY_DAYS => {
             detail.push_str(&format!(
                 "; it is {days} days old, NEAR may have deployed a new image since"

@@ -114,7 +114,13 @@ pub(super) async fn backend(
         Ok(examined) => {
             let check = match &examined.appraisal.outcome {
                 Ok(proof) => {
-                    let detail = format!("{domain}verified, it serves {}", proof.model_name());
+                    let report = &examined.appraisal.report;
+                    let sentence = report.sentence(report.remarks()).unwrap_or_default();
+                    let detail = format!(
+                        "{domain}verified, it serves {} ({}). {sentence}",
+                        proof.model_name(),
+                        proof.levels()
+                    );
                     Check::ok(Id::Backend, detail)
                 }
                 Err(rejected) => Check::failed(

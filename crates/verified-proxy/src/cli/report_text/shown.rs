@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use attest::{CheckId, NOT_REACHED, Status};
+use attest::{CheckId, Levels, NOT_REACHED, Status};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -11,6 +11,10 @@ pub(super) struct Shown {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
     pub(super) hint: Option<String>,
+    #[serde(default)]
+    pub(super) levels: Option<Levels>,
+    #[serde(default)]
+    pub(super) sentence: Option<String>,
     pub(super) policy: Policy,
     pub(super) at: String,
     pub(super) trust_root: String,

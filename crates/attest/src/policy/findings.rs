@@ -1,0 +1,140 @@
+//! Findings that a policy refuses, and those that it does not want to hear of for a
+//! while.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::exception::Day;
+use crate::UnixTime;
+use crate::finding::{Finding, Severity, TOPICS};
+use crate::text::quoted;
+
+/// What a policy says of findings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FindingRules {
+    /// These refuse: `topic`, or `topic=severity` for that severity and graver ones.
+    pub(crate) refuse: BTreeSet<Refused>,
+    /// These are no remarks: `topic until 2027-02-28`.
+    pub(crate) quiet: BTreeSet<Quiet>,
+}
+
+/// A kind of finding that refuses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Refused {
+    topic: String,
+    least: Severity,
+}
+
+/// A kind of finding that is no remark until a day.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Quiet {
+    topic: String,
+    until: Day,
+}
+
+impl FindingRules {
+    /// The first finding that refuses.
+    pub(crate) fn refused<'a>(&self, findings: &'a [Finding]) -> Option<&'a Finding> {
+        findings.iter().find(|finding| {
+            self.refuse
+                .iter()
+                .any(|rule| rule.topic == finding.topic && finding.severity >= rule.least)
+        })
+    }
+
+    /// The topics that are no remarks now.
+    pub(crate) fn quiet_at(&self, now: UnixTime) -> BTreeSet<String> {
+        let holding = self.quiet.iter().filter(|rule| now < rule.until.end());
+        holding.map(|rule| rule.topic.clone()).collect()
+    }
+}
+
+/// A topic that no version of this program finds would be a rule that nothing breaks.
+fn topic(text: &str) -> Result<String, String> {
+    if TOPICS.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{} is no finding of this version; `verified-proxy verify --json` names those of a report",
+            quoted(text)
+        ))
+    }
+}
+
+impl FromStr for Refused {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, least) = match text.split_once('=') {
+            None => (text, Severity::Info),
+            Some((name, word)) => {
+                let known = Severity::ALL.into_iter().find(|own| own.as_str() == word);
+                let expected = || {
+                    format!(
+                        "expected info, notice, warning or danger, got {}",
+                        quoted(word)
+                    )
+                };
+                (name, known.ok_or_else(expected)?)
+            }
+        };
+        Ok(Self {
+            topic: topic(name)?,
+            least,
+        })
+    }
+}
+
+impl FromStr for Quiet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, until) = text.split_once(" until ").ok_or_else(|| {
+            format!(
+                "expected a finding and its last day, such as \"app_script until 2027-02-28\", got {}",
+                quoted(text)
+            )
+        })?;
+        Ok(Self {
+            topic: topic(name)?,
+            until: Day::parse(until)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.least {
+            Severity::Info => f.write_str(&self.topic),
+            least => write!(f, "{}={least}", self.topic),
+        }
+    }
+}
+
+impl std::fmt::Display for Quiet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} until {}", self.topic, self.until)
+    }
+}
+
+macro_rules! as_text {
+    ($($name:ident)*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+as_text!(Refused Quiet);

@@ -1,0 +1,124 @@
+//! What requests, tokens and models ask of a verdict beyond the policy: a least level
+//! on some axes. Nothing of a request leaves where its verdict does not reach it.
+
+use std::str::FromStr;
+
+use attest::{LeastLevels, Levels};
+use http::{HeaderMap, HeaderName};
+
+/// In which a client names the least levels for one request.
+pub(crate) const REQUIRE: HeaderName = HeaderName::from_static("x-verified-proxy-require");
+
+/// The least levels for one model: `MODEL:AXIS=LEVEL,…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelLeast {
+    model: String,
+    least: LeastLevels,
+}
+
+impl FromStr for ModelLeast {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Names of models may have colons, levels have none.
+        let (model, least) = text
+            .rsplit_once(':')
+            .filter(|(model, _)| !model.is_empty())
+            .ok_or_else(|| {
+                format!("expected MODEL:AXIS=LEVEL,... such as org/model:deployment=tagged, got {text:?}")
+            })?;
+        Ok(Self {
+            model: model.to_owned(),
+            least: least.parse()?,
+        })
+    }
+}
+
+/// The least levels for a model, under any of the names that it goes by: the one that
+/// was asked for, and the one that the machine attests.
+pub(crate) fn of_model<'a>(
+    models: &[ModelLeast],
+    names: impl IntoIterator<Item = &'a str>,
+) -> LeastLevels {
+    let mut least = LeastLevels::default();
+    for name in names {
+        for own in models.iter().filter(|own| own.model == name) {
+            least = least.and(own.least);
+        }
+    }
+    least
+}
+
+/// What the headers of a request ask for. A demand that is not understood is refused:
+/// it would otherwise be one that nobody looks at.
+pub(crate) fn of_headers(headers: &HeaderMap) -> Result<LeastLevels, ()> {
+    let mut least = LeastLevels::default();
+    for value in headers.get_all(REQUIRE) {
+        let text = value.to_str().map_err(|_| ())?;
+        least = least.and(text.parse().map_err(|_| ())?);
+    }
+    Ok(least)
+}
+
+/// A level that a verdict does not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the backend's verdict reaches {axis}={got}, this request asks for {axis}={least}")]
+pub(crate) struct Shortfall {
+    axis: &'static str,
+    got: &'static str,
+    least: &'static str,
+}
+
+impl Shortfall {
+    pub(crate) fn of(levels: &Levels, least: &LeastLevels) -> Option<Self> {
+        let (axis, got, least) = least.shortfall(levels)?;
+        Some(Self { axis, got, least })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_least_levels_hold_under_each_of_its_names() {
+        let models: Vec<ModelLeast> = ["org/a:b:deployment=tagged", "alias:gpu=measured"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let least = |text: &str| text.parse::<LeastLevels>().unwrap();
+        assert_eq!(of_model(&models, ["org/a:b"]), least("deployment=tagged"));
+        assert_eq!(
+            of_model(&models, ["alias", "org/a:b"]),
+            least("deployment=tagged,gpu=measured")
+        );
+        assert_eq!(of_model(&models, ["org/a"]), LeastLevels::default());
+        for text in ["", "org/model", ":gpu=measured", "m:gpu", "m:"] {
+            assert!(text.parse::<ModelLeast>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_ask_together_or_are_refused() {
+        let ask = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(REQUIRE, value.parse().unwrap());
+            }
+            of_headers(&headers)
+        };
+        assert_eq!(ask(&[]), Ok(LeastLevels::default()));
+        assert_eq!(
+            ask(&["deployment=tagged", "gpu=measured"]),
+            Ok("gpu=measured,deployment=tagged".parse().unwrap())
+        );
+        for value in [
+            "",
+            "tagged",
+            "deployment=best",
+            "deployment=tagged;gpu=genuine",
+        ] {
+            assert_eq!(ask(&["gpu=none", value]), Err(()), "{value}");
+        }
+    }
+}
