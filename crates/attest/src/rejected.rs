@@ -257,6 +257,10 @@ rejections! {
         "rejected_app_cert_quote" check Kms blame Machine
         "the identity certificate was issued for {register} {got}, this machine has {expected}"
         means "The key management service vouched for a machine in another state than this one.";
+    AppCertForm { detail: String }
+        "rejected_app_cert_form" check Kms blame Age
+        "the identity certificate is in a form that this version does not understand: {detail}"
+        means "The expected key management service signed this certificate, and wrote the state that it vouches for in a way that is newer than this program.";
     AppCertReportData {}
         "rejected_app_cert_report_data" check Kms blame Machine
         "the quote inside the identity certificate does not bind the certificate's key"
