@@ -1,13 +1,14 @@
 //! Step 7: what the policy expects of image, machine and identity.
 
 use super::Run;
+use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
 use crate::policy::{AcpiMode, OsImage, firmware_line, machine_line};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::rtmr0::{Rtmr0, td_hob_digest};
 use crate::text::{hex_bytes, quoted, shown, shown_hex};
-use crate::{Rejected, UnixTime, app_cert, binding};
+use crate::{Rejected, UnixTime, app_cert};
 
 impl Run<'_> {
     pub(super) fn software_is_not_looked_at(&mut self) {
@@ -61,14 +62,15 @@ impl Run<'_> {
         }
 
         self.begin(CheckId::TdHob);
-        let memory_size =
-            self.request
-                .evidence
-                .vm
-                .memory_size
-                .ok_or_else(|| Rejected::EvidenceMissingField {
-                    field: "info.vm_config.memory_size".to_owned(),
-                })?;
+        let memory_size = self
+            .request
+            .evidence
+            .vm
+            .clone()?
+            .memory_size
+            .ok_or_else(|| Rejected::EvidenceMissingField {
+                field: "info.vm_config.memory_size".to_owned(),
+            })?;
         let expected = td_hob_digest(memory_size);
         if expected != Some(rtmr0.td_hob) {
             return Err(Rejected::TdHob {
@@ -104,7 +106,7 @@ impl Run<'_> {
         let request = self.request;
         self.begin(CheckId::Kms);
         let identity = app_cert::verify(
-            request.evidence.app_cert.as_deref(),
+            request.evidence.app_cert.clone()?.as_deref(),
             td,
             &boot.rtmr3_since_ready,
             self.rules(),
@@ -127,7 +129,8 @@ impl Run<'_> {
 
         self.begin(CheckId::KeyProvider);
         let got = String::from_utf8_lossy(&boot.key_provider);
-        if !binding::is_key_provider(&boot.key_provider, &identity.kms_root) {
+        if !KeyProvider::read(&boot.key_provider).is_some_and(|own| own.is_kms(&identity.kms_root))
+        {
             return Err(Rejected::KeyProvider {
                 got: quoted(&got),
                 expected: format!("name \"kms\", id {}", identity.kms_root),
@@ -140,7 +143,7 @@ impl Run<'_> {
     pub(super) fn pins(
         &mut self,
         quote: &VerifiedQuote,
-        boot: &BootEvents,
+        boot: Option<&BootEvents>,
     ) -> Result<(), Rejected> {
         self.begin(CheckId::Pins);
         let pins = &self.rules().pins;
@@ -150,12 +153,15 @@ impl Run<'_> {
         let device_id = evidence.repeated.device_id.as_deref().and_then(hex_bytes);
         let device_id = device_id.map_or("absent".to_owned(), |id| shown_hex(&id));
         let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
-        let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
+        let noted = |payload: fn(&BootEvents) -> &Vec<u8>| -> Vec<_> {
+            boot.map(payload).iter().map(hex::encode).collect()
+        };
+        let mr_kms = boot.iter().flat_map(|boot| &boot.mr_kms);
         let pinned = [
             (
                 "mr_kms",
                 texts(&mut pins.mr_kms.iter().map(ToString::to_string)),
-                kms,
+                mr_kms.map(hex::encode).collect(),
             ),
             (
                 "mrseam",
@@ -165,7 +171,7 @@ impl Run<'_> {
             (
                 "instance_ids",
                 texts(&mut pins.instance_ids.iter().map(|id| id.as_str().to_owned())),
-                vec![hex::encode(&boot.instance_id)],
+                noted(|boot| &boot.instance_id),
             ),
             (
                 "device_ids",
@@ -195,7 +201,7 @@ impl Run<'_> {
             (
                 "compose_hashes",
                 texts(&mut pins.compose_hashes.iter().map(ToString::to_string)),
-                vec![hex::encode(&boot.compose_hash)],
+                noted(|boot| &boot.compose_hash),
             ),
             (
                 "signing_keys",
