@@ -6,6 +6,8 @@
 //! the leaf names. A chain ends at a pinned root KEY, since root certificates
 //! are issued anew.
 
+mod attestation;
+
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
@@ -24,17 +26,23 @@ const MAX_PEM_BYTES: usize = 256 << 10;
 /// The validity that dstack's KMS gives a leaf: 3650 days.
 const VALIDITY_SECONDS: u64 = 3650 * 86_400;
 
+/// A certificate of a moment ago is from the future by a clock that is this slow.
+const MAX_AHEAD_SECONDS: u64 = 300;
+
 const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
 const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
 const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
+/// The quote with what explains it, since KMS 0.5.9; a document of its own.
+const OID_ATTESTATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.8");
 
 /// Extensions that may be critical, since they are looked at.
-const UNDERSTOOD: [ObjectIdentifier; 5] = [
+const UNDERSTOOD: [ObjectIdentifier; 6] = [
     KeyUsage::OID,
     BasicConstraints::OID,
     OID_QUOTE,
     OID_APP_ID,
     OID_USAGE,
+    OID_ATTESTATION,
 ];
 
 /// What a verified chain says.
@@ -56,7 +64,9 @@ pub(crate) struct AppIdentity {
 /// Verifies the chain, its purpose, and that it was issued for this machine's state.
 ///
 /// # Errors
-/// `rejected_app_cert*`, `rejected_kms_root`, `rejected_app_id`.
+/// `rejected_app_cert*`, `rejected_kms_root`, `rejected_app_id`. A form that is not
+/// understood comes last: nothing but what a pinned root signed can be newer than
+/// this program.
 pub(crate) fn verify(
     pem: Option<&str>,
     td: &Td,
@@ -173,7 +183,7 @@ fn chain_holds(
         (root, "the KMS CA", Some(1)),
     ] {
         let (from, until) = x509::validity(certificate);
-        if now < from || now > until {
+        if now.plus(MAX_AHEAD_SECONDS) < from || now > until {
             return Err(refuse(&format!(
                 "{name} is valid from {from} to {until}, it is {now}"
             )));
@@ -221,8 +231,8 @@ fn issued_for_this_state(
     let refuse = |detail: String| Rejected::AppCert {
         detail: shown(&detail),
     };
-    let quote = ParsedQuote::parse(octets(leaf, OID_QUOTE, "quote of the leaf")?)
-        .map_err(|error| refuse(format!("its quote: {error}")))?
+    let quote = ParsedQuote::parse(quote(leaf)?)
+        .map_err(|error| not_understood(&format!("its quote: {error}")))?
         .td;
     let [r0, r1, r2, r3] = &quote.rtmr;
     let [live0, live1, live2, live3] = &td.rtmr;
@@ -255,7 +265,37 @@ fn issued_for_this_state(
     Ok(())
 }
 
-/// The bytes of dstack's extensions: an OCTET STRING inside the extension's value.
+/// The quote inside the leaf. Either form vouches for the same things; where both
+/// stand, two readers must not see different quotes.
+fn quote(leaf: &Certificate) -> Result<Vec<u8>, Rejected> {
+    let refuse = |problem: &str| Rejected::AppCert {
+        detail: format!("quote of the leaf: {problem}"),
+    };
+    let bare = extension(leaf, OID_QUOTE).map_err(refuse)?;
+    let attestation = extension(leaf, OID_ATTESTATION).map_err(refuse)?;
+    let bare = bare
+        .map(|value| value.map_err(not_understood))
+        .transpose()?;
+    let Some(attestation) = attestation else {
+        return bare.ok_or_else(|| refuse("expected exactly one extension"));
+    };
+    let inside = attestation
+        .ok()
+        .and_then(|document| attestation::tdx_quote(&document))
+        .ok_or_else(|| not_understood("no TDX quote was found in its attestation"))?;
+    if bare.is_some_and(|bare| bare != inside) {
+        return Err(refuse("its two forms hold different quotes"));
+    }
+    Ok(inside)
+}
+
+fn not_understood(detail: &str) -> Rejected {
+    Rejected::AppCertForm {
+        detail: shown(detail),
+    }
+}
+
+/// The bytes of dstack's extensions that have to be there.
 fn octets(
     certificate: &Certificate,
     oid: ObjectIdentifier,
@@ -264,16 +304,32 @@ fn octets(
     let refuse = |problem: &str| Rejected::AppCert {
         detail: format!("{what}: {problem}"),
     };
+    extension(certificate, oid)
+        .map_err(refuse)?
+        .ok_or_else(|| refuse("expected exactly one extension"))?
+        .map_err(refuse)
+}
+
+type Octets = Result<Vec<u8>, &'static str>;
+
+/// An OCTET STRING inside the extension's value; an error if there are two extensions.
+fn extension(
+    certificate: &Certificate,
+    oid: ObjectIdentifier,
+) -> Result<Option<Octets>, &'static str> {
     let mut found = certificate
         .tbs_certificate()
         .extensions()
         .into_iter()
         .flatten()
         .filter(|extension| extension.extn_id == oid);
-    let (Some(extension), None) = (found.next(), found.next()) else {
-        return Err(refuse("expected exactly one extension"));
-    };
-    OctetString::from_der(extension.extn_value.as_bytes())
-        .map(|octets| octets.as_bytes().to_vec())
-        .map_err(|_| refuse("not an octet string"))
+    let first = found.next();
+    if found.next().is_some() {
+        return Err("expected exactly one extension");
+    }
+    Ok(first.map(|extension| {
+        OctetString::from_der(extension.extn_value.as_bytes())
+            .map(|octets| octets.as_bytes().to_vec())
+            .map_err(|_| "not an octet string")
+    }))
 }

@@ -3,6 +3,7 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+mod boot;
 mod hardware;
 mod software;
 mod sources;
@@ -26,8 +27,8 @@ use crate::policy::{Exception, Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
-use crate::text::{quoted, shown, shown_hex};
-use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, VmConfig, binding};
+use crate::text::{quoted, shown_hex};
+use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding, mr_config};
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -322,9 +323,12 @@ impl<'a> Run<'a> {
     fn checks(&mut self) -> Result<Attested, Rejected> {
         let evidence = self.request.evidence;
         self.begin(CheckId::Evidence);
+        if !self.request.policy.hardware_only() {
+            evidence.is_of_dstack()?;
+        }
         self.pass(format!(
             "{} events, signing key {}",
-            evidence.events.len(),
+            evidence.events.as_ref().map_or(0, Vec::len),
             evidence.signing_key
         ));
         let quote = Arc::new(self.genuine()?);
@@ -333,18 +337,22 @@ impl<'a> Run<'a> {
         self.td(quote.td())?;
         self.connection(quote.td())?;
         self.keys()?;
-        let (boot, rtmr0) = self.boot(quote.td())?;
-        let valid_until = if self.request.policy.hardware_only() {
+        let (boot, valid_until) = if self.request.policy.hardware_only() {
+            let boot = self.boot_of_any_software(quote.td())?;
             self.software_is_not_looked_at();
-            quote.valid_until()
+            (boot, quote.valid_until())
         } else {
+            let (boot, rtmr0) = self.boot(quote.td())?;
             self.software(quote.td(), &boot, &rtmr0)?;
-            self.identity(quote.td(), &boot)?.min(quote.valid_until())
+            let until = self.identity(quote.td(), &boot)?;
+            (Some(boot), until.min(quote.valid_until()))
         };
-        self.pins(&quote, &boot)?;
+        self.pins(&quote, boot.as_ref())?;
         self.model()?;
-        self.report.findings = app_compose_findings(&evidence.app_compose);
-        self.deployment(&quote, &boot)?;
+        if let Ok(text) = &evidence.app_compose {
+            self.report.findings.extend(app_compose_findings(text));
+        }
+        self.deployment(&quote, boot.as_ref())?;
         if self.workload.deployment.is_some() {
             self.reached.deployment = DeploymentLevel::Declared;
         }
@@ -424,52 +432,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The measured boot, as far as it explains itself.
-    fn boot(&mut self, td: &Td) -> Result<(BootEvents, Rtmr0), Rejected> {
-        let evidence = self.request.evidence;
-        self.begin(CheckId::Rtmrs);
-        event_log::replay(&evidence.events, td)?;
-        self.pass(format!("{} events", evidence.events.len()));
-        self.begin(CheckId::BootEvents);
-        let boot = BootEvents::read(&evidence.events)?;
-        let rtmr0 = Rtmr0::read(&evidence.events)?;
-        event_log::repeated_values_agree(evidence, &boot, td)?;
-        self.pass(format!("{} later events ignored", boot.later));
-        self.begin(CheckId::Compose);
-        let compose_hash = event_log::compose(evidence, &boot, td)?;
-        self.pass(hex::encode(compose_hash));
-
-        self.report.fact("mrtd", hex::encode(td.mrtd));
-        for (name, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"]
-            .into_iter()
-            .zip(td.rtmr)
-        {
-            self.report.fact(name, hex::encode(value));
-        }
-        self.report
-            .fact("os_image_hash", hex::encode(boot.os_image_hash));
-        self.report.fact("compose_hash", hex::encode(compose_hash));
-        self.report.fact("app_id", hex::encode(boot.app_id));
-        self.report
-            .fact("instance_id", shown_hex(&boot.instance_id));
-        if !boot.mr_kms.is_empty() {
-            let all: Vec<_> = boot.mr_kms.iter().map(|mr_kms| shown_hex(mr_kms)).collect();
-            self.report.fact("mr_kms", shown(&all.join(" ")));
-        }
-        let vm_config = evidence.vm_config.as_deref().map(VmConfig::read);
-        if let Some(Ok(config)) = vm_config {
-            self.report
-                .fact("machine_unmeasured", shown(&config.to_string()));
-        }
-        if let Some(device_id) = &evidence.repeated.device_id {
-            self.report.fact("device_id_unmeasured", shown(device_id));
-        }
-        self.report
-            .fact("signing_key", evidence.signing_key.to_string());
-        self.report.fact("model_name", shown(&evidence.model_name));
-        Ok((boot, rtmr0))
-    }
-
     /// Nothing measured names the model: only who was asked, over the attested
     /// channel, vouches for it.
     fn model(&mut self) -> Result<(), Rejected> {
@@ -498,10 +460,12 @@ impl<'a> Run<'a> {
 /// Measured values of a verified quote whose event log explains itself.
 fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
     let td = quote.td();
-    event_log::replay(&evidence.events, td).ok()?;
-    let boot = BootEvents::read(&evidence.events).ok()?;
-    let rtmr0 = Rtmr0::read(&evidence.events).ok()?;
-    let compose_hash = event_log::compose(evidence, &boot, td).ok()?;
+    let events = evidence.events.as_ref().ok()?;
+    event_log::replay(events, td).ok()?;
+    let boot = BootEvents::read(events).ok()?;
+    let rtmr0 = Rtmr0::read(events).ok()?;
+    let compose_hash = event_log::compose_hash(evidence.app_compose.as_ref().ok()?, &boot).ok()?;
+    mr_config::read(&td.mr_config_id, &compose_hash, &boot).ok()?;
     let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
     Some(Seen {
         attributes: Hex(td.attributes),
@@ -510,7 +474,7 @@ fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
         firmware: rtmr0.firmware,
         acpi: rtmr0.acpi,
         app_id: boot.app_id,
-        app_cert: evidence.app_cert.clone(),
+        app_cert: evidence.app_cert.clone().ok().flatten(),
         mr_seam: Hex(td.mr_seam),
         rtmr0: Hex(rtmr0_value),
         compose_hash: Hex(compose_hash),

@@ -62,12 +62,19 @@ fn halves(report_data: &[u8; 64]) -> ([u8; 32], [u8; 32]) {
 }
 
 /// The key-provider event: `{"name":"kms","id":"<SubjectPublicKeyInfo in hex>"}`.
-pub(crate) fn is_key_provider(payload: &[u8], kms_root: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct KeyProvider {
-        name: String,
-        id: String,
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct KeyProvider {
+    pub(crate) name: String,
+    pub(crate) id: String,
+}
+
+impl KeyProvider {
+    /// `None` for what is not of this form.
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        crate::json::parse_object(payload, &crate::json::NESTED).ok()
     }
-    crate::json::parse_object::<KeyProvider>(payload, &crate::json::NESTED)
-        .is_ok_and(|provider| provider.name == "kms" && provider.id.eq_ignore_ascii_case(kms_root))
+
+    pub(crate) fn is_kms(&self, root: &str) -> bool {
+        self.name == "kms" && self.id.eq_ignore_ascii_case(root)
+    }
 }

@@ -192,14 +192,14 @@ fn repeated_values_agree(
             expected: hex::encode(report_data),
         });
     }
-    if let Some(events) = &block.events
-        && *events != evidence.events
+    if let (Some(events), Ok(expected)) = (&block.events, &evidence.events)
+        && events != expected
     {
         return Err(DeploymentRejected::Inconsistent {
             field: "event_log",
             got: format!("a list of {}", events.len()),
             with: "the report's",
-            expected: format!("another list of {}", evidence.events.len()),
+            expected: format!("another list of {}", expected.len()),
         });
     }
     if let (Some(got), Some(expected)) = (&block.vm_config, &evidence.vm_config)

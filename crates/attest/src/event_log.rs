@@ -6,17 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence::{Evidence, Register};
 use crate::quote::Td;
-use crate::text::{hex_bytes, quoted, shown, shown_hex};
+use crate::text::{quoted, shown, shown_hex};
 use crate::{Rejected, hash};
 
 /// dstack's runtime events; the TCG has no type for them.
-const RUNTIME_EVENT: u32 = 0x0800_0001;
+pub(crate) const RUNTIME_EVENT: u32 = 0x0800_0001;
 
 /// The last event that measured OS code writes: later ones are the
 /// application's and prove nothing about the boot.
 const SYSTEM_READY: &str = "system-ready";
+
+/// What comes before it is older than every name that is not known here.
+const APP_ID: &str = "app-id";
 
 /// One measured event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,33 +31,58 @@ pub(crate) struct Event {
     pub(crate) payload: Vec<u8>,
 }
 
+/// How the digest of a runtime event is formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DigestForm {
+    /// SHA-384 of `type_le || ":" || name || ":" || payload`.
+    V1,
+    /// SHA-384 of the canonical JSON (RFC 8785)
+    /// `{"name":…,"payload":"<hex>","type":134217729}`.
+    V2,
+}
+
 impl Event {
-    /// True if the digest is that of name and payload, in either of dstack's forms:
-    /// - V1: SHA-384 of `type_le || ":" || name || ":" || payload`
-    /// - V2: SHA-384 of the canonical JSON (RFC 8785)
-    ///   `{"name":…,"payload":"<hex>","type":134217729}`
-    ///
-    /// The two cannot be confused: V1 starts with the byte 0x01, V2 with `{`.
-    fn digest_is_recomputable(&self) -> bool {
-        let v1 = hash::sha384(&[
-            &self.kind.to_le_bytes(),
-            b":",
-            self.name.as_bytes(),
-            b":",
-            &self.payload,
-        ]);
-        self.digest == v1 || self.digest == self.v2_digest()
+    /// An event of RTMR3 whose digest the log leaves out, as dstack 0.6 does.
+    pub(crate) fn without_digest(name: &str, payload: Vec<u8>, form: DigestForm) -> Self {
+        let mut event = Self {
+            register: 3,
+            kind: RUNTIME_EVENT,
+            digest: [0; 48],
+            name: name.to_owned(),
+            payload,
+        };
+        event.digest = event.formed(form);
+        event
     }
 
-    fn v2_digest(&self) -> [u8; 48] {
-        // serde_json escapes strings as RFC 8785 §3.2.2.2 wants.
-        let name = serde_json::Value::from(self.name.as_str()).to_string();
-        let json = format!(
-            "{{\"name\":{name},\"payload\":\"{}\",\"type\":{}}}",
-            hex::encode(&self.payload),
-            self.kind
-        );
-        hash::sha384(&[json.as_bytes()])
+    /// True if the digest is that of name and payload, in either of dstack's forms.
+    /// The two cannot be confused: V1 starts with the byte 0x01, V2 with `{`.
+    fn digest_is_recomputable(&self) -> bool {
+        [DigestForm::V1, DigestForm::V2]
+            .into_iter()
+            .any(|form| self.digest == self.formed(form))
+    }
+
+    fn formed(&self, form: DigestForm) -> [u8; 48] {
+        match form {
+            DigestForm::V1 => hash::sha384(&[
+                &self.kind.to_le_bytes(),
+                b":",
+                self.name.as_bytes(),
+                b":",
+                &self.payload,
+            ]),
+            DigestForm::V2 => {
+                // serde_json escapes strings as RFC 8785 §3.2.2.2 wants.
+                let name = serde_json::Value::from(self.name.as_str()).to_string();
+                let json = format!(
+                    "{{\"name\":{name},\"payload\":\"{}\",\"type\":{}}}",
+                    hex::encode(&self.payload),
+                    self.kind
+                );
+                hash::sha384(&[json.as_bytes()])
+            }
+        }
     }
 }
 
@@ -95,6 +122,16 @@ pub(crate) struct BootEvents {
     pub(crate) os_image_hash: [u8; 32],
     pub(crate) key_provider: Vec<u8>,
     pub(crate) mr_kms: Vec<Vec<u8>>,
+    /// SHA-256 of each script that runs before the application (dstack 0.6).
+    pub(crate) init_script_hashes: Vec<Vec<u8>>,
+    /// SHA-256 of what the application asks of GPUs (dstack 0.6).
+    pub(crate) gpu_policy_hash: Option<Vec<u8>>,
+    /// What the guest found out about its GPUs, in its own words (dstack 0.6).
+    pub(crate) gpu_attestation: Option<Vec<u8>>,
+    /// "1" or "0": whether the data disk is encrypted.
+    pub(crate) storage_encrypted: Option<Vec<u8>>,
+    /// The names of events between `app-id` and `system-ready` that are not known here.
+    pub(crate) unknown: Vec<String>,
     /// Events after `system-ready`, which nothing relies on.
     pub(crate) later: usize,
     /// The values of RTMR3 from `system-ready` on.
@@ -104,27 +141,26 @@ pub(crate) struct BootEvents {
 /// 20 in every report seen.
 const MAX_INSTANCE_ID_BYTES: usize = 64;
 
-/// How often an event may stand at its place.
-#[derive(Clone, Copy)]
-enum Times {
-    Once,
-    /// dstack 0.5.4 has no storage-fs.
-    AtMostOnce,
-    /// One mr-kms for each contact with a KMS; the newest dstack emits none.
-    Any,
-}
-
-const BOOT_ORDER: [(&str, Times); 10] = [
-    ("system-preparing", Times::Once),
-    ("app-id", Times::Once),
-    ("compose-hash", Times::Once),
-    ("instance-id", Times::Once),
-    ("boot-mr-done", Times::Once),
-    ("mr-kms", Times::Any),
-    ("os-image-hash", Times::Once),
-    ("key-provider", Times::Once),
-    ("storage-fs", Times::AtMostOnce),
-    (SYSTEM_READY, Times::Once),
+/// What a dstack guest notes while it boots, in this order, and how often at least
+/// and at most.
+const BOOT_ORDER: [(&str, usize, usize); 14] = [
+    ("system-preparing", 1, 1),
+    (APP_ID, 1, 1),
+    ("compose-hash", 1, 1),
+    // dstack runs at most five.
+    ("init-script-hash", 0, 5),
+    ("gpu-policy-hash", 0, 1),
+    ("gpu-attestation", 0, 1),
+    ("instance-id", 1, 1),
+    ("boot-mr-done", 1, 1),
+    // One for each contact with a KMS; dstack 0.6 notes none.
+    ("mr-kms", 0, usize::MAX),
+    ("os-image-hash", 1, 1),
+    ("key-provider", 1, 1),
+    // dstack 0.5.4 has none.
+    ("storage-fs", 0, 1),
+    ("storage-encrypted", 0, 1),
+    (SYSTEM_READY, 1, 1),
 ];
 
 impl BootEvents {
@@ -160,30 +196,39 @@ impl BootEvents {
                 });
             }
         }
-        let mut found: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
-        let mut rest = boot.iter().map(|(_, event)| *event).peekable();
-        for (name, times) in BOOT_ORDER {
-            let slot = found.entry(name).or_default();
-            while let Some(event) = rest.next_if(|event| event.name == name) {
-                slot.push(event);
-                if matches!(times, Times::Once | Times::AtMostOnce) {
-                    break;
-                }
+        // An unknown name before app-id stays, and is not what is expected there.
+        let (mut known, mut unknown, mut begun) = (Vec::new(), Vec::new(), false);
+        for (_, event) in boot {
+            let is_known = BOOT_ORDER.iter().any(|(name, ..)| event.name == *name);
+            begun |= event.name == APP_ID;
+            if is_known || !begun {
+                known.push(*event);
+            } else {
+                unknown.push(event.name.clone());
             }
-            if slot.is_empty() && matches!(times, Times::Once) {
+        }
+        let mut found: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+        let mut rest = known.into_iter().peekable();
+        for (name, least, most) in BOOT_ORDER {
+            let slot = found.entry(name).or_default();
+            while slot.len() < most
+                && let Some(event) = rest.next_if(|event| event.name == name)
+            {
+                slot.push(event);
+            }
+            if slot.len() < least {
                 let instead = rest
                     .peek()
                     .map_or("the end".to_owned(), |event| quoted(&event.name));
                 return Err(refuse(format!("expected {name}, got {instead}")));
             }
         }
-        let payload = |name: &str| {
-            found
-                .get(name)
-                .and_then(|events| events.first())
-                .map(|event| event.payload.clone())
-                .unwrap_or_default()
+        let payloads = |name: &str| -> Vec<Vec<u8>> {
+            let events = found.get(name).into_iter().flatten();
+            events.map(|event| event.payload.clone()).collect()
         };
+        let optional = |name: &str| payloads(name).into_iter().next();
+        let payload = |name: &str| optional(name).unwrap_or_default();
         let instance_id = payload("instance-id");
         if instance_id.len() > MAX_INSTANCE_ID_BYTES {
             return Err(refuse(format!(
@@ -192,17 +237,17 @@ impl BootEvents {
             )));
         }
         Ok(Self {
-            app_id: sized("app-id", &payload("app-id"))?,
+            app_id: sized(APP_ID, &payload(APP_ID))?,
             compose_hash: payload("compose-hash"),
             instance_id,
             os_image_hash: sized("os-image-hash", &payload("os-image-hash"))?,
             key_provider: payload("key-provider"),
-            mr_kms: found
-                .get("mr-kms")
-                .into_iter()
-                .flatten()
-                .map(|event| event.payload.clone())
-                .collect(),
+            mr_kms: payloads("mr-kms"),
+            init_script_hashes: payloads("init-script-hash"),
+            gpu_policy_hash: optional("gpu-policy-hash"),
+            gpu_attestation: optional("gpu-attestation"),
+            storage_encrypted: optional("storage-encrypted"),
+            unknown,
             later: rtmr3.len().saturating_sub(boot.len()),
             rtmr3_since_ready: rtmr3
                 .iter()
@@ -222,94 +267,17 @@ fn sized<const LEN: usize>(name: &str, payload: &[u8]) -> Result<[u8; LEN], Reje
     })
 }
 
-/// The application description: its text, the event, the two copies of its
-/// hash and MRCONFIGID all say the same.
-///
-/// `mr_config_id = 0x01 || SHA-256(app_compose) || 15 zero bytes` (dstack).
+/// SHA-256 of the application description, which is what RTMR3 holds.
 ///
 /// # Errors
-/// [`Rejected::ComposeHash`] or [`Rejected::MrConfigId`].
-pub(crate) fn compose(
-    evidence: &Evidence,
-    boot: &BootEvents,
-    td: &Td,
-) -> Result<[u8; 32], Rejected> {
-    let hash = hash::sha256(&[evidence.app_compose.as_bytes()]);
-    let mut stated = vec![("the compose-hash event", hex::encode(&boot.compose_hash))];
-    stated.extend(evidence.repeated.compose_hashes.iter().cloned());
-    for (what, got) in stated {
-        if hex_bytes(&got).as_deref() != Some(&hash) {
-            return Err(Rejected::ComposeHash {
-                what,
-                got: shown(&got),
-                expected: hex::encode(hash),
-            });
-        }
-    }
-    let mut config_id = [0; 48];
-    for (to, from) in config_id.iter_mut().zip([1].iter().chain(&hash)) {
-        *to = *from;
-    }
-    if td.mr_config_id != config_id {
-        return Err(Rejected::MrConfigId {
-            got: hex::encode(td.mr_config_id),
-            expected: hex::encode(config_id),
+/// [`Rejected::ComposeHash`].
+pub(crate) fn compose_hash(text: &str, boot: &BootEvents) -> Result<[u8; 32], Rejected> {
+    let hash = hash::sha256(&[text.as_bytes()]);
+    if boot.compose_hash != hash {
+        return Err(Rejected::ComposeHash {
+            got: shown_hex(&boot.compose_hash),
+            expected: hex::encode(hash),
         });
     }
     Ok(hash)
-}
-
-/// Values that the report repeats agree with what was measured.
-///
-/// # Errors
-/// [`Rejected::EvidenceInconsistent`].
-pub(crate) fn repeated_values_agree(
-    evidence: &Evidence,
-    boot: &BootEvents,
-    td: &Td,
-) -> Result<(), Rejected> {
-    let repeated = &evidence.repeated;
-    let same_hex = |field, got: &str, with, expected: &[u8]| {
-        if hex_bytes(got).as_deref() == Some(expected) {
-            return Ok(());
-        }
-        Err(Rejected::EvidenceInconsistent {
-            field,
-            got: shown(got),
-            with,
-            expected: shown_hex(expected),
-        })
-    };
-    for (field, register, got) in &repeated.registers {
-        let expected = match register {
-            Register::Mrtd => &td.mrtd,
-            Register::Rtmr(index) => td.rtmr.get(usize::from(*index)).unwrap_or(&td.mrtd),
-        };
-        same_hex(field, got, "the quote", expected)?;
-    }
-    if let Some(got) = &repeated.app_id {
-        same_hex("info.app_id", got, "the app-id event", &boot.app_id)?;
-    }
-    if let Some(got) = &repeated.instance_id {
-        same_hex(
-            "info.instance_id",
-            got,
-            "the instance-id event",
-            &boot.instance_id,
-        )?;
-    }
-    for (field, got) in &repeated.os_image_hashes {
-        same_hex(field, got, "the os-image-hash event", &boot.os_image_hash)?;
-    }
-    if let Some(got) = &repeated.key_provider_info
-        && got.as_bytes() != boot.key_provider
-    {
-        return Err(Rejected::EvidenceInconsistent {
-            field: "info.key_provider_info",
-            got: shown(got),
-            with: "the key-provider event",
-            expected: shown(&String::from_utf8_lossy(&boot.key_provider)),
-        });
-    }
-    Ok(())
 }

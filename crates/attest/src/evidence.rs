@@ -85,6 +85,9 @@ impl std::fmt::Display for SigningKey {
 }
 
 /// A report that has been read; nothing in it is proved yet.
+///
+/// What only dstack's guests have is a `Result`: a policy that looks at no software
+/// verifies a machine without it.
 #[derive(Debug)]
 pub struct Evidence {
     pub(crate) model_name: String,
@@ -93,11 +96,11 @@ pub struct Evidence {
     /// spelling of a nonce passes.
     pub(crate) request_nonce: String,
     pub(crate) quote: ParsedQuote,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Result<Vec<Event>, Rejected>,
     pub(crate) tls_key: Spki,
-    pub(crate) app_compose: String,
-    pub(crate) app_cert: Option<String>,
-    pub(crate) vm: VmShape,
+    pub(crate) app_compose: Result<String, Rejected>,
+    pub(crate) app_cert: Result<Option<String>, Rejected>,
+    pub(crate) vm: Result<VmShape, Rejected>,
     /// As it stands in the report, to be compared with its second copy.
     pub(crate) vm_config: Option<String>,
     /// The JSON text of `compose_manager_attestation`; only its structure has
@@ -113,31 +116,44 @@ pub struct Evidence {
 }
 
 /// What the host says of the machine's shape; of it only the memory is measured.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct VmShape {
     /// Bytes.
     pub(crate) memory_size: Option<u64>,
     pub(crate) num_gpus: Option<u64>,
 }
 
-/// Values that the report states a second time. They prove nothing; where they
-/// stand they must agree with what is measured.
+/// Values that the report states a second time, or the host alone. They prove
+/// nothing; what differs is told.
 #[derive(Debug, Default)]
 pub(crate) struct Repeated {
-    pub(crate) compose_hashes: Vec<(&'static str, String)>,
-    pub(crate) app_id: Option<String>,
-    pub(crate) instance_id: Option<String>,
-    pub(crate) os_image_hashes: Vec<(&'static str, String)>,
-    pub(crate) key_provider_info: Option<String>,
-    pub(crate) registers: Vec<(&'static str, Register, String)>,
+    pub(crate) copies: Vec<Copied>,
     pub(crate) device_id: Option<String>,
+    /// `info.tcb_info.device_id`, if it is another one.
+    pub(crate) other_device_id: Option<String>,
+    /// How `info.tcb_info.event_log` differs from `event_log`.
+    pub(crate) event_log: Option<String>,
 }
 
-/// A measurement register of the quote.
+/// A copy of something measured.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) field: &'static str,
+    pub(crate) of: Measured,
+    /// A value that is no string, as its JSON text.
+    pub(crate) text: String,
+}
+
+/// What is measured, and repeated in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Register {
+pub(crate) enum Measured {
     Mrtd,
-    Rtmr(u8),
+    Rtmr(usize),
+    AppId,
+    ComposeHash,
+    InstanceId,
+    OsImageHash,
+    KeyProvider,
 }
 
 impl Evidence {
@@ -154,8 +170,16 @@ impl Evidence {
             });
         }
         let wire: Wire<'_> = json::parse_object(bytes, &json::REPORT).map_err(unreadable)?;
-        let info: WireInfo<'_> = object("info", wire.info)?;
-        let tcb: WireTcbInfo<'_> = object("info.tcb_info", info.tcb_info)?;
+        let info: Result<WireInfo<'_>, _> = object("info", wire.info);
+        let tcb: Result<WireTcbInfo<'_>, _> = match &info {
+            Ok(info) => object("info.tcb_info", info.tcb_info),
+            Err(missing) => Err(missing.clone()),
+        };
+        let app_compose = match &tcb {
+            Ok(tcb) => string("info.tcb_info.app_compose", tcb.app_compose).map(Cow::into_owned),
+            Err(missing) => Err(missing.clone()),
+        };
+        let (info, tcb) = (info.unwrap_or_default(), tcb.unwrap_or_default());
 
         let signing_key = signing_key(&wire)?;
         let tls_key = match optional_string("tls_cert_fingerprint", wire.tls_cert_fingerprint)? {
@@ -165,17 +189,7 @@ impl Evidence {
                 Spki::from_bytes(fixed_hex("tls_cert_fingerprint", &text, "64 hex digits")?)
             }
         };
-        let events = events("event_log", wire.event_log)?;
-        if let Some(again) = tcb.event_log
-            && self::events("info.tcb_info.event_log", Some(again))? != events
-        {
-            return Err(Rejected::EvidenceInconsistent {
-                field: "info.tcb_info.event_log",
-                got: "another list of events".to_owned(),
-                with: "event_log",
-                expected: format!("a list of {}", events.len()),
-            });
-        }
+        let events = events("event_log", wire.event_log);
         let quote_text = string("intel_quote", wire.intel_quote)?;
         if quote_text.len() > MAX_QUOTE_BYTES.saturating_mul(2) {
             return Err(Rejected::QuoteFormat {
@@ -192,14 +206,19 @@ impl Evidence {
                 string("request_nonce", wire.request_nonce)?,
             )?,
             quote: ParsedQuote::parse(quote)?,
+            repeated: Repeated::read(&info, &tcb, events.as_deref().ok()),
             events,
             tls_key,
-            app_compose: string("info.tcb_info.app_compose", tcb.app_compose)?.into_owned(),
-            app_cert: optional_string("info.app_cert", info.app_cert)?
-                .map(Cow::into_owned)
-                .filter(|pem| !pem.trim().is_empty()),
-            vm: vm_shape(info.vm_config)?,
-            vm_config: optional_string("info.vm_config", info.vm_config)?.map(Cow::into_owned),
+            app_compose,
+            app_cert: optional_string("info.app_cert", info.app_cert).map(|pem| {
+                pem.map(Cow::into_owned)
+                    .filter(|pem| !pem.trim().is_empty())
+            }),
+            vm: vm_shape(info.vm_config),
+            vm_config: optional_string("info.vm_config", info.vm_config)
+                .ok()
+                .flatten()
+                .map(Cow::into_owned),
             compose_manager: present(wire.compose_manager_attestation)
                 .map(|raw| raw.get().to_owned()),
             gpu_payload: optional_string("nvidia_payload", wire.nvidia_payload)?
@@ -210,8 +229,17 @@ impl Evidence {
             ohttp_key_config: optional_string("ohttp_key_config", wire.ohttp_key_config)?
                 .map(Cow::into_owned),
             ohttp_attestation: present(wire.ohttp_attestation).map(|raw| raw.get().to_owned()),
-            repeated: Repeated::read(&info, &tcb)?,
         })
+    }
+
+    /// What a policy that looks at software demands besides the quote: the first
+    /// piece that is missing, or not as dstack writes it.
+    pub(crate) fn is_of_dstack(&self) -> Result<(), Rejected> {
+        self.app_compose.as_ref().map_err(Clone::clone)?;
+        self.events.as_ref().map_err(Clone::clone)?;
+        self.app_cert.as_ref().map_err(Clone::clone)?;
+        self.vm.as_ref().map_err(Clone::clone)?;
+        Ok(())
     }
 
     /// What to ask a PCS for, by the certificate inside the quote.

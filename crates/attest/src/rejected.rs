@@ -75,10 +75,6 @@ rejections! {
         "evidence_address_length" check Evidence blame Machine
         "signing_address has {got} bytes, {algo} has {expected}"
         means "The signing address does not have the length of its algorithm, which would shift what report_data binds.";
-    EvidenceInconsistent { field: &'static str, got: String, with: &'static str, expected: String }
-        "evidence_inconsistent" check Evidence|BootEvents blame Machine
-        "field {field} is {got}, but {with} is {expected}"
-        means "The report states one value twice, differently.";
 
     QuoteFormat { detail: String }
         "rejected_quote_format" check QuoteFormat blame Unknown
@@ -203,14 +199,18 @@ rejections! {
         "the boot events of RTMR3 are not those of a dstack guest: {detail}"
         means "The machine did not record its identity as the expected operating system does, in order and once each."
         remedy "Look for a newer verified-proxy: the backend may run a newer dstack. If there is none, ask its operator.";
-    ComposeHash { what: &'static str, got: String, expected: String }
+    ComposeHash { got: String, expected: String }
         "rejected_compose_hash" check Compose blame Machine
-        "{what} is {got}, the compose text hashes to {expected}"
+        "the compose-hash event is {got}, the compose text hashes to {expected}"
         means "The application description in the report is not the one that was measured.";
     MrConfigId { got: String, expected: String }
         "rejected_mr_config_id" check Compose blame Machine
-        "mr_config_id is {got}, the compose text gives {expected}"
+        "mr_config_id is {got}, what RTMR3 holds gives {expected}"
         means "The virtual machine was started for another application description.";
+    MrConfigIdVersion { form: u8 }
+        "rejected_mr_config_id_version" check Compose blame Age
+        "mr_config_id is of form {form}, which this version does not understand"
+        means "The virtual machine was started for an application description, and its signed register names it in a way that is newer than this program.";
 
     OsImage { mrtd: String, rtmr1: String, rtmr2: String, os_image_hash: String, allowed: usize, accept: String }
         "rejected_os_image" check OsImage blame Unknown
@@ -258,6 +258,10 @@ rejections! {
         "rejected_app_cert_quote" check Kms blame Machine
         "the identity certificate was issued for {register} {got}, this machine has {expected}"
         means "The key management service vouched for a machine in another state than this one.";
+    AppCertForm { detail: String }
+        "rejected_app_cert_form" check Kms blame Age
+        "the identity certificate is in a form that this version does not understand: {detail}"
+        means "The expected key management service signed this certificate, and wrote the state that it vouches for in a way that is newer than this program.";
     AppCertReportData {}
         "rejected_app_cert_report_data" check Kms blame Machine
         "the quote inside the identity certificate does not bind the certificate's key"

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::attestation::Attestation;
 use crate::collateral::Collateral;
 use crate::encode::pem_chain;
-use crate::event_log::{Event, replay};
+use crate::event_log::{DigestForm, Event, RUNTIME_EVENT_TYPE, replay};
 use crate::gpu::GpuSpec;
 use crate::hash::sha256;
 use crate::pki::{Issued, Signer};
@@ -195,19 +196,20 @@ impl Spec {
             &self.hooks,
             self.app.boot_time,
             &self.app.app_id,
-            quote,
-            serde_json::to_vec(events)?,
+            self.cert_form,
+            &Attestation {
+                quote: &quote,
+                events,
+                report_data: td.report_data,
+                config: &serde_json::to_string(&self.vm_config)?,
+            },
         )
     }
 
-    /// dstack's version byte 01, the compose hash, zeros.
     fn mr_config_id(&self) -> [u8; 48] {
-        self.overrides.mr_config_id.unwrap_or_else(|| {
-            let mut value = [0; 48];
-            value[0] = 1;
-            value[1..33].copy_from_slice(&self.app.compose_hash());
-            value
-        })
+        self.overrides
+            .mr_config_id
+            .unwrap_or_else(|| self.mr_config.id(self))
     }
 
     /// SHA-256(address || fingerprint) || nonce; without a fingerprint the
@@ -238,7 +240,17 @@ impl Spec {
         app_chain: &[Vec<u8>],
     ) -> Result<Value, Error> {
         let app = &self.app;
-        let events = serde_json::to_value(events)?;
+        let mut events = serde_json::to_value(events)?;
+        if self.strip_digests {
+            for event in events.as_array_mut().into_iter().flatten() {
+                if event["event_type"] == RUNTIME_EVENT_TYPE {
+                    event["digest"] = "".into();
+                    if self.digest_form == DigestForm::V2 {
+                        event["version"] = 2.into();
+                    }
+                }
+            }
+        }
         let event_log = if self.event_log_as_string {
             Value::from(serde_json::to_string(&events)?)
         } else {

@@ -10,6 +10,7 @@ use rcgen::{
 };
 
 use crate::Error;
+use crate::attestation::{Attestation, CertForm};
 use crate::encode::der_octets;
 use crate::hash::sha512;
 use crate::hooks::Hooks;
@@ -73,8 +74,8 @@ impl Kms {
         hooks: &Hooks,
         boot_time: u64,
         app_id: &[u8],
-        quote: Vec<u8>,
-        event_log: Vec<u8>,
+        form: CertForm,
+        state: &Attestation<'_>,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let mut root = AppCert::ca("Dstack KMS CA", 1, boot_time.saturating_sub(28 * 86_400));
         hooks.kms_root.apply(&mut root);
@@ -85,8 +86,15 @@ impl Kms {
         let mut leaf = AppCert::leaf("fake-app", boot_time);
         leaf.app_id = Some(app_id.to_vec());
         leaf.usage = Some(b"app:custom".to_vec());
-        leaf.quote = Some(quote);
-        leaf.event_log = Some(event_log);
+        if matches!(form, CertForm::Quote | CertForm::Both) {
+            leaf.quote = Some(state.quote.to_vec());
+            leaf.event_log = Some(serde_json::to_vec(state.events)?);
+        }
+        leaf.attestation = match form {
+            CertForm::Quote => None,
+            CertForm::AttestationV0 | CertForm::Both => Some(state.scale()),
+            CertForm::AttestationV1 => Some(state.msgpack()),
+        };
         hooks.app_leaf.apply(&mut leaf);
 
         let root_params = root.params();
@@ -138,6 +146,8 @@ pub struct AppCert {
     pub quote: Option<Vec<u8>>,
     /// Arc 2: the event log's JSON.
     pub event_log: Option<Vec<u8>>,
+    /// Arc 8: an attestation.
+    pub attestation: Option<Vec<u8>>,
     /// Arc 3: the app id.
     pub app_id: Option<Vec<u8>>,
     /// Arc 4: what the certificate is for.
@@ -166,6 +176,7 @@ impl AppCert {
             path_length: None,
             quote: None,
             event_log: None,
+            attestation: None,
             app_id: None,
             usage: None,
             more_extensions: Vec::new(),
@@ -199,6 +210,7 @@ impl AppCert {
             (2, &self.event_log),
             (3, &self.app_id),
             (4, &self.usage),
+            (8, &self.attestation),
         ] {
             if let Some(value) = value {
                 params

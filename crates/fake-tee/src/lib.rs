@@ -19,6 +19,7 @@
 //! The formulas here are written from the specifications a second time: this crate
 //! does not depend on the verifier that it tests.
 
+pub mod attestation;
 pub mod cli;
 pub mod collateral;
 pub mod compose_file;
@@ -32,6 +33,7 @@ pub mod hash;
 mod hooks;
 pub mod keys;
 pub mod kms;
+mod mr_config;
 pub mod nras;
 mod ohttp;
 pub mod pki;
@@ -44,11 +46,13 @@ mod spec;
 pub mod tags;
 pub mod tamper;
 
+pub use attestation::CertForm;
 pub use deployment::ComposeManager;
 pub use error::Error;
 pub use forge::Built;
 pub use hooks::{Hook, Hooks};
 pub use kms::Kms;
+pub use mr_config::MrConfig;
 pub use ohttp::Ohttp;
 pub use pki::{Pki, Signer};
 pub use quote::QuoteFormat;

@@ -130,7 +130,7 @@ fn secp256k1_key() -> Result<SigningKey, Error> {
         .map_err(|_| Error::Key("a secp256k1 scalar was refused"))
 }
 
-fn keccak256(parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn keccak256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Keccak256::new();
     for part in parts {
         hash.update(part);

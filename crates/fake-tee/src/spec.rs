@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::Error;
+use crate::attestation::CertForm;
 use crate::collateral::{QeIdentity, TcbInfo};
 use crate::deployment::ComposeManager;
 use crate::event_log::{BootDigests, DigestForm, Event};
@@ -12,6 +13,7 @@ use crate::gpu::GpuSpec;
 use crate::hash::{label, label256, sha256};
 use crate::hooks::Hooks;
 use crate::kms::Kms;
+use crate::mr_config::MrConfig;
 use crate::ohttp::Ohttp;
 use crate::pki::{Certs, Crls, PckIssuer, Pki, Signer};
 use crate::platform::Platform;
@@ -61,6 +63,14 @@ pub struct App {
     pub key_provider: Option<String>,
     /// The payload of `storage-fs`; `None` leaves the event out, as dstack 0.5.4 does.
     pub storage_fs: Option<String>,
+    /// Payloads of `init-script-hash`.
+    pub init_script_hashes: Vec<[u8; 32]>,
+    /// The payload of `gpu-policy-hash`, which dstack 0.6 notes of every app.
+    pub gpu_policy_hash: Option<[u8; 32]>,
+    /// The payload of `gpu-attestation`.
+    pub gpu_attestation: Option<String>,
+    /// The payload of `storage-encrypted`.
+    pub storage_encrypted: Option<String>,
     /// Events that the app itself adds after `system-ready`.
     pub app_events: Vec<(String, Vec<u8>)>,
     /// Whether the KMS certified the state at `system-ready`, as it does when a
@@ -141,6 +151,12 @@ pub struct Spec {
     pub app: App,
     /// Digests of runtime events.
     pub digest_form: DigestForm,
+    /// Whether the report leaves out digests of runtime events, as dstack 0.6 does.
+    pub strip_digests: bool,
+    /// What MRCONFIGID says.
+    pub mr_config: MrConfig,
+    /// How the KMS writes the leaf.
+    pub cert_form: CertForm,
     /// The KMS.
     pub kms: Arc<Kms>,
     /// Names the model.
@@ -207,6 +223,10 @@ impl Spec {
                 mr_kms: vec![label256("KMS measurement").to_vec()],
                 key_provider: None,
                 storage_fs: Some("zfs".to_owned()),
+                init_script_hashes: Vec::new(),
+                gpu_policy_hash: None,
+                gpu_attestation: None,
+                storage_encrypted: None,
                 app_events: Vec::new(),
                 certified_at_ready: true,
                 device_id: label256("device id"),
@@ -214,6 +234,9 @@ impl Spec {
                 boot_time: now.saturating_sub(6 * 86_400),
             },
             digest_form: DigestForm::default(),
+            strip_digests: false,
+            mr_config: MrConfig::default(),
+            cert_form: CertForm::default(),
             model_name: "fake/llama".to_owned(),
             signing: Signing::ed25519(),
             include_tls_fingerprint: true,
@@ -229,6 +252,20 @@ impl Spec {
             td,
             kms,
         }
+    }
+
+    /// What a guest of dstack 0.6 on a host with GPUs notes, and how: V2 digests that
+    /// the log leaves out, the GPUs' events, no `mr-kms`; under a KMS of its age.
+    pub fn boot_dstack_0_6(&mut self) {
+        self.digest_form = DigestForm::V2;
+        self.strip_digests = true;
+        self.cert_form = CertForm::AttestationV1;
+        let app = &mut self.app;
+        app.mr_kms.clear();
+        app.init_script_hashes = vec![label256("script one"), label256("script two")];
+        app.gpu_policy_hash = Some(label256("GPU policy"));
+        app.gpu_attestation = Some(GPU_ATTESTATION.to_owned());
+        app.storage_encrypted = Some("1".to_owned());
     }
 
     /// `{"name":"kms","id":"…"}` unless replaced.
@@ -249,6 +286,15 @@ impl Spec {
         add("system-preparing", b"");
         add("app-id", &app.app_id);
         add("compose-hash", &app.compose_hash());
+        for hash in &app.init_script_hashes {
+            add("init-script-hash", hash);
+        }
+        if let Some(hash) = &app.gpu_policy_hash {
+            add("gpu-policy-hash", hash);
+        }
+        if let Some(attestation) = &app.gpu_attestation {
+            add("gpu-attestation", attestation.as_bytes());
+        }
         add("instance-id", &app.instance_id);
         add("boot-mr-done", b"");
         for mr_kms in &app.mr_kms {
@@ -259,6 +305,9 @@ impl Spec {
         if let Some(fs) = &app.storage_fs {
             add("storage-fs", fs.as_bytes());
         }
+        if let Some(encrypted) = &app.storage_encrypted {
+            add("storage-encrypted", encrypted.as_bytes());
+        }
         add("system-ready", b"");
         for (name, payload) in &app.app_events {
             add(name, payload);
@@ -266,6 +315,8 @@ impl Spec {
         events
     }
 }
+
+const GPU_ATTESTATION: &str = r#"{"version":1,"provider":"nvidia","devices":8,"cc_mode":"on","devtools":false,"evidence_sha256":"00"}"#;
 
 const COMPOSE: &str = r#"{
     "manifest_version": 2,

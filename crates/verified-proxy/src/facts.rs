@@ -24,7 +24,7 @@ impl Fact {
 }
 
 /// In the order of an explanation. A fact that is not in here is shown by its name.
-pub(crate) const FACTS: [Fact; 26] = [
+pub(crate) const FACTS: [Fact; 39] = [
     Fact::of(Group::Hardware, "ppid", "platform (PPID)"),
     Fact::of(Group::Hardware, "piid", "platform instance (PIID)"),
     Fact::of(Group::Hardware, "fmspc", "platform family (FMSPC)"),
@@ -49,7 +49,57 @@ pub(crate) const FACTS: [Fact; 26] = [
         "compose_hash",
         "application description (SHA-256)",
     ),
+    Fact::of(
+        Group::Boot,
+        "compose_hash_unmeasured",
+        "application description (SHA-256), by unknown software",
+    ),
+    Fact::of(
+        Group::Boot,
+        "init_script_hashes",
+        "scripts that run before the application (SHA-256)",
+    ),
+    Fact::of(
+        Group::Boot,
+        "init_script_hashes_unmeasured",
+        "scripts that run before the application (SHA-256), by unknown software",
+    ),
+    Fact::of(
+        Group::Boot,
+        "gpu_policy_hash",
+        "what the application asks of GPUs (SHA-256)",
+    ),
+    Fact::of(
+        Group::Boot,
+        "gpu_policy_hash_unmeasured",
+        "what the application asks of GPUs (SHA-256), by unknown software",
+    ),
+    Fact::of(
+        Group::Boot,
+        "gpu_attestation",
+        "GPUs, by the operating system's word",
+    ),
+    Fact::of(
+        Group::Boot,
+        "gpu_attestation_unmeasured",
+        "GPUs, by unknown software",
+    ),
+    Fact::of(
+        Group::Boot,
+        "storage_encrypted",
+        "data disk encrypted (1 or 0)",
+    ),
+    Fact::of(
+        Group::Boot,
+        "storage_encrypted_unmeasured",
+        "data disk encrypted (1 or 0), by unknown software",
+    ),
     Fact::of(Group::Software, "os_image_hash", "OS image"),
+    Fact::of(
+        Group::Software,
+        "os_image_hash_unmeasured",
+        "OS image, by unknown software",
+    ),
     Fact::of(
         Group::Software,
         "machine_unmeasured",
@@ -59,6 +109,21 @@ pub(crate) const FACTS: [Fact; 26] = [
     Fact::of(Group::Identity, "app_id", "application id"),
     Fact::of(Group::Identity, "instance_id", "instance id"),
     Fact::of(Group::Identity, "mr_kms", "the KMS that was contacted"),
+    Fact::of(
+        Group::Identity,
+        "app_id_unmeasured",
+        "application id, by unknown software",
+    ),
+    Fact::of(
+        Group::Identity,
+        "instance_id_unmeasured",
+        "instance id, by unknown software",
+    ),
+    Fact::of(
+        Group::Identity,
+        "mr_kms_unmeasured",
+        "the KMS that was contacted, by unknown software",
+    ),
     Fact::of(
         Group::Identity,
         "device_id_unmeasured",

@@ -1,6 +1,7 @@
 //! Step 7: what the policy expects of image, machine and identity.
 
 use super::Run;
+use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
 use crate::levels::{BootLevel, IdentityLevel};
 use crate::policy::{AcpiMode, OsImage, Row, firmware_line, machine_line};
@@ -8,7 +9,7 @@ use crate::quote::{Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::rtmr0::{Rtmr0, td_hob_digest};
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Rejected, UnixTime, app_cert, binding};
+use crate::{Rejected, UnixTime, app_cert};
 
 impl Run<'_> {
     pub(super) fn software_is_not_looked_at(&mut self) {
@@ -65,14 +66,15 @@ impl Run<'_> {
         }
 
         self.begin(CheckId::TdHob);
-        let memory_size =
-            self.request
-                .evidence
-                .vm
-                .memory_size
-                .ok_or_else(|| Rejected::EvidenceMissingField {
-                    field: "info.vm_config.memory_size".to_owned(),
-                })?;
+        let memory_size = self
+            .request
+            .evidence
+            .vm
+            .clone()?
+            .memory_size
+            .ok_or_else(|| Rejected::EvidenceMissingField {
+                field: "info.vm_config.memory_size".to_owned(),
+            })?;
         let expected = td_hob_digest(memory_size);
         if expected != Some(rtmr0.td_hob) {
             return Err(Rejected::TdHob {
@@ -122,9 +124,16 @@ impl Run<'_> {
     /// What the KMS signed decides; RTMR3 has to agree.
     pub(super) fn identity(&mut self, td: &Td, boot: &BootEvents) -> Result<UnixTime, Rejected> {
         let request = self.request;
+        if self.rules().least.identity == IdentityLevel::Any {
+            self.all_not_proved(
+                [CheckId::Kms, CheckId::AppId, CheckId::KeyProvider],
+                "the policy accepts any identity (least.identity = \"any\")",
+            );
+            return Ok(UnixTime(u64::MAX));
+        }
         self.begin(CheckId::Kms);
         let identity = app_cert::verify(
-            request.evidence.app_cert.as_deref(),
+            request.evidence.app_cert.clone()?.as_deref(),
             td,
             &boot.rtmr3_since_ready,
             self.rules(),
@@ -147,7 +156,8 @@ impl Run<'_> {
 
         self.begin(CheckId::KeyProvider);
         let got = String::from_utf8_lossy(&boot.key_provider);
-        if !binding::is_key_provider(&boot.key_provider, &identity.kms_root) {
+        if !KeyProvider::read(&boot.key_provider).is_some_and(|own| own.is_kms(&identity.kms_root))
+        {
             return Err(Rejected::KeyProvider {
                 got: quoted(&got),
                 expected: format!("name \"kms\", id {}", identity.kms_root),
@@ -162,7 +172,7 @@ impl Run<'_> {
     pub(super) fn pins(
         &mut self,
         quote: &VerifiedQuote,
-        boot: &BootEvents,
+        boot: Option<&BootEvents>,
     ) -> Result<(), Rejected> {
         self.begin(CheckId::Pins);
         let pins = &self.rules().pins;
@@ -170,12 +180,15 @@ impl Run<'_> {
         let [rtmr0, ..] = td.rtmr;
         let evidence = self.request.evidence;
         let texts = |set: &mut dyn Iterator<Item = String>| set.collect::<Vec<_>>();
-        let kms: Vec<_> = boot.mr_kms.iter().map(hex::encode).collect();
+        let noted = |payload: fn(&BootEvents) -> &Vec<u8>| -> Vec<_> {
+            boot.map(payload).iter().map(hex::encode).collect()
+        };
+        let mr_kms = boot.iter().flat_map(|boot| &boot.mr_kms);
         let pinned = [
             (
                 "mr_kms",
                 texts(&mut pins.mr_kms.iter().map(ToString::to_string)),
-                kms,
+                mr_kms.map(hex::encode).collect(),
             ),
             (
                 "mrseam",
@@ -185,7 +198,7 @@ impl Run<'_> {
             (
                 "instance_ids",
                 texts(&mut pins.instance_ids.iter().map(|id| id.as_str().to_owned())),
-                vec![hex::encode(&boot.instance_id)],
+                noted(|boot| &boot.instance_id),
             ),
             (
                 "ppids",
@@ -210,7 +223,7 @@ impl Run<'_> {
             (
                 "compose_hashes",
                 texts(&mut pins.compose_hashes.iter().map(ToString::to_string)),
-                vec![hex::encode(&boot.compose_hash)],
+                noted(|boot| &boot.compose_hash),
             ),
             (
                 "signing_keys",

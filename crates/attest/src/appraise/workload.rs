@@ -47,7 +47,7 @@ impl Run<'_> {
     pub(super) fn deployment(
         &mut self,
         quote: &VerifiedQuote,
-        boot: &BootEvents,
+        boot: Option<&BootEvents>,
     ) -> Result<(), Rejected> {
         let request = self.request;
         let rules = &self.rules().deployment;
@@ -180,9 +180,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn continuity(&mut self, deployment: &Deployment, boot: &BootEvents) {
-        let seen = InstanceLog::new(&boot.instance_id, deployment.seen());
+    fn continuity(&mut self, deployment: &Deployment, boot: Option<&BootEvents>) {
         let check = CheckId::DeploymentContinuity;
+        let Some(boot) = boot else {
+            self.report
+                .not_proved(check, "no boot event names the instance");
+            return;
+        };
+        let seen = InstanceLog::new(&boot.instance_id, deployment.seen());
         match self.request.logs {
             LogCheck::NotKept(reason) => self.report.not_proved(check, reason),
             LogCheck::Kept(logs) => {
@@ -256,7 +261,8 @@ impl Run<'_> {
         ));
 
         self.begin(CheckId::GpuShape);
-        if let Some(stated) = request.evidence.vm.num_gpus
+        let stated = request.evidence.vm.as_ref().ok();
+        if let Some(stated) = stated.and_then(|vm| vm.num_gpus)
             && u64::try_from(gpus.len()) != Ok(stated)
         {
             return Err(GpuRejected::Stated {
@@ -350,7 +356,7 @@ impl Run<'_> {
         }
     }
 
-    fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
+    pub(super) fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
         for check in checks {
             self.report.not_proved(check, reason);
         }

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Register, Repeated, SigningAlgo, SigningKey, VmShape};
+use super::{Copied, Measured, Repeated, SigningAlgo, SigningKey, VmShape};
 use crate::Rejected;
-use crate::event_log::Event;
+use crate::event_log::{DigestForm, Event, RUNTIME_EVENT};
 use crate::json::{self, JsonError};
-use crate::text::{hex_array, hex_bytes, quoted, shown};
+use crate::text::{hex_array, hex_bytes, quoted};
 
 /// Real logs have 30 events; an application may add some of its own.
 const MAX_EVENTS: usize = 4096;
@@ -52,7 +52,7 @@ pub(super) struct Wire<'a> {
     pub(super) ohttp_attestation: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct WireInfo<'a> {
     #[serde(borrow, default)]
     pub(super) app_cert: Option<&'a RawValue>,
@@ -74,7 +74,7 @@ pub(super) struct WireInfo<'a> {
     pub(super) vm_config: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct WireTcbInfo<'a> {
     #[serde(borrow, default)]
     pub(super) app_compose: Option<&'a RawValue>,
@@ -108,6 +108,8 @@ pub(super) struct WireEvent<'a> {
     event: Cow<'a, str>,
     #[serde(borrow, default)]
     event_payload: Cow<'a, str>,
+    #[serde(borrow, default)]
+    version: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -168,8 +170,6 @@ fn event(list: &'static str, index: usize, raw: &RawValue) -> Result<Event, Reje
         .ok()
         .filter(|register| *register <= 3)
         .ok_or_else(|| bad(field("imr"), "0 to 3", &wire.imr.to_string()))?;
-    let digest = hex_array(&wire.digest)
-        .ok_or_else(|| bad(field("digest"), "96 hex digits", &wire.digest))?;
     if wire.event_payload.len() > MAX_EVENT_PAYLOAD_BYTES.saturating_mul(2) {
         return Err(bad(field("event_payload"), "at most 64 KiB", "more"));
     }
@@ -178,6 +178,18 @@ fn event(list: &'static str, index: usize, raw: &RawValue) -> Result<Event, Reje
     if wire.event.len() > MAX_NAME_BYTES {
         return Err(bad(field("event"), "a short name", &wire.event));
     }
+    // dstack 0.6 leaves out what follows from name and payload; the registers tell
+    // whether it does.
+    if wire.digest.is_empty() && register == 3 && wire.event_type == RUNTIME_EVENT {
+        let form = match present(wire.version).map_or("1", RawValue::get) {
+            "1" => DigestForm::V1,
+            "2" => DigestForm::V2,
+            other => return Err(bad(field("version"), "1 or 2", other)),
+        };
+        return Ok(Event::without_digest(&wire.event, payload, form));
+    }
+    let digest = hex_array(&wire.digest)
+        .ok_or_else(|| bad(field("digest"), "96 hex digits", &wire.digest))?;
     Ok(Event {
         register,
         kind: wire.event_type,
@@ -214,59 +226,82 @@ pub(super) fn vm_shape(vm_config: Option<&RawValue>) -> Result<VmShape, Rejected
 }
 
 impl Repeated {
-    pub(super) fn read(info: &WireInfo<'_>, tcb: &WireTcbInfo<'_>) -> Result<Self, Rejected> {
-        let text = |field: &'static str, raw: Option<&RawValue>| -> Result<_, Rejected> {
-            Ok(match optional_string(field, raw)? {
-                Some(text) if !text.is_empty() => Some(text.into_owned()),
-                _ => None,
-            })
-        };
-        let mut repeated = Self {
-            app_id: text("info.app_id", info.app_id)?,
-            instance_id: text("info.instance_id", info.instance_id)?,
-            key_provider_info: text("info.key_provider_info", info.key_provider_info)?,
-            device_id: text("info.device_id", info.device_id)?,
-            ..Self::default()
-        };
-        for (field, raw) in [
-            ("info.compose_hash", info.compose_hash),
-            ("info.tcb_info.compose_hash", tcb.compose_hash),
-        ] {
-            repeated
-                .compose_hashes
-                .extend(text(field, raw)?.map(|value| (field, value)));
+    pub(super) fn read(
+        info: &WireInfo<'_>,
+        tcb: &WireTcbInfo<'_>,
+        measured: Option<&[Event]>,
+    ) -> Self {
+        let device_id = text(info.device_id);
+        let other_device_id =
+            text(tcb.device_id).filter(|other| device_id.as_ref().is_some_and(|own| own != other));
+        let event_log = present(tcb.event_log)
+            .zip(measured)
+            .and_then(|(again, measured)| other_events(again, measured));
+        let copies = [
+            ("info.app_id", Measured::AppId, info.app_id),
+            ("info.instance_id", Measured::InstanceId, info.instance_id),
+            (
+                "info.key_provider_info",
+                Measured::KeyProvider,
+                info.key_provider_info,
+            ),
+            (
+                "info.compose_hash",
+                Measured::ComposeHash,
+                info.compose_hash,
+            ),
+            (
+                "info.tcb_info.compose_hash",
+                Measured::ComposeHash,
+                tcb.compose_hash,
+            ),
+            (
+                "info.os_image_hash",
+                Measured::OsImageHash,
+                info.os_image_hash,
+            ),
+            (
+                "info.tcb_info.os_image_hash",
+                Measured::OsImageHash,
+                tcb.os_image_hash,
+            ),
+            ("info.tcb_info.mrtd", Measured::Mrtd, tcb.mrtd),
+            ("info.tcb_info.rtmr0", Measured::Rtmr(0), tcb.rtmr0),
+            ("info.tcb_info.rtmr1", Measured::Rtmr(1), tcb.rtmr1),
+            ("info.tcb_info.rtmr2", Measured::Rtmr(2), tcb.rtmr2),
+            ("info.tcb_info.rtmr3", Measured::Rtmr(3), tcb.rtmr3),
+        ];
+        Self {
+            copies: copies
+                .into_iter()
+                .filter_map(|(field, of, raw)| text(raw).map(|text| Copied { field, of, text }))
+                .collect(),
+            device_id,
+            other_device_id,
+            event_log,
         }
-        for (field, raw) in [
-            ("info.os_image_hash", info.os_image_hash),
-            ("info.tcb_info.os_image_hash", tcb.os_image_hash),
-        ] {
-            repeated
-                .os_image_hashes
-                .extend(text(field, raw)?.map(|value| (field, value)));
-        }
-        for (field, register, raw) in [
-            ("info.tcb_info.mrtd", Register::Mrtd, tcb.mrtd),
-            ("info.tcb_info.rtmr0", Register::Rtmr(0), tcb.rtmr0),
-            ("info.tcb_info.rtmr1", Register::Rtmr(1), tcb.rtmr1),
-            ("info.tcb_info.rtmr2", Register::Rtmr(2), tcb.rtmr2),
-            ("info.tcb_info.rtmr3", Register::Rtmr(3), tcb.rtmr3),
-        ] {
-            repeated
-                .registers
-                .extend(text(field, raw)?.map(|value| (field, register, value)));
-        }
-        if let Some(again) = text("info.tcb_info.device_id", tcb.device_id)?
-            && let Some(device_id) = &repeated.device_id
-            && again != *device_id
-        {
-            return Err(Rejected::EvidenceInconsistent {
-                field: "info.tcb_info.device_id",
-                got: shown(&again),
-                with: "info.device_id",
-                expected: shown(device_id),
-            });
-        }
-        Ok(repeated)
+    }
+}
+
+/// A copy's text; an empty one says nothing.
+fn text(raw: Option<&RawValue>) -> Option<String> {
+    let raw = present(raw)?;
+    let text = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// dstack strips payloads from one of the two logs: what was measured are digests.
+fn other_events(again: &RawValue, measured: &[Event]) -> Option<String> {
+    let digests = |events: &[Event]| -> Vec<_> {
+        events
+            .iter()
+            .map(|event| (event.register, event.digest))
+            .collect()
+    };
+    match events("info.tcb_info.event_log", Some(again)) {
+        Ok(events) if digests(&events) == digests(measured) => None,
+        Ok(events) => Some(format!("a list of {} other events", events.len())),
+        Err(unreadable) => Some(unreadable.to_string()),
     }
 }
 

@@ -15,6 +15,7 @@ mod compose;
 mod deployment;
 mod diagnosed;
 mod docs;
+mod false_kms;
 mod files;
 mod gpu;
 mod identifiers;

@@ -302,7 +302,9 @@ fn unreadable_texts_are_refused_with_the_place_and_the_reason() {
     );
     let text = said("[]");
     assert!(text.contains("expected an object, got \"[]\""), "{text}");
-    let text = said("{\"info\": {}}");
+    let mut spec = spec();
+    crate::tampering::set(&mut spec, "/info", serde_json::json!({}));
+    let text = judge(&spec).report.rejected.unwrap().to_string();
     assert!(
         text.contains("the report has no field info.tcb_info"),
         "{text}"

@@ -1,7 +1,9 @@
 //! What an honest operator may change without a new policy, and what a policy
 //! of one's own may allow or pin.
 
+mod any_software;
 mod floors;
+mod formats;
 mod policies;
 
 use attest::{Appraisal, FloorCheck, Policy};

@@ -1,13 +1,14 @@
 //! What the KMS signed.
 
-use fake_tee::Kms;
 use fake_tee::pki::Signer;
+use fake_tee::{CertForm, Kms, Spec};
 use serde_json::json;
 
 use super::{Case, case, remove, set};
 use crate::support::NOW;
 
 const DAY: u64 = 86_400;
+const ATTESTATION: &[u64] = &[1, 3, 6, 1, 4, 1, 62_397, 1, 8];
 const APP_ID: &[u64] = &[1, 3, 6, 1, 4, 1, 62_397, 1, 3];
 
 pub(super) const CASES: &[Case] = &[
@@ -339,14 +340,170 @@ pub(super) const CASES: &[Case] = &[
     case(
         "A18",
         "garbage in place of the quote inside, signed",
-        "rejected_app_cert",
+        "rejected_app_cert_form",
         |s| {
             s.hooks
                 .app_leaf
                 .push(|leaf| leaf.quote = Some(vec![4; 700]));
         },
     ),
+    case(
+        "A18",
+        "an attestation (SCALE) for another RTMR3, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.cert_form = CertForm::AttestationV0;
+            s.hooks.app_td_report.push(|td| td.rt_mr[3][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "an attestation (MessagePack) for another RTMR3, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.cert_form = CertForm::AttestationV1;
+            s.hooks.app_td_report.push(|td| td.rt_mr[3][0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "an attestation whose quote binds another key, signed",
+        "rejected_app_cert_report_data",
+        |s| {
+            s.cert_form = CertForm::AttestationV1;
+            s.hooks.app_td_report.push(|td| td.report_data[0] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "an attestation beside another quote, signed",
+        "rejected_app_cert",
+        |s| {
+            s.cert_form = CertForm::Both;
+            // In the signature: both quotes have the same registers.
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.quote.as_mut().unwrap()[700] ^= 1);
+        },
+    ),
+    case(
+        "A18",
+        "two attestations, signed",
+        "rejected_app_cert",
+        |s| {
+            s.cert_form = CertForm::AttestationV0;
+            s.hooks.app_leaf.push(|leaf| {
+                leaf.more_extensions
+                    .push((ATTESTATION.to_vec(), vec![4, 0]))
+            });
+        },
+    ),
+    case(
+        "A18",
+        "an attestation of a newer version, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::AttestationV0, |bytes| bytes[0] = 2),
+    ),
+    case(
+        "A18",
+        "an attestation (MessagePack) of version 2, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::AttestationV1, |bytes| bytes[9] = 2),
+    ),
+    case(
+        "A18",
+        "an attestation of another kind of TEE, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::AttestationV0, |bytes| bytes[1] = 3),
+    ),
+    case(
+        "A18",
+        "an attestation with bytes behind it, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::AttestationV0, |bytes| bytes.push(0)),
+    ),
+    case(
+        "A18",
+        "an attestation cut off behind its quote, signed",
+        "rejected_app_cert_form",
+        |s| {
+            attestation(s, CertForm::AttestationV1, |bytes| {
+                bytes.pop();
+            });
+        },
+    ),
+    case(
+        "A18",
+        "an empty attestation, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::AttestationV0, Vec::clear),
+    ),
+    case(
+        "A18",
+        "an attestation that is no octet string, signed",
+        "rejected_app_cert_form",
+        |s| {
+            s.hooks.app_leaf.push(|leaf| {
+                leaf.quote = None;
+                leaf.more_extensions
+                    .push((ATTESTATION.to_vec(), vec![5, 0]));
+            });
+        },
+    ),
+    case(
+        "A18",
+        "a bare quote where an attestation stands, signed",
+        "rejected_app_cert_form",
+        |s| {
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.attestation = leaf.quote.take());
+        },
+    ),
+    case(
+        "A18",
+        "an attestation of a newer version beside a quote that holds, signed",
+        "rejected_app_cert_form",
+        |s| attestation(s, CertForm::Both, |bytes| bytes[0] = 2),
+    ),
+    case(
+        "A18",
+        "an attestation of a newer version, by another KMS, signed",
+        "rejected_kms_root",
+        |s| {
+            attestation(s, CertForm::AttestationV0, |bytes| bytes[0] = 2);
+            s.kms = Kms::other().unwrap();
+        },
+    ),
+    case(
+        "A18",
+        "an attestation of a newer version, signed by a stranger",
+        "rejected_app_cert",
+        |s| {
+            attestation(s, CertForm::AttestationV0, |bytes| bytes[0] = 2);
+            s.hooks.app_leaf.push(|leaf| leaf.signer = Signer::Stranger);
+        },
+    ),
+    case(
+        "A18",
+        "an attestation of a newer version, in a certificate for another usage, signed",
+        "rejected_app_cert_usage",
+        |s| {
+            attestation(s, CertForm::AttestationV0, |bytes| bytes[0] = 2);
+            s.hooks
+                .app_leaf
+                .push(|leaf| leaf.usage = Some(b"app:ca".to_vec()));
+        },
+    ),
 ];
+
+/// Changes the leaf's attestation before it is signed.
+fn attestation(spec: &mut Spec, form: CertForm, change: fn(&mut Vec<u8>)) {
+    spec.cert_form = form;
+    spec.hooks
+        .app_leaf
+        .push(move |leaf| change(leaf.attestation.as_mut().unwrap()));
+}
 
 /// A certificate whose public key has 150 KB; its signature does not matter.
 fn huge_key(certificate: &[u8]) -> Vec<u8> {

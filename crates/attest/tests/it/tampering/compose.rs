@@ -1,9 +1,10 @@
-//! The application description and its three hashes.
+//! The application description, its hash, and what the host launched the TD for.
 
 use fake_tee::event_log::DigestForm;
+use fake_tee::{Kms, MrConfig, Spec};
 use serde_json::json;
 
-use super::{Case, case, flip, set};
+use super::{Case, case, set};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -31,20 +32,6 @@ pub(super) const CASES: &[Case] = &[
     case("A5", "an empty app_compose", "rejected_compose_hash", |s| {
         set(s, "/info/tcb_info/app_compose", json!(""));
     }),
-    case(
-        "A5",
-        "one digit of info.compose_hash",
-        "rejected_compose_hash",
-        |s| flip(s, "/info/compose_hash"),
-    ),
-    case(
-        "A5",
-        "one digit of info.tcb_info.compose_hash",
-        "rejected_compose_hash",
-        |s| {
-            flip(s, "/info/tcb_info/compose_hash");
-        },
-    ),
     case(
         "A5",
         "another compose-hash event, signed",
@@ -85,15 +72,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A5",
-        "MRCONFIGID of zeros, signed",
-        "rejected_mr_config_id",
-        |s| {
-            s.overrides.mr_config_id = Some([0; 48]);
-        },
-    ),
-    case(
-        "A5",
-        "MRCONFIGID of another version, signed",
+        "MRCONFIGID of form 2 with the compose hash itself, signed",
         "rejected_mr_config_id",
         |s| {
             let mut id = config_id(2, 0, 0);
@@ -111,7 +90,117 @@ pub(super) const CASES: &[Case] = &[
             s.overrides.mr_config_id = Some(id);
         },
     ),
+    case(
+        "A5",
+        "MRCONFIGID of form 0 with the compose hash, signed",
+        "rejected_mr_config_id",
+        |s| {
+            let mut id = config_id(0, 0, 0);
+            id[1..33].copy_from_slice(&s.app.compose_hash());
+            s.overrides.mr_config_id = Some(id);
+        },
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 2 for another application, signed",
+        "rejected_mr_config_id",
+        |s| config_of(s, MrConfig::V2, |other| other.app.app_id[0] ^= 1),
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 2 for another KMS, signed",
+        "rejected_mr_config_id",
+        |s| config_of(s, MrConfig::V2, |other| other.kms = Kms::other().unwrap()),
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 2 with a byte behind the digest, signed",
+        "rejected_mr_config_id",
+        |s| {
+            let mut id = MrConfig::V2.id(s);
+            id[47] = 1;
+            s.overrides.mr_config_id = Some(id);
+        },
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 3 for another instance, signed",
+        "rejected_mr_config_id",
+        |s| config_of(s, V3, |other| other.app.instance_id[0] ^= 1),
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 3 for another description, signed",
+        "rejected_mr_config_id",
+        |s| config_of(s, V3, |other| other.app.compose.push(' ')),
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 3 for another GPU policy than was measured, signed",
+        "rejected_mr_config_id",
+        |s| {
+            s.boot_dstack_0_6();
+            let with_gpus = MrConfig::V3 {
+                gpus: true,
+                scripts: true,
+            };
+            config_of(s, with_gpus, |other| {
+                other.app.gpu_policy_hash = Some([9; 32]);
+            });
+        },
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 3 for other scripts than were measured, signed",
+        "rejected_mr_config_id",
+        |s| {
+            s.boot_dstack_0_6();
+            let with_scripts = MrConfig::V3 {
+                gpus: false,
+                scripts: true,
+            };
+            config_of(s, with_scripts, |other| {
+                other.app.init_script_hashes.reverse();
+            });
+        },
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 2, and a key provider that is no JSON, signed",
+        "rejected_mr_config_id",
+        |s| {
+            s.mr_config = MrConfig::V2;
+            s.app.key_provider = Some("kms".to_owned());
+        },
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of form 4, signed",
+        "rejected_mr_config_id_version",
+        |s| s.overrides.mr_config_id = Some(config_id(4, 9, 0)),
+    ),
+    case(
+        "A5",
+        "MRCONFIGID of zeros, and a certificate for another one, signed",
+        "rejected_app_cert_quote",
+        |s| {
+            s.mr_config = MrConfig::Unset;
+            s.hooks.app_td_report.push(|td| td.mr_config_id[1] = 1);
+        },
+    ),
 ];
+
+const V3: MrConfig = MrConfig::V3 {
+    gpus: false,
+    scripts: false,
+};
+
+/// The register's value for another machine, in this one.
+fn config_of(spec: &mut Spec, form: MrConfig, change: fn(&mut Spec)) {
+    let mut other = spec.clone();
+    change(&mut other);
+    spec.overrides.mr_config_id = Some(form.id(&other));
+}
 
 fn config_id(version: u8, hash: u8, rest: u8) -> [u8; 48] {
     let mut id = [rest; 48];

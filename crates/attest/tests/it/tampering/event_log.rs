@@ -272,15 +272,151 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A4",
-        "an unknown event before system-ready, signed",
+        "an unknown event before app-id, signed",
+        "rejected_boot_events",
+        |s| insert(s, "app-id", Event::runtime("unknown", b"", DigestForm::V1)),
+    ),
+    case(
+        "A4",
+        "an unknown event before the first one, signed",
         "rejected_boot_events",
         |s| {
-            s.hooks.events.push(|events| {
-                let at = events
-                    .iter()
-                    .position(|event| event.event == "system-ready")
-                    .unwrap();
-                events.insert(at, Event::runtime("unknown", b"", DigestForm::V1));
+            insert(
+                s,
+                "system-preparing",
+                Event::runtime("unknown", b"", DigestForm::V1),
+            );
+        },
+    ),
+    case(
+        "A4",
+        "an unknown boot event whose digest its payload does not give, signed",
+        "rejected_event_digest",
+        |s| {
+            let mut event = Event::runtime("unknown", b"1", DigestForm::V1);
+            event.event_payload = b"0".to_vec();
+            insert(s, "system-ready", event);
+        },
+    ),
+    case(
+        "A4",
+        "an unknown boot event of another type, signed",
+        "rejected_boot_events",
+        |s| {
+            let mut event = Event::runtime("unknown", b"", DigestForm::V1);
+            event.event_type = 1;
+            event.rehash(DigestForm::V1);
+            insert(s, "system-ready", event);
+        },
+    ),
+    case(
+        "A4",
+        "six init-script-hash, signed",
+        "rejected_boot_events",
+        |s| s.app.init_script_hashes = vec![[1; 32]; 6],
+    ),
+    case(
+        "A4",
+        "gpu-policy-hash twice, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            twice(s, "gpu-policy-hash");
+        },
+    ),
+    case(
+        "A4",
+        "gpu-attestation twice, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            twice(s, "gpu-attestation");
+        },
+    ),
+    case(
+        "A4",
+        "storage-encrypted twice, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            twice(s, "storage-encrypted");
+        },
+    ),
+    case(
+        "A4",
+        "gpu-attestation before gpu-policy-hash, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            behind(s, "gpu-policy-hash", 1);
+        },
+    ),
+    case(
+        "A4",
+        "gpu-attestation behind instance-id, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            behind(s, "gpu-attestation", 1);
+        },
+    ),
+    case(
+        "A4",
+        "storage-fs behind storage-encrypted, signed",
+        "rejected_boot_events",
+        |s| {
+            s.boot_dstack_0_6();
+            behind(s, "storage-fs", 1);
+        },
+    ),
+    case(
+        "A3",
+        "payload of gpu-attestation exchanged, its digest kept",
+        "rejected_event_digest",
+        |s| {
+            s.boot_dstack_0_6();
+            s.strip_digests = false;
+            swap(s, "gpu-attestation");
+        },
+    ),
+    case(
+        "A3",
+        "payload of gpu-attestation exchanged, its digest left out",
+        "rejected_rtmr_replay",
+        |s| {
+            s.boot_dstack_0_6();
+            swap(s, "gpu-attestation");
+        },
+    ),
+    case(
+        "A3",
+        "digests left out, and called those of the other version",
+        "rejected_rtmr_replay",
+        |s| {
+            s.strip_digests = true;
+            s.hooks.report.push(|report| {
+                for event in report["event_log"].as_array_mut().unwrap() {
+                    event["version"] = 2.into();
+                }
+            });
+        },
+    ),
+    case(
+        "A15",
+        "a digest left out in RTMR0",
+        "evidence_bad_field",
+        |s| set(s, "/event_log/0/digest", json!("")),
+    ),
+    case(
+        "A15",
+        "a digest left out of an event of version 3",
+        "evidence_bad_field",
+        |s| {
+            s.strip_digests = true;
+            s.hooks.report.push(|report| {
+                for event in report["event_log"].as_array_mut().unwrap() {
+                    event["version"] = 3.into();
+                }
             });
         },
     ),
@@ -467,6 +603,23 @@ fn without(spec: &mut Spec, name: &'static str) {
     spec.hooks
         .events
         .push(move |events| events.retain(|event| event.event != name));
+}
+
+/// Puts an event before another.
+fn insert(spec: &mut Spec, before: &'static str, event: Event) {
+    spec.hooks.events.push(move |events| {
+        let at = events.iter().position(|event| event.event == before);
+        events.insert(at.unwrap(), event.clone());
+    });
+}
+
+/// Moves an event so many places on.
+fn behind(spec: &mut Spec, name: &'static str, places: usize) {
+    spec.hooks.events.push(move |events| {
+        let at = events.iter().position(|event| event.event == name).unwrap();
+        let event = events.remove(at);
+        events.insert(at + places, event);
+    });
 }
 
 fn twice(spec: &mut Spec, name: &'static str) {

@@ -166,8 +166,9 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_report_data" => &[CheckId::ReportData],
         "rejected_rtmr_replay" => &[CheckId::Rtmrs],
         "rejected_event_digest" | "rejected_boot_events" => &[CheckId::BootEvents],
-        "evidence_inconsistent" => &[CheckId::Evidence, CheckId::BootEvents],
-        "rejected_compose_hash" | "rejected_mr_config_id" => &[CheckId::Compose],
+        "rejected_compose_hash" | "rejected_mr_config_id" | "rejected_mr_config_id_version" => {
+            &[CheckId::Compose]
+        }
         "rejected_os_image" => &[CheckId::OsImage],
         "rejected_firmware" => &[CheckId::Firmware],
         "rejected_td_hob" => &[CheckId::TdHob],
@@ -236,6 +237,15 @@ const NOT_COMPARED: &[Case] = &[
         "verified",
         |s| {
             s.app.device_id = [9; 32];
+        },
+    ),
+    case(
+        "info.app_id, info.instance_id, info.key_provider_info, info.tcb_info.rtmr0 and the like",
+        "copies of what is measured; each that differs is a finding",
+        "verified",
+        |s| {
+            flip(s, "/info/app_id");
+            flip(s, "/info/tcb_info/rtmr0");
         },
     ),
     case(

@@ -81,9 +81,6 @@ pub(super) const REPORT: &[Row] = &[
     ("evidence_address_length", |s| {
         set(s, "/signing_algo", json!("ed25519"));
     }),
-    ("evidence_inconsistent", |s| {
-        flip(s, "/info/tcb_info/rtmr3");
-    }),
     ("rejected_spki_mismatch", |s| {
         let challenge = &mut s.hooks.challenge;
         challenge.push(|challenge| challenge.spki_sha256 = [0x77; 32]);
@@ -180,7 +177,10 @@ pub(super) const SOFTWARE: &[Row] = &[
         set(s, "/info/tcb_info/app_compose", json!(""));
     }),
     ("rejected_mr_config_id", |s| {
-        s.overrides.mr_config_id = Some([0; 48]);
+        s.overrides.mr_config_id = Some([1; 48]);
+    }),
+    ("rejected_mr_config_id_version", |s| {
+        s.overrides.mr_config_id = Some([4; 48]);
     }),
     ("rejected_os_image", |s| s.td.mr_td = OTHER),
     ("rejected_os_image", |s| s.boot.command_line = OTHER),
@@ -221,6 +221,12 @@ pub(super) const SOFTWARE: &[Row] = &[
     }),
     ("rejected_app_cert_quote", |s| {
         s.hooks.app_td_report.push(|td| td.rt_mr[3][0] ^= 1);
+    }),
+    ("rejected_app_cert_form", |s| {
+        let newer = || Some(vec![2]);
+        s.hooks
+            .app_leaf
+            .push(move |leaf| leaf.attestation = newer());
     }),
     ("rejected_app_cert_report_data", |s| {
         s.hooks.app_td_report.push(|td| td.report_data[0] ^= 1);
