@@ -3,6 +3,7 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+mod gpus;
 mod hardware;
 mod software;
 mod sources;
@@ -26,7 +27,7 @@ use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, VmConfig, binding};
+use crate::{GpuLevel, Nonce, Rejected, Spki, TrustAnchors, UnixTime, VmConfig, binding};
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +120,8 @@ struct Workload {
     /// What the policy requires and was not at hand, and the check that lacks it.
     lacking: Option<(CheckId, DeploymentRejected)>,
     nras_unknown_key: bool,
+    /// What the GPUs' evidence reached.
+    gpu_level: GpuLevel,
 }
 
 impl Appraisal {
@@ -174,6 +177,13 @@ impl Appraisal {
     #[must_use]
     pub fn nras_unknown_key(&self) -> bool {
         self.workload.nras_unknown_key
+    }
+
+    /// What the evidence of the GPUs shows, whatever it is worth beside the rest:
+    /// see [`Levels::capped`](crate::Levels::capped).
+    #[must_use]
+    pub fn gpu_level(&self) -> GpuLevel {
+        self.workload.gpu_level
     }
 
     /// A policy that would accept what this evidence showed, for review; `None`
