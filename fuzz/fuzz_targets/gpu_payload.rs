@@ -55,12 +55,10 @@ fuzz_target!(
             // A second reader, which takes the last of equal names, finds the same.
             let value: Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(value["nonce"], **nonce);
-            assert_eq!(value["arch"], "HOPPER");
             let list = value["evidence_list"].as_array().expect("a list");
             assert_eq!(list.len(), report.gpus().len());
             let mut seen = Vec::new();
             for (item, finding) in list.iter().zip(report.gpus()) {
-                assert_eq!(item["arch"], "HOPPER");
                 let repeated = item.get("nonce").filter(|nonce| !nonce.is_null());
                 assert!(repeated.is_none_or(|repeated| *repeated == **nonce));
                 let evidence = blob(item, "evidence");

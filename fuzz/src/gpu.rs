@@ -227,6 +227,13 @@ pub fn must_be_as_signed(finding: &GpuFinding, message: &[u8]) {
     assert_eq!(switches, named);
 }
 
+/// What two GPUs of a machine that verifies both state is the same.
+pub fn must_agree<T: PartialEq + std::fmt::Debug>(first: &Stated<T>, second: &Stated<T>) {
+    if let (Some(first), Some(second)) = (stated(first), stated(second)) {
+        assert_eq!(first, second);
+    }
+}
+
 fn stated<T>(stated: &Stated<T>) -> Option<&T> {
     match stated {
         Stated::Value(value) => Some(value),

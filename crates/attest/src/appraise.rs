@@ -4,6 +4,7 @@
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
 mod boot;
+mod gpus;
 mod hardware;
 mod software;
 mod sources;
@@ -121,6 +122,8 @@ struct Workload {
     /// What the policy requires and was not at hand, and the check that lacks it.
     lacking: Option<(CheckId, DeploymentRejected)>,
     nras_unknown_key: bool,
+    /// What the GPUs' evidence reached.
+    gpu_level: GpuLevel,
 }
 
 impl Appraisal {
@@ -176,6 +179,13 @@ impl Appraisal {
     #[must_use]
     pub fn nras_unknown_key(&self) -> bool {
         self.workload.nras_unknown_key
+    }
+
+    /// What the evidence of the GPUs shows, whatever it is worth beside the rest:
+    /// see [`Levels::capped`](crate::Levels::capped).
+    #[must_use]
+    pub fn gpu_level(&self) -> GpuLevel {
+        self.workload.gpu_level
     }
 
     /// A policy that would accept what this evidence showed, for review; `None`
@@ -296,6 +306,7 @@ impl<'a> Run<'a> {
 
     /// The levels that the evidence reaches, and whether they are enough.
     fn levels(&mut self) -> Result<Levels, Rejected> {
+        self.reached.gpu = self.workload.gpu_level;
         let levels = self.reached.capped();
         let Some((axis, got, least)) = levels.short_of(&self.rules().least) else {
             return Ok(levels);
@@ -357,9 +368,6 @@ impl<'a> Run<'a> {
             self.reached.deployment = DeploymentLevel::Declared;
         }
         let gpus = self.gpus()?;
-        if gpus.is_some() {
-            self.reached.gpu = GpuLevel::Genuine;
-        }
         self.nothing_is_lacking()?;
         let gpus_until = gpus.map(|gpus| self.gpus_until(&gpus)).transpose()?;
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));

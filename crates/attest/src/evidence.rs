@@ -120,7 +120,6 @@ pub struct Evidence {
 pub(crate) struct VmShape {
     /// Bytes.
     pub(crate) memory_size: Option<u64>,
-    pub(crate) num_gpus: Option<u64>,
 }
 
 /// Values that the report states a second time, or the host alone. They prove

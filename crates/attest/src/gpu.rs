@@ -3,7 +3,7 @@
 //! Each GPU signs, with a key that its own firmware was given, an SPDM message
 //! that holds our nonce, 64 measurements and its versions. [`appraise_gpus`]
 //! proves that each is a genuine GPU of NVIDIA's, that it answered this nonce,
-//! and that no GPU is counted twice or comes from another machine; what is
+//! and that no GPU is counted twice or says that it is in another machine; what is
 //! still not proved is in [`GPUS_NOT_PROVED`].
 
 pub(crate) mod certificate;
@@ -16,20 +16,22 @@ mod rejected;
 mod report;
 mod spdm;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use chain::{GpuAnchors, IssuerCache};
 pub(crate) use payload::MAX_GPUS;
 pub use rejected::GpuRejected;
 pub use report::{
     Architecture, Board, GPUS_NOT_PROVED, GpuFinding, GpuReport, Pdi, Stated, Topology, Ueid,
+    UnknownGpu,
 };
 pub use spdm::Measurement;
 
+use crate::finding::{Finding, Severity};
 use crate::text::{quoted, shown};
 use crate::{Nonce, UnixTime};
-use chain::Root;
-use payload::Item;
+use chain::{Firmware, Verified};
+use payload::{Item, Payload};
 use spdm::Spdm;
 
 /// Appraises the GPUs of a machine.
@@ -52,35 +54,46 @@ pub fn appraise_gpus(
         certificate: "the trusted root",
         detail,
     })?;
-    let gpus = payload
-        .items
-        .iter()
-        .enumerate()
-        .map(|(gpu, item)| {
-            let finding = appraise_one(gpu, item, &nonce, &root, now, cache)?;
-            same_architecture(gpu, "arch of the payload", &payload.arch, &finding)?;
-            same_architecture(gpu, "arch", &item.arch, &finding)?;
-            Ok(finding)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut gpus = Vec::new();
+    let mut not_understood = Vec::new();
+    for (gpu, item) in payload.items.iter().enumerate() {
+        let chain = pem::certificates(&item.certificates)
+            .map_err(|detail| GpuRejected::Certificates { gpu, detail })?;
+        match chain::verify(gpu, &chain, &root, now, cache)? {
+            Verified::Firmware(device, until) => {
+                gpus.push(appraise_one(gpu, item, &nonce, &device, until)?);
+            }
+            Verified::NotUnderstood(chip) => not_understood.push(UnknownGpu { gpu, chip }),
+        }
+    }
+    if !not_understood.is_empty() {
+        return Ok(GpuReport {
+            gpus,
+            not_understood,
+            topology: Topology::NotCompared("not every GPU is understood"),
+            findings: Vec::new(),
+        });
+    }
     distinct(&gpus)?;
-    same_versions(&gpus)?;
     let topology = same_machine(&gpus)?;
-    Ok(GpuReport { gpus, topology })
+    let mut findings = other_versions(&gpus);
+    findings.extend(other_architecture(&payload, &gpus));
+    Ok(GpuReport {
+        gpus,
+        not_understood,
+        topology,
+        findings,
+    })
 }
 
 fn appraise_one(
     gpu: usize,
     item: &Item<'_>,
     nonce: &Nonce,
-    root: &Root<'_>,
-    now: UnixTime,
-    cache: &IssuerCache,
+    device: &Firmware,
+    valid_until: UnixTime,
 ) -> Result<GpuFinding, GpuRejected> {
     let spdm = Spdm::parse(gpu, &item.evidence)?;
-    let chain = pem::certificates(&item.certificates)
-        .map_err(|detail| GpuRejected::Certificates { gpu, detail })?;
-    let (device, valid_until) = chain::verify(gpu, &chain, root, now, cache)?;
     if !device.key.verifies_fixed(spdm.message, spdm.signature) {
         return Err(GpuRejected::Signature { gpu });
     }
@@ -130,25 +143,6 @@ fn appraise_one(
     })
 }
 
-/// What the JSON calls the architecture is not signed, but must not mislead.
-fn same_architecture(
-    gpu: usize,
-    field: &'static str,
-    got: &str,
-    finding: &GpuFinding,
-) -> Result<(), GpuRejected> {
-    let expected = finding.architecture.as_str();
-    if got != expected {
-        return Err(GpuRejected::Architecture {
-            gpu,
-            field,
-            got: quoted(got),
-            expected,
-        });
-    }
-    Ok(())
-}
-
 /// By the device, so that a GPU with two firmware keys is one; by the number of
 /// the firmware's certificate too, which NVIDIA derives from its key.
 fn distinct(gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
@@ -161,89 +155,120 @@ fn distinct(gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
     Ok(())
 }
 
-/// A machine has one driver, and its baseboard's GPUs are updated together.
-fn same_versions(gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
-    let Some((first, rest)) = gpus.split_first() else {
-        return Ok(());
-    };
-    for (gpu, finding) in (1..).zip(rest) {
-        for (what, got, expected) in [
-            ("the driver", &finding.driver, &first.driver),
-            ("the VBIOS", &finding.vbios, &first.vbios),
-        ] {
-            if got != expected {
-                return Err(GpuRejected::Versions {
-                    gpu,
-                    what,
-                    got: got.clone(),
-                    expected: expected.clone(),
-                });
-            }
+/// A machine has one driver, and its GPUs were made together. One that was exchanged
+/// has another VBIOS; each is attested alone, so a difference proves nothing.
+fn other_versions(gpus: &[GpuFinding]) -> Vec<Finding> {
+    let count = |what: &str, severity, of: fn(&GpuFinding) -> &str| {
+        let mut versions = BTreeMap::<&str, usize>::new();
+        for gpu in gpus {
+            let count = versions.entry(of(gpu)).or_default();
+            *count = count.saturating_add(1);
         }
-    }
-    Ok(())
+        let words: Vec<_> = versions
+            .iter()
+            .map(|(version, count)| format!("{} ({count})", shown(version)))
+            .collect();
+        (words.len() > 1).then(|| Finding {
+            severity,
+            topic: "gpu_versions_differ",
+            detail: format!("the GPUs have not one {what}: {}", words.join(", ")),
+        })
+    };
+    [
+        count("driver", Severity::Warning, |gpu| &gpu.driver),
+        count("VBIOS", Severity::Notice, |gpu| &gpu.vbios),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// On one baseboard all GPUs are in one mode and connected by the same switches.
-fn same_machine(gpus: &[GpuFinding]) -> Result<Topology, GpuRejected> {
-    let Some((first, rest)) = gpus.split_first() else {
-        return Ok(Topology::NotCompared("there is no GPU"));
-    };
-    for (gpu, finding) in (1..).zip(rest) {
-        let refuse = |what, got: String, expected: String| {
-            Err(GpuRejected::Topology {
-                gpu,
-                what,
-                got,
-                expected,
-            })
-        };
-        if finding.protected_pcie != first.protected_pcie {
-            return refuse(
-                "Protected PCIe",
-                mode(&finding.protected_pcie),
-                mode(&first.protected_pcie),
-            );
-        }
-        if finding.feature != first.feature {
-            return refuse(
-                "the driver's mode",
-                format!("{:?}", finding.feature),
-                format!("{:?}", first.feature),
-            );
-        }
-        if finding.switches != first.switches {
-            return refuse(
-                "the switches",
-                named(&finding.switches),
-                named(&first.switches),
-            );
-        }
-    }
-    Ok(match &first.switches {
-        _ if rest.is_empty() => Topology::NotCompared("there is one GPU"),
-        Stated::Absent(reason) => Topology::NotCompared(reason),
-        Stated::Value(switches) if switches.is_empty() => {
-            Topology::NotCompared("the GPUs name no switch")
-        }
-        Stated::Value(switches) => Topology::SameSwitches(switches.clone()),
+/// What the JSON calls the architecture is a copy that nobody signed.
+fn other_architecture(payload: &Payload<'_>, gpus: &[GpuFinding]) -> Option<Finding> {
+    let of_all = gpus
+        .iter()
+        .map(|gpu| (&payload.arch, gpu, "nvidia_payload"));
+    let of_each = payload
+        .items
+        .iter()
+        .zip(gpus)
+        .map(|(item, gpu)| (&item.arch, gpu, "a GPU of nvidia_payload"));
+    of_all.chain(of_each).find_map(|(said, gpu, place)| {
+        let certified = gpu.architecture.as_str();
+        let said = said.as_deref().filter(|said| *said != certified)?;
+        Some(Finding {
+            severity: Severity::Notice,
+            topic: "gpu_copies_differ",
+            detail: format!(
+                "arch of {place} is {}, the certificate says {certified}",
+                quoted(said)
+            ),
+        })
     })
 }
 
-fn mode(stated: &Stated<bool>) -> String {
-    match stated {
-        Stated::Value(true) => "on".to_owned(),
-        Stated::Value(false) => "off".to_owned(),
-        Stated::Absent(reason) => (*reason).to_owned(),
+/// On one baseboard all GPUs are in one mode and connected by the same switches.
+/// What a GPU does not state contradicts no other.
+fn same_machine(gpus: &[GpuFinding]) -> Result<Topology, GpuRejected> {
+    same(
+        gpus,
+        "Protected PCIe",
+        |gpu| &gpu.protected_pcie,
+        |on| Stated::Value(*on).as_str().to_owned(),
+    )?;
+    same(
+        gpus,
+        "the driver's mode",
+        |gpu| &gpu.feature,
+        u16::to_string,
+    )?;
+    same(gpus, "the switches", |gpu| &gpu.switches, named)?;
+    if gpus.len() < 2 {
+        return Ok(Topology::NotCompared("there is one GPU"));
+    }
+    let mut all = None;
+    for gpu in gpus {
+        match &gpu.switches {
+            Stated::Absent(reason) => return Ok(Topology::NotCompared(reason)),
+            Stated::Value(switches) => all = Some(switches),
+        }
+    }
+    Ok(match all {
+        Some(switches) if !switches.is_empty() => Topology::SameSwitches(switches.clone()),
+        _ => Topology::NotCompared("the GPUs name no switch"),
+    })
+}
+
+/// Refuses two values of what all GPUs of a machine have in common.
+fn same<T: PartialEq>(
+    gpus: &[GpuFinding],
+    what: &'static str,
+    of: impl Fn(&GpuFinding) -> &Stated<T>,
+    word: impl Fn(&T) -> String,
+) -> Result<(), GpuRejected> {
+    let mut stated = gpus
+        .iter()
+        .enumerate()
+        .filter_map(|(gpu, finding)| match of(finding) {
+            Stated::Value(value) => Some((gpu, value)),
+            Stated::Absent(_) => None,
+        });
+    let Some((first, expected)) = stated.next() else {
+        return Ok(());
+    };
+    match stated.find(|(_, got)| *got != expected) {
+        Some((gpu, got)) => Err(GpuRejected::Topology {
+            gpu,
+            what,
+            got: word(got),
+            first,
+            expected: word(expected),
+        }),
+        None => Ok(()),
     }
 }
 
-fn named(switches: &Stated<BTreeSet<Pdi>>) -> String {
-    match switches {
-        Stated::Absent(reason) => (*reason).to_owned(),
-        Stated::Value(switches) => {
-            let names: Vec<_> = switches.iter().map(Pdi::to_string).collect();
-            shown(&names.join(", "))
-        }
-    }
+fn named(switches: &BTreeSet<Pdi>) -> String {
+    let names: Vec<_> = switches.iter().map(Pdi::to_string).collect();
+    shown(&names.join(", "))
 }

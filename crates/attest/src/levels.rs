@@ -92,8 +92,10 @@ axis! {
 
 axis! {
     /// Which GPUs answered?
+    #[derive(Default)]
     GpuLevel {
         /// None, or nobody looked.
+        #[default]
         None "none",
         /// Each signed our nonce; mode and number are the policy's.
         Genuine "genuine",

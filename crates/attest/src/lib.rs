@@ -89,7 +89,7 @@ pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use finding::{Finding, Severity};
 pub use gpu::{
     Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
-    IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, appraise_gpus,
+    IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, UnknownGpu, appraise_gpus,
 };
 pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,

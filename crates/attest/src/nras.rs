@@ -87,6 +87,11 @@ pub fn appraise_nras(
     gpus: &GpuReport,
     now: UnixTime,
 ) -> Result<NrasOpinion, NrasRejected> {
+    // The list of findings lacks them, so its order is not that of the payload.
+    if let Some(unknown) = gpus.not_understood().first() {
+        let detail = format!("GPU-{} is not understood", unknown.gpu);
+        return Err(other_gpus("the list of appraised GPUs", &detail));
+    }
     let answer = Answer::read(answer)?;
     let mut appraisal = Appraisal {
         vouched: Vouched::new(keys, anchors, now),

@@ -1,6 +1,7 @@
-//! Steps 9 and 10: what was deployed into the machine, and on which GPUs it runs.
+//! Step 9: what was deployed into the machine.
 
-use super::{NrasCheck, Run};
+use super::Run;
+use crate::Rejected;
 use crate::compose_file::listed;
 use crate::deployment::{
     AppraiseDeployment, ComposeFile, Continuity, Deployment, DeploymentRejected, FilesCheck,
@@ -8,15 +9,10 @@ use crate::deployment::{
 };
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, Severity};
-use crate::gpu::{
-    GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
-};
-use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
-use crate::policy::{Mode, Nras};
+use crate::policy::Mode;
 use crate::quote::VerifiedQuote;
-use crate::report::{CheckId, DeploymentShown, GpuShown};
+use crate::report::{CheckId, DeploymentShown};
 use crate::text::shown;
-use crate::{Rejected, UnixTime};
 
 const DEPLOYMENT_CHECKS: [CheckId; 5] = [
     CheckId::Deployment,
@@ -28,13 +24,6 @@ const DEPLOYMENT_CHECKS: [CheckId; 5] = [
 
 /// The names of unknown actions that a finding repeats.
 const SHOWN_ACTIONS: usize = 12;
-
-const GPU_CHECKS: [CheckId; 4] = [
-    CheckId::Gpus,
-    CheckId::GpuShape,
-    CheckId::GpuMeasurements,
-    CheckId::Nras,
-];
 
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
@@ -212,182 +201,9 @@ impl Run<'_> {
         }
     }
 
-    /// What the GPUs show, if they were looked at.
-    pub(super) fn gpus(&mut self) -> Result<Option<GpuReport>, Rejected> {
-        let request = self.request;
-        let rules = &self.rules().gpu;
-        self.begin(CheckId::Gpus);
-        let payload = match (rules.mode, &request.evidence.gpu_payload) {
-            (Mode::Off, _) => {
-                self.all_not_proved(
-                    GPU_CHECKS,
-                    "the policy does not look at them (gpu.mode = \"off\")",
-                );
-                return Ok(None);
-            }
-            (Mode::IfPresent, None) => {
-                self.all_not_proved(
-                    GPU_CHECKS,
-                    "the report has no GPU evidence, and the policy does not require it",
-                );
-                return Ok(None);
-            }
-            (Mode::Required, None) => {
-                return Err(GpuRejected::Missing {
-                    what: "the report has no GPU evidence (nvidia_payload)",
-                }
-                .into());
-            }
-            (Mode::Required | Mode::IfPresent, Some(payload)) => payload,
-        };
-        let anchors = request.trust_anchors.gpus();
-        let report = appraise_gpus(
-            payload,
-            request.nonce,
-            anchors,
-            request.now,
-            request.issuers,
-        )?;
-        let gpus = report.gpus();
-        self.pass(format!(
-            "{} of {} signed our nonce, under {} root",
-            gpus.len(),
-            gpus.len(),
-            if anchors.is_nvidia() {
-                "NVIDIA's"
-            } else {
-                "a DANGEROUS"
-            }
-        ));
-
-        self.begin(CheckId::GpuShape);
-        let stated = request.evidence.vm.as_ref().ok();
-        if let Some(stated) = stated.and_then(|vm| vm.num_gpus)
-            && u64::try_from(gpus.len()) != Ok(stated)
-        {
-            return Err(GpuRejected::Stated {
-                listed: gpus.len(),
-                stated,
-            }
-            .into());
-        }
-        rules.admit(gpus)?;
-        self.pass(shape(&report));
-
-        self.begin(CheckId::GpuMeasurements);
-        let compared = rules.compare(gpus)?;
-        let unknown: Vec<_> = compared.unknown.into_iter().collect();
-        if unknown.is_empty() {
-            let fitting: Vec<_> = compared.fitting.into_iter().collect();
-            self.pass(shown(&fitting.join(", ")));
-        } else {
-            self.report.not_proved(
-                CheckId::GpuMeasurements,
-                format!(
-                    "not compared: the policy has no table for {}",
-                    shown(&unknown.join(", "))
-                ),
-            );
-        }
-        self.report.gpus = gpus.iter().map(GpuShown::of).collect();
-        self.report.limits.extend(GPUS_NOT_PROVED);
-        Ok(Some(report))
-    }
-
-    /// The end of the GPUs' certificates, and of the opinion on them.
-    pub(super) fn gpus_until(&mut self, gpus: &GpuReport) -> Result<UnixTime, Rejected> {
-        let until = gpus.valid_until();
-        Ok(match self.nras(gpus)? {
-            Some(opinion) => opinion.valid_until().min(until),
-            None => until,
-        })
-    }
-
-    /// NVIDIA's own opinion; where the policy only reports it, nothing of it is a
-    /// refusal, and it does not shorten the verdict's life.
-    fn nras(&mut self, gpus: &GpuReport) -> Result<Option<NrasOpinion>, Rejected> {
-        let request = self.request;
-        self.begin(CheckId::Nras);
-        let mode = self.rules().gpu.nras;
-        let outcome = match (mode, request.nras) {
-            (Nras::Off, _) => {
-                self.report.not_proved(
-                    CheckId::Nras,
-                    "not asked: the policy does not want it (gpu.nras = \"off\")",
-                );
-                return Ok(None);
-            }
-            (_, NrasCheck::NotAsked(reason)) => Err(NrasRejected::Unavailable {
-                detail: reason.to_owned(),
-            }),
-            (_, NrasCheck::Unavailable(reason)) => Err(NrasRejected::Unavailable {
-                detail: shown(reason),
-            }),
-            (_, NrasCheck::Answer { answer, keys }) => appraise_nras(
-                answer,
-                keys,
-                request.trust_anchors.nras(),
-                request.nonce,
-                gpus,
-                request.now,
-            ),
-        };
-        match (outcome, mode) {
-            (Ok(opinion), _) => {
-                self.pass(format!(
-                    "{} GPUs, looked at {}",
-                    opinion.gpus(),
-                    opinion.issued_at()
-                ));
-                self.report.limits.extend(NRAS_NOT_PROVED);
-                Ok((mode == Nras::Require).then_some(opinion))
-            }
-            (Err(rejected), mode) => {
-                self.workload.nras_unknown_key = rejected.is_unknown_kid();
-                if mode == Nras::Require {
-                    return Err(rejected.into());
-                }
-                self.report.not_proved(
-                    CheckId::Nras,
-                    format!("{rejected}; the policy only reports it"),
-                );
-                Ok(None)
-            }
-        }
-    }
-
     pub(super) fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
         for check in checks {
             self.report.not_proved(check, reason);
         }
     }
-}
-
-/// What the GPUs have in common, for a person.
-fn shape(report: &GpuReport) -> String {
-    let mut words = Vec::new();
-    if let Some(gpu) = report.gpus().first() {
-        words.push(versions(gpu));
-    }
-    words.push(match report.topology() {
-        Topology::SameSwitches(switches) => {
-            format!("on one baseboard ({} switches)", switches.len())
-        }
-        Topology::NotCompared(reason) => format!("whether in one machine: {reason}"),
-    });
-    words.join(", ")
-}
-
-fn versions(gpu: &GpuFinding) -> String {
-    let mode = match &gpu.protected_pcie {
-        Stated::Value(true) => "Protected PCIe on",
-        Stated::Value(false) => "Protected PCIe off",
-        Stated::Absent(_) => "Protected PCIe not stated",
-    };
-    format!(
-        "{} with driver {} and VBIOS {}, {mode}",
-        gpu.architecture.chip(),
-        shown(&gpu.driver),
-        shown(&gpu.vbios)
-    )
 }

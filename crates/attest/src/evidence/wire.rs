@@ -116,8 +116,6 @@ pub(super) struct WireEvent<'a> {
 pub(super) struct WireVmConfig<'a> {
     #[serde(borrow, default)]
     pub(super) memory_size: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) num_gpus: Option<&'a RawValue>,
 }
 
 pub(super) fn signing_key(wire: &Wire<'_>) -> Result<SigningKey, Rejected> {
@@ -205,24 +203,13 @@ pub(super) fn vm_shape(vm_config: Option<&RawValue>) -> Result<VmShape, Rejected
     };
     let config: WireVmConfig<'_> = json::parse_object(text.as_bytes(), &json::NESTED)
         .map_err(|error| nested_error("info.vm_config", error))?;
-    let number = |field: &'static str, expected, raw| match present(raw) {
-        None => Ok(None),
-        Some(raw) => serde_json::from_str(raw.get())
-            .map(Some)
-            .map_err(|_| bad(field, expected, raw.get())),
-    };
-    Ok(VmShape {
-        memory_size: number(
-            "info.vm_config.memory_size",
-            "a number of bytes",
-            config.memory_size,
-        )?,
-        num_gpus: number(
-            "info.vm_config.num_gpus",
-            "a number of GPUs",
-            config.num_gpus,
-        )?,
-    })
+    let memory_size = present(config.memory_size)
+        .map(|raw| {
+            serde_json::from_str(raw.get())
+                .map_err(|_| bad("info.vm_config.memory_size", "a number of bytes", raw.get()))
+        })
+        .transpose()?;
+    Ok(VmShape { memory_size })
 }
 
 impl Repeated {

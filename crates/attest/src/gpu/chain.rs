@@ -151,11 +151,12 @@ impl IssuerCache {
         link: Link,
         der: &[u8],
         device: &Issuer,
+        architecture: Architecture,
     ) -> Result<Arc<Firmware>, GpuRejected> {
         if let Some(known) = self.links().leaves.get(&link) {
             return Ok(Arc::clone(known));
         }
-        let verified = Arc::new(Firmware::verify(gpu, der, device)?);
+        let verified = Arc::new(Firmware::verify(gpu, der, device, architecture)?);
         keep(&mut self.links().leaves, link, &verified);
         Ok(verified)
     }
@@ -184,14 +185,19 @@ const LEAF: &str = "the firmware's certificate";
 
 impl Firmware {
     /// Everything but whether it is valid now.
-    fn verify(gpu: usize, der: &[u8], device: &Issuer) -> Result<Self, GpuRejected> {
+    fn verify(
+        gpu: usize,
+        der: &[u8],
+        device: &Issuer,
+        architecture: Architecture,
+    ) -> Result<Self, GpuRejected> {
         let refuse = |detail: String| GpuRejected::Chain {
             gpu,
             certificate: LEAF,
             detail,
         };
         let leaf = EndEntity::verify(der, device).map_err(refuse)?;
-        let architecture = dice::architecture(gpu, &leaf, device)?;
+        dice::agrees(gpu, &leaf, architecture)?;
         let pdi = dice::pdi(gpu, device)?;
         let origin = Origin::read(&leaf)
             .ok_or_else(|| refuse("it does not say which firmware it is for".to_owned()))?;
@@ -212,7 +218,16 @@ impl Firmware {
     }
 }
 
-/// Verifies a chain, leaf first. Gives the end of the shortest validity, too.
+/// What a chain that leads to the trusted root certifies.
+pub(super) enum Verified {
+    /// A firmware's key, and the end of the chain's shortest validity.
+    Firmware(Arc<Firmware>, UnixTime),
+    /// Something of a chip of this name.
+    NotUnderstood(String),
+}
+
+/// Verifies a chain, leaf first. Where the chip is not known it is verified as a chain
+/// of certificates, and what else these say is not read.
 ///
 /// # Errors
 /// `rejected_gpu_chain_length`, `_root`, `_chain`, `_dice`, `_architecture`.
@@ -222,7 +237,7 @@ pub(super) fn verify(
     root: &Root<'_>,
     now: UnixTime,
     cache: &IssuerCache,
-) -> Result<(Arc<Firmware>, UnixTime), GpuRejected> {
+) -> Result<Verified, GpuRejected> {
     let [leaf, device, provisioner, family, sent_root] = chain else {
         return Err(GpuRejected::ChainLength {
             gpu,
@@ -266,14 +281,20 @@ pub(super) fn verify(
         valid_until = valid_until.min(until);
         issuer_sha256 = subject;
     }
+    let valid_at =
+        |validity| certificate::valid_at(validity, now).map_err(|detail| refuse(LEAF, detail));
+    let Some(architecture) = Architecture::of_name(&issuer.common_name) else {
+        let leaf = EndEntity::verify(leaf, &issuer).map_err(|detail| refuse(LEAF, detail))?;
+        valid_at(leaf.validity)?;
+        return dice::unknown_chip(gpu, &issuer).map(Verified::NotUnderstood);
+    };
     let link = Link {
         subject: hash::sha256(&[leaf]),
         issuer: issuer_sha256,
     };
-    let firmware = cache.leaf(gpu, link, leaf, &issuer)?;
-    let until =
-        certificate::valid_at(firmware.validity, now).map_err(|detail| refuse(LEAF, detail))?;
-    Ok((firmware, valid_until.min(until)))
+    let firmware = cache.leaf(gpu, link, leaf, &issuer, architecture)?;
+    let until = valid_at(firmware.validity)?;
+    Ok(Verified::Firmware(firmware, valid_until.min(until)))
 }
 
 #[cfg(test)]

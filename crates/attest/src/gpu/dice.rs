@@ -20,26 +20,39 @@ const OID_FWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.5.4.1"
 /// DMTF: manufacturer, product and number of a device (DSP0274).
 const OID_DEVICE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.412.274.1");
 
-/// The first byte of a device certificate's serial number where the device is
-/// a GPU; a switch has 0x50.
+/// The first byte of a device certificate's serial number: what the device is.
 const GPU: u8 = 0x41;
+const SWITCH: u8 = 0x50;
+const PDI_LEN: usize = 8;
 
-/// The architecture is what the certificates name: the device's was issued by
-/// NVIDIA, the leaf's must agree. NVIDIA's switches have certificates under the
-/// same family, so its name alone says nothing.
-pub(super) fn architecture(
+/// What the certificate of a device calls its chip, which is not known. NVIDIA's
+/// switches have certificates under the same root: they are no GPUs.
+pub(super) fn unknown_chip(gpu: usize, device: &Issuer) -> Result<String, GpuRejected> {
+    match device.serial.as_slice() {
+        [kind, number @ ..] if *kind != SWITCH && number.len() == PDI_LEN => {
+            let name = device.common_name.split(' ').next().unwrap_or_default();
+            Ok(quoted(name))
+        }
+        _ => Err(serial(
+            gpu,
+            device,
+            "a byte other than 50 (switches), and eight bytes",
+        )),
+    }
+}
+
+/// The leaf has to name the architecture of its device.
+pub(super) fn agrees(
     gpu: usize,
     leaf: &EndEntity,
-    device: &Issuer,
-) -> Result<Architecture, GpuRejected> {
+    architecture: Architecture,
+) -> Result<(), GpuRejected> {
     let refuse = |field, got: &str| GpuRejected::Architecture {
         gpu,
         field,
         got: quoted(got),
-        expected: "one of the architecture GH100",
+        expected: architecture.chip(),
     };
-    let architecture = Architecture::of_name(&device.common_name)
-        .ok_or_else(|| refuse("the name in the device's certificate", &device.common_name))?;
     if Architecture::of_name(&leaf.common_name) != Some(architecture) {
         return Err(refuse(
             "the name in the firmware's certificate",
@@ -57,7 +70,7 @@ pub(super) fn architecture(
             &named,
         ));
     }
-    Ok(architecture)
+    Ok(())
 }
 
 /// `NVIDIA:GH100:<number>`.
@@ -76,12 +89,16 @@ pub(super) fn pdi(gpu: usize, device: &Issuer) -> Result<Pdi, GpuRejected> {
         Some((&GPU, number)) => number.try_into().ok().map(Pdi),
         _ => None,
     }
-    .ok_or_else(|| GpuRejected::Architecture {
+    .ok_or_else(|| serial(gpu, device, "41 and eight bytes, as GPUs have"))
+}
+
+fn serial(gpu: usize, device: &Issuer, expected: &'static str) -> GpuRejected {
+    GpuRejected::Architecture {
         gpu,
         field: "the serial number of the device's certificate",
         got: shown_hex(&device.serial),
-        expected: "41 and eight bytes, as GPUs have",
-    })
+        expected,
+    }
 }
 
 /// What the leaf's key was derived from.

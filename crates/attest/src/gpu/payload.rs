@@ -28,8 +28,8 @@ const LIMITS: Limits = Limits {
 
 /// One GPU's evidence as it was sent; nothing in it is proved.
 pub(super) struct Item<'a> {
-    /// What the JSON calls its architecture; not signed.
-    pub(super) arch: Cow<'a, str>,
+    /// What the JSON calls its architecture, if it does; not signed.
+    pub(super) arch: Option<Cow<'a, str>>,
     /// PEM, leaf first.
     pub(super) certificates: Vec<u8>,
     /// SPDM request and response.
@@ -38,8 +38,8 @@ pub(super) struct Item<'a> {
 
 /// The whole payload.
 pub(super) struct Payload<'a> {
-    /// What the JSON calls the architecture of all; not signed.
-    pub(super) arch: Cow<'a, str>,
+    /// What the JSON calls the architecture of all, if it does; not signed.
+    pub(super) arch: Option<Cow<'a, str>>,
     pub(super) items: Vec<Item<'a>>,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn read<'a>(text: &'a str, nonce: &Nonce) -> Result<Payload<'a>, GpuR
             max: MAX_GPUS,
         });
     }
-    let arch = string("arch", wire.arch)?;
+    let arch = optional("arch", wire.arch)?;
     same_nonce("nonce", &string("nonce", wire.nonce)?, nonce)?;
     let items = list
         .into_iter()
@@ -113,7 +113,7 @@ fn item<'a>(index: usize, raw: &'a RawValue, nonce: &Nonce) -> Result<Item<'a>, 
         same_nonce(&name, &string(&name, Some(repeated))?, nonce)?;
     }
     Ok(Item {
-        arch: string(&field("arch"), wire.arch)?,
+        arch: optional(&field("arch"), wire.arch)?,
         certificates: blob(&field("certificate"), wire.certificate)?,
         evidence: blob(&field("evidence"), wire.evidence)?,
     })
@@ -139,6 +139,13 @@ fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Gp
     serde_json::from_str::<Text<'a>>(raw.get())
         .map(|text| text.0)
         .map_err(|_| unreadable(format!("{field} is {}, not a string", quoted(raw.get()))))
+}
+
+fn optional<'a>(
+    field: &str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, GpuRejected> {
+    raw.map(|raw| string(field, Some(raw))).transpose()
 }
 
 /// Base64 in its one canonical spelling.

@@ -24,7 +24,7 @@ rejections! {
         "rejected_gpu_missing" check Gpus blame Machine
         "{what}"
         means "The machine gave evidence of no GPU at all."
-        remedy "Ask the backend's operator; another instance may have it. For a backend that needs no GPU, a policy of your own says gpu.mode = \"if-present\".";
+        remedy "Ask the backend's operator; another instance may have it. For a backend that needs no GPU, a policy of your own says gpu.mode = \"off\".";
     PayloadNonce { field: String, got: String, expected: String }
         "rejected_gpu_payload_nonce" check Gpus blame Machine
         "{field} is {got}, our nonce is {expected}"
@@ -67,10 +67,14 @@ rejections! {
         "the firmware's certificate of GPU {gpu} was derived for another device key than the one that signed it"
         means "The certificate of the firmware names another device's key (DICE).";
     Architecture { gpu: usize, field: &'static str, got: String, expected: &'static str }
-        "rejected_gpu_architecture" check Gpus blame Unknown
+        "rejected_gpu_architecture" check Gpus blame Machine
         "{field} of GPU {gpu} is {got}, expected {expected}"
-        means "It is no GPU of an architecture that is understood, or another one than the report says."
-        remedy "Do not use this backend if its operator cannot explain it; a newer release may know the architecture.";
+        means "The certificates of a GPU contradict each other about its architecture, or are those of a switch.";
+    NotUnderstood { gpu: usize, chip: String }
+        "evidence_gpu_not_understood" check Gpus blame Age
+        "the certificates of GPU {gpu} name the architecture {chip}, which this version does not understand"
+        means "NVIDIA certified a GPU of an architecture that is newer than this program, and the policy demands evidence of GPUs."
+        remedy "This version does not understand GPUs of this architecture: update verified-proxy.";
     Signature { gpu: usize }
         "rejected_gpu_signature" check Gpus blame Machine
         "the evidence of GPU {gpu} was not signed by its certificate's key"
@@ -87,25 +91,20 @@ rejections! {
         "rejected_gpu_duplicate" check Gpus blame Machine
         "GPU {gpu} is GPU {first} again"
         means "One GPU stands in the list several times, so there are fewer than it seems.";
-    Versions { gpu: usize, what: &'static str, got: String, expected: String }
-        "rejected_gpu_versions" check Gpus blame Unknown
-        "{what} of GPU {gpu} is {got}, that of GPU 0 is {expected}"
-        means "One machine has one driver and its GPUs the same firmware; these come from several machines."
-        remedy "Do not use this backend if its operator cannot explain it.";
-    Topology { gpu: usize, what: &'static str, got: String, expected: String }
+    Topology { gpu: usize, what: &'static str, got: String, first: usize, expected: String }
         "rejected_gpu_topology" check Gpus blame Machine
-        "{what} of GPU {gpu}: {got}; of GPU 0: {expected}"
+        "{what} of GPU {gpu}: {got}; of GPU {first}: {expected}"
         means "The GPUs are not connected by the same switches: they are not in one machine.";
-    Stated { listed: usize, stated: u64 }
-        "evidence_gpu_inconsistent" check GpuShape blame Machine
-        "the report has evidence of {listed} GPUs, info.vm_config.num_gpus is {stated}"
-        means "The machine is said to have another number of GPUs than it gave evidence of."
-        remedy "Try again; if it stays, report it to the backend's operator.";
     Count { got: usize, expected: u32, accept: String }
         "rejected_gpu_count" check GpuShape blame Unknown
         "the machine has evidence of {got} GPUs, the policy expects {expected}"
         means "GPUs are missing from the evidence, or the machine has another shape than expected."
         remedy "If you know that machines of this shape serve the model, accept it in a policy of your own.";
+    Mode { gpu: usize, what: &'static str, got: String, expected: &'static str }
+        "rejected_gpu_mode" check GpuShape blame Machine
+        "{what} of GPU {gpu}: {got}; the policy demands {expected}"
+        means "A GPU is in another mode than the policy demands (gpu.protected_pcie = \"required\"), or does not say in which."
+        remedy "Do not use this backend if its operator cannot explain it. For machines without Protected PCIe a policy of your own says gpu.protected_pcie = \"report\".";
     Device { gpu: usize, got: String, allowed: usize, accept: String }
         "rejected_gpu_device" check GpuShape blame Unknown
         "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"
@@ -116,6 +115,11 @@ rejections! {
         "measurement {index} of GPU {gpu} is {got}, which no table of the policy for {id} allows"
         means "The firmware or driver of a GPU is not as the policy's reference values say."
         remedy "Do not use this backend if its operator cannot explain it; an update of the driver looks like this too.";
+    NoTable { gpu: usize, id: String }
+        "rejected_gpu_no_table" check GpuMeasurements blame Unknown
+        "GPU {gpu} has {id}, for which the policy has no table"
+        means "The policy has reference values for drivers or for VBIOSes, and none for the version of this GPU."
+        remedy "Ask the backend's operator whether it was updated, and when; then add the reference values of the new version to your policy.";
 }
 
 impl GpuRejected {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::spdm::Measurement;
 use crate::UnixTime;
+use crate::finding::Finding;
 
 /// A value, or the reason why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,17 @@ pub enum Stated<T> {
     Value(T),
     /// It was not looked at, since it is not there. Never a pass.
     Absent(&'static str),
+}
+
+impl Stated<bool> {
+    /// "on", "off", or the reason.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Value(true) => "on",
+            Self::Value(false) => "off",
+            Self::Absent(reason) => reason,
+        }
+    }
 }
 
 /// The family of a GPU, by its certificates.
@@ -186,6 +198,17 @@ impl GpuFinding {
     }
 }
 
+/// A GPU of a chip that is not known here, certified under the trusted root. Nothing
+/// of its evidence was looked at, and it counts as none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownGpu {
+    /// Its place in the list, from 0.
+    pub gpu: usize,
+    /// What its certificate calls the chip: quoted, printable ASCII, bounded.
+    pub chip: String,
+}
+
 /// Whether the GPUs are in one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
@@ -207,14 +230,40 @@ pub const GPUS_NOT_PROVED: [&str; 3] = [
 #[derive(Debug)]
 pub struct GpuReport {
     pub(super) gpus: Vec<GpuFinding>,
+    pub(super) not_understood: Vec<UnknownGpu>,
     pub(super) topology: Topology,
+    pub(super) findings: Vec<Finding>,
 }
 
 impl GpuReport {
-    /// In the order of the list; at least one, each another device.
+    /// In the order of the list, each another device. None only if none was
+    /// [understood](Self::not_understood).
     #[must_use]
     pub fn gpus(&self) -> &[GpuFinding] {
         &self.gpus
+    }
+
+    /// Those that are newer than this program. Where there are any, the others were
+    /// not compared with each other.
+    #[must_use]
+    pub fn not_understood(&self) -> &[UnknownGpu] {
+        &self.not_understood
+    }
+
+    /// The switches that the GPUs name, each once.
+    #[must_use]
+    pub fn switches(&self) -> BTreeSet<Pdi> {
+        let named = self.gpus.iter().filter_map(|gpu| match &gpu.switches {
+            Stated::Value(switches) => Some(switches),
+            Stated::Absent(_) => None,
+        });
+        named.flatten().copied().collect()
+    }
+
+    /// What differs and refuses nothing: versions, and copies that nobody signed.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// Whether they are in one machine.

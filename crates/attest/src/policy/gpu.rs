@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hex::Hex;
 use super::rules::Mode;
-use crate::gpu::{GpuFinding, GpuRejected, MAX_GPUS, Stated};
+use crate::gpu::{GpuFinding, GpuRejected, GpuReport, MAX_GPUS, Stated};
 use crate::text::quoted;
 
 /// What is expected of the GPUs.
@@ -15,10 +15,21 @@ pub(crate) struct GpuRules {
     pub(crate) mode: Mode,
     /// Exactly so many; any number if absent.
     pub(crate) count: Option<u32>,
+    pub(crate) protected_pcie: ProtectedPcie,
     /// The devices (PDI) that may be in the list; any if empty.
     pub(crate) devices: BTreeSet<Hex<8>>,
     pub(crate) measurements: BTreeSet<MeasurementTable>,
     pub(crate) nras: Nras,
+}
+
+/// What is expected of the mode in which GPUs and switches trust each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ProtectedPcie {
+    /// Each GPU states that it is on, and names its switches.
+    Required,
+    /// It is reported.
+    Report,
 }
 
 /// Whether NVIDIA's attestation service is asked for its opinion.
@@ -32,6 +43,13 @@ pub(crate) enum Nras {
     /// It has to find nothing wrong.
     Require,
 }
+
+/// How NVIDIA's names of reference measurements begin.
+const DRIVER_TABLE: &str = "NV_GPU_DRIVER_";
+const VBIOS_TABLE: &str = "NV_GPU_VBIOS_";
+
+/// The driver's mode, where it states one: Protected PCIe.
+const PPCIE: u16 = 2;
 
 /// The measurements that one edition of a driver or VBIOS may have. Several
 /// tables of one id are several editions: a GPU has to fit one of them.
@@ -52,12 +70,23 @@ pub(crate) struct MeasurementTable {
 pub(crate) struct Compared {
     /// The ids that had a table, all of them fitting.
     pub(crate) fitting: BTreeSet<String>,
-    /// The ids that had none.
+    /// The ids that had none, in a policy without any table of the kind.
     pub(crate) unknown: BTreeSet<String>,
 }
 
 impl GpuRules {
-    /// Number, devices and measurements.
+    /// GPUs that are not understood satisfy no demand.
+    pub(crate) fn understood(&self, report: &GpuReport) -> Result<(), GpuRejected> {
+        match (self.mode, report.not_understood().first()) {
+            (Mode::Required, Some(unknown)) => Err(GpuRejected::NotUnderstood {
+                gpu: unknown.gpu,
+                chip: unknown.chip.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Number, mode and devices.
     pub(crate) fn admit(&self, gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
         if let Some(count) = self.count
             && usize::try_from(count) != Ok(gpus.len())
@@ -67,6 +96,11 @@ impl GpuRules {
                 expected: count,
                 accept: format!("gpu.count = {}", gpus.len()),
             });
+        }
+        if self.protected_pcie == ProtectedPcie::Required {
+            for (gpu, finding) in gpus.iter().enumerate() {
+                protected(gpu, finding)?;
+            }
         }
         for (gpu, finding) in gpus.iter().enumerate() {
             let device = Hex(*finding.pdi.as_bytes());
@@ -82,7 +116,8 @@ impl GpuRules {
         Ok(())
     }
 
-    /// An id without a table is "not compared", never passed.
+    /// An id without a table is "not compared", never passed; where the policy has
+    /// tables of its kind it refuses, else another version would escape them.
     pub(crate) fn compare(&self, gpus: &[GpuFinding]) -> Result<Compared, GpuRejected> {
         let mut compared = Compared::default();
         for (gpu, finding) in gpus.iter().enumerate() {
@@ -90,9 +125,19 @@ impl GpuRules {
                 Stated::Value(id) => id,
                 Stated::Absent(reason) => format!("VBIOS ({reason})"),
             };
-            for id in [finding.driver_rim_id(), vbios] {
+            for (kind, id) in [
+                (DRIVER_TABLE, finding.driver_rim_id()),
+                (VBIOS_TABLE, vbios),
+            ] {
                 let tables = || self.measurements.iter().filter(|table| table.id == id);
                 if tables().next().is_none() {
+                    let mut all = self.measurements.iter();
+                    if all.any(|table| table.id.starts_with(kind)) {
+                        return Err(GpuRejected::NoTable {
+                            gpu,
+                            id: quoted(&id),
+                        });
+                    }
                     compared.unknown.insert(id);
                     continue;
                 }
@@ -117,6 +162,35 @@ impl GpuRules {
         }
         Ok(compared)
     }
+}
+
+/// Refuses a GPU that is not in Protected PCIe mode, or does not say so. A driver
+/// that does not state its mode contradicts nothing: older ones do not.
+fn protected(gpu: usize, finding: &GpuFinding) -> Result<(), GpuRejected> {
+    let refuse = |what, got: String, expected| {
+        Err(GpuRejected::Mode {
+            gpu,
+            what,
+            got,
+            expected,
+        })
+    };
+    if finding.protected_pcie != Stated::Value(true) {
+        let got = finding.protected_pcie.as_str().to_owned();
+        return refuse("Protected PCIe", got, "on");
+    }
+    match finding.feature {
+        Stated::Value(PPCIE) | Stated::Absent(_) => {}
+        Stated::Value(other) => {
+            return refuse("the driver's mode", other.to_string(), "2 (Protected PCIe)");
+        }
+    }
+    let got = match &finding.switches {
+        Stated::Value(switches) if !switches.is_empty() => return Ok(()),
+        Stated::Value(_) => "none",
+        Stated::Absent(reason) => reason,
+    };
+    refuse("the switches", got.to_owned(), "their names")
 }
 
 impl MeasurementTable {
@@ -155,6 +229,14 @@ impl MeasurementTable {
                 return Err(format!("{place}: index {index} allows nothing"));
             }
         }
+        if ![DRIVER_TABLE, VBIOS_TABLE]
+            .iter()
+            .any(|kind| self.id.starts_with(kind))
+        {
+            return Err(format!(
+                "{place} are compared with no GPU: expected an id that begins with {DRIVER_TABLE} or {VBIOS_TABLE}"
+            ));
+        }
         Ok(())
     }
 }
@@ -165,6 +247,7 @@ impl MeasurementTable {
 pub(super) struct FileGpu {
     pub(super) mode: Option<Mode>,
     count: Option<u32>,
+    protected_pcie: Option<ProtectedPcie>,
     devices: BTreeSet<Hex<8>>,
     measurements: Vec<MeasurementTable>,
     nras: Option<Nras>,
@@ -173,11 +256,13 @@ pub(super) struct FileGpu {
 impl FileGpu {
     pub(super) fn onto(self, rules: &mut GpuRules) {
         rules.mode = self.mode.unwrap_or(rules.mode);
-        rules.count = match rules.mode {
-            // The other policy's number is not looked at any more.
-            Mode::Off => self.count,
-            Mode::Required | Mode::IfPresent => self.count.or(rules.count),
-        };
+        // What the other policy demands is not looked at any more.
+        if rules.mode == Mode::Off {
+            rules.count = None;
+            rules.protected_pcie = ProtectedPcie::Report;
+        }
+        rules.count = self.count.or(rules.count);
+        rules.protected_pcie = self.protected_pcie.unwrap_or(rules.protected_pcie);
         rules.nras = self.nras.unwrap_or(rules.nras);
         rules.devices.extend(self.devices);
         rules.measurements.extend(self.measurements);
@@ -190,10 +275,27 @@ impl GpuRules {
         Self {
             mode: Mode::Required,
             count: None,
+            protected_pcie: ProtectedPcie::Required,
             devices: BTreeSet::new(),
             measurements: BTreeSet::new(),
             nras: Nras::Off,
         }
+    }
+
+    /// The first demand that a machine without GPU evidence cannot satisfy.
+    fn demand(&self) -> Option<&'static str> {
+        let demands = [
+            (self.count.is_some(), "gpu.count"),
+            (!self.devices.is_empty(), "gpu.devices"),
+            (!self.measurements.is_empty(), "gpu.measurements"),
+            (self.nras == Nras::Require, "gpu.nras = \"require\""),
+            (
+                self.protected_pcie == ProtectedPcie::Required,
+                "gpu.protected_pcie = \"required\" (the default, where \"report\" is not said)",
+            ),
+        ];
+        let found = demands.into_iter().find(|(is_there, _)| *is_there);
+        found.map(|(_, line)| line)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -204,18 +306,18 @@ impl GpuRules {
                 "gpu.count = {count}: expected 1 to {MAX_GPUS}; a machine without GPUs needs gpu.mode = \"off\""
             ));
         }
-        let named = self.count.is_some()
-            || !self.devices.is_empty()
-            || !self.measurements.is_empty()
-            || self.nras != Nras::Off;
-        if self.mode == Mode::Off && named {
-            return Err("gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned());
-        }
-        if self.mode == Mode::IfPresent && self.nras == Nras::Require {
-            return Err(
-                "gpu.nras = \"require\" needs GPU evidence to ask about: expected gpu.mode = \"required\""
-                    .to_owned(),
-            );
+        match (self.mode, self.demand()) {
+            (Mode::Off, demand) if demand.is_some() || self.nras != Nras::Off => {
+                return Err(
+                    "gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned(),
+                );
+            }
+            (Mode::IfPresent, Some(line)) => {
+                return Err(format!(
+                    "{line} needs GPU evidence, which gpu.mode = \"if-present\" lets a machine leave out: expected gpu.mode = \"required\""
+                ));
+            }
+            _ => {}
         }
         self.measurements
             .iter()

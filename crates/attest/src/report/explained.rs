@@ -123,7 +123,7 @@ impl CheckId {
                 "each GPU's signature and certificates with the GPU root, and the nonce inside with ours"
             }
             Self::GpuShape => {
-                "the number of GPUs with the policy and the machine, and the switches that they name with each other's"
+                "the number and mode of the GPUs with the policy, and the switches that they name with each other's"
             }
             Self::GpuMeasurements => "the GPUs' measurements with the policy's tables",
             Self::Nras => "what NVIDIA's service signed about these GPUs with what we found",

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::deployment::{Deployment, FilesAtHand, Service, Up};
-use crate::gpu::{GpuFinding, Stated};
+use crate::gpu::GpuFinding;
 use crate::text::shown;
 
 /// Lines of a list that are shown; real logs have some ten.
@@ -112,11 +112,7 @@ impl GpuShown {
             chip: gpu.architecture.chip(),
             driver: shown(&gpu.driver),
             vbios: shown(&gpu.vbios),
-            protected_pcie: match &gpu.protected_pcie {
-                Stated::Value(true) => "on",
-                Stated::Value(false) => "off",
-                Stated::Absent(reason) => reason,
-            },
+            protected_pcie: gpu.protected_pcie.as_str(),
             measurements_sha384: hex::encode(gpu.record_sha384),
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache,
-    KeySet, LogCheck, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors, UnixTime,
-    appraise,
+    Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, GpuLevel,
+    IssuerCache, KeySet, LogCheck, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors,
+    UnixTime, appraise,
 };
 use fake_tee::nras::{NrasSpec, SigningKey};
 
@@ -65,9 +65,16 @@ fn a_good_opinion_passes_and_bounds_the_verdict_where_it_is_required() {
         let appraisal = judge(mode, |_| ());
         assert_eq!(code(&appraisal), "verified", "{:?}", appraisal.report);
         assert_eq!(line(&appraisal).0, Status::Pass);
+        let gpu_level = appraisal.gpu_level();
         let until = appraisal.outcome.unwrap().valid_until();
         // Tokens live for an hour, the rest for days.
         assert_eq!(until <= UnixTime(NOW + 3600), mode == "require");
+        // What is only reported may end before the verdict does.
+        let level = match mode {
+            "require" => GpuLevel::Measured,
+            _ => GpuLevel::Genuine,
+        };
+        assert_eq!(gpu_level, level);
     }
 }
 
@@ -132,6 +139,30 @@ fn an_unknown_key_is_told_so_that_keys_are_fetched_once_more() {
     assert!(!judge("require", |_| ()).nras_unknown_key());
 }
 
+/// As with the machine's log: five minutes.
+#[test]
+fn a_clock_two_minutes_behind_has_nvidias_opinion() {
+    let ahead = |seconds: u64| {
+        let payload = spec().gpus.unwrap().forge(&NONCE).unwrap();
+        let mut service = nras::spec();
+        service.now = NOW + seconds;
+        let answer = service.answer(&payload).unwrap().to_string();
+        let keys = service.key_set().unwrap().to_string();
+        let check = NrasCheck::Answer {
+            answer: answer.as_bytes(),
+            keys: &KeySet::parse(keys.as_bytes()).unwrap(),
+        };
+        code(&judge_by("require", &payload, check))
+    };
+    for (seconds, expected) in [
+        (120, "verified"),
+        (300, "verified"),
+        (301, "rejected_nras_time"),
+    ] {
+        assert_eq!(ahead(seconds), expected, "{seconds}");
+    }
+}
+
 /// All of it at its own time: machine, deployment, GPUs, NVIDIA's opinion.
 #[test]
 fn both_recordings_verify_with_nvidias_opinion_required() {
@@ -179,6 +210,12 @@ fn both_recordings_verify_with_nvidias_opinion_required() {
             assert_eq!(check.status, Status::Pass, "{}", check.detail);
         }
         assert_eq!(appraisal.report.gpus.len(), 8);
+        assert_eq!(appraisal.gpu_level(), GpuLevel::Measured);
+        for (name, value) in [("gpus_signed", "8"), ("gpu_switches", "4")] {
+            let mut facts = appraisal.report.facts.iter();
+            let fact = facts.find(|fact| fact.name == name).unwrap();
+            assert_eq!(fact.value, value);
+        }
         assert!(appraisal.report.findings.len() > 10);
     }
 }

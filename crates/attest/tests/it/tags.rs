@@ -422,7 +422,7 @@ fn what_is_missing_refuses_last() {
         (|spec| spec.gpus = None, "rejected_gpu_missing"),
         (
             |spec| spec.gpus.as_mut().unwrap().gpus.truncate(7),
-            "evidence_gpu_inconsistent",
+            "rejected_gpu_count",
         ),
         (|spec| spec.compose_manager = None, "deployment_missing"),
     ];

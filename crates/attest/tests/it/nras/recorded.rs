@@ -90,8 +90,8 @@ fn an_answer_is_good_for_an_hour() {
         };
         assert_eq!(at(opinion.valid_until().0 - 1), "verified");
         assert_eq!(at(opinion.valid_until().0), "rejected_nras_time");
-        assert_eq!(at(opinion.issued_at().0 - 60), "verified");
-        assert_eq!(at(opinion.issued_at().0 - 61), "rejected_nras_time");
+        assert_eq!(at(opinion.issued_at().0 - 300), "verified");
+        assert_eq!(at(opinion.issued_at().0 - 301), "rejected_nras_time");
         // The key's certificate ends after two days.
         assert_eq!(
             at(recorded.at.0 + 2 * 86_400),

@@ -56,10 +56,10 @@ pub(super) const OVERALL: &[Row] = &[
         "NVIDIA-SWITCH-ATTESTATION"
     ),
     overall!(
-        "issued in two minutes",
+        "issued in ten minutes",
         "rejected_nras_time",
         "iat",
-        NOW + 120
+        NOW + 600
     ),
     overall!(
         "issued an hour ago",
@@ -68,10 +68,10 @@ pub(super) const OVERALL: &[Row] = &[
         NOW - 3601
     ),
     overall!(
-        "valid in two minutes",
+        "valid in ten minutes",
         "rejected_nras_time",
         "nbf",
-        NOW + 120
+        NOW + 600
     ),
     overall!("expired", "rejected_nras_time", "exp", NOW),
     overall!(
@@ -291,10 +291,10 @@ pub(super) const GPU: &[Row] = &[
         "2.0"
     ),
     gpu!(
-        "GPU: issued in two minutes",
+        "GPU: issued in ten minutes",
         "rejected_nras_time",
         "iat",
-        NOW + 120
+        NOW + 600
     ),
     gpu!(
         "GPU: issued an hour ago",
@@ -303,10 +303,10 @@ pub(super) const GPU: &[Row] = &[
         NOW - 3601
     ),
     gpu!(
-        "GPU: valid in two minutes",
+        "GPU: valid in ten minutes",
         "rejected_nras_time",
         "nbf",
-        NOW + 120
+        NOW + 600
     ),
     gpu!("GPU: expired", "rejected_nras_time", "exp", NOW),
     gpu!(

@@ -179,7 +179,7 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_model" => &[CheckId::Model],
         code if code.ends_with("_encryption_key") => &[CheckId::EncryptionKey],
         code if code.contains("_ohttp_") => &[CheckId::OhttpKey],
-        "rejected_gpu_count" | "evidence_gpu_inconsistent" => &[CheckId::GpuShape],
+        "rejected_gpu_count" | "rejected_gpu_mode" => &[CheckId::GpuShape],
         code if code.contains("_gpu_") => &[CheckId::Gpus],
         "rejected_deployment_empty" | "rejected_deployment_tag" => &[CheckId::DeploymentRules],
         "rejected_deployment_tag_unknown" | "rejected_deployment_tag_moved" => {
@@ -249,13 +249,30 @@ const NOT_COMPARED: &[Case] = &[
         },
     ),
     case(
-        "vm_config but for memory_size and num_gpus",
+        "vm_config but for memory_size",
         "unmeasured; the ACPI tables describe the machine's shape",
         "verified",
         |s| {
             s.vm_config.cpu_count = 1;
+            s.vm_config.num_gpus = 3;
             s.vm_config.image = "x".to_owned();
             s.vm_config.os_image_hash = "00".repeat(32);
+        },
+    ),
+    case(
+        "vm_config.num_gpus as a text",
+        "unmeasured; the GPUs that signed are counted",
+        "verified",
+        |s| {
+            s.hooks.report.push(|report| {
+                for copy in ["/info", "/compose_manager_attestation"] {
+                    let config = &mut report.pointer_mut(copy).unwrap()["vm_config"];
+                    let text = config.as_str().unwrap();
+                    let text = text.replace("\"num_gpus\":8", "\"num_gpus\":\"8\"");
+                    assert!(text.contains("\"8\""));
+                    *config = text.into();
+                }
+            });
         },
     ),
     case(

@@ -5,12 +5,19 @@ use super::{Case, case, remove, set};
 use fake_tee::Spec;
 use fake_tee::compose_file::commit;
 use fake_tee::deployment::compose_up;
-use fake_tee::gpu::GpuSpec;
+use fake_tee::gpu::{GpuSpec, Message, field};
 use fake_tee::tags::PublishedTag;
 
 /// Changes what the repository of compose files has.
 fn upstream(spec: &mut Spec, change: fn(&mut Vec<PublishedTag>)) {
     spec.compose_manager.as_mut().unwrap().tags.push(change);
+}
+
+/// Changes what every GPU signs.
+fn each(spec: &mut Spec, change: fn(&mut Message)) {
+    for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+        gpu.message.push(change);
+    }
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -67,20 +74,67 @@ pub(super) const CASES: &[Case] = &[
     case(
         "A16",
         "one GPU fewer than vm_config says",
-        "evidence_gpu_inconsistent",
+        "rejected_gpu_count",
         |s| s.gpus.as_mut().unwrap().gpus.truncate(7),
     ),
     case(
         "A16",
-        "vm_config.num_gpus is a text",
-        "evidence_bad_field",
+        "no GPU in Protected PCIe mode, signed",
+        "rejected_gpu_mode",
+        |s| each(s, |m| *m.field(field::PROTECTED_PCIE) = vec![0x55]),
+    ),
+    case(
+        "A16",
+        "no GPU that says in which mode it is, signed",
+        "rejected_gpu_mode",
         |s| {
-            s.hooks.report.push(|report| {
-                let config = report["info"]["vm_config"].as_str().unwrap();
-                let config = config.replace("\"num_gpus\":8", "\"num_gpus\":\"8\"");
-                assert!(config.contains("\"8\""));
-                report["info"]["vm_config"] = config.into();
-            });
+            each(s, |m| {
+                m.fields.retain(|(kind, _)| *kind != field::PROTECTED_PCIE)
+            })
+        },
+    ),
+    case(
+        "A16",
+        "one GPU that does not say in which mode it is, signed",
+        "rejected_gpu_mode",
+        |s| {
+            s.gpus.as_mut().unwrap().gpus[5]
+                .message
+                .push(|m| m.fields.retain(|(kind, _)| *kind != field::PROTECTED_PCIE));
+        },
+    ),
+    case(
+        "A16",
+        "drivers that were set up for GPUs without switches, signed",
+        "rejected_gpu_mode",
+        |s| each(s, |m| m.fields.push((field::FEATURE, vec![1, 0]))),
+    ),
+    case(
+        "A16",
+        "no GPU that names a switch, signed",
+        "rejected_gpu_mode",
+        |s| each(s, |m| m.field(field::SWITCHES).fill(0)),
+    ),
+    case(
+        "A16",
+        "no GPU that has a list of switches, signed",
+        "rejected_gpu_mode",
+        |s| each(s, |m| m.fields.retain(|(kind, _)| *kind != field::SWITCHES)),
+    ),
+    case(
+        "A16",
+        "one GPU of an architecture that is not known, signed",
+        "evidence_gpu_not_understood",
+        |s| s.gpus.as_mut().unwrap().gpus[7].chip = "GB100".to_owned(),
+    ),
+    case(
+        "A16",
+        "a switch in the place of a GPU, signed",
+        "rejected_gpu_architecture",
+        |s| {
+            let gpu = &mut s.gpus.as_mut().unwrap().gpus[7];
+            gpu.chip = "LS_10".to_owned();
+            gpu.kind = 0x50;
         },
     ),
     case(

@@ -222,20 +222,22 @@ pub(super) const GPUS: &[Row] = &[
         let gpus = &mut s.gpus.as_mut().unwrap().gpus;
         gpus[7] = gpus[0].clone();
     }),
-    ("rejected_gpu_versions", |s| {
-        gpu(s)
-            .message
-            .push(|message| *message.field(field::DRIVER) = b"570.172.09\0".to_vec());
+    ("evidence_gpu_not_understood", |s| {
+        gpu(s).chip = "GB100".to_owned();
     }),
     ("rejected_gpu_topology", |s| {
         gpu(s)
             .message
             .push(|message| message.field(field::PROTECTED_PCIE)[0] = 0x55);
     }),
-    ("evidence_gpu_inconsistent", |s| s.vm_config.num_gpus = 4),
     ("rejected_gpu_count", |s| {
         s.gpus.as_mut().unwrap().gpus.truncate(4);
-        s.vm_config.num_gpus = 4;
+    }),
+    ("rejected_gpu_mode", |s| {
+        for gpu in &mut s.gpus.as_mut().unwrap().gpus {
+            gpu.message
+                .push(|message| message.field(field::PROTECTED_PCIE)[0] = 0x55);
+        }
     }),
 ];
 
