@@ -3,6 +3,7 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+mod deployment;
 mod hardware;
 mod software;
 mod sources;
@@ -20,6 +21,7 @@ use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::gpu::IssuerCache;
 use crate::keys::{self, KeyStatus, OhttpWire};
+use crate::levels::DeploymentLevel;
 use crate::nras::KeySet;
 use crate::policy::{Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
@@ -114,6 +116,13 @@ pub struct Appraisal {
 #[derive(Debug, Default)]
 struct Workload {
     deployment: Option<Deployment>,
+    /// What the log is worth, and the first reasons why it is not more.
+    deployment_level: DeploymentLevel,
+    not_tagged: Vec<String>,
+    /// When the machine booted, by the certificate of its identity.
+    booted: Option<UnixTime>,
+    /// What changed since its log was last seen.
+    changes: Vec<String>,
     files_wanted: Vec<ComposeFile>,
     tags_wanted: bool,
     /// What the policy requires and was not at hand, and the check that lacks it.
@@ -154,6 +163,12 @@ impl Appraisal {
     #[must_use]
     pub fn deployment(&self) -> Option<&Deployment> {
         self.workload.deployment.as_ref()
+    }
+
+    /// What changed in this instance since its log was last seen, in short texts.
+    #[must_use]
+    pub fn changes(&self) -> &[String] {
+        &self.workload.changes
     }
 
     /// The files that a log which holds names, and that were not at hand.

@@ -6,7 +6,7 @@
 mod explained;
 mod workload;
 
-pub use self::workload::{DeploymentShown, GpuShown, UpShown};
+pub use self::workload::{DeploymentShown, FileShown, GpuShown, UpShown};
 use crate::finding::Finding;
 use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
