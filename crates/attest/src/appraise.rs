@@ -4,11 +4,11 @@
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
 mod boot;
+mod deployment;
 mod gpus;
 mod hardware;
 mod software;
 mod sources;
-mod workload;
 
 use std::sync::Arc;
 
@@ -117,6 +117,13 @@ pub struct Appraisal {
 #[derive(Debug, Default)]
 struct Workload {
     deployment: Option<Deployment>,
+    /// What the log is worth, and the first reasons why it is not more.
+    deployment_level: DeploymentLevel,
+    not_tagged: Vec<String>,
+    /// When the machine booted, by the certificate of its identity.
+    booted: Option<UnixTime>,
+    /// What changed since its log was last seen.
+    changes: Vec<String>,
     files_wanted: Vec<ComposeFile>,
     tags_wanted: bool,
     /// What the policy requires and was not at hand, and the check that lacks it.
@@ -159,6 +166,12 @@ impl Appraisal {
     #[must_use]
     pub fn deployment(&self) -> Option<&Deployment> {
         self.workload.deployment.as_ref()
+    }
+
+    /// What changed in this instance since its log was last seen, in short texts.
+    #[must_use]
+    pub fn changes(&self) -> &[String] {
+        &self.workload.changes
     }
 
     /// The files that a log which holds names, and that were not at hand.
@@ -307,6 +320,7 @@ impl<'a> Run<'a> {
     /// The levels that the evidence reaches, and whether they are enough.
     fn levels(&mut self) -> Result<Levels, Rejected> {
         self.reached.gpu = self.workload.gpu_level;
+        self.reached.deployment = self.workload.deployment_level;
         let levels = self.reached.capped();
         let Some((axis, got, least)) = levels.short_of(&self.rules().least) else {
             return Ok(levels);
@@ -325,6 +339,12 @@ impl<'a> Run<'a> {
             least,
             why: why.to_owned(),
         })
+    }
+
+    fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
+        for check in checks {
+            self.report.not_proved(check, reason);
+        }
     }
 
     fn rules(&self) -> &'a Rules {
@@ -364,9 +384,6 @@ impl<'a> Run<'a> {
             self.report.findings.extend(app_compose_findings(text));
         }
         self.deployment(&quote, boot.as_ref())?;
-        if self.workload.deployment.is_some() {
-            self.reached.deployment = DeploymentLevel::Declared;
-        }
         let gpus = self.gpus()?;
         self.nothing_is_lacking()?;
         let gpus_until = gpus.map(|gpus| self.gpus_until(&gpus)).transpose()?;

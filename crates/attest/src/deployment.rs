@@ -9,47 +9,59 @@
 //! 2. a genuine platform quoted that hash and that nonce, under the same roots,
 //!    documents and time as the report's own quote;
 //! 3. it is the same platform at the same levels, and the same TD in the same
-//!    state: every field of the TD report but the report data;
-//! 4. what stands twice agrees, and times neither go back nor lie ahead.
+//!    state: every field of the TD report but the report data.
+//!
+//! Copies of these values, and the times, prove nothing: where they are odd, that is a
+//! [`Finding`]. What of the log counts for the machine's level is divided at its boot
+//! (`boot.rs`).
 //!
 //! It proves no more than that: whoever holds the guest agent's socket inside
 //! the machine can write another log. It shows honest drift; it is no defence
 //! against an operator.
 
+mod access;
 mod actions;
 mod block;
+mod boot;
 mod canonical;
 mod continuity;
 mod files;
 mod fold;
 mod machine;
 mod rejected;
+mod remarks;
 mod tags;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(crate) use self::access::reaches_secrets;
 pub use self::actions::ComposeFile;
+pub(crate) use self::actions::{Action, Kind, second};
+pub(crate) use self::boot::SinceBoot;
 pub use self::canonical::CanonicalForm;
+pub(crate) use self::continuity::compare_with;
 pub use self::continuity::{Continuity, InstanceLog, LogCheck, LogSeen, Logs};
 pub use self::files::{FilesAtHand, FilesCheck};
-pub(crate) use self::files::{FilesJudged, findings_of_up};
+pub(crate) use self::files::{FilesJudged, defined, findings_of_up, judge};
 pub use self::fold::{ComposeFiles, Service, Up};
 pub use self::rejected::DeploymentRejected;
+pub(crate) use self::remarks::{MAX_TOLD, and_more};
 pub use self::tags::{MAX_TAGS_BYTES, TagsCheck, TagsError, UpstreamTags};
 
-use self::actions::{Action, Kind, second};
 use self::block::Block;
-use crate::compose_file::{ComposeRejected, FileRules};
+use crate::finding::Finding;
+use crate::levels::DeploymentLevel;
 use crate::quote::{ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
-use crate::{
-    Collateral, CommitId, Evidence, FileDigest, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime,
-};
+use crate::{Collateral, Evidence, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime};
 
-/// How far a machine's clock may be ahead of ours: a log may be of this moment,
-/// and no ordinary clock is five minutes wrong.
-const MAX_AHEAD_SECONDS: u64 = 300;
+/// What nobody looked at.
+impl Default for DeploymentLevel {
+    fn default() -> Self {
+        Self::None
+    }
+}
 
 /// Everything that the judgement of a deployment depends on.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +88,7 @@ pub struct Deployment {
     actions: Vec<Action>,
     chain: Vec<LogDigest>,
     form: CanonicalForm,
+    findings: Vec<Finding>,
 }
 
 /// The manager that was started last, by its own word.
@@ -101,29 +114,23 @@ pub fn appraise_deployment(
         .ok_or(DeploymentRejected::Missing {})?;
     let block = Block::read(text)?;
     is_fresh(&block, request.nonce)?;
-    let hashes = &block.hashes;
-    let form = hashes
-        .form(&block.actions_hash)
-        .ok_or_else(|| DeploymentRejected::ActionsHash {
-            stated: hex::encode(block.actions_hash),
-            sorted: hex::encode(hashes.sorted),
-            declared: hex::encode(hashes.declared),
-        })?;
+    let (form, chain) = block.hashed()?;
     let quote = genuine(&block, request)?;
     binds(&quote, &block.actions_hash, request.nonce)?;
     machine::same(&quote, request.quote)?;
-    repeated_values_agree(&block, &quote, request.evidence)?;
-    in_time(&block.actions, request.now)?;
+    let mut findings = remarks::copies(&block, &quote.td().report_data, request.evidence);
+    findings.extend(remarks::times(&block.actions, request.now));
     Ok(Deployment {
         actions: block.actions,
-        chain: block.hashes.chain,
+        chain,
         form,
+        findings,
     })
 }
 
 /// Without a nonce of the client, the manager takes one of its own and the
 /// answer can be of any age.
-fn is_fresh(block: &Block, sent: Nonce) -> Result<(), DeploymentRejected> {
+fn is_fresh(block: &Block<'_>, sent: Nonce) -> Result<(), DeploymentRejected> {
     if block.nonce_source != "client" {
         return Err(DeploymentRejected::NonceSource {
             got: quoted(&block.nonce_source),
@@ -140,7 +147,7 @@ fn is_fresh(block: &Block, sent: Nonce) -> Result<(), DeploymentRejected> {
 
 /// Verified as the report's own quote is.
 fn genuine(
-    block: &Block,
+    block: &Block<'_>,
     request: &AppraiseDeployment<'_>,
 ) -> Result<VerifiedQuote, DeploymentRejected> {
     let format = |rejected: Rejected| DeploymentRejected::QuoteFormat {
@@ -177,87 +184,6 @@ fn binds(
     Ok(())
 }
 
-/// Copies prove nothing; where they stand they must agree.
-fn repeated_values_agree(
-    block: &Block,
-    quote: &VerifiedQuote,
-    evidence: &Evidence,
-) -> Result<(), DeploymentRejected> {
-    let report_data = quote.td().report_data;
-    if block.report_data != report_data {
-        return Err(DeploymentRejected::Inconsistent {
-            field: "report_data",
-            got: hex::encode(block.report_data),
-            with: "the quote's",
-            expected: hex::encode(report_data),
-        });
-    }
-    if let (Some(events), Ok(expected)) = (&block.events, &evidence.events)
-        && events != expected
-    {
-        return Err(DeploymentRejected::Inconsistent {
-            field: "event_log",
-            got: format!("a list of {}", events.len()),
-            with: "the report's",
-            expected: format!("another list of {}", expected.len()),
-        });
-    }
-    if let (Some(got), Some(expected)) = (&block.vm_config, &evidence.vm_config)
-        && got != expected
-    {
-        return Err(DeploymentRejected::Inconsistent {
-            field: "vm_config",
-            got: quoted(got),
-            with: "the report's",
-            expected: quoted(expected),
-        });
-    }
-    // A commit holds one content of a file.
-    let mut digests: HashMap<(&str, CommitId), FileDigest> = HashMap::new();
-    for action in &block.actions {
-        let Kind::Up { source, .. } = &action.kind else {
-            continue;
-        };
-        let known = digests
-            .entry((&source.file, source.commit))
-            .or_insert(source.sha256);
-        if *known != source.sha256 {
-            return Err(DeploymentRejected::Inconsistent {
-                field: "file_sha256",
-                got: source.sha256.to_string(),
-                with: "the same file's at the same commit",
-                expected: known.to_string(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn in_time(actions: &[Action], now: UnixTime) -> Result<(), DeploymentRejected> {
-    let later = actions.iter().enumerate().skip(1);
-    for ((index, action), before) in later.zip(actions) {
-        if action.at < before.at {
-            return Err(DeploymentRejected::TimeOrder {
-                index,
-                at: action.at.to_rfc3339(),
-                before: before.at.to_rfc3339(),
-            });
-        }
-    }
-    // In order, so the last one is the latest.
-    let latest = actions.len().saturating_sub(1);
-    match actions.last() {
-        Some(action) if second(action.at) > now.plus(MAX_AHEAD_SECONDS) => {
-            Err(DeploymentRejected::TimeFuture {
-                index: latest,
-                at: action.at.to_rfc3339(),
-                now: now.to_string(),
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Deployment {
     /// What is up now, as far as the log alone says.
     #[must_use]
@@ -271,13 +197,24 @@ impl Deployment {
         fold::fold(&self.actions, files)
     }
 
-    /// Holds every start of the log against the rules, as far as files are at hand.
-    pub(crate) fn judge_files(
-        &self,
-        files: &FilesAtHand,
-        rules: &FileRules,
-    ) -> Result<FilesJudged, ComposeRejected> {
-        files::judge(&self.actions, files, rules)
+    /// What is odd about the log: copies, and times.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Statements of the log of which one is false.
+    pub(crate) fn contradictions(&self) -> Vec<String> {
+        remarks::contradictions(&self.actions)
+    }
+
+    /// What counts since this boot.
+    pub(crate) fn since_boot(&self, booted: Option<UnixTime>, files: &ComposeFiles) -> SinceBoot {
+        boot::divide(&self.actions, booted, files)
+    }
+
+    /// Every action, in the order in which the manager wrote them.
+    pub(crate) fn log(&self) -> &[Action] {
+        &self.actions
     }
 
     /// Every file that was ever started, each once, in the order of the log. Keys
@@ -285,15 +222,7 @@ impl Deployment {
     /// before it: a policy about images looks at all of these.
     #[must_use]
     pub fn started(&self) -> Vec<&ComposeFile> {
-        let mut seen = std::collections::HashSet::new();
-        self.actions
-            .iter()
-            .filter_map(|action| match &action.kind {
-                Kind::Up { source, .. } => Some(Arc::as_ref(source)),
-                _ => None,
-            })
-            .filter(|source| seen.insert(*source))
-            .collect()
+        started(&self.actions).map(|(source, _)| source).collect()
     }
 
     /// The manager that was started last; older managers do not log themselves.
@@ -363,4 +292,15 @@ impl Deployment {
     pub fn continuity(&self, seen: &LogSeen) -> Continuity {
         continuity::compare(&self.chain, seen)
     }
+}
+
+/// Each file that some actions start, once, with the time of its first start.
+pub(crate) fn started(actions: &[Action]) -> impl Iterator<Item = (&ComposeFile, UnixTime)> {
+    let mut seen = std::collections::HashSet::new();
+    actions.iter().filter_map(move |action| match &action.kind {
+        Kind::Up { source, .. } if seen.insert(Arc::as_ref(source)) => {
+            Some((Arc::as_ref(source), second(action.at)))
+        }
+        _ => None,
+    })
 }

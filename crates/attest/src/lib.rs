@@ -110,8 +110,8 @@ pub use quote::VerifiedQuote;
 pub use refusal::{Blame, Explanation};
 pub use rejected::Rejected;
 pub use report::{
-    Check, CheckId, DeploymentShown, Fact, GpuShown, Group, NOT_REACHED, Named, PolicyName, Report,
-    Status, UpShown,
+    Check, CheckId, DeploymentShown, Fact, FileShown, GpuShown, Group, NOT_REACHED, Named,
+    PolicyName, Report, Status, UpShown,
 };
 pub use tcb::{Accept, Component, Level, TcbStatus};
 pub use trust::TrustAnchors;

@@ -15,7 +15,7 @@ mod origins;
 mod rules;
 mod written;
 
-pub(crate) use self::deployment::{Sources, Tags};
+pub(crate) use self::deployment::{BrokenFiles, Sources, Tags, admit_release};
 pub use self::exception::{Day, Exception};
 use self::file::File;
 pub(crate) use self::gpu::Nras;
@@ -224,7 +224,7 @@ impl Policy {
     /// True if the tags of a deployment log are compared with its repository's.
     #[must_use]
     pub fn compares_tags(&self) -> bool {
-        self.rules.deployment.mode != Mode::Off && self.rules.deployment.tags == Tags::Releases
+        self.rules.deployment.mode != Mode::Off && self.rules.deployment.tags != Tags::Any
     }
 
     /// True if the files of a deployment log have to be at hand, and its tags if

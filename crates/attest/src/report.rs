@@ -8,7 +8,7 @@ mod sentence;
 mod workload;
 
 pub use self::sentence::Named;
-pub use self::workload::{DeploymentShown, GpuShown, UpShown};
+pub use self::workload::{DeploymentShown, FileShown, GpuShown, UpShown};
 use std::collections::BTreeSet;
 
 use crate::finding::Finding;

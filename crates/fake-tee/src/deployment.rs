@@ -88,6 +88,34 @@ impl ComposeManager {
         }
     }
 
+    /// Starts a file that is from no release, as operators do who try something, and
+    /// puts it into the repository.
+    pub fn experiment(&mut self, at: u64, text: &str) {
+        let commit = commit(EXPERIMENT.1);
+        let fields = [
+            ("tag", EXPERIMENT.1.into()),
+            ("commit", commit.as_str().into()),
+            ("file", EXPERIMENT.0.into()),
+            ("file_sha256", hex::encode(sha256(text.as_bytes())).into()),
+        ];
+        self.actions.push(action(at, "compose_up", &fields));
+        self.files.push(PublishedFile {
+            commit,
+            file: EXPERIMENT.0.to_owned(),
+            text: text.to_owned(),
+        });
+    }
+
+    /// Stops what [`ComposeManager::experiment`] started.
+    pub fn experiment_ends(&mut self, at: u64) {
+        let fields = [
+            ("tag", EXPERIMENT.1.into()),
+            ("commit", commit(EXPERIMENT.1).into()),
+            ("file", EXPERIMENT.0.into()),
+        ];
+        self.actions.push(action(at, "compose_down", &fields));
+    }
+
     /// What `actions_hash` is taken of.
     fn canonical(&self) -> String {
         let actions: Vec<_> = self
@@ -111,6 +139,9 @@ impl ComposeManager {
         format!("{{{}}}", members.join(","))
     }
 }
+
+/// File and branch of an experiment.
+const EXPERIMENT: (&str, &str) = ("experiments/x.yaml", "try-x");
 
 /// `fake.yaml` at a tag.
 fn published(tag: &str) -> PublishedFile {
@@ -158,10 +189,12 @@ pub fn compose_up(at: u64, tag: &str, services: &[&str]) -> Vec<(String, Value)>
 
 /// The manager's own start.
 pub fn manager_started(at: u64) -> Vec<(String, Value)> {
-    let image = format!(
-        "fake/compose-manager@sha256:{}",
-        hex::encode(label256("manager"))
-    );
+    let digest = hex::encode(label256("manager"));
+    manager_of(at, &format!("fake/compose-manager@sha256:{digest}"))
+}
+
+/// The start of a manager of some image.
+pub fn manager_of(at: u64, image: &str) -> Vec<(String, Value)> {
     action(
         at,
         "compose_manager_started",

@@ -13,6 +13,7 @@ impl Spec {
             r#"name = "fake"
 extends = "near"
 date = "2026-11-22"
+deployment.managers = ["fake/compose-manager"]
 identity = [{{ name = "fake app", operator = "Fake AI", app_id = "{app_id}", kms_root = "{kms_root}" }}]
 os_image = [{{ name = "fake image", mrtd = "{mrtd}", rtmr1 = "{rtmr1}", rtmr2 = "{rtmr2}", os_image_hash = "{os_image_hash}" }}]
 machine = [{{ name = "fake shape", acpi_loader = "{loader}", acpi_rsdp = "{rsdp}", acpi_tables = "{tables}" }}]

@@ -231,7 +231,8 @@ impl Spec {
                 certified_at_ready: true,
                 device_id: label256("device id"),
                 name: "fake-image-1.0".to_owned(),
-                boot_time: now.saturating_sub(6 * 86_400),
+                // Its manager's first action follows ten minutes later.
+                boot_time: now.saturating_sub(72 * 3600 + 600),
             },
             digest_form: DigestForm::default(),
             strip_digests: false,

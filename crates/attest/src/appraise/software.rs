@@ -140,6 +140,7 @@ impl Run<'_> {
             request.now,
         )?;
         self.pass("certificate of the expected KMS, issued for these registers");
+        self.workload.booted = identity.booted;
         if let Some(booted) = identity.booted {
             let words = format!("{booted}, by the identity certificate");
             self.report.fact("booted", words);

@@ -2,54 +2,151 @@
 //! becomes of a source that is not at hand.
 
 use super::Run;
-use super::workload::NOTHING_STARTED;
+use super::deployment::{NOTHING_STARTED, NotTagged};
 use crate::Rejected;
-use crate::deployment::{ComposeFile, DeploymentRejected, TagsCheck};
-use crate::policy::{Sources, Tags};
+use crate::deployment::{
+    ComposeFile, Deployment, DeploymentRejected, FilesCheck, MAX_TOLD, SinceBoot, TagsCheck,
+    reaches_secrets, started,
+};
+use crate::finding::Severity;
+use crate::policy::{Sources, Tags, admit_release};
 use crate::report::CheckId;
-use crate::text::shown;
+use crate::text::{quoted, shown};
 
 /// What a list of tags does not say.
 const TAGS_NOT_PROVED: &str = "a tag of the repository says neither who reviewed its commit nor that it is on the main branch: that takes the repository's history, which is not fetched";
 
 impl Run<'_> {
     /// Whether what was started is what its repository has under that name.
-    pub(super) fn tags(&mut self, started: &[&ComposeFile]) -> Result<(), Rejected> {
-        self.begin(CheckId::DeploymentTags);
-        if self.rules().deployment.tags == Tags::Any {
-            self.report.not_proved(
-                CheckId::DeploymentTags,
-                "not compared: the policy admits any (deployment.tags = \"any\")",
-            );
+    pub(super) fn tags(
+        &mut self,
+        deployment: &Deployment,
+        since: &SinceBoot,
+        why: &mut NotTagged,
+    ) -> Result<(), Rejected> {
+        let check = CheckId::DeploymentTags;
+        self.begin(check);
+        let rule = self.rules().deployment.tags;
+        if rule == Tags::Any {
+            let any = "the policy admits any (deployment.tags = \"any\")";
+            why.because(check, format!("tags were not compared: {any}"));
+            self.report
+                .not_proved(check, format!("not compared: {any}"));
             return Ok(());
         }
-        if started.is_empty() {
-            self.report
-                .not_proved(CheckId::DeploymentTags, NOTHING_STARTED);
+        let all = deployment.started();
+        if all.is_empty() {
+            self.report.not_proved(check, NOTHING_STARTED);
             return Ok(());
         }
         match self.request.tags {
             TagsCheck::NotFetched(reason) => {
                 self.workload.tags_wanted = true;
                 let detail = format!("not compared: {}", shown(reason));
+                why.lacks(check, format!("tags were {detail}"));
                 self.lacks(detail, |detail| DeploymentRejected::TagsUnavailable {
                     detail,
                 });
             }
             TagsCheck::AtHand(tags) => {
-                if let Err(rejected) = tags.admit(started) {
+                if rule == Tags::Releases
+                    && let Err(rejected) = tags.admit(&all)
+                {
                     self.workload.tags_wanted = true;
                     return Err(rejected.into());
                 }
                 self.pass(format!(
                     "all {} files, by the {} tags of their repository",
-                    started.len(),
+                    all.len(),
                     tags.len()
                 ));
                 self.report.limits.push(TAGS_NOT_PROVED);
             }
         }
+        if rule == Tags::Report {
+            self.untagged(deployment, since, why);
+        }
         Ok(())
+    }
+
+    /// What is no release, where the policy only reports it.
+    fn untagged(&mut self, deployment: &Deployment, since: &SinceBoot, why: &mut NotTagged) {
+        let mut texts = Vec::new();
+        for (source, at) in started(&since.actions) {
+            let Err(rejected) = self.release(source) else {
+                continue;
+            };
+            // A newer list may have it.
+            self.workload.tags_wanted |= !matches!(rejected, DeploymentRejected::Tag { .. });
+            texts.push(format!("{rejected}, on {at}"));
+            // Looking for rights costs a walk along the log, and few are told.
+            let words = match texts.len() {
+                ..=MAX_TOLD => self.ran(since, source, "an untagged file"),
+                _ => format!("an untagged file ran ({})", quoted(&source.file)),
+            };
+            why.because(CheckId::DeploymentTags, words);
+        }
+        self.tell(Severity::Warning, "deployment_untagged", texts);
+        let counted: std::collections::HashSet<_> =
+            started(&since.actions).map(|(source, _)| source).collect();
+        let all = deployment.started().into_iter();
+        let mut older =
+            all.filter(|source| !counted.contains(source) && self.release(source).is_err());
+        if let Some(first) = older.next() {
+            let count = older.count().saturating_add(1);
+            let detail = format!(
+                "before this boot, {count} files were started that are no releases, such as {} from the tag {}",
+                quoted(&first.file),
+                quoted(&first.tag)
+            );
+            self.tell(Severity::Notice, "deployment_before_boot", [detail]);
+        }
+    }
+
+    /// By the form of its tag, and by the list of tags if that is at hand; true if it
+    /// was compared with that.
+    fn release(&self, source: &ComposeFile) -> Result<bool, DeploymentRejected> {
+        admit_release(source)?;
+        match self.request.tags {
+            TagsCheck::NotFetched(_) => Ok(false),
+            TagsCheck::AtHand(tags) => tags.admit(&[source]).map(|()| true),
+        }
+    }
+
+    /// The same in a word, for a report.
+    pub(super) fn release_of(&self, source: &ComposeFile) -> &'static str {
+        match self.release(source) {
+            Ok(true) => "release",
+            Ok(false) => "not compared",
+            Err(DeploymentRejected::TagUnknown { .. }) => "not in its repository",
+            Err(DeploymentRejected::TagMoved { .. }) => "another commit in its repository",
+            Err(_) => "no release",
+        }
+    }
+
+    /// That a file ran, when, and with what rights: for a reason.
+    pub(super) fn ran(&self, since: &SinceBoot, of: &ComposeFile, what: &str) -> String {
+        let access = match self.request.files {
+            FilesCheck::NotFetched(_) => None,
+            FilesCheck::AtHand(files) => {
+                reaches_secrets(&since.actions, of, files, &self.rules().deployment.files)
+            }
+        };
+        let access = match access {
+            None => " that was not read",
+            Some(true) => " with access to keys",
+            Some(false) => "",
+        };
+        let mut starts = started(&since.actions);
+        let day = starts
+            .find(|(source, _)| *source == of)
+            .map(|(_, at)| at.to_string());
+        let day = day.as_deref().and_then(|at| at.split('T').next());
+        format!(
+            "{what}{access} ran on {} ({})",
+            day.unwrap_or("a day that is not known"),
+            shown(&of.file)
+        )
     }
 
     /// What is not at hand proves nothing. Where the policy requires it, it refuses,

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 
 use super::DeploymentRejected;
 use super::canonical::Members;
@@ -20,14 +19,12 @@ const MAX_SERVICES: usize = 256;
 const MAX_NAME_BYTES: usize = 256;
 
 /// Actions that start no other file and no other image (compose-manager's source).
-const INERT: [&str; 10] = [
+const INERT: [&str; 8] = [
     "compose_stage",
     "docker_restart",
     "docker_evict",
     "docker_clean",
-    "dstack_agent_start",
     "dstack_agent_stop",
-    "dstack_agent_restart",
     "kernel_algif_blacklist_ok",
     "kernel_algif_blacklist_script_failed",
     "kernel_algif_blacklist_invocation_failed",
@@ -72,6 +69,8 @@ pub(crate) enum Kind {
     ManagerStarted {
         image: String,
     },
+    /// The guest agent: it has a new certificate then.
+    AgentStarted,
     Inert,
     /// Its name, as it stands there.
     Unknown(String),
@@ -110,6 +109,7 @@ impl Action {
             "compose_manager_started" => Kind::ManagerStarted {
                 image: fields.name("image", "the reference of an image", b"._/+-:@")?,
             },
+            "dstack_agent_start" | "dstack_agent_restart" => Kind::AgentStarted,
             name if INERT.contains(&name) => Kind::Inert,
             name => Kind::Unknown(name.to_owned()),
         };
@@ -132,7 +132,7 @@ impl Fields<'_> {
         }
     }
 
-    fn required(&self, field: &'static str) -> Result<&RawValue, DeploymentRejected> {
+    fn required(&self, field: &'static str) -> Result<String, DeploymentRejected> {
         self.members
             .get(field)
             .ok_or_else(|| DeploymentRejected::Action {
@@ -144,11 +144,11 @@ impl Fields<'_> {
     }
 
     fn text(&self, field: &'static str) -> Result<String, DeploymentRejected> {
-        let raw = self.required(field)?.get();
-        serde_json::from_str(raw)
+        let raw = self.required(field)?;
+        serde_json::from_str(&raw)
             .ok()
             .filter(|text: &String| text.len() <= MAX_NAME_BYTES)
-            .ok_or_else(|| self.bad(field, "a string of at most 256 bytes", raw))
+            .ok_or_else(|| self.bad(field, "a string of at most 256 bytes", &raw))
     }
 
     /// Letters, digits and a few signs: such a name can be shown as it is.
@@ -195,13 +195,13 @@ impl Fields<'_> {
             return Ok(Vec::new());
         };
         let expected = "a list of at most 256 names of services";
-        let services: Vec<String> = serde_json::from_str(raw.get())
-            .map_err(|_| self.bad("services", expected, raw.get()))?;
+        let services: Vec<String> =
+            serde_json::from_str(&raw).map_err(|_| self.bad("services", expected, &raw))?;
         let are_names = services.iter().all(|name| {
             name.len() <= MAX_NAME_BYTES && !name.starts_with('-') && is_plain(name, b"._-")
         });
         if services.len() > MAX_SERVICES || !are_names {
-            return Err(self.bad("services", expected, raw.get()));
+            return Err(self.bad("services", expected, &raw));
         }
         Ok(services)
     }

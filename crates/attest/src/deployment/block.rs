@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use super::DeploymentRejected;
 use super::actions::Action;
-use super::canonical::{Hashes, Members};
+use super::canonical::{self, CanonicalForm, Hashes, Members};
 use crate::event_log::Event;
 use crate::evidence::{self, MAX_QUOTE_BYTES};
-use crate::text::{hex_array, hex_bytes, quoted, shown};
-use crate::{Rejected, json};
+use crate::text::{hex_array, hex_bytes, quoted};
+use crate::{LogDigest, json};
 
 /// Recorded logs have 26 actions of six weeks; such a pace fills this in 18 years.
 const MAX_ACTIONS: usize = 4096;
@@ -22,17 +22,47 @@ const BLOCK: &str = "compose_manager_attestation";
 
 /// The block, typed.
 #[derive(Debug)]
-pub(crate) struct Block {
+pub(crate) struct Block<'a> {
     pub(crate) actions: Vec<Action>,
-    pub(crate) hashes: Hashes,
+    members: Vec<Members<'a>>,
     pub(crate) actions_hash: [u8; 32],
     /// As they stand there: compared as texts, as the report's own nonce is.
     pub(crate) nonce: String,
     pub(crate) nonce_source: String,
     pub(crate) quote: Vec<u8>,
-    pub(crate) report_data: [u8; 64],
-    pub(crate) events: Option<Vec<Event>>,
-    pub(crate) vm_config: Option<String>,
+    pub(crate) report_data: Copied<[u8; 64]>,
+    pub(crate) events: Copied<Vec<Event>>,
+    pub(crate) vm_config: Copied<String>,
+}
+
+/// What the quote or the report says better. It proves nothing, so a copy that differs,
+/// or cannot be read, is told and refuses nothing.
+#[derive(Debug)]
+pub(crate) enum Copied<T> {
+    Absent,
+    Unreadable,
+    Value(T),
+}
+
+impl<T> Copied<T> {
+    fn read(raw: Option<&RawValue>, read: impl FnOnce(&RawValue) -> Option<T>) -> Self {
+        match present(raw) {
+            None => Self::Absent,
+            Some(raw) => read(raw).map_or(Self::Unreadable, Self::Value),
+        }
+    }
+
+    /// True if it says something else than `original`, where that is known.
+    pub(crate) fn differs(&self, original: Option<&T>) -> bool
+    where
+        T: PartialEq,
+    {
+        match (self, original) {
+            (Self::Absent, _) | (Self::Value(_), None) => false,
+            (Self::Unreadable, _) => true,
+            (Self::Value(copy), Some(original)) => copy != original,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,68 +85,79 @@ struct Wire<'a> {
     vm_config: Option<&'a RawValue>,
 }
 
-impl Block {
+impl<'a> Block<'a> {
     /// `text` is a piece of a report that was [`json::check`]ed.
-    pub(crate) fn read(text: &str) -> Result<Self, DeploymentRejected> {
+    pub(crate) fn read(text: &'a str) -> Result<Self, DeploymentRejected> {
         let wire: Wire<'_> =
             json::checked_object(text).map_err(|detail| DeploymentRejected::BadField {
                 field: BLOCK,
                 expected: "an object",
                 got: detail,
             })?;
-        let (actions, hashes) = actions(wire.actions)?;
+        let raw = required("actions", wire.actions)?.get();
+        let members = Members::list(raw).map_err(|got| DeploymentRejected::BadField {
+            field: "actions",
+            expected: "a list of actions",
+            got,
+        })?;
+        let actions = actions(&members)?;
         let quote = string("quote", wire.quote)?;
         if quote.len() > MAX_QUOTE_BYTES.saturating_mul(2) {
             return Err(DeploymentRejected::QuoteFormat {
                 detail: format!("{} hex digits", quote.len()),
             });
         }
-        let report_data = string("report_data", wire.report_data)?;
-        let actions_hash = string("actions_hash", wire.actions_hash)?;
+        let stated = string("actions_hash", wire.actions_hash)?;
+        let actions_hash =
+            hex_array(&stated).ok_or_else(|| bad("actions_hash", "64 hex digits", &stated))?;
+        let nonce = string("nonce", wire.nonce)?.into_owned();
+        let nonce_source = string("nonce_source", wire.nonce_source)?.into_owned();
+        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
         Ok(Self {
             actions,
-            hashes,
-            actions_hash: hex_array(&actions_hash)
-                .ok_or_else(|| bad("actions_hash", "64 hex digits", &actions_hash))?,
-            nonce: string("nonce", wire.nonce)?.into_owned(),
-            nonce_source: string("nonce_source", wire.nonce_source)?.into_owned(),
+            members,
+            actions_hash,
+            nonce,
+            nonce_source,
             quote: hex_bytes(&quote).ok_or_else(|| bad("quote", "hex", &quote))?,
-            report_data: hex_array(&report_data)
-                .ok_or_else(|| bad("report_data", "128 hex digits", &report_data))?,
-            events: match present(wire.event_log) {
-                None => None,
-                log => Some(evidence::events("event_log", log).map_err(bad_events)?),
-            },
-            vm_config: match present(wire.vm_config) {
-                None => None,
-                text => Some(string("vm_config", text)?.into_owned()),
-            },
+            report_data: Copied::read(wire.report_data, |raw| hex_array(&text(raw)?)),
+            events: Copied::read(wire.event_log, |raw| {
+                evidence::events("event_log", Some(raw)).ok()
+            }),
+            vm_config: Copied::read(wire.vm_config, text),
+        })
+    }
+
+    /// The form in which the actions have the stated hash, and the digest of each
+    /// beginning of them.
+    pub(crate) fn hashed(&self) -> Result<(CanonicalForm, Vec<LogDigest>), DeploymentRejected> {
+        let Hashes { sorted, chain } = Hashes::of(&self.members);
+        if self.actions_hash == sorted {
+            return Ok((CanonicalForm::SortedKeys, chain));
+        }
+        let declared = canonical::declared(&self.members);
+        if self.actions_hash == declared {
+            return Ok((CanonicalForm::DeclaredOrder, chain));
+        }
+        Err(DeploymentRejected::ActionsHash {
+            stated: hex::encode(self.actions_hash),
+            sorted: hex::encode(sorted),
+            declared: hex::encode(declared),
         })
     }
 }
 
-fn actions(raw: Option<&RawValue>) -> Result<(Vec<Action>, Hashes), DeploymentRejected> {
-    let raw = required("actions", raw)?;
-    let list: Vec<&RawValue> = serde_json::from_str(raw.get())
-        .map_err(|_| bad("actions", "a list of actions", raw.get()))?;
-    if list.len() > MAX_ACTIONS {
+fn actions(members: &[Members<'_>]) -> Result<Vec<Action>, DeploymentRejected> {
+    if members.len() > MAX_ACTIONS {
         return Err(DeploymentRejected::TooManyActions {
-            count: list.len(),
+            count: members.len(),
             max: MAX_ACTIONS,
         });
     }
-    let members = list
-        .iter()
-        .map(|raw| Members::read(raw).map_err(|_| bad("actions", "a list of objects", raw.get())))
-        .collect::<Result<Vec<_>, _>>()?;
-    let actions = members
-        .iter()
-        .enumerate()
+    let actions = members.iter().enumerate();
+    actions
         .map(|(index, members)| Action::read(index, members))
-        .collect::<Result<Vec<_>, _>>()?;
-    let hashes =
-        Hashes::of(&members).map_err(|detail| bad("actions", "a list of actions", &detail))?;
-    Ok((actions, hashes))
+        .collect()
 }
 
 fn required<'a>(
@@ -152,15 +193,6 @@ fn bad(field: &'static str, expected: &'static str, got: &str) -> DeploymentReje
     }
 }
 
-/// The messages of evidence are bounded and escaped already.
-fn bad_events(rejected: Rejected) -> DeploymentRejected {
-    DeploymentRejected::BadField {
-        field: "event_log",
-        expected: "the event log of the machine",
-        got: shown(&rejected.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,10 +202,7 @@ mod tests {
     fn read(text: &str) {
         if let Ok(block) = Block::read(text) {
             assert!(block.actions.len() <= MAX_ACTIONS);
-            assert_eq!(
-                block.hashes.chain.len().saturating_sub(1),
-                block.actions.len()
-            );
+            let _ = block.hashed();
         }
     }
 

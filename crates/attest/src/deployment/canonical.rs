@@ -5,13 +5,11 @@
 //! inference proxy parses and writes the log again, so neither order nor
 //! spelling on the wire says which it was.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+use crate::LogDigest;
 use crate::hash::sha256;
-use crate::{LogDigest, json};
+use crate::text::quoted;
 
 /// The manager's declaration of an action.
 const DECLARED: [&str; 9] = [
@@ -26,9 +24,13 @@ const DECLARED: [&str; 9] = [
     "image",
 ];
 
-/// Containers inside an action: known ones hold one, a list of services. Every
-/// level is read once more, so that the limit of the report would cost too much.
-const MAX_DEPTH: usize = 4;
+/// Containers inside an action: known ones hold one, a list of services.
+const MAX_DEPTH: isize = 4;
+
+/// Texts with an escape in them, in one log. Managers write names of plain ASCII; whoever
+/// writes the log again on its way may escape what is none. Escapes are what makes a text
+/// costly, some 1.7 MB of them as costly as twenty quotes.
+const MAX_ESCAPED_BYTES: usize = 64 << 10;
 
 /// How the manager wrote what it hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,110 +53,103 @@ impl CanonicalForm {
     }
 }
 
-/// The hashes of a list of actions, in both forms, and of each beginning of it.
+/// The hash of a list of actions, and of each beginning of it, whatever form the
+/// manager's was: one that changes its form has not begun a new log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hashes {
     pub(crate) sorted: [u8; 32],
-    pub(crate) declared: [u8; 32],
     /// After no action, the first, the second …: see [`LogDigest`].
     pub(crate) chain: Vec<LogDigest>,
 }
 
 impl Hashes {
-    /// # Errors
-    /// If an action nests too deep, or is no JSON that [`json::check`] would pass.
-    pub(crate) fn of(actions: &[Members<'_>]) -> Result<Self, String> {
-        let (mut sorted, mut declared) = (String::from("["), String::from("["));
+    pub(crate) fn of(actions: &[Members<'_>]) -> Self {
         let mut last = LogDigest::from_bytes([0; 32]);
         let mut chain = vec![last];
-        for (index, action) in actions.iter().enumerate() {
-            if index > 0 {
-                sorted.push(',');
-                declared.push(',');
-            }
-            write_members(&action.declared(), Keys::AsTheyAre, 0, &mut declared)?;
-            // The chain is of one form, whatever the manager's was: a manager that
-            // changes its form has not begun a new log.
-            let mut one = String::new();
-            write_members(&action.0, Keys::Sorted, 0, &mut one)?;
-            last = LogDigest::from_bytes(sha256(&[last.as_bytes(), &sha256(&[one.as_bytes()])]));
+        let sorted = listed(actions, |action, out| {
+            let from = out.len();
+            write_object(&action.0, Keys::Sorted, out);
+            let one = sha256(&[out.get(from..).unwrap_or_default().as_bytes()]);
+            last = LogDigest::from_bytes(sha256(&[last.as_bytes(), &one]));
             chain.push(last);
-            sorted.push_str(&one);
-        }
-        sorted.push(']');
-        declared.push(']');
-        Ok(Self {
-            sorted: sha256(&[sorted.as_bytes()]),
-            declared: sha256(&[declared.as_bytes()]),
-            chain,
-        })
+        });
+        Self { sorted, chain }
     }
+}
 
-    /// The form that gives this hash.
-    pub(crate) fn form(&self, actions_hash: &[u8; 32]) -> Option<CanonicalForm> {
-        if *actions_hash == self.sorted {
-            Some(CanonicalForm::SortedKeys)
-        } else if *actions_hash == self.declared {
-            Some(CanonicalForm::DeclaredOrder)
-        } else {
-            None
+/// The hash of the same list in the order of the manager's declaration.
+pub(crate) fn declared(actions: &[Members<'_>]) -> [u8; 32] {
+    listed(actions, |action, out| write_declared(action, out))
+}
+
+fn listed<'a, 'b>(
+    actions: &'b [Members<'a>],
+    mut write: impl FnMut(&'b Members<'a>, &mut String),
+) -> [u8; 32] {
+    let mut out = String::from("[");
+    for (index, action) in actions.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
         }
+        write(action, &mut out);
     }
+    out.push(']');
+    sha256(&[out.as_bytes()])
+}
+
+/// A value whose texts are spelled as the manager spells them: the form is of values,
+/// not of spellings. Numbers and words stay as they came.
+#[derive(Debug)]
+enum Value<'a> {
+    Leaf(Cow<'a, str>),
+    List(Vec<Self>),
+    Object(Vec<Member<'a>>),
+}
+
+/// A key, and its spelling with quotation marks.
+#[derive(Debug)]
+struct Member<'a> {
+    key: Cow<'a, str>,
+    spelled: Cow<'a, str>,
+    value: Value<'a>,
 }
 
 /// An object's members in the order in which they came; no key stands twice,
-/// since the whole report was [`json::check`]ed.
+/// since the whole report was [`check`](crate::json::check)ed.
 #[derive(Debug)]
-pub(crate) struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct Members<'a>(Vec<Member<'a>>);
 
 impl<'a> Members<'a> {
-    pub(crate) fn read(raw: &'a RawValue) -> Result<Self, String> {
-        json::checked_object(raw.get())
-    }
-
-    /// The value of a key; `null` is absence.
-    pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| *value)
-            .filter(|value| value.get() != "null")
-    }
-
-    fn declared(&self) -> Vec<(String, &'a RawValue)> {
-        let place = |key: &str| {
-            DECLARED
-                .iter()
-                .position(|known| *known == key)
-                .unwrap_or(DECLARED.len())
+    /// Reads the list of actions. Every byte is looked at once: a piece that is
+    /// read again for each level around it costs what its nesting makes it.
+    pub(crate) fn list(text: &'a str) -> Result<Vec<Self>, String> {
+        let mut reader = Reader {
+            rest: text,
+            escaped_left: MAX_ESCAPED_BYTES,
         };
-        let mut members = self.0.clone();
-        // Stable: unknown keys stay in their order.
-        members.sort_by_key(|(key, _)| place(key));
-        members
+        // The list is not inside an action, nor is the action itself.
+        let Value::List(actions) = reader.value(-1)? else {
+            return Err(quoted(text));
+        };
+        let objects = actions.into_iter().map(|action| match action {
+            Value::Object(members) => Ok(Self(members)),
+            other => Err(quoted(&written(&other))),
+        });
+        objects.collect()
+    }
+
+    /// The JSON of a key's value; `null` is absence.
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
+        let mut members = self.0.iter();
+        let member = members.find(|member| member.key == key)?;
+        Some(written(&member.value)).filter(|text| text != "null")
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
+fn written(value: &Value<'_>) -> String {
+    let mut out = String::new();
+    write_value(value, Keys::AsTheyAre, &mut out);
+    out
 }
 
 #[derive(Clone, Copy)]
@@ -163,77 +158,178 @@ enum Keys {
     AsTheyAre,
 }
 
-fn write_members(
-    members: &[(String, &RawValue)],
-    keys: Keys,
-    depth: usize,
-    out: &mut String,
-) -> Result<(), String> {
+fn write_declared(action: &Members<'_>, out: &mut String) {
+    let place = |key: &str| {
+        let known = DECLARED.iter().position(|known| *known == key);
+        known.unwrap_or(DECLARED.len())
+    };
+    let mut members: Vec<_> = action.0.iter().collect();
+    // Stable: unknown keys stay in their order.
+    members.sort_by_key(|member| place(&member.key));
+    write_members(&members, Keys::AsTheyAre, out);
+}
+
+fn write_object(members: &[Member<'_>], keys: Keys, out: &mut String) {
     let mut members: Vec<_> = members.iter().collect();
     if let Keys::Sorted = keys {
-        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        members.sort_by(|one, other| one.key.cmp(&other.key));
     }
+    write_members(&members, keys, out);
+}
+
+fn write_members(members: &[&Member<'_>], keys: Keys, out: &mut String) {
     out.push('{');
-    for (index, (key, value)) in members.into_iter().enumerate() {
+    for (index, member) in members.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        write_string(key, out)?;
+        out.push_str(&member.spelled);
         out.push(':');
-        write_value(value, keys, depth.saturating_add(1), out)?;
+        write_value(&member.value, keys, out);
     }
     out.push('}');
-    Ok(())
 }
 
-fn write_value(raw: &RawValue, keys: Keys, depth: usize, out: &mut String) -> Result<(), String> {
-    let text = raw.get();
-    let first = text.bytes().next();
-    if depth > MAX_DEPTH && matches!(first, Some(b'{' | b'[')) {
-        return Err(format!("more than {MAX_DEPTH} levels inside an action"));
-    }
-    match first {
-        Some(b'{') => write_members(&Members::read(raw)?.0, keys, depth, out)?,
-        Some(b'[') => {
-            let items: Vec<&RawValue> = read(text)?;
+fn write_value(value: &Value<'_>, keys: Keys, out: &mut String) {
+    match value {
+        Value::Leaf(text) => out.push_str(text),
+        Value::Object(members) => write_object(members, keys, out),
+        Value::List(items) => {
             out.push('[');
-            for (index, item) in items.into_iter().enumerate() {
+            for (index, item) in items.iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
-                write_value(item, keys, depth.saturating_add(1), out)?;
+                write_value(item, keys, out);
             }
             out.push(']');
         }
-        // Escapes are resolved: the form is of values, not of spellings.
-        Some(b'"') => write_string(&read::<String>(text)?, out)?,
-        _ => out.push_str(text),
     }
-    Ok(())
 }
 
-fn write_string(text: &str, out: &mut String) -> Result<(), String> {
-    out.push_str(&serde_json::to_string(text).map_err(|error| error.to_string())?);
-    Ok(())
+/// Reads a piece of a text that was [`check`](crate::json::check)ed, so that its
+/// grammar holds.
+struct Reader<'a> {
+    rest: &'a str,
+    /// How many bytes of texts with escapes are still read.
+    escaped_left: usize,
 }
 
-fn read<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| crate::text::shown(&error.to_string()))
+impl<'a> Reader<'a> {
+    /// `depth` is that of this value inside an action.
+    fn value(&mut self, depth: isize) -> Result<Value<'a>, String> {
+        self.rest = self.rest.trim_start();
+        let first = self.rest.bytes().next();
+        let is_container = matches!(first, Some(b'{' | b'['));
+        if is_container && depth > MAX_DEPTH {
+            return Err(format!("more than {MAX_DEPTH} levels inside an action"));
+        }
+        let inner = depth.saturating_add(1);
+        match first {
+            Some(b'{') => {
+                let mut members = Vec::new();
+                self.items('}', |reader| {
+                    let (key, spelled) = reader.string()?;
+                    reader.rest = reader.rest.trim_start();
+                    reader.take(':')?;
+                    let value = reader.value(inner)?;
+                    members.push(Member {
+                        key,
+                        spelled,
+                        value,
+                    });
+                    Ok(())
+                })?;
+                Ok(Value::Object(members))
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.items(']', |reader| {
+                    items.push(reader.value(inner)?);
+                    Ok(())
+                })?;
+                Ok(Value::List(items))
+            }
+            Some(b'"') => Ok(Value::Leaf(self.string()?.1)),
+            _ => {
+                let ends = |c: char| matches!(c, ',' | ']' | '}') || c.is_ascii_whitespace();
+                let end = self.rest.find(ends).unwrap_or(self.rest.len());
+                Ok(Value::Leaf(Cow::Borrowed(self.split(end)?)))
+            }
+        }
+    }
+
+    /// What stands between brackets, of which the first is next.
+    fn items(
+        &mut self,
+        close: char,
+        mut item: impl FnMut(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.split(1)?;
+        loop {
+            self.rest = self.rest.trim_start();
+            if self.rest.starts_with(close) {
+                return self.take(close);
+            }
+            item(self)?;
+            self.rest = self.rest.trim_start();
+            if !self.rest.starts_with(close) {
+                self.take(',')?;
+            }
+        }
+    }
+
+    /// A text, and how the manager spells it: it escapes what JSON demands.
+    fn string(&mut self) -> Result<(Cow<'a, str>, Cow<'a, str>), String> {
+        let rest = self.rest.strip_prefix('"').ok_or("no JSON")?;
+        let (inner, _) = rest.split_once('"').ok_or("no JSON")?;
+        if !inner.contains('\\') {
+            let raw = self.split(inner.len().saturating_add(2))?;
+            return Ok((Cow::Borrowed(inner), Cow::Borrowed(raw)));
+        }
+        let mut escaped = false;
+        let bytes = rest.bytes().take(self.escaped_left);
+        let inner = bytes.take_while(|byte| {
+            let is_end = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            !is_end
+        });
+        let length = inner.count().saturating_add(2);
+        let left = self.escaped_left.checked_sub(length);
+        self.escaped_left = left
+            .ok_or_else(|| format!("more than {MAX_ESCAPED_BYTES} bytes of texts with escapes"))?;
+        let raw = self.split(length)?;
+        let no_text = |error: serde_json::Error| crate::text::shown(&error.to_string());
+        let text: String = serde_json::from_str(raw).map_err(no_text)?;
+        let spelled = serde_json::to_string(&text).map_err(no_text)?;
+        Ok((Cow::Owned(text), Cow::Owned(spelled)))
+    }
+
+    fn take(&mut self, expected: char) -> Result<(), String> {
+        self.rest = self.rest.strip_prefix(expected).ok_or("no JSON")?;
+        Ok(())
+    }
+
+    fn split(&mut self, at: usize) -> Result<&'a str, String> {
+        let parts = self.rest.split_at_checked(at);
+        let (taken, rest) = parts.filter(|_| at > 0).ok_or("no JSON")?;
+        self.rest = rest;
+        Ok(taken)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written(text: &str, keys: Keys) -> String {
-        let raw: &RawValue = serde_json::from_str(text).unwrap();
-        let members = Members::read(raw).unwrap();
-        let members = match keys {
-            Keys::Sorted => members.0,
-            Keys::AsTheyAre => members.declared(),
-        };
+    fn form(text: &str, keys: Keys) -> String {
+        let list = format!("[{text}]");
+        let actions = Members::list(&list).unwrap();
         let mut out = String::new();
-        write_members(&members, keys, 0, &mut out).unwrap();
+        match keys {
+            Keys::Sorted => write_object(&actions[0].0, keys, &mut out),
+            Keys::AsTheyAre => write_declared(&actions[0], &mut out),
+        }
         out
     }
 
@@ -242,20 +338,20 @@ mod tests {
         let text = r#" { "z" : [ 1 , { "b":2, "a":[ ] } ], "file":"\u00e9\/\"\u000a" , "action": "up",
             "timestamp":"t", "b":null, "services":["x","y"] } "#;
         assert_eq!(
-            written(text.trim(), Keys::Sorted),
+            form(text, Keys::Sorted),
             r#"{"action":"up","b":null,"file":"é/\"\n","services":["x","y"],"timestamp":"t","z":[1,{"a":[],"b":2}]}"#
         );
         assert_eq!(
-            written(text.trim(), Keys::AsTheyAre),
+            form(text, Keys::AsTheyAre),
             r#"{"timestamp":"t","action":"up","file":"é/\"\n","services":["x","y"],"z":[1,{"b":2,"a":[]}],"b":null}"#
         );
     }
 
     #[test]
     fn an_empty_list_has_one_hash_in_both_forms() {
-        let hashes = Hashes::of(&[]).unwrap();
+        let hashes = Hashes::of(&[]);
         assert_eq!(hashes.sorted, sha256(&[b"[]"]));
-        assert_eq!(hashes.sorted, hashes.declared);
+        assert_eq!(hashes.sorted, declared(&[]));
         assert_eq!(hashes.chain, [LogDigest::from_bytes([0; 32])]);
     }
 }

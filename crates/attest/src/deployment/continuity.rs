@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::LogDigest;
+use super::Deployment;
+use super::remarks::SLACK_SECONDS;
 use crate::json::{self, Limits};
+use crate::{LogDigest, UnixTime};
 
 /// Twenty times the instances of today's backends. Beyond, some
 /// log is forgotten for each new one.
 const MAX_LOGS: usize = 10_000;
 
-/// One object, and three values for each log.
+/// One object, and five values for each log.
 const LIMITS: Limits = Limits {
     depth: 2,
-    values: 3 * MAX_LOGS + 1,
+    values: 5 * MAX_LOGS + 1,
 };
 
 /// What to remember of a log, for one instance, until it is seen again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogSeen {
     /// How many actions it had.
     pub actions: usize,
@@ -68,30 +69,83 @@ pub enum LogCheck<'a> {
 pub struct InstanceLog {
     /// Hex.
     instance: String,
-    seen: LogSeen,
+    seen: Remembered,
 }
 
-impl InstanceLog {
-    pub(crate) fn new(instance_id: &[u8], seen: LogSeen) -> Self {
-        Self {
-            instance: hex::encode(instance_id),
-            seen,
-        }
+/// What is kept of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    actions: usize,
+    head: LogDigest,
+    /// The boot in which it was seen, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    booted: Option<u64>,
+    /// In that boot, a log did not go on from the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    lost: bool,
+}
+
+/// A log beside what is remembered of its instance.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    /// None if the instance was not seen before.
+    pub(crate) continuity: Option<Continuity>,
+    /// How many actions the one last seen had.
+    pub(crate) seen_before: usize,
+    /// Part of what was started since this boot was in a log that is gone. A log that
+    /// was lost with a restart took only what was before it.
+    pub(crate) lost_since_boot: bool,
+    /// What to remember.
+    pub(crate) now: InstanceLog,
+}
+
+/// Compares a log with what is remembered of its instance.
+pub(crate) fn compare_with(
+    logs: &Logs,
+    instance_id: &[u8],
+    log: &Deployment,
+    booted: Option<UnixTime>,
+) -> Compared {
+    let instance = hex::encode(instance_id);
+    let last = logs.by_instance.get(&instance);
+    let LogSeen { actions, head } = log.seen();
+    let continuity = last.map(|last| {
+        log.continuity(&LogSeen {
+            actions: last.actions,
+            head: last.head,
+        })
+    });
+    // Where either is not known it may be the same.
+    let is_other_boot =
+        |last: u64| booted.is_some_and(|booted| booted.0.abs_diff(last) > SLACK_SECONDS);
+    let same_boot = |last: &Remembered| !last.booted.is_some_and(is_other_boot);
+    let lost = last.is_some_and(|last| {
+        same_boot(last) && (last.lost || continuity == Some(Continuity::Reset))
+    });
+    Compared {
+        continuity,
+        seen_before: last.map_or(0, |last| last.actions),
+        lost_since_boot: lost,
+        now: InstanceLog {
+            instance,
+            seen: Remembered {
+                actions,
+                head,
+                booted: booted.map(|booted| booted.0),
+                lost,
+            },
+        },
     }
 }
 
 /// The log of each instance as it was last seen, to be kept on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Logs {
-    by_instance: BTreeMap<String, LogSeen>,
+    by_instance: BTreeMap<String, Remembered>,
 }
 
 impl Logs {
-    /// What was last seen of the same instance.
-    pub(crate) fn get(&self, log: &InstanceLog) -> Option<LogSeen> {
-        self.by_instance.get(&log.instance).copied()
-    }
-
     /// Keeps what a verified log was. Returns true if anything changed, that is,
     /// if it has to be saved.
     pub fn remember(&mut self, log: &InstanceLog) -> bool {
@@ -106,7 +160,7 @@ impl Logs {
     /// # Errors
     /// A sentence that says what is wrong; the file was damaged or edited.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let by_instance: BTreeMap<String, LogSeen> =
+        let by_instance: BTreeMap<String, Remembered> =
             json::parse(bytes, &LIMITS).map_err(|error| error.to_string())?;
         Ok(Self { by_instance })
     }

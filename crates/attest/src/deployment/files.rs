@@ -49,7 +49,10 @@ impl FilesAtHand {
         self.by_digest.is_empty()
     }
 
-    fn get(&self, source: &ComposeFile) -> Option<&Result<ComposeDocument, ComposeRejected>> {
+    pub(super) fn get(
+        &self,
+        source: &ComposeFile,
+    ) -> Option<&Result<ComposeDocument, ComposeRejected>> {
         self.by_digest.get(&source.sha256).map(Arc::as_ref)
     }
 
@@ -79,6 +82,8 @@ pub enum FilesCheck<'a> {
 /// What files say of a log.
 #[derive(Debug, Default)]
 pub(crate) struct FilesJudged {
+    /// Those that cannot be judged, or break a rule, in the order of the log.
+    pub(crate) broken: Vec<(ComposeFile, ComposeRejected)>,
     /// Files that the log names, that were at hand, and of which it started something.
     pub(crate) judged: usize,
     /// Those of which no start can have started anything: each asks for what the
@@ -86,28 +91,35 @@ pub(crate) struct FilesJudged {
     pub(crate) in_vain: usize,
     /// Those that were not.
     pub(crate) wanted: Vec<ComposeFile>,
-    /// For the fold.
-    pub(crate) defined: ComposeFiles,
+}
+
+/// What the files of a log define, as far as they are at hand and can be read.
+pub(crate) fn defined(actions: &[Action], files: &FilesAtHand) -> ComposeFiles {
+    let mut all = ComposeFiles::default();
+    for (source, _) in super::started(actions) {
+        if let Some(Ok(document)) = files.get(source) {
+            all.insert(&source.file, source.commit, document.services());
+        }
+    }
+    all
 }
 
 /// What a log starts of one file.
 struct Started<'a> {
+    source: &'a ComposeFile,
     document: &'a ComposeDocument,
     defined: BTreeSet<&'a str>,
     /// By any start, without what these depend on.
     named: BTreeSet<&'a str>,
 }
 
-/// Judges each file by what any start of the log started of it: the services that
+/// Judges each file by what any of the actions started of it: the services that
 /// starts name, and what these depend on. Once a file, since a log may start some
 /// of it thousands of times.
-pub(crate) fn judge(
-    actions: &[Action],
-    files: &FilesAtHand,
-    rules: &FileRules,
-) -> Result<FilesJudged, ComposeRejected> {
+pub(crate) fn judge(actions: &[Action], files: &FilesAtHand, rules: &FileRules) -> FilesJudged {
     let mut result = FilesJudged::default();
     let mut wanted = HashSet::new();
+    let mut unreadable = HashSet::new();
     let mut places = HashMap::new();
     let mut starts: Vec<Started<'_>> = Vec::new();
     for action in actions {
@@ -120,12 +132,19 @@ pub(crate) fn judge(
             }
             continue;
         };
-        let document = document.as_ref().map_err(Clone::clone)?;
+        let document = match document {
+            Ok(document) => document,
+            Err(rejected) => {
+                if unreadable.insert(source) {
+                    let broken = (source.as_ref().clone(), rejected.clone());
+                    result.broken.push(broken);
+                }
+                continue;
+            }
+        };
         let place = *places.entry(source).or_insert_with(|| {
-            result
-                .defined
-                .insert(&source.file, source.commit, document.services());
             starts.push(Started {
+                source,
                 document,
                 defined: document.names(),
                 named: BTreeSet::new(),
@@ -155,12 +174,14 @@ pub(crate) fn judge(
         helpers.extend(rules.helpers_of(services));
     }
     for (start, names) in starts.iter().zip(&started) {
-        judge_started(start.document, names, &helpers, rules)?;
+        if let Err(rejected) = judge_started(start.document, names, &helpers, rules) {
+            result.broken.push((start.source.clone(), rejected));
+        }
     }
     let in_vain = started.iter().filter(|names| names.is_empty());
     result.in_vain = in_vain.count();
     result.judged = starts.len().saturating_sub(result.in_vain);
-    Ok(result)
+    result
 }
 
 /// What the files of everything that is up say, each once.

@@ -42,7 +42,7 @@ pub enum Service {
 pub struct ComposeFiles(BTreeMap<(String, CommitId), Defined>);
 
 /// The services of a file, each with those that it depends on.
-type Defined = BTreeMap<String, BTreeSet<String>>;
+pub(super) type Defined = BTreeMap<String, BTreeSet<String>>;
 
 impl ComposeFiles {
     /// Notes what a file at a commit defines: each service, and what it depends on.
@@ -56,9 +56,23 @@ impl ComposeFiles {
         self.0.insert((file.to_owned(), commit), defined);
     }
 
-    fn defined(&self, file: &str, commit: CommitId) -> Option<&Defined> {
+    pub(super) fn defined(&self, file: &str, commit: CommitId) -> Option<&Defined> {
         self.0.get(&(file.to_owned(), commit))
     }
+}
+
+/// The services that a start of these names starts of a file. None where the file lacks
+/// one: "no such service", the command failed before it did anything.
+pub(super) fn start<'a>(services: &'a [String], defined: &'a Defined) -> BTreeSet<&'a str> {
+    if services.iter().any(|name| !defined.contains_key(name)) {
+        return BTreeSet::new();
+    }
+    if services.is_empty() {
+        return defined.keys().map(String::as_str).collect();
+    }
+    with_dependencies(services.iter().map(String::as_str), |name| {
+        defined.get(name)
+    })
 }
 
 pub(crate) fn fold(actions: &[Action], files: &ComposeFiles) -> Vec<Up> {
@@ -78,7 +92,7 @@ pub(crate) fn fold(actions: &[Action], files: &ComposeFiles) -> Vec<Up> {
                 commit,
                 services,
             } => state.down(file, services, files.defined(file, *commit)),
-            Kind::ManagerStarted { .. } | Kind::Inert | Kind::Unknown(_) => {}
+            Kind::ManagerStarted { .. } | Kind::AgentStarted | Kind::Inert | Kind::Unknown(_) => {}
         }
     }
     state.into_up()
@@ -108,19 +122,15 @@ impl State {
             }
             return;
         };
-        if services.iter().any(|name| !defined.contains_key(name)) {
-            // "no such service": the command failed before it did anything.
+        let started = start(services, defined);
+        if started.is_empty() {
             return;
         }
         self.named.retain(|name, _| defined.contains_key(name));
         if services.is_empty() {
             self.rest = None;
-            for service in defined.keys() {
-                self.put(service, place);
-            }
         }
-        let named = services.iter().map(String::as_str);
-        for service in with_dependencies(named, |name| defined.get(name)) {
+        for service in started {
             self.put(service, place);
         }
     }

@@ -1,6 +1,7 @@
 //! Every way in which a deployment can fail, each with a stable code; a part of
 //! [`Rejected`](crate::Rejected).
 
+use crate::levels::DeploymentLevel;
 use crate::refusal::rejections;
 use crate::rejected::Rejected;
 
@@ -84,19 +85,6 @@ rejections! {
         "rejected_deployment_levels" check Deployment blame Machine
         "the deployment log's quote is at another TCB level ({component}) than the report's"
         means "The two quotes of one moment come from differently patched parts, so what was accepted for one is not accepted for the other.";
-    Inconsistent { field: &'static str, got: String, with: &'static str, expected: String }
-        "evidence_deployment_inconsistent" check Deployment blame Machine
-        "field {field} of the deployment log is {got}, but {with} is {expected}"
-        means "The report states one value twice, differently.";
-    TimeOrder { index: usize, at: String, before: String }
-        "rejected_deployment_time_order" check Deployment blame Machine
-        "action {index} of the deployment log is of {at}, the one before it of {before}"
-        means "The deployment log is not in the order of time, which an appended log always is.";
-    TimeFuture { index: usize, at: String, now: String }
-        "rejected_deployment_time_future" check Deployment blame Clock
-        "action {index} of the deployment log is of {at}; it is {now}"
-        means "The deployment log speaks of what has not happened yet, or one of the two clocks is wrong."
-        remedy "Check your computer's clock.";
     Empty {}
         "rejected_deployment_empty" check DeploymentRules|DeploymentFiles blame Machine
         "the deployment log names nothing that was started, or only starts that must have failed"
@@ -106,7 +94,7 @@ rejections! {
         "rejected_deployment_tag" check DeploymentRules blame Unknown
         "{file} was started from the tag {got}, which is no release such as v1.2.3"
         means "The operator started something that was not released: a branch or a test, perhaps."
-        remedy "Ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
+        remedy "Ask the backend's operator; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
     Commit { file: String, got: String, allowed: usize, accept: String }
         "rejected_deployment_commit" check DeploymentRules blame Unknown
         "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
@@ -116,12 +104,17 @@ rejections! {
         "rejected_deployment_tag_unknown" check DeploymentTags blame Unknown
         "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
         means "The log names a release that its operator never published, or has taken back; or one that is newer than the list of tags at hand."
-        remedy "Try again in a minute. If it stays, ask the backend's operator; a policy of your own that says deployment.tags = \"any\" accepts it.";
+        remedy "Try again in a minute. If it stays, ask the backend's operator; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
     TagMoved { file: String, tag: String, got: String, expected: String }
         "rejected_deployment_tag_moved" check DeploymentTags blame Unknown
         "{file} was started from the tag {tag} at the commit {got}, but in its repository that tag is {expected}"
         means "What was started is not what its operator publishes under that name: the log is false, or the tag was set anew."
-        remedy "Ask the backend's operator, and compare the two commits; a policy of your own that says deployment.tags = \"any\", with the commits in deployment.commits, accepts it.";
+        remedy "Ask the backend's operator, and compare the two commits; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
+    Level { got: DeploymentLevel, least: DeploymentLevel, detail: String }
+        "rejected_deployment_level" check DeploymentRules blame Unknown
+        "what was started is {got}, the policy asks for {least}: {detail}"
+        means "The machine's log does not say of all that was started since it booted that it is a release of its repository, read, and within the policy's rules. Operators test and repair on such machines; somebody who wants to hide a program does so too."
+        remedy "Try another instance, or wait for this one's restart; a policy of your own that says least.deployment = \"declared\" accepts it and tells what it is.";
     TagsUnavailable { detail: String }
         "deployment_tags_unavailable" check DeploymentTags blame Sources
         "the tags of what was started were not compared, and the policy requires it: {detail}"

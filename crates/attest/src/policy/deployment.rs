@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::hex::Hex;
 use super::rules::Mode;
-use crate::compose_file::{FileRules, ImageDigest, Repository};
+use crate::compose_file::{FileRules, ImageDigest, ImageReference, Repository};
 use crate::deployment::{ComposeFile, DeploymentRejected};
+use crate::levels::DeploymentLevel;
 use crate::text::quoted;
 
 /// What is expected of the deployment log.
@@ -16,6 +17,10 @@ pub(crate) struct DeploymentRules {
     pub(crate) mode: Mode,
     pub(crate) tags: Tags,
     pub(crate) sources: Sources,
+    pub(crate) broken_files: BrokenFiles,
+    /// The repositories that the manager itself may be of; no machine is `tagged` if
+    /// empty.
+    managers: BTreeSet<Repository>,
     /// The commits that compose files may come from; any if empty.
     pub(crate) commits: BTreeSet<Hex<20>>,
     /// What the files may say, where they are at hand.
@@ -26,10 +31,23 @@ pub(crate) struct DeploymentRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tags {
-    /// Releases: `v1.2.3`.
+    /// Releases: `v1.2.3`. Any other that was ever started refuses.
     Releases,
-    /// Any.
+    /// Compared as releases are. One that is none is reported, and lowers the level
+    /// until the machine boots anew.
+    Report,
+    /// Any; not compared.
     Any,
+}
+
+/// What becomes of files that cannot be judged, or break a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BrokenFiles {
+    /// One that was ever started refuses.
+    Refuse,
+    /// One is reported, and lowers the level until the machine boots anew.
+    Report,
 }
 
 /// Whether the files that a log names, and the tags of their repository, have to be
@@ -48,11 +66,8 @@ impl DeploymentRules {
     /// Every file that was ever started: keys and volumes outlive containers.
     pub(crate) fn admit(&self, started: &[&ComposeFile]) -> Result<(), DeploymentRejected> {
         for source in started {
-            if self.tags == Tags::Releases && !is_release(&source.tag) {
-                return Err(DeploymentRejected::Tag {
-                    file: quoted(&source.file),
-                    got: quoted(&source.tag),
-                });
+            if self.tags == Tags::Releases {
+                admit_release(source)?;
             }
             let commit = Hex(*source.commit.as_bytes());
             if !self.commits.is_empty() && !self.commits.contains(&commit) {
@@ -66,6 +81,35 @@ impl DeploymentRules {
         }
         Ok(())
     }
+
+    /// What speaks against the image of a manager, if the policy names any; it has every right in the machine
+    /// and writes the log: whoever starts another one decides what stands there.
+    pub(crate) fn manager(&self, image: &str) -> Result<(), String> {
+        match ImageReference::read(image) {
+            Some(known) if !self.managers.contains(&known.repository) => Err(format!(
+                "the manager {} is of no repository that the policy names",
+                quoted(image)
+            )),
+            Some(known) if known.digest.is_some() => Ok(()),
+            _ => Err(format!("the manager {} has no digest", quoted(image))),
+        }
+    }
+
+    /// True if the policy names repositories of the manager.
+    pub(crate) fn names_managers(&self) -> bool {
+        !self.managers.is_empty()
+    }
+}
+
+/// By its tag's form alone.
+pub(crate) fn admit_release(source: &ComposeFile) -> Result<(), DeploymentRejected> {
+    if is_release(&source.tag) {
+        return Ok(());
+    }
+    Err(DeploymentRejected::Tag {
+        file: quoted(&source.file),
+        got: quoted(&source.tag),
+    })
 }
 
 /// `v`, and three numbers.
@@ -92,6 +136,8 @@ pub(super) struct FileDeployment {
     pub(super) mode: Option<Mode>,
     tags: Option<Tags>,
     sources: Option<Sources>,
+    files: Option<BrokenFiles>,
+    managers: BTreeSet<Repository>,
     commits: BTreeSet<Hex<20>>,
     repositories: FileRepositories,
     /// The exact images that may be on the prompt's way.
@@ -118,6 +164,8 @@ impl Serialize for DeploymentRules {
             mode: Mode,
             tags: Tags,
             sources: Sources,
+            files: BrokenFiles,
+            managers: &'a BTreeSet<Repository>,
             commits: &'a BTreeSet<Hex<20>>,
             images: Option<&'a BTreeSet<ImageDigest>>,
             read_only_paths: &'a BTreeSet<String>,
@@ -136,6 +184,8 @@ impl Serialize for DeploymentRules {
             mode: self.mode,
             tags: self.tags,
             sources: self.sources,
+            files: self.broken_files,
+            managers: &self.managers,
             commits: &self.commits,
             images: files.digests.as_ref(),
             read_only_paths: &files.read_only_paths,
@@ -166,6 +216,8 @@ impl FileDeployment {
         rules.mode = self.mode.unwrap_or(rules.mode);
         rules.tags = self.tags.unwrap_or(rules.tags);
         rules.sources = self.sources.unwrap_or(rules.sources);
+        rules.broken_files = self.files.unwrap_or(rules.broken_files);
+        rules.managers.extend(self.managers);
         rules.commits.extend(self.commits);
     }
 }
@@ -177,26 +229,55 @@ impl DeploymentRules {
             mode: Mode::Required,
             tags: Tags::Releases,
             sources: Sources::IfAtHand,
+            broken_files: BrokenFiles::Refuse,
+            managers: BTreeSet::new(),
             commits: BTreeSet::new(),
             files: FileRules::nothing(),
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        let named = !self.commits.is_empty()
-            || self.files.digests.is_some()
-            || self.sources == Sources::Required;
-        if self.mode == Mode::Off && named {
-            return Err(
-                "deployment.mode = \"off\" looks at no log, but the policy names commits or images, or requires sources"
-                    .to_owned(),
-            );
+    /// A value whose evidence may be left out is no demand: who has something to hide
+    /// leaves it out.
+    pub(super) fn check(&self, least: DeploymentLevel) -> Result<(), String> {
+        let tagged = least == DeploymentLevel::Tagged;
+        let pinned = [
+            ("commits", !self.commits.is_empty()),
+            ("images", self.files.digests.is_some()),
+            ("sources = \"required\"", self.sources == Sources::Required),
+        ];
+        let mut pinned = pinned.into_iter().filter(|(_, is_said)| *is_said);
+        if let Some((line, _)) = pinned.next()
+            && self.mode != Mode::Required
+        {
+            let looks = match self.mode {
+                Mode::Off => "looks at no log",
+                _ => "accepts a machine without a log",
+            };
+            return Err(format!(
+                "deployment.{line} is in vain, since the policy {looks}: expected deployment.mode = \"required\""
+            ));
         }
-        if self.mode == Mode::IfPresent && self.sources == Sources::Required {
-            return Err(
-                "deployment.sources = \"required\" is in vain where the log itself may be missing: expected deployment.mode = \"required\""
-                    .to_owned(),
-            );
+        let unseen = [
+            ("deployment.images", self.files.digests.is_some()),
+            ("least.deployment = \"tagged\"", tagged),
+        ];
+        let mut unseen = unseen.into_iter().filter(|(_, is_said)| *is_said);
+        if let Some((line, _)) = unseen.next()
+            && self.sources != Sources::Required
+        {
+            return Err(format!(
+                "{line} is in vain where the files of the log may be withheld: expected deployment.sources = \"required\""
+            ));
+        }
+        if tagged {
+            let mend = match (self.tags, self.managers.is_empty()) {
+                (Tags::Any, _) => "deployment.tags = \"releases\" or \"report\"",
+                (_, true) => "deployment.managers",
+                _ => return Ok(()),
+            };
+            return Err(format!(
+                "least.deployment = \"tagged\" can be reached by no machine: expected {mend}"
+            ));
         }
         Ok(())
     }

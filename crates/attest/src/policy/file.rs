@@ -249,7 +249,7 @@ impl Rules {
             ));
         }
         self.gpu.check()?;
-        self.deployment.check()?;
+        self.deployment.check(self.least.deployment)?;
         if !self.pins.device_ids.is_empty() {
             return Err(
                 "pins.device_ids: nobody measures a device_id, so any host can state the pinned one; pin hardware instead (pins.ppids, pins.piids)"

@@ -1,9 +1,12 @@
 //! What runs in the machine, as a person or a script reads it.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
-use crate::deployment::{Deployment, FilesAtHand, Service, Up};
+use crate::deployment::{ComposeFile, Deployment, FilesAtHand, Service, SinceBoot, Up, started};
 use crate::gpu::GpuFinding;
+use crate::levels::DeploymentLevel;
 use crate::text::shown;
 
 /// Lines of a list that are shown; real logs have some ten.
@@ -20,10 +23,40 @@ pub struct DeploymentShown {
     pub last: Option<String>,
     /// The image of the manager that was started last.
     pub manager: Option<String>,
+    /// What this log is worth.
+    pub level: DeploymentLevel,
+    /// The first reasons why it is not `tagged`.
+    pub not_tagged: Vec<String>,
+    /// How many actions are from before this boot.
+    pub before_boot: usize,
+    /// Every file that was ever started, the first two hundred.
+    pub files: Vec<FileShown>,
+    /// How many more there are.
+    pub files_left_out: usize,
     /// What is up, by the log: the first two hundred.
     pub up: Vec<UpShown>,
     /// How many more are up.
     pub left_out: usize,
+}
+
+/// A file that the log names, whether or not its starts succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileShown {
+    /// Its path in the operator's repository.
+    pub file: String,
+    /// The tag that was asked for.
+    pub tag: String,
+    /// The commit.
+    pub commit: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// When it was first started.
+    pub first: String,
+    /// "release", "no release", or what the list of tags says of it.
+    pub release: &'static str,
+    /// It was started since this boot, or was up when the machine booted. Where the
+    /// time of the boot is not known, all count.
+    pub since_boot: bool,
 }
 
 /// Something that is up, and where its image and settings stand.
@@ -46,8 +79,30 @@ pub struct UpShown {
 }
 
 impl DeploymentShown {
-    pub(crate) fn of(deployment: &Deployment, up: &[Up], files: Option<&FilesAtHand>) -> Self {
+    pub(crate) fn of(
+        deployment: &Deployment,
+        since: &SinceBoot,
+        up: &[Up],
+        files: Option<&FilesAtHand>,
+        release: impl Fn(&ComposeFile) -> &'static str,
+    ) -> Self {
+        let counted: HashSet<_> = started(&since.actions).map(|(source, _)| source).collect();
+        let all: Vec<_> = started(deployment.log()).collect();
+        let listed = all.iter().take(MAX_SHOWN).map(|(source, at)| FileShown {
+            file: shown(&source.file),
+            tag: shown(&source.tag),
+            commit: source.commit.to_string(),
+            sha256: source.sha256.to_string(),
+            first: at.to_string(),
+            release: release(source),
+            since_boot: counted.contains(source),
+        });
         Self {
+            level: DeploymentLevel::Declared,
+            not_tagged: Vec::new(),
+            before_boot: since.before,
+            files: listed.collect(),
+            files_left_out: all.len().saturating_sub(MAX_SHOWN),
             actions: deployment.actions(),
             first: deployment.first().map(|at| at.to_string()),
             last: deployment.last().map(|at| at.to_string()),

@@ -7,7 +7,7 @@ use fake_tee::deployment::compose_up;
 use serde_json::Value;
 
 use crate::compose::{deployed, digest};
-use crate::support::{Beside, NOW, challenge, code, cpu_time, judge_beside, spec};
+use crate::support::{Beside, NOW, challenge, code, cpu_time, judge_beside, policy_with, spec};
 
 /// A start of `text` at a tag, so many minutes ago.
 fn start(minutes: u64, tag: &str, services: &[&str], text: &str) -> Vec<(String, Value)> {
@@ -37,7 +37,7 @@ fn judge(log: Vec<Vec<(String, Value)>>, files: FilesCheck<'_>, more: &str) -> A
     let mut spec = spec();
     spec.compose_manager.as_mut().unwrap().actions = log;
     let built = spec.forge(&challenge()).unwrap();
-    let policy = Policy::from_toml(&(spec.policy_toml() + more)).unwrap();
+    let policy = policy_with(more);
     let beside = Beside {
         files,
         ..Beside::default()
@@ -143,11 +143,11 @@ fn what_is_not_at_hand_is_asked_for_and_not_passed() {
     let wanted = appraisal.files_wanted();
     assert_eq!(wanted.len(), 1);
     assert_eq!(wanted[0].tag, "v1.0.0");
-    // None of a log that does not hold.
+    // None of a log that is refused.
     let mut log = log();
-    log.swap(0, 2);
+    log.push(start(9, "main", &[], &text));
     let appraisal = with(log, &[]);
-    assert_eq!(code(&appraisal), "rejected_deployment_time_order");
+    assert_eq!(code(&appraisal), "rejected_deployment_tag");
     assert!(appraisal.files_wanted().is_empty());
 
     let none = judge(
@@ -384,7 +384,9 @@ fn repositories_and_images_are_the_policys() {
         let mut files = FilesAtHand::default();
         files.insert("fake.yaml", text.as_bytes());
         let log = vec![start(9, "v1.0.0", &[], text)];
-        code(&judge(log, FilesCheck::AtHand(&files), more))
+        let required = "deployment.tags = \"any\"\ndeployment.sources = \"required\"\n";
+        let more = format!("{required}{more}");
+        code(&judge(log, FilesCheck::AtHand(&files), &more))
     };
     let other = text.replace("lmsysorg/sglang", "example/engine");
     assert_eq!(judged(&other, ""), "rejected_compose_repository");

@@ -12,6 +12,7 @@
 
 mod accepted;
 mod compose;
+mod declared;
 mod deployment;
 mod diagnosed;
 mod docs;

@@ -32,7 +32,25 @@ pub(crate) fn spec() -> Spec {
 /// The policy that accepts [`spec`], and nothing that a test changes.
 pub(crate) fn policy() -> &'static Policy {
     static POLICY: OnceLock<Policy> = OnceLock::new();
-    POLICY.get_or_init(|| Policy::from_toml(&spec().policy_toml()).unwrap())
+    POLICY.get_or_init(|| policy_with(""))
+}
+
+/// The same with further lines. Where they do not say otherwise, it refuses what is no
+/// release, and files that break a rule.
+pub(crate) fn policy_with(more: &str) -> Policy {
+    Policy::from_toml(&policy_text(more)).unwrap()
+}
+
+pub(crate) fn policy_text(more: &str) -> String {
+    let refusing = [
+        ("deployment.tags", "releases"),
+        ("deployment.files", "refuse"),
+    ];
+    let unsaid = refusing.iter().filter(|(line, _)| !more.contains(line));
+    let lines: String = unsaid
+        .map(|(line, value)| format!("{line} = \"{value}\"\n"))
+        .collect();
+    format!("{}{lines}{more}", spec().policy_toml())
 }
 
 /// The same, which looks neither at GPUs nor at what was deployed, and takes any

@@ -2,8 +2,8 @@
 //! against a log.
 
 use attest::{
-    Appraisal, CheckId, CommitId, FilesAtHand, FilesCheck, MAX_TAGS_BYTES, Policy, Status,
-    TagsCheck, UpstreamTags,
+    Appraisal, CheckId, CommitId, FilesAtHand, FilesCheck, MAX_TAGS_BYTES, Status, TagsCheck,
+    UpstreamTags,
 };
 use fake_tee::Spec;
 use fake_tee::compose_file::{commit, compose_text};
@@ -11,7 +11,7 @@ use fake_tee::deployment::compose_up;
 use fake_tee::tags::{PublishedTag, advertisement, ls_remote, packet};
 use proptest::prelude::*;
 
-use crate::support::{Beside, NOW, challenge, code, judge_beside, spec, upstream};
+use crate::support::{Beside, NOW, challenge, code, judge_beside, policy_with, spec, upstream};
 
 /// A tag, annotated if it has an object.
 fn tag(name: &str, object: Option<&str>) -> PublishedTag {
@@ -248,7 +248,7 @@ fn a_list_is_as_long_as_it_may_be_and_no_longer() {
 
 fn judge(spec: &Spec, tags: TagsCheck<'_>, files: FilesCheck<'_>, more: &str) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
-    let policy = Policy::from_toml(&(spec.policy_toml() + more)).unwrap();
+    let policy = policy_with(more);
     let beside = Beside {
         files,
         tags,

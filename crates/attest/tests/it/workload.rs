@@ -6,11 +6,11 @@ use fake_tee::deployment::{action, compose_up};
 use fake_tee::gpu::{Message, field};
 use serde_json::{Value, json};
 
-use crate::support::{Beside, NONCE, NOW, challenge, code, judge, judge_beside, spec};
+use crate::support::{Beside, NONCE, NOW, challenge, code, judge, judge_beside, policy_with, spec};
 
 /// The policy of the valid machine, and some lines more.
 fn policy(more: &str) -> Policy {
-    Policy::from_toml(&(spec().policy_toml() + more)).unwrap()
+    policy_with(more)
 }
 
 fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
@@ -710,6 +710,10 @@ fn a_policy_says_what_it_does_not_look_at() {
             "looks at no GPU",
         ),
         (
+            "deployment = { images = [\"sha256:0101010101010101010101010101010101010101010101010101010101010101\"] }\n",
+            "deployment.sources = \"required\"",
+        ),
+        (
             "deployment = { mode = \"off\", images = [\"sha256:0101010101010101010101010101010101010101010101010101010101010101\"] }\n",
             "looks at no log",
         ),
@@ -723,7 +727,7 @@ fn a_policy_says_what_it_does_not_look_at() {
         ),
         (
             "deployment = { mode = \"if-present\", sources = \"required\" }\n",
-            "in vain where the log itself may be missing",
+            "accepts a machine without a log",
         ),
         ("deployment.sources = \"if-present\"\n", "unknown variant"),
         (
@@ -785,7 +789,12 @@ fn rules_of_files_are_read_again() {
     let digest = "01".repeat(32);
     for line in [
         String::new(),
-        format!("deployment.images = [\"sha256:{digest}\"]"),
+        format!("deployment = {{ images = [\"sha256:{digest}\"], sources = \"required\" }}"),
+        "deployment.tags = \"report\"".to_owned(),
+        "deployment.files = \"report\"".to_owned(),
+        "deployment.managers = [\"a/manager\"]".to_owned(),
+        "least.deployment = \"tagged\"\ndeployment = { managers = [\"a/manager\"], sources = \"required\" }"
+            .to_owned(),
         "deployment.read_only_paths = [\"/srv\"]".to_owned(),
         "deployment.tags = \"any\"".to_owned(),
         "deployment.sources = \"required\"".to_owned(),
@@ -816,7 +825,10 @@ fn every_rule_counts_in_the_digest() {
         "deployment.mode = \"if-present\"",
         "deployment.mode = \"off\"",
         "deployment.tags = \"any\"",
+        "deployment.tags = \"report\"",
+        "deployment.files = \"report\"",
         "deployment.sources = \"required\"",
+        "deployment.sources = \"required\"\nleast.deployment = \"tagged\"",
         "deployment.commits = [\"0101010101010101010101010101010101010101\"]",
     ];
     let digests: std::collections::BTreeSet<_> =

@@ -248,7 +248,9 @@ impl Judge {
         let started = deployment.started();
         let wanted = appraisal.files_wanted();
         let files = self.compose_files.get(backend, wanted, &started);
-        let newer = async { appraisal.tags_wanted() && self.compose_tags.get(None).await };
+        // Tags that lower a machine's level may be newer than the list at hand.
+        let had = tags.as_ref().ok().cloned();
+        let newer = async { appraisal.tags_wanted() && self.compose_tags.get(had.as_ref()).await };
         match tokio::join!(files, newer) {
             (false, false) => appraisal,
             _ => {

@@ -139,7 +139,18 @@ const ON_THE_WAY: &[Event] = &[
     }),
     ("rejected_compose_digest", 502, |s| {
         let image = "42".repeat(32);
-        s.policy(&format!("deployment.images = [\"sha256:{image}\"]"));
+        s.policy(&format!(
+            "deployment.sources = \"required\"\ndeployment.images = [\"sha256:{image}\"]"
+        ));
+    }),
+    ("rejected_deployment_level", 502, |s| {
+        let unknown = |spec: &mut fake_tee::Spec| {
+            let manager = spec.compose_manager.as_mut().unwrap();
+            let run = fake_tee::deployment::action(spec.now, "docker_run", &[]);
+            manager.actions.push(run);
+        };
+        s.fake.change(unknown).unwrap();
+        s.policy("deployment.sources = \"required\"\nleast.deployment = \"tagged\"");
     }),
     ("rejected_ohttp_signer", 502, |s| {
         s.config.signing_algo = attest::SigningAlgo::Ed25519;

@@ -43,7 +43,29 @@ fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
 #[test]
 fn honest_changes_are_accepted() {
     type Change = (&'static str, fn(&mut Spec));
-    let changes: [Change; 23] = [
+    let changes: [Change; 31] = [
+        ("no report data", |s| drop_field(s, "report_data")),
+        ("half of report data", |s| {
+            copy(s, "report_data", "ab".repeat(32).into())
+        }),
+        ("other report data", |s| {
+            copy(s, "report_data", "0".repeat(128).into())
+        }),
+        ("an event log of words", |s| {
+            copy(s, "event_log", "[\"x\"]".into())
+        }),
+        ("another event log", |s| copy(s, "event_log", "[]".into())),
+        ("a number for vm_config", |s| copy(s, "vm_config", 1.into())),
+        ("times that go back", |s| {
+            manager(s)
+                .actions
+                .push(compose_up(NOW - 90 * 3600, "v0.0.3", &[]));
+        }),
+        ("a time to come", |s| {
+            manager(s)
+                .actions
+                .push(compose_up(NOW + 301, "v0.0.3", &[]));
+        }),
         ("no event log", |s| drop_field(s, "event_log")),
         ("no vm_config", |s| drop_field(s, "vm_config")),
         ("an unknown field", |s| {
@@ -149,6 +171,13 @@ fn drop_field(spec: &mut Spec, field: &'static str) {
     spec.hooks.report.push(move |report| {
         let block = report["compose_manager_attestation"].as_object_mut();
         block.unwrap().remove(field).unwrap();
+    });
+}
+
+/// Says something else of what stands better elsewhere.
+fn copy(spec: &mut Spec, field: &'static str, value: serde_json::Value) {
+    spec.hooks.report.push(move |report| {
+        report["compose_manager_attestation"][field] = value.clone();
     });
 }
 

@@ -73,6 +73,7 @@ fn short_block() -> &'static str {
         let fields = block.as_object_mut().unwrap();
         fields.remove("event_log");
         fields.remove("vm_config");
+        fields.remove("report_data");
         block.to_string()
     })
 }

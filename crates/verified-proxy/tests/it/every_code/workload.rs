@@ -67,9 +67,6 @@ pub(super) const DEPLOYMENT: &[Row] = &[
     ("evidence_deployment_action", |s| {
         manager(s).actions[1].retain(|(key, _)| key != "commit");
     }),
-    ("evidence_deployment_inconsistent", |s| {
-        log(s, |block| block["report_data"] = json!("00".repeat(64)));
-    }),
     ("rejected_deployment_nonce_source", |s| {
         manager(s).nonce_source = "server".to_owned();
     }),
@@ -107,13 +104,6 @@ pub(super) const DEPLOYMENT: &[Row] = &[
     }),
     ("rejected_deployment_td_body", |s| {
         s.hooks.manager_td_report.push(|td| td.mr_owner[0] ^= 1);
-    }),
-    ("rejected_deployment_time_order", |s| {
-        manager(s).actions.swap(1, 3);
-    }),
-    ("rejected_deployment_time_future", |s| {
-        let later = s.now + 86_400;
-        manager(s).actions.push(compose_up(later, "v0.0.3", &[]));
     }),
     ("rejected_deployment_empty", |s| manager(s).actions.clear()),
     ("rejected_deployment_tag", |s| {

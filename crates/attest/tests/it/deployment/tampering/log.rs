@@ -1,6 +1,5 @@
 //! Logs that are of another time, or not what was signed.
 
-use fake_tee::deployment::{compose_up, manager_started};
 use serde_json::{Value, json};
 
 use super::super::manager;
@@ -20,19 +19,6 @@ pub(super) const CASES: &[Case] = &[
         "rejected_deployment_nonce_source",
         |s| {
             set(s, "nonce_source", "Client".into());
-        },
-    ),
-    (
-        "another hash of the same file at the same commit, signed",
-        "evidence_deployment_inconsistent",
-        |s| {
-            let mut again = compose_up(NOW - 3600, "v0.0.2", &[]);
-            let (_, sha256) = again
-                .iter_mut()
-                .find(|(key, _)| key == "file_sha256")
-                .unwrap();
-            *sha256 = "00".repeat(32).into();
-            manager(s).actions.push(again);
         },
     ),
     (
@@ -146,36 +132,6 @@ pub(super) const CASES: &[Case] = &[
             transplant_log(s, |other| {
                 manager(other).actions.pop();
             });
-        },
-    ),
-    (
-        "times that go back, signed",
-        "rejected_deployment_time_order",
-        |s| {
-            manager(s)
-                .actions
-                .push(compose_up(NOW - 90 * 3600, "v0.0.3", &[]));
-        },
-    ),
-    (
-        "a time that goes back by a nanosecond, signed",
-        "rejected_deployment_time_order",
-        |s| {
-            manager(s).actions.clear();
-            for nanos in [2, 1] {
-                let mut start = manager_started(NOW);
-                start[0].1 = format!("2026-01-01T00:00:00.00000000{nanos}Z").into();
-                manager(s).actions.push(start);
-            }
-        },
-    ),
-    (
-        "a time to come, signed",
-        "rejected_deployment_time_future",
-        |s| {
-            manager(s)
-                .actions
-                .push(compose_up(NOW + 301, "v0.0.3", &[]));
         },
     ),
 ];

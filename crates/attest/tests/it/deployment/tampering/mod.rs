@@ -111,7 +111,7 @@ fn every_code_has_a_tampering() {
     let known: BTreeSet<_> = DeploymentRejected::EXPLANATIONS
         .iter()
         .map(|explanation| explanation.code)
-        // Judged by a policy, which looks at a log that holds: see `workload` and `tags`.
+        // Judged by a policy, which looks at a log that holds: see `workload`, `tags` and `declared`.
         .filter(|code| {
             !matches!(
                 *code,
@@ -120,6 +120,7 @@ fn every_code_has_a_tampering() {
                     | "rejected_deployment_commit"
                     | "rejected_deployment_tag_unknown"
                     | "rejected_deployment_tag_moved"
+                    | "rejected_deployment_level"
                     | "deployment_tags_unavailable"
                     | "deployment_files_unavailable"
             )

@@ -2,7 +2,6 @@
 
 use fake_tee::QuoteFormat;
 use fake_tee::pki::Signer;
-use serde_json::Value;
 
 use super::super::manager;
 use super::{Case, block_of, edit, set, td, transplant};
@@ -181,35 +180,6 @@ pub(super) const CASES: &[Case] = &[
         "rejected_deployment_td_body",
         |s| {
             transplant(s, |other| other.quote.format = QuoteFormat::TdxV5Td15);
-        },
-    ),
-    (
-        "other report data beside the quote",
-        "evidence_deployment_inconsistent",
-        |s| {
-            set(s, "report_data", "0".repeat(128).into());
-        },
-    ),
-    (
-        "an event fewer beside the quote",
-        "evidence_deployment_inconsistent",
-        |s| {
-            edit(s, |block| {
-                let text = block["event_log"].as_str().unwrap();
-                let mut events: Vec<Value> = serde_json::from_str(text).unwrap();
-                events.pop();
-                block["event_log"] = serde_json::to_string(&events).unwrap().into();
-            });
-        },
-    ),
-    (
-        "another memory size beside the quote",
-        "evidence_deployment_inconsistent",
-        |s| {
-            edit(s, |block| {
-                let text = block["vm_config"].as_str().unwrap();
-                block["vm_config"] = text.replace("memory_size\":1", "memory_size\":2").into();
-            });
         },
     ),
 ];

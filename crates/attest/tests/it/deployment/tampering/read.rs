@@ -33,9 +33,6 @@ pub(super) const MISSING: &[Case] = &[
     ("no quote", "evidence_deployment_missing_field", |s| {
         remove(s, "quote");
     }),
-    ("no report data", "evidence_deployment_missing_field", |s| {
-        remove(s, "report_data");
-    }),
     ("a null quote", "evidence_deployment_missing_field", |s| {
         set(s, "quote", Value::Null);
     }),
@@ -75,27 +72,6 @@ pub(super) const UNREADABLE: &[Case] = &[
     ("a quote in base64", "evidence_deployment_bad_field", |s| {
         set(s, "quote", "BAACAIEAAAA=".into());
     }),
-    (
-        "half of report data",
-        "evidence_deployment_bad_field",
-        |s| {
-            set(s, "report_data", "ab".repeat(32).into());
-        },
-    ),
-    (
-        "an event log of words",
-        "evidence_deployment_bad_field",
-        |s| {
-            set(s, "event_log", "[\"x\"]".into());
-        },
-    ),
-    (
-        "a number for vm_config",
-        "evidence_deployment_bad_field",
-        |s| {
-            set(s, "vm_config", 1.into());
-        },
-    ),
     (
         "an action with five levels inside, signed",
         "evidence_deployment_bad_field",
