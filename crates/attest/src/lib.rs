@@ -35,6 +35,11 @@
     clippy::unreachable
 )]
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the hint of a refused TCB level will print it")
+)]
+mod advisories;
 mod app_cert;
 mod app_compose;
 mod appraise;
