@@ -129,13 +129,6 @@ const ON_THE_WAY: &[Event] = &[
         let image = "42".repeat(32);
         s.policy(&format!("deployment.images = [\"sha256:{image}\"]"));
     }),
-    ("rejected_ohttp_signer", 502, |s| {
-        s.config.signing_algo = attest::SigningAlgo::Ed25519;
-        let stranger = |spec: &mut fake_tee::Spec| {
-            spec.ohttp.as_mut().unwrap().signer = fake_tee::pki::Signer::Stranger;
-        };
-        s.fake.change(stranger).unwrap();
-    }),
     ("nras_unavailable", 502, |s| {
         s.fake.nras(&[], &Behaviour::Gone);
         s.config = asking(&s.fake, "require");
@@ -201,7 +194,6 @@ const EVIDENCE: [&[Row]; 8] = [
     evidence::SOFTWARE,
     workload::DEPLOYMENT,
     workload::GPUS,
-    workload::KEYS,
     compose::READ,
     compose::JUDGED,
 ];
@@ -355,11 +347,6 @@ async fn opinions_that_do_not_hold() {
         assert_refusal(&answer, 502, code);
         assert_eq!(assert_probes_and_tls(&fake.received()), 3, "{code}");
     }
-}
-
-#[tokio::test]
-async fn keys_of_others() {
-    refuse(workload::KEYS).await;
 }
 
 #[tokio::test]
