@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use attest::{KeyStatus, KeysRejected, OhttpKey, OhttpSuite};
-use attest_fuzz::keys::{attested, ecdsa, ed25519, judge_e2ee, judge_ohttp, signed, unhex};
+use attest::NotBound;
+use attest_fuzz::keys::{judge_encryption, judge_ohttp, signed, unhex};
 use attest_fuzz::write_seeds;
 use fake_tee::{Ohttp, Signing};
 use k256::PublicKey;
@@ -24,69 +24,68 @@ const ECDSA: u8 = b'S';
 /// The input is a public key, beside the ECDSA address that its bytes have.
 const POINT: u8 = b'P';
 
-/// The longest configuration that is read.
-const MAX_CONFIG: usize = 256;
+/// The most bytes of configurations that are read.
+const MAX_CONFIG: usize = 2048;
 
-/// A configuration, read a second time (RFC 9458 §3.1): number, KEM 0x0020, key,
+/// One configuration, read a second time (RFC 9458 §3.1): number, KEM 0x0020, key,
 /// length of what follows, pairs of KDF and AEAD.
-fn by_hand(config: &[u8]) -> Option<(u8, &[u8], Vec<OhttpSuite>)> {
-    let sound = config.len() <= MAX_CONFIG
-        && config.len() >= 41
+fn is_config(config: &[u8]) -> bool {
+    config.len() >= 41
         && config[1..3] == [0, 0x20]
         && config[35..37] == (config.len() as u16 - 37).to_be_bytes()
-        && (config.len() - 37).is_multiple_of(4);
-    if !sound {
+        && (config.len() - 37).is_multiple_of(4)
+}
+
+/// The configurations of a text, one or a list of them (§3.2).
+fn by_hand(text: &[u8]) -> Option<Vec<Vec<u8>>> {
+    if text.len() > MAX_CONFIG {
         return None;
     }
-    let pairs = config[37..].chunks(4).map(|pair| OhttpSuite {
-        kdf: u16::from(pair[0]) << 8 | u16::from(pair[1]),
-        aead: u16::from(pair[2]) << 8 | u16::from(pair[3]),
-    });
-    Some((config[0], &config[3..35], pairs.collect()))
-}
-
-fn must_be(key: &OhttpKey, config: &[u8]) {
-    assert_eq!(key.encoded(), config, "another key is bound");
-    let (id, public_key, suites) = by_hand(config).expect("a configuration");
-    assert_eq!((key.id(), &key.public_key()[..]), (id, public_key));
-    assert_eq!(key.suites(), suites);
-}
-
-/// The key, if it is bound.
-fn bound<K>(judged: Result<KeyStatus<K>, KeysRejected>) -> Option<K> {
-    match judged {
-        Ok(KeyStatus::Bound(key)) => Some(key),
-        _ => None,
+    if is_config(text) {
+        return Some(vec![text.to_vec()]);
     }
+    let mut all = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let len = text.get(at..at + 2)?;
+        let len = usize::from(len[0]) << 8 | usize::from(len[1]);
+        let config = text.get(at + 2..at + 2 + len)?;
+        if !is_config(config) {
+            return None;
+        }
+        all.push(config.to_vec());
+        at += 2 + len;
+    }
+    (!all.is_empty()).then_some(all)
 }
 
 fn config(data: &[u8]) {
     let (text, attestation) = signed(data);
     let attestation = attestation.to_string();
-    let judge = |attested| judge_ohttp(Some(&text), Some(&attestation), attested);
-    let under_ecdsa = judge(ecdsa());
-    match judge(ed25519()) {
-        Ok(KeyStatus::Bound(key)) => {
-            must_be(&key, data);
-            assert!(matches!(under_ecdsa, Ok(KeyStatus::NotBound(_))));
-        }
-        Ok(other) => panic!("the attested key signed it: {other:?}"),
-        Err(rejected) => {
-            assert_eq!(by_hand(data), None, "{rejected}");
-            let code = rejected.code();
-            let unreadable = ["evidence_ohttp_key_config", "evidence_ohttp_bad_field"];
-            assert!(unreadable.contains(&code), "{rejected}");
-            let other = under_ecdsa.expect_err("it cannot be read");
-            assert_eq!(other.code(), code);
-        }
+    let judge = |signing: Signing| {
+        let judged = judge_ohttp(Some(&text), Some(&attestation), &signing);
+        judged.expect("the report is read")
+    };
+    match judge(Signing::ed25519()) {
+        Ok(keys) => assert_eq!(Some(keys), by_hand(data), "other keys are bound"),
+        Err(NotBound::NotProved(reason)) => assert_eq!(by_hand(data), None, "{reason}"),
+        Err(NotBound::Contradicted(reason)) => panic!("the attested key signed it: {reason}"),
     }
+    let under_ecdsa = judge(Signing::ecdsa());
+    assert!(
+        matches!(under_ecdsa, Err(NotBound::NotProved(_))),
+        "the quote attests another key"
+    );
 }
 
-fn attestation(text: &str) {
+fn attestation(text: &str) -> Corpus {
     let valid = Ohttp::new().key_config;
     let (offer, good) = signed(&valid);
-    if let Some(key) = bound(judge_ohttp(Some(&offer), Some(text), ed25519())) {
-        must_be(&key, &valid);
+    let Some(judged) = judge_ohttp(Some(&offer), Some(text), &Signing::ed25519()) else {
+        return Corpus::Reject;
+    };
+    if let Ok(keys) = judged {
+        assert_eq!(keys, [valid], "another key is bound");
         let sent: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(sent["signing_algo"], "ed25519");
         for field in ["signing_key", "key_config", "signature"] {
@@ -95,38 +94,46 @@ fn attestation(text: &str) {
             assert_eq!(of(&sent), of(&good), "another {field} is good");
         }
     }
-    let under_ecdsa = judge_ohttp(Some(&offer), Some(text), ecdsa());
+    let bound = |judged: Option<Result<_, NotBound>>| judged.is_some_and(|judged| judged.is_ok());
     assert!(
-        bound(under_ecdsa).is_none(),
+        !bound(judge_ohttp(Some(&offer), Some(text), &Signing::ecdsa())),
         "the quote attests another key"
     );
-    let without = judge_ohttp(None, Some(text), ed25519());
-    assert!(without.is_err(), "nothing is offered");
+    assert!(
+        !bound(judge_ohttp(None, Some(text), &Signing::ed25519())),
+        "nothing is offered"
+    );
+    Corpus::Keep
 }
 
 fn offer(text: &str) {
     let valid = Ohttp::new().key_config;
-    let (_, good) = signed(&valid);
-    let key = bound(judge_ohttp(Some(text), Some(&good.to_string()), ed25519()));
-    let bytes = unhex(text);
-    assert_eq!(key.is_some(), bytes.as_ref() == Some(&valid), "{text:?}");
-    if let Some(key) = key {
-        must_be(&key, &valid);
+    let good = signed(&valid).1.to_string();
+    let judge = |attestation| {
+        let judged = judge_ohttp(Some(text), attestation, &Signing::ed25519());
+        judged.expect("the report is read")
+    };
+    let is_valid = unhex(text).as_ref() == Some(&valid);
+    match judge(Some(&good)) {
+        Ok(keys) => assert!(
+            is_valid && keys == [valid],
+            "another key is bound: {text:?}"
+        ),
+        Err(reason) => assert!(!is_valid, "{reason}"),
     }
-    let is_readable = bytes.is_some_and(|bytes| by_hand(&bytes).is_some());
-    match judge_ohttp(Some(text), None, ed25519()) {
-        Ok(KeyStatus::NotBound(_)) => assert!(is_readable, "{text:?}"),
-        Ok(other) => panic!("nobody signed it: {other:?}"),
-        Err(rejected) => assert!(!is_readable, "{rejected}"),
-    }
+    let unsigned = judge(None);
+    assert!(
+        matches!(unsigned, Err(NotBound::NotProved(_))),
+        "nobody signed it"
+    );
 }
 
 /// Bound exactly if it is a key and the attested one.
 fn public_key(text: &str, signing: &Signing, is_key: bool) {
-    let key = bound(judge_e2ee(text, &attested(signing)));
-    assert_eq!(key.is_some(), is_key, "{text:?}");
-    if let Some(key) = key {
-        assert_eq!(key.as_bytes(), signing.public_key);
+    let key = judge_encryption(text, signing);
+    assert_eq!(key.is_ok(), is_key, "{text:?}: {key:?}");
+    if let Ok(key) = key {
+        assert_eq!(key, signing.public_key);
     }
 }
 
@@ -136,7 +143,8 @@ fuzz_target!(
         let (text, good) = signed(&valid);
         assert_eq!(base.text("/ohttp_key_config"), text);
         let good = good.to_string();
-        assert!(bound(judge_ohttp(Some(&text), Some(&good), ed25519())).is_some());
+        let judged = judge_ohttp(Some(&text), Some(&good), &Signing::ed25519());
+        assert_eq!(judged, Some(Ok(vec![valid.clone()])));
         let [ed25519, ecdsa] = [Signing::ed25519(), Signing::ecdsa()].map(|key| key.public_key);
         let with_suites = |suites: u8| {
             let list = vec![0; usize::from(suites)];
@@ -147,11 +155,14 @@ fuzz_target!(
             // One pair, and the most that fit.
             with_suites(4),
             with_suites(216),
+            // A list of two.
+            [&[CONFIG, 0, 45], &valid[..], &[0, 45], &valid[..]].concat(),
             [&[ATTESTATION], good.as_bytes()].concat(),
             [&[OFFER], text.as_bytes()].concat(),
             [&[OFFER], &b"0x"[..], text.to_uppercase().as_bytes()].concat(),
             [&[ED25519], hex::encode(&ed25519).as_bytes()].concat(),
             [&[ECDSA], &b"0x"[..], hex::encode(&ecdsa).as_bytes()].concat(),
+            [&[ECDSA], &b"04"[..], hex::encode(&ecdsa).as_bytes()].concat(),
             [&[POINT], &ecdsa[..]].concat(),
             [&[POINT], &[0; 64][..]].concat(),
         ]
@@ -176,11 +187,14 @@ fuzz_target!(
             return Corpus::Reject;
         };
         let of_text = |signing: Signing| {
-            let is_key = unhex(text).as_ref() == Some(&signing.public_key);
+            let is_key = unhex(text).is_some_and(|key| {
+                let sec1 = key.len() == 65 && key[0] == 4;
+                key[usize::from(sec1)..] == signing.public_key
+            });
             public_key(text, &signing, is_key);
         };
         match *mode {
-            ATTESTATION => attestation(text),
+            ATTESTATION => return attestation(text),
             OFFER => offer(text),
             ED25519 => of_text(Signing::ed25519()),
             ECDSA => of_text(Signing::ecdsa()),

@@ -20,8 +20,9 @@ use crate::deployment::{
 };
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
+use crate::finding::{Finding, Severity};
 use crate::gpu::IssuerCache;
-use crate::keys::{self, KeyStatus, OhttpWire};
+use crate::keys::NotBound;
 use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
 use crate::policy::{Exception, Hex, OsImage, Policy, Rules, Seen};
@@ -367,7 +368,7 @@ impl<'a> Run<'a> {
         self.patched(&quote)?;
         self.td(quote.td())?;
         self.connection(quote.td())?;
-        self.keys()?;
+        self.keys();
         let (boot, valid_until) = if self.request.policy.hardware_only() {
             let boot = self.boot_of_any_software(quote.td())?;
             self.software_is_not_looked_at();
@@ -431,28 +432,33 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Keys that clients may encrypt to, where the report names some.
-    fn keys(&mut self) -> Result<(), Rejected> {
+    /// Keys that clients may encrypt to. The proxy does not, so they refuse nothing.
+    fn keys(&mut self) {
         let evidence = self.request.evidence;
         let attested = &evidence.signing_key;
-        self.begin(CheckId::EncryptionKey);
-        let key = keys::e2ee_key(evidence.signing_public_key.as_deref(), attested)?;
-        self.key_status(key.map(|key| shown_hex(key.as_bytes())));
-        self.begin(CheckId::OhttpKey);
-        let wire = OhttpWire {
-            key_config: evidence.ohttp_key_config.as_deref(),
-            attestation: evidence.ohttp_attestation.as_deref(),
-        };
-        let key = keys::ohttp_key(wire, attested)?;
-        self.key_status(key.map(|key| shown_hex(key.encoded())));
-        Ok(())
+        let key = evidence.encryption_key(attested).map(|key| vec![key]);
+        self.bound(CheckId::EncryptionKey, key, "encryption_key_contradicts");
+        let keys = evidence.ohttp_keys(attested);
+        self.bound(CheckId::OhttpKey, keys, "ohttp_key_contradicts");
     }
 
-    fn key_status(&mut self, status: KeyStatus<String>) {
-        match status {
-            KeyStatus::Bound(key) => self.pass(key),
-            KeyStatus::NotBound(reason) | KeyStatus::Absent(reason) => {
-                self.report.not_proved(self.current, reason);
+    fn bound(&mut self, check: CheckId, keys: Result<Vec<Vec<u8>>, NotBound>, topic: &'static str) {
+        match keys {
+            Ok(keys) => {
+                let by = &self.request.evidence.signing_key;
+                self.report.pass(check, format!("vouched for by {by}"));
+                let keys: Vec<_> = keys.iter().map(|key| shown_hex(key)).collect();
+                self.report.fact(check.id(), keys.join(" "));
+            }
+            Err(reason) => {
+                self.report.not_proved(check, reason.to_string());
+                if let NotBound::Contradicted(detail) = reason {
+                    self.report.findings.push(Finding {
+                        severity: Severity::Warning,
+                        topic,
+                        detail,
+                    });
+                }
             }
         }
     }

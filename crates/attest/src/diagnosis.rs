@@ -118,9 +118,7 @@ impl Documents {
                 .pck_chain()
                 .map_err(quote_format)?
                 .iter()
-                .map(|der| {
-                    Certificate::from_der(der).map_err(|error| quote_format(error.to_string()))
-                })
+                .map(|der| x509::certificate(der).map_err(quote_format))
                 .collect::<Result<_, _>>()?,
             tcb_chain: chain("TCB info issuer chain", &documents.tcb_info_issuer_chain)?,
             qe_chain: chain(

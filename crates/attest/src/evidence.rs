@@ -8,6 +8,8 @@ mod wire;
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 pub(crate) use self::wire::events;
 use self::wire::{
     Wire, WireInfo, WireTcbInfo, bad, bounded, fixed_hex, object, optional_string, present,
@@ -108,10 +110,10 @@ pub struct Evidence {
     pub(crate) compose_manager: Option<String>,
     /// The JSON text of `nvidia_payload`, not looked at; none if it is empty.
     pub(crate) gpu_payload: Option<String>,
-    pub(crate) signing_public_key: Option<String>,
-    pub(crate) ohttp_key_config: Option<String>,
-    /// The JSON text of `ohttp_attestation`, not looked at.
-    pub(crate) ohttp_attestation: Option<String>,
+    /// These three refuse no report, whatever they are: see [`crate::keys`].
+    pub(crate) signing_public_key: Option<Box<RawValue>>,
+    pub(crate) ohttp_key_config: Option<Box<RawValue>>,
+    pub(crate) ohttp_attestation: Option<Box<RawValue>>,
     pub(crate) repeated: Repeated,
 }
 
@@ -223,11 +225,9 @@ impl Evidence {
             gpu_payload: optional_string("nvidia_payload", wire.nvidia_payload)?
                 .map(Cow::into_owned)
                 .filter(|payload| !payload.is_empty()),
-            signing_public_key: optional_string("signing_public_key", wire.signing_public_key)?
-                .map(Cow::into_owned),
-            ohttp_key_config: optional_string("ohttp_key_config", wire.ohttp_key_config)?
-                .map(Cow::into_owned),
-            ohttp_attestation: present(wire.ohttp_attestation).map(|raw| raw.get().to_owned()),
+            signing_public_key: wire.signing_public_key.map(ToOwned::to_owned),
+            ohttp_key_config: wire.ohttp_key_config.map(ToOwned::to_owned),
+            ohttp_attestation: wire.ohttp_attestation.map(ToOwned::to_owned),
         })
     }
 

@@ -101,6 +101,28 @@ pub(crate) fn checked_members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue
         .map_err(|error| syntax_text(&error))
 }
 
+/// A member that is there: `null` is absence.
+pub(crate) fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+/// The string that a member of a text that has been [`check`]ed is. `error` gets what
+/// stands there instead, if anything does.
+pub(crate) fn string<'a, E>(
+    raw: Option<&'a RawValue>,
+    error: impl FnOnce(Option<&str>) -> E,
+) -> Result<Cow<'a, str>, E> {
+    #[derive(serde::Deserialize)]
+    #[serde(transparent)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let Some(raw) = present(raw) else {
+        return Err(error(None));
+    };
+    serde_json::from_str::<Text<'a>>(raw.get())
+        .map(|text| text.0)
+        .map_err(|_| error(Some(raw.get())))
+}
+
 struct Members;
 
 impl<'de> Visitor<'de> for Members {

@@ -1,55 +1,56 @@
-//! Keys beside TLS with which clients can encrypt to a backend: that of its OHTTP
-//! gateway, and that of its end-to-end encryption.
+//! Keys beside TLS with which clients can encrypt to a backend: that of its
+//! end-to-end encryption, and those of its OHTTP gateway.
 //!
-//! Neither is in the quote. What is: the address of the key that signs answers.
-//! [`e2ee_key`] proves that the public key is the one of that address, and
-//! [`ohttp_key`] that the address' key signed the OHTTP key. Neither signature nor
-//! key speaks of our nonce; the quote that attests the address does.
+//! None is in the quote. What is: the address of the key that signs answers. The key
+//! of end-to-end encryption is the one of that address, and the address' key signs
+//! those of OHTTP. Neither speaks of our nonce; the quote that attests the address does.
+//!
+//! The proxy encrypts to none of them, so nothing here refuses a machine.
 
 mod ohttp;
-mod rejected;
+
+use std::borrow::Cow;
 
 use aws_lc_rs::signature::{ECDSA_P256K1_SHA256_FIXED, ParsedPublicKey};
+use serde_json::value::RawValue;
 use sha3::{Digest as _, Keccak256};
 
-pub use ohttp::{OhttpKey, OhttpSuite, OhttpWire, ohttp_key};
-pub use rejected::KeysRejected;
-
 use crate::text::{hex_bytes, quoted};
-use crate::{SigningAlgo, SigningKey};
+use crate::{Evidence, SigningAlgo, SigningKey, json};
 
-/// What a quote says of a key. Only [`KeyStatus::Bound`] is a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyStatus<K> {
-    /// The quote vouches for it, by way of the attested signing key.
-    Bound(K),
-    /// There is a key, and the quote does not vouch for it.
-    NotBound(&'static str),
-    /// There is no key.
-    Absent(&'static str),
+/// Why the attested signing key does not vouch for a key. Messages quote foreign text
+/// bounded and escaped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotBound {
+    /// There is no key or no statement about it, or this version does not understand it.
+    #[error("{0}")]
+    NotProved(String),
+    /// The report says of the key what is not so.
+    #[error("{0}")]
+    Contradicted(String),
 }
 
-impl<K> KeyStatus<K> {
-    /// The same of another form of the key.
-    #[must_use]
-    pub fn map<L>(self, of: impl FnOnce(K) -> L) -> KeyStatus<L> {
-        match self {
-            Self::Bound(key) => KeyStatus::Bound(of(key)),
-            Self::NotBound(reason) => KeyStatus::NotBound(reason),
-            Self::Absent(reason) => KeyStatus::Absent(reason),
-        }
-    }
-}
-
-/// The public key to which clients encrypt; only [`e2ee_key`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct E2eeKey(Vec<u8>);
-
-impl E2eeKey {
+impl Evidence {
+    /// The public key for end-to-end encryption, if it is the one of this address, which
+    /// a quote has to attest: of [`Attested::signing_key`](crate::Attested::signing_key).
+    ///
     /// Ed25519: the key's 32 bytes. ECDSA: X and Y of a point of secp256k1, 64 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    ///
+    /// # Errors
+    /// If it is not proved to be.
+    pub fn encryption_key(&self, attested: &SigningKey) -> Result<Vec<u8>, NotBound> {
+        encryption_key(self.signing_public_key.as_deref(), attested)
+    }
+
+    /// The key configurations of the OHTTP gateway (RFC 9458 §3.1), each as it is
+    /// encoded and at least one, if the key of this address signed them; a quote has to
+    /// attest it, as with [`encryption_key`](Self::encryption_key).
+    ///
+    /// # Errors
+    /// If it is not proved that it did.
+    pub fn ohttp_keys(&self, attested: &SigningKey) -> Result<Vec<Vec<u8>>, NotBound> {
+        let offered = self.ohttp_key_config.as_deref();
+        ohttp::keys(offered, self.ohttp_attestation.as_deref(), attested)
     }
 }
 
@@ -58,53 +59,53 @@ const UNCOMPRESSED: u8 = 4;
 /// X and Y of a point of secp256k1.
 const POINT_LEN: usize = 64;
 
-/// The key of `signing_public_key`, if it is that of the attested address.
-///
-/// `public` is the field's text, `None` where the report has none.
-///
-/// # Errors
-/// If it is not a key of the attested algorithm, or another one.
-pub fn e2ee_key(
-    public: Option<&str>,
-    attested: &SigningKey,
-) -> Result<KeyStatus<E2eeKey>, KeysRejected> {
-    let Some(text) = public else {
-        return Ok(KeyStatus::Absent(
-            "the report has no signing_public_key to encrypt to",
-        ));
-    };
-    let (len, expected) = match attested.algo() {
-        SigningAlgo::Ed25519 => (32, "64 hex digits"),
-        SigningAlgo::Ecdsa => (POINT_LEN, "128 hex digits"),
-    };
-    let key = short_hex(text, len)
-        .filter(|key| key.len() == len)
-        .ok_or_else(|| KeysRejected::E2eeUnreadable {
-            expected,
-            got: quoted(text),
-        })?;
-    let named = match attested.algo() {
-        // The address is the key.
-        SigningAlgo::Ed25519 => key.clone(),
+fn encryption_key(public: Option<&RawValue>, attested: &SigningKey) -> Result<Vec<u8>, NotBound> {
+    const FIELD: &str = "signing_public_key";
+    let public = public.ok_or_else(|| {
+        NotBound::NotProved("the report has no signing_public_key to encrypt to".to_owned())
+    })?;
+    let public = string(FIELD, Some(public))?;
+    let contradicted = |what: String| NotBound::Contradicted(format!("{FIELD} {what}"));
+    let (key, address) = match attested.algo() {
+        SigningAlgo::Ed25519 => {
+            let key = short_hex(&public, 32)
+                .filter(|key| key.len() == 32)
+                .ok_or_else(|| not_read(FIELD, "64 hex digits", &public))?;
+            // The address is the key.
+            (key.clone(), key)
+        }
         SigningAlgo::Ecdsa => {
+            let point = short_hex(&public, POINT_LEN.saturating_add(1))
+                .and_then(coordinates)
+                .ok_or_else(|| not_read(FIELD, "128 hex digits, or 04 and these", &public))?;
             // To encrypt to a point off the curve would leak the sender's secret.
-            let point = [&[UNCOMPRESSED], &*key].concat();
-            if ParsedPublicKey::new(&ECDSA_P256K1_SHA256_FIXED, &point).is_err() {
-                return Err(KeysRejected::E2eeUnreadable {
-                    expected: "a point of secp256k1",
-                    got: quoted(text),
-                });
+            let encoded = [&[UNCOMPRESSED], &*point].concat();
+            if ParsedPublicKey::new(&ECDSA_P256K1_SHA256_FIXED, &encoded).is_err() {
+                return Err(contradicted(format!(
+                    "is no point of secp256k1: {}",
+                    quoted(&public)
+                )));
             }
-            address(&key)
+            let address = address(&point);
+            (point, address)
         }
     };
-    if named != attested.address() {
-        return Err(KeysRejected::E2ee {
-            got: hex::encode(named),
-            expected: hex::encode(attested.address()),
-        });
+    if address != attested.address() {
+        return Err(contradicted(format!(
+            "belongs to the address {}, the quote attests {}",
+            hex::encode(address),
+            hex::encode(attested.address()),
+        )));
     }
-    Ok(KeyStatus::Bound(E2eeKey(key)))
+    Ok(key)
+}
+
+/// X and Y of a point, with SEC 1's first byte or without: it is the same key.
+fn coordinates(bytes: Vec<u8>) -> Option<Vec<u8>> {
+    match bytes.split_first() {
+        Some((&UNCOMPRESSED, point)) if point.len() == POINT_LEN => Some(point.to_vec()),
+        _ => (bytes.len() == POINT_LEN).then_some(bytes),
+    }
 }
 
 /// Ethereum's address of a point (yellow paper, appendix F): the last 20 bytes of
@@ -120,6 +121,21 @@ fn short_hex(text: &str, max: usize) -> Option<Vec<u8>> {
         .then(|| hex_bytes(text))
         .flatten()
         .filter(|bytes| bytes.len() <= max)
+}
+
+fn string<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, NotBound> {
+    json::string(raw, |got| match got {
+        Some(got) => not_read(field, "a string", got),
+        None => NotBound::NotProved(format!("there is no {field}")),
+    })
+}
+
+/// What another version may write.
+fn not_read(field: &str, expected: &str, got: &str) -> NotBound {
+    NotBound::NotProved(format!(
+        "{field} is not understood: expected {expected}, got {}",
+        quoted(got)
+    ))
 }
 
 #[cfg(test)]

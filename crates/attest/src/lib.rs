@@ -100,9 +100,7 @@ pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,
 };
-pub use keys::{
-    E2eeKey, KeyStatus, KeysRejected, OhttpKey, OhttpSuite, OhttpWire, e2ee_key, ohttp_key,
-};
+pub use keys::NotBound;
 pub use levels::{
     BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, LeastLevels, Levels,
 };

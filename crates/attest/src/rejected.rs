@@ -8,7 +8,6 @@ use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::finding::Severity;
 use crate::gpu::GpuRejected;
-use crate::keys::KeysRejected;
 use crate::nras::NrasRejected;
 use crate::refusal::{Explanation, rejections};
 use crate::report::CheckId;
@@ -21,7 +20,6 @@ impl Explanation {
             Rejected::EXPLANATIONS,
             GpuRejected::EXPLANATIONS,
             DeploymentRejected::EXPLANATIONS,
-            KeysRejected::EXPLANATIONS,
             NrasRejected::EXPLANATIONS,
             ComposeRejected::EXPLANATIONS,
         ]
@@ -35,7 +33,6 @@ rejections! {
     Rejected
         wraps Gpu(GpuRejected)
         wraps Deployment(DeploymentRejected)
-        wraps Keys(KeysRejected)
         wraps Nras(NrasRejected)
         wraps Compose(ComposeRejected);
 

@@ -1,7 +1,7 @@
 //! Certificates with P-256 keys, as Intel and dstack issue them.
 //!
 //! A signature is checked over the certificate as it was parsed and encoded
-//! again, so what is read is what was signed, whatever the encoding on the wire.
+//! again, so what is read is what was signed; other bytes than these are refused.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use x509_cert::Certificate;
@@ -9,6 +9,7 @@ use x509_cert::certificate::Version;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_256, ID_EC_PUBLIC_KEY, SECP_256_R_1};
+use x509_cert::der::pem::{self, PemLabel as _};
 use x509_cert::der::{Decode, Encode, Header, SliceReader, Tag};
 use x509_cert::name::Name;
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
@@ -19,10 +20,33 @@ use crate::UnixTime;
 /// The chains in question have two or three certificates.
 const MAX_CHAIN: usize = 8;
 
+/// Reads a certificate in DER, so that one certificate has one form of bytes. The parser
+/// also takes lengths of inner values that do not fit (X.690 §10.1), and defaults that
+/// are written out, which DER leaves out (§11.5).
+pub(crate) fn certificate(der: &[u8]) -> Result<Certificate, String> {
+    let certificate = Certificate::from_der(der)
+        .map_err(|error| crate::text::shown(&format!("not a certificate: {error}")))?;
+    if certificate.to_der().ok().as_deref() != Some(der) {
+        return Err("it is not encoded as DER".to_owned());
+    }
+    Ok(certificate)
+}
+
 /// Reads a PEM chain, leaf first.
 pub(crate) fn pem_chain(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    let chain =
-        Certificate::load_pem_chain(pem).map_err(|error| format!("not a PEM chain: {error}"))?;
+    const END: &str = "-----END CERTIFICATE-----";
+    let no_pem = |error: &dyn std::fmt::Display| format!("not a PEM chain: {error}");
+    let text = std::str::from_utf8(pem).map_err(|error| no_pem(&error))?;
+    let chain = text
+        .trim_end_matches(['\r', '\n'])
+        .split_inclusive(END)
+        .zip(1_usize..)
+        .map(|(pem, number)| {
+            let (label, der) = pem::decode_vec(pem.as_bytes()).map_err(|error| no_pem(&error))?;
+            Certificate::validate_pem_label(label).map_err(|error| no_pem(&error))?;
+            certificate(&der).map_err(|problem| format!("certificate {number}: {problem}"))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
     if chain.len() > MAX_CHAIN {
         return Err(format!(
             "{} certificates, at most {MAX_CHAIN} are read",

@@ -5,11 +5,11 @@
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_cert::Certificate;
+use x509_cert::der::Encode;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
 use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, SECP_384_R_1};
-use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectKeyIdentifier,
 };
@@ -156,7 +156,7 @@ pub(super) struct EndEntity {
 impl EndEntity {
     /// The leaf, issued by `issuer`. Whether it is valid now is not looked at.
     pub(super) fn verify(der: &[u8], issuer: &Issuer) -> Result<Self, String> {
-        let certificate = parse(der)?;
+        let certificate = x509::certificate(der)?;
         issuer.has_issued(&certificate)?;
         understood(&certificate)?;
         let constraints = certificate
@@ -192,17 +192,6 @@ impl EndEntity {
             _ => None,
         }
     }
-}
-
-/// In DER, so that one certificate has one form of bytes: the parser also takes
-/// default values that are written out, which DER leaves out (X.690 §11.5).
-pub(crate) fn parse(der: &[u8]) -> Result<Certificate, String> {
-    let certificate = Certificate::from_der(der)
-        .map_err(|error| crate::text::shown(&format!("not a certificate: {error}")))?;
-    if certificate.to_der().ok().as_deref() != Some(der) {
-        return Err("it is not encoded as DER".to_owned());
-    }
-    Ok(certificate)
 }
 
 /// Both ends included (RFC 5280 §4.1.2.5). Answers with the later one.
@@ -288,7 +277,7 @@ mod tests {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let der = params.self_signed(&key).unwrap().der().to_vec();
-        let issuer = Issuer::read(&parse(&der).unwrap()).unwrap();
+        let issuer = Issuer::read(&x509::certificate(&der).unwrap()).unwrap();
         Authority {
             params,
             key,
@@ -393,7 +382,7 @@ mod tests {
         let oid = [6, 3, 0x55, 0x1d, 0x23];
         let at = leaf.windows(5).position(|window| window == oid).unwrap();
         insert(&mut leaf, at + 5, &[1, 1, 0]);
-        assert!(Certificate::from_der(&leaf).is_ok());
+        assert!(<Certificate as x509_cert::der::Decode>::from_der(&leaf).is_ok());
         let judged = EndEntity::verify(&leaf, &authority.issuer).map(|_| ());
         assert_eq!(judged, Err("it is not encoded as DER".to_owned()));
     }

@@ -11,7 +11,7 @@ use super::certificate::{self, EndEntity, Issuer, P384Key};
 use super::dice::{self, Origin};
 use super::rejected::GpuRejected;
 use super::report::{Architecture, Pdi, Ueid};
-use crate::{UnixTime, hash};
+use crate::{UnixTime, hash, x509};
 
 /// SHA-256 of NVIDIA's "Device Identity CA" (DER), valid 2021-11-05 to
 /// 9999-12-31, is pinned in a test.
@@ -63,7 +63,7 @@ impl GpuAnchors {
     pub(super) fn root(&self) -> Result<Root<'_>, String> {
         Ok(Root {
             der: &self.root_der,
-            issuer: Arc::new(Issuer::read(&certificate::parse(&self.root_der)?)?),
+            issuer: Arc::new(Issuer::read(&x509::certificate(&self.root_der)?)?),
         })
     }
 }
@@ -137,7 +137,7 @@ impl IssuerCache {
         if let Some(known) = self.links().issuers.get(&link) {
             return Ok(Arc::clone(known));
         }
-        let certificate = certificate::parse(der)?;
+        let certificate = x509::certificate(der)?;
         issuer.has_issued(&certificate)?;
         let verified = Arc::new(Issuer::read(&certificate)?);
         keep(&mut self.links().issuers, link, &verified);
@@ -309,14 +309,14 @@ mod tests {
             "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
         );
         let root = GpuAnchors::nvidia().root_der;
-        let issuer = Issuer::read(&certificate::parse(&root).unwrap()).unwrap();
+        let issuer = Issuer::read(&x509::certificate(&root).unwrap()).unwrap();
         assert_eq!(issuer.common_name, "NVIDIA Device Identity CA");
         assert_eq!(
             hex::encode(hash::sha256(&[&issuer.spki])),
             "a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4"
         );
         assert_eq!(
-            issuer.has_issued(&certificate::parse(&root).unwrap()),
+            issuer.has_issued(&x509::certificate(&root).unwrap()),
             Ok(())
         );
     }

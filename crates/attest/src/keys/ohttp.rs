@@ -1,20 +1,17 @@
-//! The key of an OHTTP gateway (RFC 9458), and the backend's signature over it.
-
-use std::borrow::Cow;
+//! The keys of an OHTTP gateway (RFC 9458), and the backend's signature over them.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::rejected::KeysRejected;
-use super::{KeyStatus, short_hex};
+use super::{NotBound, not_read, short_hex, string};
 use crate::json::{self, Limits};
-use crate::text::{quoted, shown_hex};
+use crate::text::shown_hex;
 use crate::{SigningAlgo, SigningKey};
 
-/// Real configurations have 45 bytes. RFC 9458 allows 64 KB; all KDFs and AEADs that
-/// are registered for HPKE make 9 suites.
-const MAX_CONFIG_BYTES: usize = 256;
+/// Real configurations have 45 bytes; one of the longest KEM that is registered for
+/// HPKE (X-Wing, 1,216 bytes of key) has 1.2 KB.
+const MAX_CONFIG_BYTES: usize = 2 << 10;
 
 /// Real attestations have 340 bytes.
 const MAX_ATTESTATION_BYTES: usize = 8 << 10;
@@ -27,101 +24,9 @@ const LIMITS: Limits = Limits {
 
 /// DHKEM(X25519, HKDF-SHA256) in the IANA registry of HPKE's KEMs.
 const X25519: u16 = 0x0020;
+const X25519_KEY_LEN: usize = 32;
 const ED25519_KEY_LEN: usize = 32;
 const ED25519_SIGNATURE_LEN: usize = 64;
-
-/// What a report says of its OHTTP key; nothing in it is proved.
-#[derive(Debug, Clone, Copy)]
-pub struct OhttpWire<'a> {
-    /// The text of `ohttp_key_config`.
-    pub key_config: Option<&'a str>,
-    /// The JSON text of `ohttp_attestation`.
-    pub attestation: Option<&'a str>,
-}
-
-/// A gateway's key configuration (RFC 9458 §3.1); only [`ohttp_key`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OhttpKey {
-    encoded: Vec<u8>,
-    id: u8,
-    public_key: [u8; 32],
-    suites: Vec<OhttpSuite>,
-}
-
-/// A pair out of the IANA registries of HPKE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OhttpSuite {
-    /// 1 is HKDF-SHA256.
-    pub kdf: u16,
-    /// 1 is AES-128-GCM, 3 is ChaCha20-Poly1305.
-    pub aead: u16,
-}
-
-impl OhttpKey {
-    /// The bytes that were signed.
-    #[must_use]
-    pub fn encoded(&self) -> &[u8] {
-        &self.encoded
-    }
-
-    /// The number by which requests name the key.
-    #[must_use]
-    pub const fn id(&self) -> u8 {
-        self.id
-    }
-
-    /// X25519.
-    #[must_use]
-    pub const fn public_key(&self) -> &[u8; 32] {
-        &self.public_key
-    }
-
-    /// At least one, in the gateway's order.
-    #[must_use]
-    pub fn suites(&self) -> &[OhttpSuite] {
-        &self.suites
-    }
-
-    /// Key identifier, KEM, public key, length of the suites, suites; nothing after.
-    fn parse(bytes: &[u8]) -> Result<Self, KeysRejected> {
-        let refuse = |detail: &str| KeysRejected::OhttpKeyConfig {
-            detail: detail.to_owned(),
-        };
-        let short = || refuse("it is cut short");
-        let (&[id], rest) = bytes.split_first_chunk().ok_or_else(short)?;
-        let (&kem, rest) = rest.split_first_chunk().ok_or_else(short)?;
-        let kem = u16::from_be_bytes(kem);
-        if kem != X25519 {
-            return Err(KeysRejected::OhttpKeyConfig {
-                detail: format!("its KEM is {kem:#06x}, expected {X25519:#06x} (X25519)"),
-            });
-        }
-        let (&public_key, rest) = rest.split_first_chunk().ok_or_else(short)?;
-        let (&len, list) = rest.split_first_chunk().ok_or_else(short)?;
-        if usize::from(u16::from_be_bytes(len)) != list.len() {
-            return Err(refuse("its list of suites does not fill it"));
-        }
-        let (suites, rest) = list.as_chunks();
-        if suites.is_empty() || !rest.is_empty() {
-            return Err(refuse(
-                "its list of suites is not whole pairs, at least one",
-            ));
-        }
-        let suites = suites
-            .iter()
-            .map(|&[k0, k1, a0, a1]| OhttpSuite {
-                kdf: u16::from_be_bytes([k0, k1]),
-                aead: u16::from_be_bytes([a0, a1]),
-            })
-            .collect();
-        Ok(Self {
-            encoded: bytes.to_vec(),
-            id,
-            public_key,
-            suites,
-        })
-    }
-}
 
 #[derive(Deserialize)]
 struct WireAttestation<'a> {
@@ -142,81 +47,127 @@ struct Attestation {
     signature: Vec<u8>,
 }
 
-/// The OHTTP key of a report, if the attested key signed it.
+/// The configurations that a report offers, if the attested key signed them.
 ///
-/// The backend signs it with its Ed25519 key, whatever key the report was asked to
-/// attest; only a report that attests that key binds it.
-///
-/// # Errors
-/// If something cannot be read, if the signature is wrong, or of a key that the quote
-/// speaks against.
-pub fn ohttp_key(
-    wire: OhttpWire<'_>,
+/// The backend signs with its Ed25519 key, whatever key the report was asked to
+/// attest; only a report that attests that key binds them.
+pub(super) fn keys(
+    offered: Option<&RawValue>,
+    attestation: Option<&RawValue>,
     attested: &SigningKey,
-) -> Result<KeyStatus<OhttpKey>, KeysRejected> {
-    let attestation = wire.attestation.map(Attestation::read).transpose()?;
-    let Some(offered) = wire.key_config else {
-        return match attestation {
-            None => Ok(KeyStatus::Absent("the report has no OHTTP key")),
-            // Else whoever takes the offer away could put in another.
-            Some(_) => Err(KeysRejected::OhttpMissingField {
-                field: "ohttp_key_config",
-            }),
-        };
-    };
-    let offered = config("ohttp_key_config", offered)?;
-    let key = OhttpKey::parse(&offered)?;
-    let Some(attestation) = attestation else {
+) -> Result<Vec<Vec<u8>>, NotBound> {
+    let not_proved = |reason: &str| NotBound::NotProved(reason.to_owned());
+    let (offered, attestation) = match (offered, attestation) {
+        (Some(offered), Some(attestation)) => (offered, attestation),
         // As until May 2026.
-        return Ok(KeyStatus::NotBound("nobody signed the OHTTP key"));
+        (Some(_), None) => return Err(not_proved("nobody signed the OHTTP key")),
+        (None, Some(_)) => return Err(not_proved("the report offers no OHTTP key, but signs one")),
+        (None, None) => return Err(not_proved("the report has no OHTTP key")),
     };
+    let offered = config("ohttp_key_config", Some(offered))?;
+    let attestation = Attestation::read(attestation)?;
     if attestation.key_config != offered {
-        return Err(KeysRejected::OhttpOther {
-            signed: shown_hex(&attestation.key_config),
-            offered: shown_hex(&offered),
-        });
+        return Err(NotBound::Contradicted(format!(
+            "the signed OHTTP key configuration is {}, the offered one {}",
+            shown_hex(&attestation.key_config),
+            shown_hex(&offered),
+        )));
     }
     if attested.algo() == SigningAlgo::Ed25519 && attestation.signer != attested.address() {
-        return Err(KeysRejected::OhttpSigner {
-            got: hex::encode(&attestation.signer),
-            expected: hex::encode(attested.address()),
-        });
+        return Err(NotBound::Contradicted(format!(
+            "the OHTTP key is signed by the key {}, the quote attests {}",
+            hex::encode(&attestation.signer),
+            hex::encode(attested.address()),
+        )));
     }
     // Over the bytes, not their hex.
     UnparsedPublicKey::new(&ED25519, &attestation.signer)
         .verify(&offered, &attestation.signature)
-        .map_err(|_| KeysRejected::OhttpSignature {})?;
-    Ok(match attested.algo() {
-        SigningAlgo::Ed25519 => KeyStatus::Bound(key),
-        SigningAlgo::Ecdsa => KeyStatus::NotBound(
+        .map_err(|_| {
+            let what = "the signature over the OHTTP key configuration does not verify";
+            NotBound::Contradicted(what.to_owned())
+        })?;
+    if attested.algo() != SigningAlgo::Ed25519 {
+        return Err(not_proved(
             "the OHTTP key is signed by an Ed25519 key, and the quote attests an ECDSA key",
-        ),
-    })
+        ));
+    }
+    configurations(&offered)
+}
+
+/// One configuration (RFC 9458 §3.1), or a list of them as in `application/ohttp-keys`
+/// (§3.2). The signing key signs other things too: what is no key is not bound as one.
+///
+/// No bytes are both. A configuration of an X25519 key begins, behind its id, with a
+/// zero, so the length of a list's first element would be even; that of a
+/// configuration is odd.
+fn configurations(bytes: &[u8]) -> Result<Vec<Vec<u8>>, NotBound> {
+    let each = match elements(bytes) {
+        Some(elements) if understood(bytes).is_err() => elements,
+        _ => vec![bytes],
+    };
+    for config in &each {
+        understood(config).map_err(|problem| {
+            NotBound::NotProved(format!(
+                "the OHTTP key configuration is not understood: {problem}"
+            ))
+        })?;
+    }
+    Ok(each.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+/// The elements of a list that fill it, each with its length in front.
+fn elements(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut elements = Vec::new();
+    while !bytes.is_empty() {
+        let (&len, rest) = bytes.split_first_chunk()?;
+        let (element, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(len)))?;
+        elements.push(element);
+        bytes = rest;
+    }
+    (!elements.is_empty()).then_some(elements)
+}
+
+/// Key identifier, KEM, public key, length of the suites, suites; nothing after.
+fn understood(config: &[u8]) -> Result<(), String> {
+    let short = || "it is cut short".to_owned();
+    let (_id, rest) = config.split_first().ok_or_else(short)?;
+    let (&kem, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let kem = u16::from_be_bytes(kem);
+    if kem != X25519 {
+        return Err(format!(
+            "its KEM is {kem:#06x}, expected {X25519:#06x} (X25519)"
+        ));
+    }
+    let (_key, rest) = rest.split_at_checked(X25519_KEY_LEN).ok_or_else(short)?;
+    let (&len, suites) = rest.split_first_chunk().ok_or_else(short)?;
+    if usize::from(u16::from_be_bytes(len)) != suites.len() {
+        return Err("its list of suites does not fill it".to_owned());
+    }
+    // KDF and AEAD.
+    let (suites, rest) = suites.as_chunks::<4>();
+    if suites.is_empty() || !rest.is_empty() {
+        return Err("its list of suites is not whole pairs, at least one".to_owned());
+    }
+    Ok(())
 }
 
 impl Attestation {
-    fn read(text: &str) -> Result<Self, KeysRejected> {
-        let unreadable = |got: String| KeysRejected::OhttpBadField {
-            field: "ohttp_attestation",
-            expected: "a small object",
-            got,
-        };
+    fn read(raw: &RawValue) -> Result<Self, NotBound> {
+        let unreadable = |got: &str| not_read("ohttp_attestation", "a small object", got);
+        let text = raw.get();
         if text.len() > MAX_ATTESTATION_BYTES {
-            return Err(unreadable(format!("{} bytes", text.len())));
+            return Err(unreadable(&format!("{} bytes", text.len())));
         }
         let wire: WireAttestation<'_> = json::parse_object(text.as_bytes(), &LIMITS)
-            .map_err(|error| unreadable(error.to_string()))?;
+            .map_err(|error| unreadable(&error.to_string()))?;
         let algo = string("ohttp_attestation.signing_algo", wire.signing_algo)?;
-        if algo != SigningAlgo::Ed25519.as_str() {
-            return Err(KeysRejected::OhttpBadField {
-                field: "ohttp_attestation.signing_algo",
-                expected: "ed25519",
-                got: quoted(&algo),
-            });
+        let expected = SigningAlgo::Ed25519.as_str();
+        if algo != expected {
+            return Err(not_read("ohttp_attestation.signing_algo", expected, &algo));
         }
-        let field = "ohttp_attestation.key_config";
         Ok(Self {
-            key_config: config(field, &string(field, wire.key_config)?)?,
+            key_config: config("ohttp_attestation.key_config", wire.key_config)?,
             signer: fixed(
                 "ohttp_attestation.signing_key",
                 wire.signing_key,
@@ -233,12 +184,9 @@ impl Attestation {
     }
 }
 
-fn config(field: &'static str, text: &str) -> Result<Vec<u8>, KeysRejected> {
-    short_hex(text, MAX_CONFIG_BYTES).ok_or_else(|| KeysRejected::OhttpBadField {
-        field,
-        expected: "hex of at most 256 bytes",
-        got: quoted(text),
-    })
+fn config(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<u8>, NotBound> {
+    let text = string(field, raw)?;
+    short_hex(&text, MAX_CONFIG_BYTES).ok_or_else(|| not_read(field, "hex of at most 2 KiB", &text))
 }
 
 fn fixed(
@@ -246,33 +194,9 @@ fn fixed(
     raw: Option<&RawValue>,
     len: usize,
     expected: &'static str,
-) -> Result<Vec<u8>, KeysRejected> {
+) -> Result<Vec<u8>, NotBound> {
     let text = string(field, raw)?;
     short_hex(&text, len)
         .filter(|bytes| bytes.len() == len)
-        .ok_or_else(|| KeysRejected::OhttpBadField {
-            field,
-            expected,
-            got: quoted(&text),
-        })
-}
-
-/// `null` is absence.
-fn string<'a>(
-    field: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<Cow<'a, str>, KeysRejected> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let raw = raw
-        .filter(|raw| raw.get() != "null")
-        .ok_or(KeysRejected::OhttpMissingField { field })?;
-    serde_json::from_str::<Text<'a>>(raw.get())
-        .map(|text| text.0)
-        .map_err(|_| KeysRejected::OhttpBadField {
-            field,
-            expected: "a string",
-            got: quoted(raw.get()),
-        })
+        .ok_or_else(|| not_read(field, expected, &text))
 }

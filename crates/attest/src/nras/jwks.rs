@@ -198,7 +198,7 @@ impl Key {
             <[u8; 48]>::try_from(decoded)
                 .map_err(|_| refuse(format!("{member} is not 48 bytes in base64url")))
         };
-        let leaf = certificate::parse(&der(leaf)?).map_err(&refuse)?;
+        let leaf = x509::certificate(&der(leaf)?).map_err(&refuse)?;
         let intermediate_der = der(intermediate)?;
         let (x, y) = (coordinate(&jwk.x, "x")?, coordinate(&jwk.y, "y")?);
         let key = P384Key::of(&leaf).map_err(|detail| refuse(detail.to_owned()))?;
@@ -230,7 +230,7 @@ impl Key {
             detail,
         };
         const INTERMEDIATE: &str = "the intermediate";
-        let intermediate = certificate::parse(&self.intermediate_der)
+        let intermediate = x509::certificate(&self.intermediate_der)
             .map_err(|detail| refuse(INTERMEDIATE, detail))?;
         let spki =
             x509::spki_der(&intermediate).map_err(|detail| refuse(INTERMEDIATE, shown(&detail)))?;

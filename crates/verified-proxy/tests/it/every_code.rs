@@ -152,13 +152,6 @@ const ON_THE_WAY: &[Event] = &[
         s.fake.change(unknown).unwrap();
         s.policy("deployment.sources = \"required\"\nleast.deployment = \"tagged\"");
     }),
-    ("rejected_ohttp_signer", 502, |s| {
-        s.config.signing_algo = attest::SigningAlgo::Ed25519;
-        let stranger = |spec: &mut fake_tee::Spec| {
-            spec.ohttp.as_mut().unwrap().signer = fake_tee::pki::Signer::Stranger;
-        };
-        s.fake.change(stranger).unwrap();
-    }),
     ("nras_unavailable", 502, |s| {
         s.fake.nras(&[], &Behaviour::Gone);
         s.config = asking(&s.fake, "require");
@@ -226,7 +219,6 @@ const EVIDENCE: [&[Row]; 8] = [
     evidence::SOFTWARE,
     workload::DEPLOYMENT,
     workload::GPUS,
-    workload::KEYS,
     compose::READ,
     compose::JUDGED,
 ];
@@ -383,11 +375,6 @@ async fn opinions_that_do_not_hold() {
         let probes = if row.blame == Blame::Sources { 1 } else { 3 };
         assert_eq!(assert_probes_and_tls(&fake.received()), probes, "{code}");
     }
-}
-
-#[tokio::test]
-async fn keys_of_others() {
-    refuse(workload::KEYS).await;
 }
 
 #[tokio::test]

@@ -1,14 +1,13 @@
 //! Keys beside TLS, OHTTP's and that of end-to-end encryption: forged, recorded, and
-//! changed.
+//! changed. The proxy uses none of them: nothing here refuses a machine.
 
 mod e2ee;
 mod ohttp;
 mod properties;
 mod recorded;
+mod unused;
 
-use attest::{
-    E2eeKey, Evidence, KeyStatus, KeysRejected, OhttpKey, OhttpWire, e2ee_key, ohttp_key,
-};
+use attest::{Evidence, NotBound};
 use fake_tee::{Signing, Spec};
 use serde_json::Value;
 
@@ -21,39 +20,31 @@ pub(crate) fn ecdsa() -> Spec {
     spec
 }
 
-/// What a report says of OHTTP, before a change to the JSON.
+/// The report of a machine, before a change to the JSON.
 pub(crate) fn report(spec: &Spec) -> Value {
     spec.forge(&challenge()).unwrap().report
 }
 
-/// What is said of a report's OHTTP key.
-pub(crate) fn judge_ohttp(report: &Value) -> Result<KeyStatus<OhttpKey>, KeysRejected> {
-    let evidence = Evidence::parse(report.to_string().as_bytes()).unwrap();
-    let attestation = report.get("ohttp_attestation").map(Value::to_string);
-    ohttp_key(
-        OhttpWire {
-            key_config: report.get("ohttp_key_config").and_then(Value::as_str),
-            attestation: attestation.as_deref(),
-        },
-        evidence.signing_key(),
-    )
+fn evidence(report: &Value) -> Evidence {
+    Evidence::parse(report.to_string().as_bytes()).unwrap()
 }
 
-/// What is said of a report's `signing_public_key`, or of another text in its place.
-pub(crate) fn judge_e2ee(
-    report: &Value,
-    public: Option<&str>,
-) -> Result<KeyStatus<E2eeKey>, KeysRejected> {
-    let evidence = Evidence::parse(report.to_string().as_bytes()).unwrap();
-    e2ee_key(public, evidence.signing_key())
+/// What is said of a report's OHTTP keys.
+pub(crate) fn judge_ohttp(report: &Value) -> Result<Vec<Vec<u8>>, NotBound> {
+    let evidence = evidence(report);
+    evidence.ohttp_keys(evidence.signing_key())
 }
 
-/// The code of a refusal, or one of "bound", "not bound", "absent".
-pub(crate) fn code<K>(outcome: &Result<KeyStatus<K>, KeysRejected>) -> &'static str {
+/// What is said of a report's `signing_public_key`.
+pub(crate) fn judge_e2ee(report: &Value) -> Result<Vec<u8>, NotBound> {
+    let evidence = evidence(report);
+    evidence.encryption_key(evidence.signing_key())
+}
+
+pub(crate) fn word<K>(outcome: &Result<K, NotBound>) -> &'static str {
     match outcome {
-        Ok(KeyStatus::Bound(_)) => "bound",
-        Ok(KeyStatus::NotBound(_)) => "not bound",
-        Ok(KeyStatus::Absent(_)) => "absent",
-        Err(rejected) => rejected.code(),
+        Ok(_) => "bound",
+        Err(NotBound::NotProved(_)) => "not proved",
+        Err(NotBound::Contradicted(_)) => "contradicted",
     }
 }

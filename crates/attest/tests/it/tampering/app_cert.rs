@@ -87,6 +87,30 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A18",
+        "a length inside the leaf that does not fit, its meaning unchanged",
+        "rejected_app_cert",
+        |s| s.hooks.app_chain.push(|chain| loose_length(&mut chain[0])),
+    ),
+    case(
+        "A18",
+        "a length inside the app CA that does not fit, its meaning unchanged",
+        "rejected_app_cert",
+        |s| s.hooks.app_chain.push(|chain| loose_length(&mut chain[1])),
+    ),
+    case(
+        "A18",
+        "a length inside the KMS CA that does not fit, its meaning unchanged",
+        "rejected_app_cert",
+        |s| s.hooks.app_chain.push(|chain| loose_length(&mut chain[2])),
+    ),
+    case(
+        "A18",
+        "bytes behind the leaf, inside its PEM",
+        "rejected_app_cert",
+        |s| s.hooks.app_chain.push(|chain| chain[0].push(0)),
+    ),
+    case(
+        "A18",
         "a leaf under its own root",
         "rejected_kms_root",
         |s| {
@@ -528,4 +552,12 @@ fn p384_certificate() -> Vec<u8> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let certificate = CertificateParams::default().self_signed(&key).unwrap();
     certificate.der().to_vec()
+}
+
+/// The length of the key's AlgorithmIdentifier, 0x13, becomes 0x1b: x509-cert reads the
+/// same certificate.
+fn loose_length(der: &mut [u8]) {
+    let algorithm = [0x30, 0x59, 0x30, 0x13];
+    let at = der.windows(4).position(|window| window == algorithm);
+    der[at.unwrap() + 3] = 0x1b;
 }

@@ -177,8 +177,6 @@ fn checks_of(code: &str) -> &'static [CheckId] {
         "rejected_app_id" | "rejected_app_id_disagrees" => &[CheckId::AppId],
         "rejected_key_provider" => &[CheckId::KeyProvider],
         "rejected_model" => &[CheckId::Model],
-        code if code.ends_with("_encryption_key") => &[CheckId::EncryptionKey],
-        code if code.contains("_ohttp_") => &[CheckId::OhttpKey],
         "rejected_gpu_count" | "rejected_gpu_mode" => &[CheckId::GpuShape],
         code if code.contains("_gpu_") => &[CheckId::Gpus],
         "rejected_deployment_empty" | "rejected_deployment_tag" => &[CheckId::DeploymentRules],
@@ -326,6 +324,18 @@ const NOT_COMPARED: &[Case] = &[
         |s| {
             s.hooks.app_leaf.push(|leaf| leaf.event_log = Some(vec![1]));
         },
+    ),
+    case(
+        "signing_public_key",
+        "the proxy does not encrypt to it; if it is not the attested key, a finding says so",
+        "verified",
+        |s| flip(s, "/signing_public_key"),
+    ),
+    case(
+        "ohttp_key_config and ohttp_attestation",
+        "the proxy does not use OHTTP; if they contradict each other, a finding says so",
+        "verified",
+        |s| flip(s, "/ohttp_key_config"),
     ),
 ];
 

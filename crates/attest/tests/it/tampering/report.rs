@@ -350,14 +350,6 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         "A13",
-        "one digit of signing_public_key",
-        "rejected_encryption_key",
-        |s| {
-            flip(s, "/signing_public_key");
-        },
-    ),
-    case(
-        "A13",
         "another Ed25519 key in both fields",
         "rejected_report_data",
         |s| {

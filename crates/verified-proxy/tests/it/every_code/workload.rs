@@ -1,24 +1,16 @@
-//! The same for what was deployed, for GPUs, and for keys beside TLS.
+//! The same for what was deployed, and for GPUs.
 
 use fake_tee::deployment::compose_up;
 use fake_tee::gpu::{Gpu, GpuKeys, GpuPki, field};
 use fake_tee::pki::Signer;
-use fake_tee::{Challenge, ComposeManager, Ohttp, Spec};
+use fake_tee::{Challenge, ComposeManager, Spec};
 use rcgen::DnType;
 use serde_json::{Value, json};
 
 use super::evidence::Row;
 
-/// Somebody's key: the base point of secp256k1 (SEC 2 §2.4.1), X and Y.
-const BASE_POINT: &str = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798\
-    483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
-
 fn manager(spec: &mut Spec) -> &mut ComposeManager {
     spec.compose_manager.as_mut().unwrap()
-}
-
-fn ohttp(spec: &mut Spec) -> &mut Ohttp {
-    spec.ohttp.as_mut().unwrap()
 }
 
 fn gpu(spec: &mut Spec) -> &mut Gpu {
@@ -228,43 +220,5 @@ pub(super) const GPUS: &[Row] = &[
             gpu.message
                 .push(|message| message.field(field::PROTECTED_PCIE)[0] = 0x55);
         }
-    }),
-];
-
-/// Keys with which clients encrypt.
-pub(super) const KEYS: &[Row] = &[
-    ("evidence_encryption_key", |s| {
-        s.hooks
-            .report
-            .push(|report| report["signing_public_key"] = json!("00"));
-    }),
-    ("rejected_encryption_key", |s| {
-        s.hooks
-            .report
-            .push(|report| report["signing_public_key"] = json!(BASE_POINT));
-    }),
-    ("evidence_ohttp_missing_field", |s| {
-        s.hooks.report.push(|report| {
-            let attestation = report["ohttp_attestation"].as_object_mut().unwrap();
-            attestation.remove("signature").unwrap();
-        });
-    }),
-    ("evidence_ohttp_bad_field", |s| {
-        s.hooks
-            .report
-            .push(|report| report["ohttp_key_config"] = json!("no hex"));
-    }),
-    ("evidence_ohttp_key_config", |s| ohttp(s).key_config.clear()),
-    ("rejected_ohttp_other", |s| {
-        s.hooks.report.push(|report| {
-            let mut offer = report["ohttp_key_config"].as_str().unwrap().to_owned();
-            offer.replace_range(10..12, "99");
-            report["ohttp_key_config"] = json!(offer);
-        });
-    }),
-    ("rejected_ohttp_signature", |s| {
-        s.hooks.report.push(|report| {
-            report["ohttp_attestation"]["signature"] = json!("00".repeat(64));
-        });
     }),
 ];
