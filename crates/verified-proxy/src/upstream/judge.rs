@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Deployment, Domain, Evidence, FilesCheck, FloorCheck,
-    IssuerCache, KeySet, LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo,
-    Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Deployment, Domain, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet,
+    LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject,
+    TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -280,7 +280,7 @@ impl Judge {
             collateral: fetched.collateral(),
             floor: FloorCheck::Kept {
                 floors: &floors,
-                channel: Channel::Standard,
+                editions: None,
             },
             policy: &self.policy,
             trust_anchors: &self.trust_anchors,
