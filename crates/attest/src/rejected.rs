@@ -114,8 +114,8 @@ rejections! {
         remedy "Fetch the collateral from another source (--pccs-url); the one used may be hostile.";
     CollateralRollback { what: &'static str, got: String, floor: String }
         "rejected_collateral_rollback" check CollateralFloor blame Collateral
-        "{what} is {got}, but {floor} was seen before"
-        means "Somebody answers with older collateral than this machine has already seen, which could hide a known weakness."
+        "{what} is {got}, but {floor} is known already"
+        means "Somebody answers with older collateral than this machine has already seen, or than Intel calls standard, which could hide a known weakness."
         remedy "Use another source (--pccs-url).";
     PlatformCertificate { what: &'static str, from: String, until: String, now: String }
         "rejected_platform_certificate" check Quote blame Clock
