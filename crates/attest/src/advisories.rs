@@ -34,6 +34,28 @@ pub(crate) fn explained(id: &str) -> Option<&'static Advisory> {
     ADVISORIES.iter().find(|advisory| advisory.id == id)
 }
 
+/// Advisories that a hint explains; a level has eight at most in Intel's documents of
+/// 2026, and a document could name any number.
+const MAX_EXPLAINED: usize = 16;
+
+/// What each advisory of a level means, as the end of a hint; nothing if there is none.
+pub(crate) fn explained_all(ids: &[String]) -> String {
+    let mut text = String::new();
+    for id in ids.iter().take(MAX_EXPLAINED) {
+        match explained(id) {
+            Some(Advisory {
+                component, meaning, ..
+            }) => {
+                text.push_str(&format!(" {id} ({component}): {meaning}"));
+            }
+            None => text.push_str(&format!(
+                " {id}: what it means for you is not known to this program."
+            )),
+        }
+    }
+    text
+}
+
 /// Those of TCB info for processors that run TDX, in order of their numbers.
 const ADVISORIES: &[Advisory] = &[
     Advisory {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
-use crate::collateral::{Channel, Collateral, FloorSeen, Floors};
+use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
 use crate::deployment::{
     ComposeFile, Deployment, DeploymentRejected, FilesCheck, InstanceLog, LogCheck, TagsCheck,
 };
@@ -69,12 +69,13 @@ pub struct Appraise<'a> {
 /// The memory against which rollback of collateral is noticed.
 #[derive(Debug, Clone, Copy)]
 pub enum FloorCheck<'a> {
-    /// The highest numbers seen, and the channel this collateral was asked on.
+    /// What was seen before.
     Kept {
         /// The memory.
         floors: &'a Floors,
-        /// `update=standard` or `update=early`.
-        channel: Channel,
+        /// Intel's list, which tells the standard edition from early ones; `None`:
+        /// it was not had, which refuses nothing.
+        editions: Option<&'a Editions>,
     },
     /// There is no memory, for this reason; the report says so.
     NotKept(&'static str),
@@ -224,6 +225,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         report: new_report(request.policy, request.trust_anchors, request.now),
         current: CheckId::Evidence,
         floor_seen: None,
+        editions: None,
         log_seen: None,
         quote: None,
         workload: Workload::default(),
@@ -269,6 +271,8 @@ struct Run<'a> {
     /// The check that a refusal belongs to.
     current: CheckId,
     floor_seen: Option<FloorSeen>,
+    /// Intel's list, once the revocation list that it is held against is genuine.
+    editions: Option<&'a Editions>,
     log_seen: Option<InstanceLog>,
     quote: Option<Arc<VerifiedQuote>>,
     workload: Workload,

@@ -1,25 +1,52 @@
 //! What Intel says about a platform, and how new it has to be.
 
-use std::collections::BTreeMap;
+mod editions;
+mod floors;
 
 use dcap_qvl::QuoteCollateralV3;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis, json, x509};
+pub use self::editions::{Editions, EditionsParts};
+pub(crate) use self::floors::{Admitted, Document, Seen};
+pub use self::floors::{Floor, FloorKey, FloorSeen, Floors, Issued};
+use crate::{Fmspc, Rejected, UnixTime, diagnosis, json, x509};
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
 /// stays far below this.
 pub const MAX_COLLATERAL_BYTES: usize = 1 << 20;
 
-/// Which of Intel's two editions collateral was asked for. `update=early`
-/// numbers run ahead and must not raise the floor of `standard`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    /// `update=standard`.
-    Standard,
-    /// `update=early`.
-    Early,
+/// A clock that is slow by this much refuses nobody: what Intel signed a moment ago
+/// then lies in its future. Ends stay strict. As much as is allowed for the log of
+/// deployments.
+const CLOCK_SLACK_SECONDS: u64 = 300;
+
+/// The latest beginning of anything that counts as begun.
+pub(crate) fn begun_by(now: UnixTime) -> UnixTime {
+    now.plus(CLOCK_SLACK_SECONDS)
+}
+
+/// Holds `what` against the clock: from `from` until before `until`.
+pub(crate) fn current(
+    what: &'static str,
+    from: UnixTime,
+    until: UnixTime,
+    now: UnixTime,
+) -> Result<(), Rejected> {
+    if begun_by(now) < from {
+        return Err(Rejected::CollateralNotYetValid {
+            what,
+            from: from.to_string(),
+            now: now.to_string(),
+        });
+    }
+    if now >= until {
+        return Err(Rejected::CollateralExpired {
+            what,
+            until: until.to_string(),
+            now: now.to_string(),
+        });
+    }
+    Ok(())
 }
 
 /// The certificate authority of a platform's PCK certificate, as the PCS names
@@ -225,193 +252,5 @@ struct Wire {
 fn too_large(size: usize) -> Rejected {
     Rejected::CollateralFormat {
         detail: format!("{size} bytes, at most {MAX_COLLATERAL_BYTES} are read"),
-    }
-}
-
-/// CRLs may be this much older than the newest one seen: mirrors copy Intel's
-/// answers once a day or so, and an honest one should stay usable.
-const CRL_SLACK_SECONDS: u64 = 7 * 86_400;
-
-/// What of collateral only ever grows.
-///
-/// Editions of TCB info and QE identity are numbered. Revocation lists are not
-/// in practice (Intel's all have CRL number 1), so their dates count, with a
-/// slack of seven days; the dates of TCB info and QE identity do not, since
-/// Intel's servers sign the same edition anew at different times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Floor {
-    /// `tcbEvaluationDataNumber` of the TCB info.
-    pub tcb_info: u32,
-    /// `tcbEvaluationDataNumber` of the QE identity.
-    pub qe_identity: u32,
-    /// `thisUpdate` of the PCK CRL.
-    pub pck_crl: UnixTime,
-    /// `thisUpdate` of the root CRL.
-    pub root_crl: UnixTime,
-}
-
-impl Floor {
-    /// # Errors
-    /// [`Rejected::CollateralRollback`] for the first number below its floor.
-    pub(crate) fn admit(&self, seen: &Self) -> Result<(), Rejected> {
-        let numbers = [
-            (
-                "tcbEvaluationDataNumber of the TCB info",
-                seen.tcb_info,
-                self.tcb_info,
-            ),
-            (
-                "tcbEvaluationDataNumber of the QE identity",
-                seen.qe_identity,
-                self.qe_identity,
-            ),
-        ];
-        for (what, got, floor) in numbers {
-            if got < floor {
-                return Err(Rejected::CollateralRollback {
-                    what,
-                    got: got.to_string(),
-                    floor: floor.to_string(),
-                });
-            }
-        }
-        let dates = [
-            ("the date of the PCK CRL", seen.pck_crl, self.pck_crl),
-            ("the date of the root CRL", seen.root_crl, self.root_crl),
-        ];
-        for (what, got, floor) in dates {
-            if got.plus(CRL_SLACK_SECONDS) < floor {
-                return Err(Rejected::CollateralRollback {
-                    what,
-                    got: got.to_string(),
-                    floor: floor.to_string(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn raise(&mut self, seen: &Self) {
-        self.tcb_info = self.tcb_info.max(seen.tcb_info);
-        self.qe_identity = self.qe_identity.max(seen.qe_identity);
-        self.pck_crl = self.pck_crl.max(seen.pck_crl);
-        self.root_crl = self.root_crl.max(seen.root_crl);
-    }
-}
-
-/// What a floor is about: a trust root, a platform family and a channel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FloorKey {
-    root_sha256: [u8; 32],
-    fmspc: Fmspc,
-    channel: Channel,
-}
-
-impl FloorKey {
-    /// The key for collateral of this family, asked for on this channel.
-    #[must_use]
-    pub fn new(anchors: &TrustAnchors, fmspc: Fmspc, channel: Channel) -> Self {
-        Self {
-            root_sha256: anchors.tdx_root_sha256(),
-            fmspc,
-            channel,
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let channel = match self.channel {
-            Channel::Standard => "standard",
-            Channel::Early => "early",
-        };
-        format!("{}/{}/{channel}", hex::encode(self.root_sha256), self.fmspc)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
-        let key = Self {
-            root_sha256: crate::text::hex_array(parts.next()?)?,
-            fmspc: parts.next()?.parse().ok()?,
-            channel: match parts.next()? {
-                "standard" => Channel::Standard,
-                "early" => Channel::Early,
-                _ => return None,
-            },
-        };
-        parts.next().is_none().then_some(key)
-    }
-}
-
-/// What one appraisal saw; [`Floors::raise`] remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FloorSeen {
-    pub(crate) key: FloorKey,
-    pub(crate) floor: Floor,
-}
-
-/// The highest numbers seen, to be kept on disk by whoever fetches collateral.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Floors {
-    by_key: BTreeMap<FloorKey, Floor>,
-}
-
-impl Floors {
-    /// The floor under one key: zeros if nothing has been seen.
-    #[must_use]
-    pub fn get(&self, key: &FloorKey) -> Floor {
-        self.by_key.get(key).copied().unwrap_or_default()
-    }
-
-    /// Raises the floor to what an appraisal saw, whatever its verdict. It never sinks.
-    /// Returns true if anything changed, that is, if it has to be saved.
-    pub fn raise(&mut self, seen: &FloorSeen) -> bool {
-        let floor = self.by_key.entry(seen.key.clone()).or_default();
-        let before = *floor;
-        floor.raise(&seen.floor);
-        *floor != before
-    }
-
-    /// Raises every floor to what another process saw: two that share a file
-    /// merge theirs. Returns true if anything changed.
-    pub fn merge(&mut self, other: &Self) -> bool {
-        let mut changed = false;
-        for (key, floor) in &other.by_key {
-            changed |= self.raise(&FloorSeen {
-                key: key.clone(),
-                floor: *floor,
-            });
-        }
-        changed
-    }
-
-    /// Reads what [`Floors::to_json`] wrote.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong; the file was damaged or edited.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let texts: BTreeMap<String, Floor> =
-            json::parse(bytes, &json::COLLATERAL).map_err(|error| error.to_string())?;
-        let by_key = texts
-            .into_iter()
-            .map(|(text, floor)| match FloorKey::from_text(&text) {
-                Some(key) => Ok((key, floor)),
-                None => Err(format!(
-                    "{} is not a floor's key",
-                    crate::text::quoted(&text)
-                )),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { by_key })
-    }
-
-    /// One line a key, for a file.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let texts: BTreeMap<String, Floor> = self
-            .by_key
-            .iter()
-            .map(|(key, floor)| (key.to_text(), *floor))
-            .collect();
-        serde_json::to_string_pretty(&texts).unwrap_or_default()
     }
 }

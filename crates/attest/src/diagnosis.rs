@@ -7,9 +7,8 @@
 //! later verdicts stricter.
 
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
-use crate::collateral::{Collateral, Floor};
+use crate::collateral::{Collateral, Document, Seen, begun_by, current};
 use crate::quote::{ParsedQuote, Refusal};
 use crate::tcb::{Accept, Svns, TcbStatus, platform_and_module, qe_level};
 use crate::x509::{self, P256Key};
@@ -38,13 +37,31 @@ pub(crate) fn explain(
     let rejected = documents.reason(quote, collateral, &root, now);
     Refusal {
         rejected: rejected.unwrap_or(Rejected::QuoteUntrusted { detail }),
-        genuine: documents.floor(&root),
+        genuine: documents.seen(&root),
     }
 }
 
-/// `tcbEvaluationDataNumber` of a TCB info or QE identity.
-pub(crate) fn evaluation_number(json: &str) -> Option<u32> {
-    serde_json::from_str::<Dated>(json).ok()?.evaluation_number
+/// A moment within what a clock may be slow by at which everything has begun, if
+/// something has not at `now`: dcap-qvl allows no slack.
+pub(crate) fn slow_clock(
+    quote: &ParsedQuote,
+    collateral: &Collateral,
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let documents = Documents::read(quote, collateral).ok()?;
+    let signers = documents.windows().ok()?;
+    let platform = documents.pck_chain.iter().map(x509::validity);
+    let begins = signers
+        .into_iter()
+        .map(|(_, from, _)| from)
+        .chain(platform.map(|(from, _)| from))
+        .max()?;
+    (now < begins && begins <= begun_by(now)).then_some(begins)
+}
+
+/// Edition and date of a TCB info or QE identity.
+pub(crate) fn document(json: &str) -> Option<Document> {
+    serde_json::from_str::<Dated>(json).ok()?.document()
 }
 
 /// `nextUpdate` of a TCB info or QE identity, as written.
@@ -78,6 +95,15 @@ struct Dated {
     pce_id: Option<String>,
     #[serde(rename = "tcbEvaluationDataNumber")]
     evaluation_number: Option<u32>,
+}
+
+impl Dated {
+    fn document(&self) -> Option<Document> {
+        Some(Document {
+            edition: self.evaluation_number?,
+            issued: UnixTime::from_rfc3339(&self.issue_date)?,
+        })
+    }
 }
 
 struct Documents {
@@ -156,7 +182,7 @@ impl Documents {
             ("the platform CA's certificate", ca),
         ] {
             let (from, until) = x509::validity(certificate);
-            if now < from || now > until {
+            if begun_by(now) < from || now > until {
                 return Some(Rejected::PlatformCertificate {
                     what,
                     from: from.to_string(),
@@ -205,16 +231,16 @@ impl Documents {
 
     /// What these genuine documents say about themselves. A PCK CRL counts for
     /// the CA that it is of only.
-    fn floor(&self, root: &P256Key) -> Option<(Fmspc, Floor)> {
+    fn seen(&self, root: &P256Key) -> Option<(Fmspc, Seen)> {
         let fmspc = self.tcb_info.fmspc.as_deref()?.parse().ok()?;
         let own_crl = self
             .signed_platform(root)
             .is_some_and(|[_, ca]| self.pck_crl_is_of(ca));
         Some((
             fmspc,
-            Floor {
-                tcb_info: self.tcb_info.evaluation_number?,
-                qe_identity: self.qe_identity.evaluation_number?,
+            Seen {
+                tcb_info: self.tcb_info.document()?,
+                qe_identity: self.qe_identity.document()?,
                 pck_crl: if own_crl {
                     x509::unix(self.pck_crl.tbs_cert_list.this_update)
                 } else {
@@ -226,6 +252,17 @@ impl Documents {
     }
 
     fn wrong_time(&self, now: UnixTime) -> Option<Rejected> {
+        let windows = match self.windows() {
+            Ok(windows) => windows,
+            Err(rejected) => return Some(rejected),
+        };
+        windows
+            .into_iter()
+            .find_map(|(what, from, until)| current(what, from, until, now).err())
+    }
+
+    /// From when until when each document, and each certificate of its issuer, is valid.
+    fn windows(&self) -> Result<Vec<(&'static str, UnixTime, UnixTime)>, Rejected> {
         let mut windows = Vec::new();
         for (what, dated) in [
             ("the TCB info", &self.tcb_info),
@@ -235,7 +272,7 @@ impl Documents {
                 UnixTime::from_rfc3339(&dated.issue_date),
                 UnixTime::from_rfc3339(&dated.next_update),
             ) else {
-                return Some(Rejected::CollateralFormat {
+                return Err(Rejected::CollateralFormat {
                     detail: format!("{what} has no readable dates"),
                 });
             };
@@ -258,23 +295,7 @@ impl Documents {
                 (what, from, until)
             }));
         }
-        windows.into_iter().find_map(|(what, from, until)| {
-            if now < from {
-                Some(Rejected::CollateralNotYetValid {
-                    what,
-                    from: from.to_string(),
-                    now: now.to_string(),
-                })
-            } else if now >= until {
-                Some(Rejected::CollateralExpired {
-                    what,
-                    until: until.to_string(),
-                    now: now.to_string(),
-                })
-            } else {
-                None
-            }
-        })
+        Ok(windows)
     }
 
     fn wrong_family(&self, quote: &ParsedQuote) -> Option<Rejected> {
@@ -299,10 +320,7 @@ impl Documents {
                 detail: detail.to_owned(),
             })
         };
-        let Some(root) = Certificate::from_der(anchors.tdx_root_der())
-            .ok()
-            .and_then(|root| x509::subject_key(&root).ok())
-        else {
+        let Some(root) = anchors.tdx_root_key() else {
             return untrusted("the trust root is not a P-256 certificate");
         };
         for (what, chain, text, signature) in [

@@ -35,10 +35,6 @@
     clippy::unreachable
 )]
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the hint of a refused TCB level will print it")
-)]
 mod advisories;
 mod app_cert;
 mod app_compose;
@@ -78,8 +74,8 @@ pub use app_compose::app_compose_findings;
 pub use appraise::{Appraisal, Appraise, FloorCheck, NrasCheck, appraise};
 pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
 pub use collateral::{
-    Channel, Collateral, CollateralKey, CollateralParts, Floor, FloorKey, FloorSeen, Floors,
-    MAX_COLLATERAL_BYTES, PckCa,
+    Collateral, CollateralKey, CollateralParts, Editions, EditionsParts, Floor, FloorKey,
+    FloorSeen, Floors, Issued, MAX_COLLATERAL_BYTES, PckCa,
 };
 pub use compose_file::{
     ComposeDocument, ComposeRejected, FileRules, ImageDigest, ImageReference, Repository,

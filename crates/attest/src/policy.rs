@@ -21,7 +21,7 @@ use self::file::File;
 pub(crate) use self::gpu::Nras;
 pub(crate) use self::hex::Hex;
 pub use self::rules::AcceptTcb;
-pub(crate) use self::rules::{AcpiMode, Admitted, Mode, OsImage, Row, Rules};
+pub(crate) use self::rules::{Accepted, AcpiMode, Mode, OsImage, Row, Rules};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};
 use crate::levels::{BootLevel, HardwareLevel, Levels};
 use crate::text::{quoted, shown};

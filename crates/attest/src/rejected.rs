@@ -4,6 +4,7 @@
 //! that it was understood and does not prove what it should. The codes are part
 //! of the product's interface: they may be added to, never renamed.
 
+use crate::advisories;
 use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::finding::Severity;
@@ -108,8 +109,8 @@ rejections! {
         remedy "Fetch the collateral from another source (--pccs-url); the one used may be hostile.";
     CollateralRollback { what: &'static str, got: String, floor: String }
         "rejected_collateral_rollback" check CollateralFloor blame Collateral
-        "{what} is {got}, but {floor} was seen before"
-        means "Somebody answers with older collateral than this machine has already seen, which could hide a known weakness."
+        "{what} is {got}, but {floor} is known already"
+        means "Somebody answers with older collateral than this machine has already seen, or than Intel calls standard, which could hide a known weakness."
         remedy "Use another source (--pccs-url).";
     PlatformCertificate { what: &'static str, from: String, until: String, now: String }
         "rejected_platform_certificate" check Quote blame Clock
@@ -326,6 +327,12 @@ impl Rejected {
             _ => (None, None),
         };
         let mut hint = self.explanation().remedy.to_owned();
+        if let Self::TcbPlatform { level, .. }
+        | Self::TcbModule { level, .. }
+        | Self::TcbQe { level, .. } = self
+        {
+            hint.push_str(&advisories::explained_all(&level.advisories));
+        }
         if let Some(option) = option {
             hint.push_str(&format!(
                 " The option that would accept it: --accept-tcb {option}"

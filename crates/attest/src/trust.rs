@@ -1,5 +1,9 @@
 //! Whose word counts. Roots come in as values: no feature or variable changes them.
 
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use crate::x509::{self, P256Key};
 use crate::{GpuAnchors, NrasAnchors};
 
 /// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
@@ -54,6 +58,12 @@ impl TrustAnchors {
     #[must_use]
     pub fn tdx_root_der(&self) -> &[u8] {
         &self.tdx_root_der
+    }
+
+    /// The key of that certificate; `None` if it has none on P-256.
+    pub(crate) fn tdx_root_key(&self) -> Option<P256Key> {
+        let root = Certificate::from_der(&self.tdx_root_der).ok()?;
+        x509::subject_key(&root).ok()
     }
 
     /// SHA-256 of the root certificate of platforms: what must not be shared

@@ -275,6 +275,63 @@ impl QeIdentity {
     }
 }
 
+/// Which editions of its documents Intel serves
+/// (`/tdx/certification/v4/tcbevaluationdatanumbers`).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are those of the PCS API")]
+pub struct EvaluationNumbers {
+    pub id: String,
+    pub version: u32,
+    pub issue_date: String,
+    pub next_update: String,
+    pub tcb_eval_numbers: Vec<EvaluationNumber>,
+}
+
+/// One edition: its number and the day on which Intel disclosed what it is about.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are those of the PCS API")]
+pub struct EvaluationNumber {
+    pub tcb_evaluation_data_number: u32,
+    pub tcb_recovery_event_date: String,
+    pub tcb_date: String,
+}
+
+impl EvaluationNumbers {
+    /// 20 is the standard edition, since a month and more; 21 is early.
+    pub(crate) fn new(now: u64) -> Self {
+        let mut numbers = Self {
+            id: "TDX".to_owned(),
+            version: 1,
+            issue_date: rfc3339(now.saturating_sub(DAY)),
+            next_update: rfc3339(now + 29 * DAY),
+            tcb_eval_numbers: Vec::new(),
+        };
+        for (number, days) in [(21, 200), (20, 400), (19, 600)] {
+            numbers.set(number, now.saturating_sub(days * DAY));
+        }
+        numbers
+    }
+
+    /// Says that an edition was disclosed then (seconds since 1970).
+    pub fn set(&mut self, number: u32, disclosed: u64) {
+        let list = &mut self.tcb_eval_numbers;
+        list.retain(|known| known.tcb_evaluation_data_number != number);
+        list.push(EvaluationNumber {
+            tcb_evaluation_data_number: number,
+            tcb_recovery_event_date: rfc3339(disclosed),
+            tcb_date: rfc3339(disclosed),
+        });
+    }
+
+    /// Moves issue date and next update (seconds since 1970).
+    pub fn set_validity(&mut self, issue: u64, next: u64) {
+        self.issue_date = rfc3339(issue);
+        self.next_update = rfc3339(next);
+    }
+}
+
 /// Everything a verifier needs besides the quote, signed.
 #[derive(Debug, Clone)]
 pub struct Collateral {
@@ -296,6 +353,12 @@ pub struct Collateral {
     pub qe_identity: String,
     /// r || s.
     pub qe_identity_signature: Vec<u8>,
+    /// TCB signer, root.
+    pub evaluation_numbers_issuer_chain: Vec<Vec<u8>>,
+    /// The exact text that was signed. Not part of `QuoteCollateralV3`.
+    pub evaluation_numbers: String,
+    /// r || s.
+    pub evaluation_numbers_signature: Vec<u8>,
     /// PEM; replaces the chain in the quote when present.
     pub pck_certificate_chain: Option<String>,
 }

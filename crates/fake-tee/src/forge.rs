@@ -139,6 +139,9 @@ impl Spec {
         self.hooks.tcb_info_json.apply(&mut tcb_info);
         let mut qe_identity = serde_json::to_string(&self.qe_identity)?;
         self.hooks.qe_identity_json.apply(&mut qe_identity);
+        let mut evaluation_numbers = serde_json::to_string(&self.evaluation_numbers)?;
+        let numbers_hook = &self.hooks.evaluation_numbers_json;
+        numbers_hook.apply(&mut evaluation_numbers);
         let sign = |signer: Signer, text: &str| {
             self.pki
                 .tcb_signer_key(signer)
@@ -155,6 +158,12 @@ impl Spec {
             qe_identity_issuer_chain: issued.tcb_signer_chain.clone(),
             qe_identity_signature: sign(self.signers.qe_identity, &qe_identity)?,
             qe_identity,
+            evaluation_numbers_issuer_chain: issued.tcb_signer_chain.clone(),
+            evaluation_numbers_signature: sign(
+                self.signers.evaluation_numbers,
+                &evaluation_numbers,
+            )?,
+            evaluation_numbers,
             pck_certificate_chain: None,
         };
         self.hooks.collateral.apply(&mut collateral);

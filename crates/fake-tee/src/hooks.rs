@@ -87,6 +87,8 @@ pub struct Hooks {
     pub tcb_info_json: Hook<String>,
     /// The QE identity's text, before it is signed.
     pub qe_identity_json: Hook<String>,
+    /// The text of the list of editions, before it is signed.
+    pub evaluation_numbers_json: Hook<String>,
     /// All collateral, after it was signed.
     pub collateral: Hook<Collateral>,
     /// The app certificate's leaf, before it is signed.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::attestation::CertForm;
-use crate::collateral::{QeIdentity, TcbInfo};
+use crate::collateral::{EvaluationNumbers, QeIdentity, TcbInfo};
 use crate::deployment::ComposeManager;
 use crate::event_log::{BootDigests, DigestForm, Event};
 use crate::gpu::GpuSpec;
@@ -104,6 +104,7 @@ pub struct Signers {
     pub pck_crl: Signer,
     pub tcb_info: Signer,
     pub qe_identity: Signer,
+    pub evaluation_numbers: Signer,
     pub qe_report: Signer,
     pub td_report: Signer,
 }
@@ -137,6 +138,8 @@ pub struct Spec {
     pub tcb_info: TcbInfo,
     /// QE identity, before it is signed.
     pub qe_identity: QeIdentity,
+    /// Which editions Intel serves, before it is signed.
+    pub evaluation_numbers: EvaluationNumbers,
     /// The quoting enclave.
     pub qe: EnclaveReport,
     /// The TD. Registers 0 to 3, `mr_config_id` and `report_data` are derived: see `overrides`.
@@ -197,6 +200,7 @@ impl Spec {
             now,
             tcb_info: TcbInfo::new(now, &platform, td.tee_tcb_svn),
             qe_identity: QeIdentity::new(now),
+            evaluation_numbers: EvaluationNumbers::new(now),
             qe: EnclaveReport::quoting_enclave(platform.cpu_svn),
             certs: Certs::new(now),
             crls: Crls::new(now),

@@ -9,6 +9,7 @@
 //! so an idle proxy is silent.
 
 mod client;
+mod editions;
 mod slot;
 
 use std::collections::{HashMap, HashSet};
@@ -16,13 +17,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attest::{Collateral, CollateralKey, PckCa, TrustAnchors};
+use attest::{Collateral, CollateralKey, Editions, PckCa, TrustAnchors};
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client::Client;
 pub(crate) use self::client::SourceError;
+use self::editions::Listed;
 use self::slot::Slot;
 use crate::clock::Clock;
 use crate::fetch::{FetchUrl, Fetcher};
@@ -141,7 +143,9 @@ struct Shared {
     sources: Vec<FetchUrl>,
     clock: Clock,
     state: Option<Arc<StateDir>>,
+    trust_anchors: TrustAnchors,
     slots: Mutex<HashMap<CollateralKey, Slot>>,
+    editions: Mutex<Listed>,
     /// By source: when it last failed or was overtaken.
     trouble: Mutex<Vec<Option<Stamp>>>,
 }
@@ -161,9 +165,12 @@ impl Collaterals {
             sources,
             clock,
             state,
+            trust_anchors: trust_anchors.clone(),
             slots: Mutex::default(),
+            editions: Mutex::default(),
         };
         shared.load();
+        shared.load_editions();
         Self(Arc::new(shared))
     }
 
@@ -203,6 +210,20 @@ impl Collaterals {
                 .map(|source| async move { (source.clone(), self.0.client.answers(source).await) }),
         )
         .await
+    }
+
+    /// Intel's list of editions, if it is at hand.
+    pub(crate) fn editions(&self) -> Option<Arc<Editions>> {
+        self.0.listed().at_hand(&self.0.clock)
+    }
+
+    /// Resolves when the list is at hand, or is not to be waited for any longer: without
+    /// it there is a verdict all the same.
+    pub(crate) async fn want_editions(&self) {
+        let wanted = Listed::want(&self.0);
+        if let Some(landing) = wanted {
+            let _ = timeout(editions::PATIENCE, landing.outcome()).await;
+        }
     }
 
     /// What fetches them, and the endpoint list.
@@ -295,7 +316,7 @@ impl Collaterals {
                 })
                 .collect();
             async move {
-                let outcome = shared.first_of(key, &order).await;
+                let outcome = shared.collateral_of(key, &order).await;
                 let mut slots = shared.slots();
                 let slot = slot::of(&mut slots, key, &shared.clock);
                 match &outcome {
@@ -311,18 +332,65 @@ impl Collaterals {
     }
 }
 
+/// What a search came to.
+struct Hedged<T> {
+    /// Which source, and what it gave.
+    first: Option<(usize, FetchUrl, T)>,
+    /// Those who were asked before and had not answered.
+    overtaken: Vec<usize>,
+    failures: Vec<(usize, SourceError)>,
+}
+
 impl Shared {
     fn slots(&self) -> MutexGuard<'_, HashMap<CollateralKey, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first of these sources that answers. Each has a head start before the
-    /// next, unless it was in trouble lately.
-    async fn first_of(
+    /// The documents of the first of these sources that has them.
+    async fn collateral_of(
         self: &Arc<Self>,
         key: CollateralKey,
         order: &[usize],
     ) -> Result<Arc<Fetched>, CollateralError> {
+        let ask = |shared: Arc<Self>, source: FetchUrl| async move {
+            shared.client.fetch(&source, key).await
+        };
+        let mut hedged = self.first_of(order, ask).await;
+        hedged.failures.sort_by_key(|(index, _)| *index);
+        for (index, error) in &hedged.failures {
+            if let Some(source) = self.sources.get(*index) {
+                tracing::warn!(%source, %error, "collateral not fetched");
+            }
+            self.mark(*index, true);
+        }
+        for overtaken in hedged.overtaken {
+            self.mark(overtaken, true);
+        }
+        if let Some((index, source, collateral)) = hedged.first {
+            self.mark(index, false);
+            let at = Stamp::now(&self.clock);
+            return Ok(Arc::new(Fetched::new(collateral, index, source, at)));
+        }
+        let failures = hedged.failures.into_iter().filter_map(|(index, error)| {
+            let source = self.sources.get(index)?;
+            Some((source.to_string(), error))
+        });
+        Err(CollateralError {
+            failures: failures.collect(),
+        })
+    }
+
+    /// The first of these sources that answers `ask`. Each has a head start before the
+    /// next, unless it was in trouble lately.
+    async fn first_of<T, F>(
+        self: &Arc<Self>,
+        order: &[usize],
+        ask: impl Fn(Arc<Self>, FetchUrl) -> F,
+    ) -> Hedged<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, SourceError>> + Send + 'static,
+    {
         let mut failures: Vec<(usize, SourceError)> = Vec::new();
         // Dropped with the search: who is overtaken is hung up on.
         let mut asked = JoinSet::new();
@@ -332,12 +400,9 @@ impl Shared {
             if let Some(index) = next.next()
                 && let Some(source) = self.sources.get(index).cloned()
             {
-                let shared = Arc::clone(self);
                 waiting.insert(index);
-                asked.spawn(async move {
-                    let answer = shared.client.fetch(&source, key).await;
-                    (index, source, answer)
-                });
+                let answer = ask(Arc::clone(self), source.clone());
+                asked.spawn(async move { (index, source, answer.await) });
                 if next.peek().is_some() && self.in_trouble(index) {
                     continue;
                 }
@@ -357,33 +422,26 @@ impl Shared {
                 };
                 waiting.remove(&index);
                 match answer {
-                    Ok(collateral) => {
-                        self.mark(index, false);
-                        for overtaken in waiting.into_iter().filter(|&other| other < index) {
-                            self.mark(overtaken, true);
-                        }
-                        let at = Stamp::now(&self.clock);
-                        return Ok(Arc::new(Fetched::new(collateral, index, source, at)));
+                    Ok(document) => {
+                        let overtaken = waiting.into_iter().filter(|&other| other < index);
+                        return Hedged {
+                            first: Some((index, source, document)),
+                            overtaken: overtaken.collect(),
+                            failures,
+                        };
                     }
-                    Err(error) => {
-                        tracing::warn!(%source, %error, "collateral not fetched");
-                        self.mark(index, true);
-                        failures.push((index, error));
-                    }
+                    Err(error) => failures.push((index, error)),
                 }
             }
             if asked.is_empty() && next.peek().is_none() {
                 break;
             }
         }
-        failures.sort_by_key(|(index, _)| *index);
-        let failures = failures.into_iter().filter_map(|(index, error)| {
-            let source = self.sources.get(index)?;
-            Some((source.to_string(), error))
-        });
-        Err(CollateralError {
-            failures: failures.collect(),
-        })
+        Hedged {
+            first: None,
+            overtaken: Vec::new(),
+            failures,
+        }
     }
 
     fn in_trouble(&self, index: usize) -> bool {

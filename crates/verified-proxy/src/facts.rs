@@ -24,7 +24,7 @@ impl Fact {
 }
 
 /// In the order of an explanation. A fact that is not in here is shown by its name.
-pub(crate) const FACTS: [Fact; 39] = [
+pub(crate) const FACTS: [Fact; 40] = [
     Fact::of(Group::Hardware, "ppid", "platform (PPID)"),
     Fact::of(Group::Hardware, "piid", "platform instance (PIID)"),
     Fact::of(Group::Hardware, "fmspc", "platform family (FMSPC)"),
@@ -38,6 +38,11 @@ pub(crate) const FACTS: [Fact; 39] = [
         "TDX module's measurement (MRSEAM)",
     ),
     Fact::of(Group::Hardware, "tee_tcb_svn", "TEE TCB SVN"),
+    Fact::of(
+        Group::Hardware,
+        "tcb_evaluation_number",
+        "edition of Intel's documents",
+    ),
     Fact::of(Group::Hardware, "platform", "platform flags"),
     Fact::of(Group::Boot, "mrtd", "MRTD"),
     Fact::of(Group::Boot, "rtmr0", "RTMR0"),

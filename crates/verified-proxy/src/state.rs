@@ -7,9 +7,10 @@
 //!   endpoints-<URL>           the endpoint list
 //!   compose-<SHA-256>         compose files, by what they are
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
-//!     floors.json             the highest collateral numbers seen
+//!     floors.json             the newest collateral seen
 //!     deployment-logs.json    digests of the deployment logs last seen
 //!     collateral-<family>-<CA>
+//!     editions                which edition of it is standard
 //! ```
 //!
 //! Not a byte of any client is written here: there is no way to here from a
@@ -91,7 +92,7 @@ pub enum StateError {
 /// What was seen before, against which evidence is held.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
-    /// The highest collateral numbers.
+    /// The newest collateral.
     pub(crate) floors: Arc<FloorKeeper>,
     /// The deployment logs.
     pub(crate) logs: Arc<LogKeeper>,
@@ -247,6 +248,7 @@ impl StateDir {
                 self.path.join(format!("endpoints-{short}"))
             }
             Place::ComposeFile { sha256 } => self.path.join(format!("{COMPOSE}{sha256}")),
+            Place::Editions => self.by_root.join("editions"),
             Place::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
         }
     }
@@ -272,6 +274,8 @@ pub(crate) enum Place {
     Endpoints { url: String },
     /// A compose file, named by 64 hex digits. What is in it has to be hashed again.
     ComposeFile { sha256: String },
+    /// Intel's list of editions.
+    Editions,
     /// Collateral of one platform family, named by letters, digits and "-".
     Collateral { family: String },
 }

@@ -1,14 +1,14 @@
 //! Steps 2 to 4: a genuine platform, patched, with a TD that keeps its host out.
 
 use super::{FloorCheck, Run};
-use crate::collateral::{Floor, FloorKey, FloorSeen};
+use crate::collateral::{Admitted, FloorKey, FloorSeen, Seen};
 use crate::levels::HardwareLevel;
-use crate::policy::{Admitted, Hex};
+use crate::policy::{Accepted, Hex};
 use crate::quote::{self, Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::tcb::{Accept, Component, Level};
 use crate::text::shown_hex;
-use crate::{Fmspc, Rejected};
+use crate::{Fmspc, Rejected, x509};
 
 impl Run<'_> {
     /// A quote of a genuine platform, judged by documents no older than seen before.
@@ -25,11 +25,13 @@ impl Run<'_> {
             request.trust_anchors,
             request.now,
         );
-        self.floor_seen = match &verified {
-            Ok(quote) => Some((quote.fmspc(), quote.floor())),
+        let genuine = match &verified {
+            Ok(quote) => Some((quote.fmspc(), quote.seen())),
             Err(refusal) => refusal.genuine,
+        };
+        if let Some((fmspc, seen)) = genuine {
+            self.remember(fmspc, &seen);
         }
-        .and_then(|(fmspc, floor)| self.floor_seen(fmspc, floor));
         let quote = verified.map_err(|refusal| refusal.rejected)?;
         self.pass(format!(
             "version {}, under {} root",
@@ -44,45 +46,80 @@ impl Run<'_> {
         self.pass(format!("until {}", quote.valid_until()));
 
         self.begin(CheckId::CollateralFloor);
-        match request.floor {
-            FloorCheck::NotKept(reason) => self.report.not_proved(CheckId::CollateralFloor, reason),
-            FloorCheck::Kept { floors, channel } => {
-                let key = FloorKey::new(request.trust_anchors, quote.fmspc(), channel);
-                floors.get(&key).admit(&quote.floor())?;
-                let Floor {
-                    tcb_info,
-                    qe_identity,
-                    pck_crl,
-                    root_crl,
-                } = quote.floor();
-                self.pass(format!(
-                    "TCB info {tcb_info}, QE identity {qe_identity}, CRLs of {pck_crl} and {root_crl}"
-                ));
-            }
-        }
+        self.no_older(&quote)?;
         Ok(quote)
     }
 
-    fn floor_seen(&self, fmspc: Fmspc, floor: Floor) -> Option<FloorSeen> {
-        match self.request.floor {
-            FloorCheck::NotKept(_) => None,
-            FloorCheck::Kept { channel, .. } => Some(FloorSeen {
-                key: FloorKey::new(self.request.trust_anchors, fmspc, channel),
-                floor,
-            }),
+    /// Takes note of genuine documents.
+    fn remember(&mut self, fmspc: Fmspc, seen: &Seen) {
+        let request = self.request;
+        let FloorCheck::Kept { editions, .. } = request.floor else {
+            return;
+        };
+        let root_crl = x509::crl(&request.collateral.documents.root_ca_crl);
+        self.editions = editions.zip(root_crl.ok()).and_then(|(list, root_crl)| {
+            let holds = list.holds(request.trust_anchors, &root_crl, request.now);
+            holds.then_some(list)
+        });
+        let key = FloorKey::new(request.trust_anchors, fmspc);
+        self.floor_seen = Some(FloorSeen::new(key, seen, self.editions));
+    }
+
+    /// Documents no older than those seen before, nor than Intel's list allows.
+    fn no_older(&mut self, quote: &VerifiedQuote) -> Result<(), Rejected> {
+        let check = CheckId::CollateralFloor;
+        let floors = match self.request.floor {
+            FloorCheck::NotKept(reason) => {
+                self.report.not_proved(check, reason);
+                return Ok(());
+            }
+            FloorCheck::Kept { floors, .. } => floors,
+        };
+        let seen = quote.seen();
+        let known = floors.get(&FloorKey::new(self.request.trust_anchors, quote.fmspc()));
+        let floor = known.cloned().unwrap_or_default();
+        let admitted = floor.admit(&seen, self.editions)?;
+        let detail = format!(
+            "TCB info {} of {}, QE identity {} of {}, CRLs of {} and {}",
+            seen.tcb_info.edition,
+            seen.tcb_info.issued,
+            seen.qe_identity.edition,
+            seen.qe_identity.issued,
+            seen.pck_crl,
+            seen.root_crl
+        );
+        match admitted {
+            _ if known.is_none() => self
+                .report
+                .not_proved(check, format!("none of this family were seen before; {detail}")),
+            Admitted::OlderEdition(newest) => self.report.not_proved(
+                check,
+                format!(
+                    "edition {newest} was seen before, and Intel's list of editions was not had; {detail}"
+                ),
+            ),
+            Admitted::NoOlder => self.pass(detail),
         }
+        Ok(())
     }
 
     /// At an accepted patch level.
     pub(super) fn patched(&mut self, quote: &VerifiedQuote) -> Result<(), Rejected> {
         self.begin(CheckId::TcbEvaluation);
         let (got, rules) = (quote.evaluation_number(), &self.rules().tcb);
+        let word = self.editions.map_or("not known", |list| list.word(got));
+        self.report
+            .fact("tcb_evaluation_number", format!("{got} ({word})"));
+        let detail = match self.editions {
+            Some(_) => format!("number {got}, {word} by Intel's list"),
+            None => format!("number {got}, not known whether standard or early"),
+        };
         match rules.min_evaluation_number {
             Some(min) if got < min => return Err(Rejected::TcbEvaluation { got, min }),
-            Some(min) => self.pass(format!("number {got}, at least {min}")),
+            Some(min) => self.pass(format!("{detail}, at least {min}")),
             None => self.report.not_proved(
                 CheckId::TcbEvaluation,
-                format!("number {got}; the policy asks for none"),
+                format!("{detail}; the policy asks for none"),
             ),
         }
         let levels = quote.levels();
@@ -141,8 +178,8 @@ impl Run<'_> {
         for level in levels {
             words.push(match self.rules().tcb.admits(component, level, now) {
                 None => return Err(refusal(level.clone(), level.accept(component, now))),
-                Some(Admitted::ByStatus) => level.to_string(),
-                Some(Admitted::ByException(exception)) => {
+                Some(Accepted::ByStatus) => level.to_string(),
+                Some(Accepted::ByException(exception)) => {
                     self.reached.hardware = HardwareLevel::Outdated;
                     format!("{level}, {}", self.excepted(exception))
                 }

@@ -32,11 +32,7 @@ pub(super) fn copies(
             "the quote's",
             block.report_data.differs(Some(report_data)),
         ),
-        (
-            "event_log",
-            "the report's",
-            block.events.differs(events),
-        ),
+        ("event_log", "the report's", block.events.differs(events)),
         (
             "vm_config",
             "the report's",

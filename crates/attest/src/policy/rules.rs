@@ -74,7 +74,7 @@ pub(crate) struct TcbRules {
 
 /// Why a TCB level is accepted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Admitted<'a> {
+pub(crate) enum Accepted<'a> {
     /// Its status is.
     ByStatus,
     /// Each of its advisories is, for a while.
@@ -88,19 +88,19 @@ impl TcbRules {
         component: Component,
         level: &Level,
         now: UnixTime,
-    ) -> Option<Admitted<'_>> {
+    ) -> Option<Accepted<'_>> {
         if level.status == TcbStatus::Revoked {
             return None;
         }
         if self.accept.contains(&level.status) {
-            return Some(Admitted::ByStatus);
+            return Some(Accepted::ByStatus);
         }
         self.accept_advisories
             .iter()
             .filter(|rule| rule.admits(component, level) && rule.exception.holds(now))
             .map(|rule| &rule.exception)
             .max_by_key(|exception| exception.until)
-            .map(Admitted::ByException)
+            .map(Accepted::ByException)
     }
 }
 

@@ -15,7 +15,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::{AwsLcConfig, ParsedQuote, Td, td};
-use crate::collateral::{Collateral, Floor};
+use crate::collateral::{Collateral, Seen, begun_by};
 use crate::tcb::Levels;
 use crate::text::{hex_bytes, shown};
 use crate::x509::{self, P256Key};
@@ -26,7 +26,7 @@ use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis};
 pub struct VerifiedQuote {
     td: Td,
     levels: Levels,
-    floor: Floor,
+    seen: Seen,
     evaluation_number: u32,
     valid_until: UnixTime,
     claims: QuoteClaims,
@@ -70,8 +70,8 @@ impl VerifiedQuote {
     }
 
     /// What must not go back.
-    pub(crate) fn floor(&self) -> Floor {
-        self.floor
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
     }
 
     /// The lower one of TCB info and QE identity.
@@ -185,7 +185,7 @@ impl VerifiedQuote {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) rejected: Rejected,
-    pub(crate) genuine: Option<(Fmspc, Floor)>,
+    pub(crate) genuine: Option<(Fmspc, Seen)>,
 }
 
 /// Verifies a quote under a root at a time.
@@ -199,28 +199,34 @@ pub(crate) fn verify(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedQuote, Refusal> {
-    let policy = QuotePolicy::claims_only(now.0);
-    let claims = QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
-        .verify_with_policy(&quote.bytes, collateral.documents.clone(), now.0, &policy)
-        .map_err(|error| {
-            let detail = shown(&format!("{error:#}"));
-            diagnosis::explain(quote, collateral, anchors, now, detail)
-        })?;
+    let verify_at = |at: UnixTime| {
+        let policy = QuotePolicy::claims_only(at.0);
+        QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
+            .verify_with_policy(&quote.bytes, collateral.documents.clone(), at.0, &policy)
+            .map_err(|error| shown(&format!("{error:#}")))
+    };
+    let explained = |detail, at| diagnosis::explain(quote, collateral, anchors, at, detail);
+    // A later moment makes ends stricter, and beginnings looser by the slack alone.
+    let claims = verify_at(now).or_else(|error| {
+        let at = diagnosis::slow_clock(quote, collateral, now);
+        let at = at.ok_or_else(|| explained(error, now))?;
+        verify_at(at).map_err(|error| explained(error, at))
+    })?;
     let fmspc = Fmspc::from_bytes(claims.platform.pck.fmspc);
-    let floor = floor(&claims, collateral);
+    let seen = seen(collateral);
     let inputs = Inputs::of(quote, collateral, anchors, now);
-    verified(claims, inputs, floor).map_err(|rejected| Refusal {
+    verified(claims, inputs, seen).map_err(|rejected| Refusal {
         rejected,
-        genuine: floor.map(|floor| (fmspc, floor)),
+        genuine: seen.map(|seen| (fmspc, seen)),
     })
 }
 
 /// What verified documents say about themselves.
-fn floor(claims: &QuoteClaims, collateral: &Collateral) -> Option<Floor> {
+fn seen(collateral: &Collateral) -> Option<Seen> {
     let documents = &collateral.documents;
-    Some(Floor {
-        tcb_info: diagnosis::evaluation_number(&documents.tcb_info)?,
-        qe_identity: claims.qe.tcb_eval_data_number,
+    Some(Seen {
+        tcb_info: diagnosis::document(&documents.tcb_info)?,
+        qe_identity: diagnosis::document(&documents.qe_identity)?,
         pck_crl: x509::crl_issued(&documents.pck_crl)?,
         root_crl: x509::crl_issued(&documents.root_ca_crl)?,
     })
@@ -230,12 +236,12 @@ fn floor(claims: &QuoteClaims, collateral: &Collateral) -> Option<Floor> {
 fn verified(
     claims: QuoteClaims,
     inputs: Inputs,
-    floor: Option<Floor>,
+    seen: Option<Seen>,
 ) -> Result<VerifiedQuote, Rejected> {
     let now = inputs.now;
     // dcap-qvl judges each document at `now`; these two lines do not depend on
     // which of them it judges.
-    if claims.latest_issue_date > now.0 {
+    if claims.latest_issue_date > begun_by(now).0 {
         return Err(Rejected::CollateralNotYetValid {
             what: "a document of the collateral",
             from: UnixTime(claims.latest_issue_date).to_string(),
@@ -267,7 +273,7 @@ fn verified(
     Ok(VerifiedQuote {
         td,
         levels,
-        floor: floor.ok_or_else(|| untrusted("the collateral has no edition".to_owned()))?,
+        seen: seen.ok_or_else(|| untrusted("the collateral has no edition".to_owned()))?,
         evaluation_number: claims.tcb.eval_data_number,
         valid_until: UnixTime(claims.earliest_expiration_date),
         claims,

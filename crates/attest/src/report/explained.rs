@@ -62,7 +62,7 @@ impl CheckId {
             }
             Self::Quote => "every signature from the quote up with the trust root",
             Self::CollateralFloor => {
-                "the documents' editions with the newest ones that were seen before"
+                "the documents' dates with the newest that were seen before, and their edition with Intel's list"
             }
             Self::TcbEvaluation => {
                 "the number of Intel's judgement with the least one of the policy"

@@ -1,5 +1,6 @@
 //! The edges: the last value that is taken, and the first that is not.
 
+use attest::UnixTime;
 use fake_tee::Spec;
 use serde_json::json;
 
@@ -45,15 +46,48 @@ fn a_certificate_is_valid_from_its_first_to_its_last_second() {
     }
 }
 
+/// A clock that is five minutes slow refuses nobody.
+#[test]
+fn what_intel_issued_may_begin_five_minutes_from_now() {
+    type Change = fn(&mut Spec, u64);
+    let not_yet = "rejected_collateral_not_yet_valid";
+    let begins: [(&str, &str, Change); 7] = [
+        ("TCB info", not_yet, |s, at| {
+            s.tcb_info.set_validity(at, NOW + 900);
+        }),
+        ("QE identity", not_yet, |s, at| {
+            s.qe_identity.set_validity(at, NOW + 900);
+        }),
+        ("PCK CRL", not_yet, |s, at| s.crls.pck.this_update = at),
+        ("root CRL", not_yet, |s, at| s.crls.root.this_update = at),
+        ("TCB signer", not_yet, |s, at| {
+            s.certs.tcb_signer.not_before = at;
+        }),
+        ("platform CA", "rejected_platform_certificate", |s, at| {
+            s.certs.platform_ca.not_before = at;
+        }),
+        ("PCK", "rejected_platform_certificate", |s, at| {
+            s.certs.pck.not_before = at;
+        }),
+    ];
+    for (what, code, begin) in begins {
+        assert_eq!(verdict(|s| begin(s, NOW + 300)), "verified", "{what}");
+        assert_eq!(verdict(|s| begin(s, NOW + 301)), code, "{what}");
+        // An end is no later for it.
+        let ended = verdict(|s| {
+            begin(s, NOW + 300);
+            s.qe_identity.next_update = UnixTime(NOW + 299).to_string();
+        });
+        let expired = ["rejected_collateral_expired", "verified"];
+        assert!(expired.contains(&ended), "{what}: {ended}");
+    }
+}
+
 #[test]
 fn collateral_is_valid_from_the_second_of_its_issue() {
     assert_eq!(
         verdict(|s| s.tcb_info.set_validity(NOW, NOW + 9)),
         "verified"
-    );
-    assert_eq!(
-        verdict(|s| s.tcb_info.set_validity(NOW + 1, NOW + 9)),
-        "rejected_collateral_not_yet_valid"
     );
     assert_eq!(
         verdict(|s| s.tcb_info.set_validity(NOW - 9, NOW + 1)),

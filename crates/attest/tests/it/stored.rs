@@ -1,7 +1,9 @@
 //! What whoever fetches collateral needs to keep it: text, its end, floors of
 //! several processes.
 
-use attest::{Collateral, Floor, FloorKey, Floors, UnixTime};
+use std::collections::BTreeMap;
+
+use attest::{Collateral, Floor, FloorKey, Floors, Issued, UnixTime};
 use fake_tee::Spec;
 
 use crate::support::{NOW, anchors, challenge, spec};
@@ -71,30 +73,71 @@ fn each_document_can_be_the_last_to_be_issued() {
     }
 }
 
+fn floor_key() -> FloorKey {
+    FloorKey::new(&anchors(), "b0c06f000000".parse().unwrap())
+}
+
+fn floors(channel: &str, floor: &str) -> Floors {
+    let sha = hex::encode(anchors().tdx_root_sha256());
+    let json = format!(r#"{{"{sha}/b0c06f000000{channel}":{floor}}}"#);
+    Floors::from_json(json.as_bytes()).unwrap()
+}
+
 #[test]
 fn merged_floors_are_the_higher_of_both() {
-    let sha = hex::encode(anchors().tdx_root_sha256());
-    let floors = |tcb_info: u32, qe_identity: u32| {
-        let json = format!(
-            r#"{{"{sha}/b0c06f000000/standard":{{"tcb_info":{tcb_info},"qe_identity":{qe_identity},"pck_crl":1,"root_crl":2}}}}"#
-        );
-        Floors::from_json(json.as_bytes()).unwrap()
+    let with = |tcb_info: u32, qe_identity: u32, date: u64| {
+        floors(
+            "",
+            &format!(
+                r#"{{"tcb_info":{tcb_info},"qe_identity":{qe_identity},"pck_crl":1,"root_crl":2,
+                "editions":{{"20":{{"tcb_info":{date},"qe_identity":5}}}}}}"#
+            ),
+        )
     };
-    let mut one = floors(20, 17);
-    assert!(one.merge(&floors(19, 18)), "the QE identity's rises");
-    assert!(!one.merge(&floors(20, 1)), "nothing rises");
-    let key = FloorKey::new(
-        &anchors(),
-        "b0c06f000000".parse().unwrap(),
-        attest::Channel::Standard,
-    );
+    let mut one = with(20, 17, 7);
+    assert!(one.merge(&with(19, 18, 7)), "the QE identity's rises");
+    assert!(one.merge(&with(19, 18, 8)), "the TCB info's date rises");
+    assert!(!one.merge(&with(20, 1, 2)), "nothing rises");
+    let issued = Issued {
+        tcb_info: UnixTime(8),
+        qe_identity: UnixTime(5),
+    };
     let expected = Floor {
         tcb_info: 20,
         qe_identity: 18,
         pck_crl: UnixTime(1),
         root_crl: UnixTime(2),
+        editions: BTreeMap::from([(20, issued)]),
     };
-    assert_eq!(one.get(&key), expected);
+    assert_eq!(one.get(&floor_key()), Some(&expected));
     let mut empty = Floors::default();
     assert!(empty.merge(&one) && empty == one);
+}
+
+/// Before editions were kept by what came, they were by what was asked.
+#[test]
+fn floors_of_the_layout_before_do_not_sink() {
+    let before = r#"{"tcb_info":20,"qe_identity":19,"pck_crl":1,"root_crl":2}"#;
+    let expected = Floor {
+        tcb_info: 20,
+        qe_identity: 19,
+        pck_crl: UnixTime(1),
+        root_crl: UnixTime(2),
+        editions: BTreeMap::new(),
+    };
+    let read = floors("/standard", before);
+    assert_eq!(read.get(&floor_key()), Some(&expected));
+    // Early editions never were a floor of standard ones.
+    let expected = Floor {
+        tcb_info: 0,
+        qe_identity: 0,
+        ..expected
+    };
+    let read = floors("/early", before);
+    assert_eq!(read.get(&floor_key()), Some(&expected));
+    let sha = hex::encode(anchors().tdx_root_sha256());
+    for key in ["/other", "/standard/", "/standard/20"] {
+        let json = format!(r#"{{"{sha}/b0c06f000000{key}":{before}}}"#);
+        assert!(Floors::from_json(json.as_bytes()).is_err(), "{key}");
+    }
 }

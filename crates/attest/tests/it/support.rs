@@ -4,10 +4,11 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraisal, Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Subject, TagsCheck,
-    TrustAnchors, UnixTime, UpstreamTags, appraise,
+    Appraisal, Appraise, Collateral, Editions, EditionsParts, Evidence, Expected, FilesCheck,
+    FloorCheck, GpuAnchors, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki,
+    Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
+use fake_tee::encode::pem_chain;
 use fake_tee::tags::advertisement;
 use fake_tee::{Built, Challenge, ComposeManager, Spec};
 
@@ -67,6 +68,21 @@ pub(crate) fn policy_of_the_machine_alone() -> &'static Policy {
 pub(crate) fn anchors() -> TrustAnchors {
     TrustAnchors::danger_tdx_root(spec().pki.root_der().to_vec())
         .with_gpus(GpuAnchors::danger_gpu_root(spec().gpu_root_der()))
+}
+
+/// Intel's list of editions, as a source serves it.
+pub(crate) fn editions_parts(built: &Built) -> EditionsParts {
+    let collateral = &built.collateral;
+    EditionsParts {
+        issuer_chain: pem_chain(&collateral.evaluation_numbers_issuer_chain),
+        list: collateral.evaluation_numbers.clone(),
+        signature: collateral.evaluation_numbers_signature.clone(),
+    }
+}
+
+/// The same, verified.
+pub(crate) fn editions(built: &Built) -> Editions {
+    Editions::verify(&editions_parts(built), &anchors(), UnixTime(NOW)).unwrap()
 }
 
 pub(crate) fn subject() -> Subject {

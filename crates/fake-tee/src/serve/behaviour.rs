@@ -156,6 +156,8 @@ impl Behaviour {
                 spec.tcb_info.set_validity(now - 40 * DAY, now - 10 * DAY);
                 spec.qe_identity
                     .set_validity(now - 40 * DAY, now - 10 * DAY);
+                spec.evaluation_numbers
+                    .set_validity(now - 40 * DAY, now - 10 * DAY);
                 for crl in [&mut spec.crls.root, &mut spec.crls.pck] {
                     crl.this_update = now - 400 * DAY;
                     crl.next_update = now - 10 * DAY;
@@ -182,11 +184,19 @@ pub enum Route {
     PckCrl,
     /// `/sgx/certification/v4/rootcacrl` of a PCCS, or the URL in the root certificate.
     RootCrl,
+    /// `/tdx/certification/v4/tcbevaluationdatanumbers`.
+    EvaluationNumbers,
 }
 
 impl Route {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Tcb, Self::QeIdentity, Self::PckCrl, Self::RootCrl];
+    pub const ALL: [Self; 5] = [
+        Self::Tcb,
+        Self::QeIdentity,
+        Self::PckCrl,
+        Self::RootCrl,
+        Self::EvaluationNumbers,
+    ];
 }
 
 impl FromStr for Route {
@@ -198,9 +208,10 @@ impl FromStr for Route {
             "qe" => Self::QeIdentity,
             "pckcrl" => Self::PckCrl,
             "rootcrl" => Self::RootCrl,
+            "numbers" => Self::EvaluationNumbers,
             _ => {
                 return Err(Error::Argument(format!(
-                    "\"{text}\" is no route: expected tcb, qe, pckcrl or rootcrl"
+                    "\"{text}\" is no route: expected tcb, qe, pckcrl, rootcrl or numbers"
                 )));
             }
         })

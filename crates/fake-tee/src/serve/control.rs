@@ -207,6 +207,7 @@ fn counts(state: &State) -> Value {
                 "qe": source.count(Route::QeIdentity),
                 "pckcrl": source.count(Route::PckCrl),
                 "rootcrl": source.count(Route::RootCrl),
+                "numbers": source.count(Route::EvaluationNumbers),
             })
         })
         .collect();

@@ -19,6 +19,7 @@ fn route(path: &str, pccs: bool) -> Option<Route> {
         "/tdx/certification/v4/tcb" => Route::Tcb,
         "/tdx/certification/v4/qe/identity" => Route::QeIdentity,
         "/sgx/certification/v4/pckcrl" => Route::PckCrl,
+        "/tdx/certification/v4/tcbevaluationdatanumbers" => Route::EvaluationNumbers,
         "/sgx/certification/v4/rootcacrl" if pccs => Route::RootCrl,
         ROOT_CRL_PATH => Route::RootCrl,
         _ => return None,
@@ -93,6 +94,19 @@ fn document(machine: &Machine, route: Route, path: &str, query: &str) -> Reply {
                     "enclaveIdentity",
                     &collateral.qe_identity,
                     &collateral.qe_identity_signature,
+                ),
+            ),
+        ),
+        Route::EvaluationNumbers => with_chain(
+            "TCB-Evaluation-Data-Numbers-Issuer-Chain",
+            &collateral.evaluation_numbers_issuer_chain,
+            reply(
+                StatusCode::OK,
+                "application/json",
+                signed(
+                    "tcbEvaluationDataNumbers",
+                    &collateral.evaluation_numbers,
+                    &collateral.evaluation_numbers_signature,
                 ),
             ),
         ),

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use attest::{Collateral, CollateralKey, CollateralParts, Rejected, TrustAnchors};
+use attest::{Collateral, CollateralKey, CollateralParts, EditionsParts, Rejected, TrustAnchors};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,6 +24,7 @@ const MAX_DOCUMENT_BYTES: usize = 512 << 10;
 const MAX_CHAIN_BYTES: usize = 64 << 10;
 
 const QE_IDENTITY: &str = "/tdx/certification/v4/qe/identity?update=standard";
+const EDITIONS: &str = "/tdx/certification/v4/tcbevaluationdatanumbers";
 
 /// Why one source gave none.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,6 +118,22 @@ impl Client {
         Collateral::from_parts(parts).map_err(|rejected| SourceError::Parts(Box::new(rejected)))
     }
 
+    /// Which editions there are, and which one is standard. An older PCCS does not know.
+    pub(super) async fn editions(&self, base: &FetchUrl) -> Result<EditionsParts, SourceError> {
+        const DOCUMENT: &str = "list of editions";
+        let answer = self.document(DOCUMENT, base.join(EDITIONS)).await?;
+        let (list, signature) = signed(&answer.body, DOCUMENT, "tcbEvaluationDataNumbers")?;
+        Ok(EditionsParts {
+            issuer_chain: chain(
+                &answer.headers,
+                DOCUMENT,
+                &["tcb-evaluation-data-numbers-issuer-chain"],
+            )?,
+            list,
+            signature,
+        })
+    }
+
     /// Fails if the source does not give the one document that is the same for
     /// all platforms.
     pub(super) async fn answers(&self, base: &FetchUrl) -> Result<(), SourceError> {
@@ -169,7 +186,12 @@ fn signed(
 ) -> Result<(String, Vec<u8>), SourceError> {
     #[derive(Deserialize)]
     struct Wire<'a> {
-        #[serde(borrow, alias = "tcbInfo", rename = "enclaveIdentity")]
+        #[serde(
+            borrow,
+            alias = "tcbInfo",
+            alias = "tcbEvaluationDataNumbers",
+            rename = "enclaveIdentity"
+        )]
         object: &'a RawValue,
         signature: String,
     }

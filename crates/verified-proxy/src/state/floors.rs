@@ -1,4 +1,4 @@
-//! The highest collateral numbers seen, by this process and those before it.
+//! The newest collateral seen, by this process and those before it.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,8 +12,10 @@ use super::{StateDir, StateError, files};
 
 /// Some hundred bytes a platform family.
 const MAX_FLOORS_BYTES: u64 = 1 << 20;
-/// Of the file's layout. One of another is not understood, and not replaced.
-const FLOORS_VERSION: u32 = 1;
+/// Of the file's layout. A newer one is not understood, and not replaced. In layout 1
+/// floors were by the channel that was asked; it is read, and written anew with the
+/// next floor that rises.
+const FLOORS_VERSION: u32 = 2;
 
 /// Floors in memory, and on disk if there is a state directory.
 #[derive(Debug)]
@@ -132,9 +134,9 @@ fn read(state: &StateDir) -> Result<Floors, String> {
         Err(error) => return Err(error.to_string()),
     };
     let Version { version } = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    if version != FLOORS_VERSION {
+    if !(1..=FLOORS_VERSION).contains(&version) {
         return Err(format!(
-            "it has layout {version}, this program reads {FLOORS_VERSION}; use the program that wrote it"
+            "it has layout {version}, this program reads 1 to {FLOORS_VERSION}; use the program that wrote it"
         ));
     }
     let file: File<'_> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;

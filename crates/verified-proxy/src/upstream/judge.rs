@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Channel, Deployment, Domain, Evidence, FilesCheck, FloorCheck,
-    IssuerCache, KeySet, LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo,
-    Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Deployment, Domain, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet,
+    LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject,
+    TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -151,7 +151,9 @@ impl Judge {
         // Each source's kept documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
             lane.reach(Stage::Collateral);
-            let fetched = match self.collaterals.get(key, &set_aside).await {
+            let documents = self.collaterals.get(key, &set_aside);
+            let (fetched, ()) = tokio::join!(documents, self.collaterals.want_editions());
+            let fetched = match fetched {
                 Ok(fetched) => fetched,
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
@@ -272,6 +274,7 @@ impl Judge {
         nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
+        let editions = self.collaterals.editions();
         let logs = self.memory.logs.logs();
         let files = self.compose_files.at_hand();
         let appraisal = appraise(&Appraise {
@@ -282,7 +285,7 @@ impl Judge {
             collateral: fetched.collateral(),
             floor: FloorCheck::Kept {
                 floors: &floors,
-                channel: Channel::Standard,
+                editions: editions.as_deref(),
             },
             policy: &self.policy,
             trust_anchors: &self.trust_anchors,
@@ -318,7 +321,8 @@ impl Judge {
         let Ok(key) = evidence.collateral_key() else {
             return Vec::new();
         };
-        let sources = self.collaterals.each(key).await;
+        let sources = self.collaterals.each(key);
+        let (sources, ()) = tokio::join!(sources, self.collaterals.want_editions());
         let tags = self.compose_tags.at_hand();
         let judged = |fetched: &Arc<Fetched>| {
             let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");

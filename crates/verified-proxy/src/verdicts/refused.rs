@@ -38,12 +38,19 @@ pub(crate) fn blames_time(rejected: &Rejected) -> bool {
 
 /// What to do about a refusal, with what is known of this machine's clock.
 pub(crate) fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
-    match skew {
-        Some(skew) => format!(
-            "this machine's clock is {skew}, as public servers tell the time: set it. {}",
+    let hint = match rejected {
+        // Whoever believes that what was seen is wrong has to know where it is.
+        Rejected::CollateralRollback { .. } => format!(
+            "{} What was seen before is kept in floors.json of the state directory (--state-dir).",
             rejected.hint()
         ),
-        None => rejected.hint(),
+        _ => rejected.hint(),
+    };
+    match skew {
+        Some(skew) => format!(
+            "this machine's clock is {skew}, as public servers tell the time: set it. {hint}"
+        ),
+        None => hint,
     }
 }
 

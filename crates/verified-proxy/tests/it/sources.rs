@@ -116,8 +116,8 @@ async fn those_who_wait_share_a_failure() {
         requests.spawn(async move { proxy.chat().await.code() });
     }
     assert_eq!(requests.join_all().await, ["collateral_unavailable"; 8]);
-    // Four documents, once.
-    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    // Four documents and the list of editions, once.
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
 }
 
 #[tokio::test]

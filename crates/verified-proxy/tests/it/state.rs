@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use attest::TrustAnchors;
+use fake_tee::serve::{Behaviour, Options, Route};
 use http::StatusCode;
 use verified_proxy::config::ComposeSource;
 use verified_proxy::{Config, Server};
 
 use crate::harness::*;
+
+const DAY: u64 = 86_400;
 
 #[tokio::test]
 async fn a_restart_finds_list_and_collateral_on_disk() {
@@ -58,12 +61,19 @@ async fn a_restart_finds_list_and_collateral_on_disk() {
 async fn a_restart_does_not_forget_floors() {
     let (fake, state) = (fake().await, place());
     after_one_run(&fake, &state).await;
-    std::fs::remove_file(file(&state, "collateral-").unwrap()).unwrap();
+    // The list of editions is not had again: what it said is remembered.
+    for name in ["collateral-", "editions"] {
+        std::fs::remove_file(file(&state, name).unwrap()).unwrap();
+    }
+    let no_list = Behaviour::Status(404);
+    fake.pcs(0, &[Route::EvaluationNumbers], &no_list).unwrap();
     fake.change(|spec| spec.tcb_info.tcb_evaluation_data_number -= 1)
         .unwrap();
     fake.clear();
     let answer = Proxy::start(with_state(&fake, &state)).await.chat().await;
     assert_eq!(answer.code(), "rejected_collateral_rollback");
+    let message = answer.message();
+    assert!(message.contains("floors.json"), "{message}");
     assert_only_probes(&fake.received());
     // Without that memory it is admitted: the floors are what refused it.
     let answer = Proxy::start(config(&fake)).await.chat().await;
@@ -76,6 +86,8 @@ async fn what_a_refusal_saw_is_not_forgotten_either() {
     // The edition that revokes the platform, and then the one before.
     fake.change(|spec| {
         spec.tcb_info.tcb_evaluation_data_number += 1;
+        spec.qe_identity.tcb_evaluation_data_number += 1;
+        spec.evaluation_numbers.set(21, spec.now - 400 * DAY);
         for level in &mut spec.tcb_info.tcb_levels {
             level.tcb_status = "Revoked".to_owned();
         }
@@ -85,7 +97,114 @@ async fn what_a_refusal_saw_is_not_forgotten_either() {
     assert_eq!(proxy.chat().await.code(), "rejected_tcb_platform");
     stop(proxy).await;
     fake.change(|_| {}).unwrap();
-    let _ = file(&state, "collateral-").map(std::fs::remove_file);
+    let no_list = Behaviour::Status(404);
+    fake.pcs(0, &[Route::EvaluationNumbers], &no_list).unwrap();
+    for name in ["collateral-", "editions"] {
+        let _ = file(&state, name).map(std::fs::remove_file);
+    }
+    let answer = Proxy::start(with_state(&fake, &state)).await.chat().await;
+    assert_eq!(answer.code(), "rejected_collateral_rollback");
+}
+
+/// What a source has is not what it was asked for.
+#[tokio::test]
+async fn early_documents_for_standard_ones_lock_nobody_out() {
+    let (fake, state) = (fake().await, place());
+    fake.change(|spec| {
+        spec.tcb_info.tcb_evaluation_data_number += 1;
+        spec.qe_identity.tcb_evaluation_data_number += 1;
+    })
+    .unwrap();
+    after_one_run(&fake, &state).await;
+    fake.change(|_| {}).unwrap();
+    // Also where Intel's list is not had any more.
+    for list in [Behaviour::Normal, Behaviour::Status(404)] {
+        for name in ["collateral-", "editions"] {
+            std::fs::remove_file(file(&state, name).unwrap()).unwrap();
+        }
+        fake.pcs(0, &[Route::EvaluationNumbers], &list).unwrap();
+        after_one_run(&fake, &state).await;
+    }
+}
+
+/// A list that is missing, forged or late refuses nothing, and proves nothing.
+#[tokio::test]
+async fn without_a_list_of_editions_there_is_a_verdict() {
+    let fake = fake().await;
+    let wrong = [
+        Behaviour::Status(404),
+        Behaviour::Gone,
+        Behaviour::Html,
+        Behaviour::Huge(2 << 20),
+        Behaviour::Expired,
+        Behaviour::Hang,
+        Behaviour::Body("{}".to_owned()),
+        Behaviour::Body("{\"tcbEvaluationDataNumbers\":{},\"signature\":\"00\"}".to_owned()),
+    ];
+    for behaviour in wrong {
+        fake.change(|spec| {
+            spec.tcb_info.tcb_evaluation_data_number -= 1;
+            spec.qe_identity.tcb_evaluation_data_number -= 1;
+        })
+        .unwrap();
+        fake.pcs(0, &[Route::EvaluationNumbers], &behaviour)
+            .unwrap();
+        let answer = Proxy::start(config(&fake)).await.chat().await;
+        assert_eq!(answer.status, StatusCode::OK, "{behaviour:?}");
+    }
+    // With it the same edition is refused at first sight.
+    fake.pcs(0, &[], &Behaviour::Normal).unwrap();
+    let answer = Proxy::start(config(&fake)).await.chat().await;
+    assert_eq!(answer.code(), "rejected_collateral_rollback");
+}
+
+/// Another source's list is as good: it is signed.
+#[tokio::test]
+async fn the_list_of_editions_is_had_from_whoever_has_a_genuine_one() {
+    let fake = fake_with(Options {
+        more_sources: vec![true],
+        ..Options::default()
+    })
+    .await;
+    let sources = [0, 1].map(|index| fake.source_url(index).unwrap().parse().unwrap());
+    let config = Config {
+        collateral_sources: sources.to_vec(),
+        ..config(&fake)
+    };
+    fake.change(|spec| {
+        spec.tcb_info.tcb_evaluation_data_number -= 1;
+        spec.qe_identity.tcb_evaluation_data_number -= 1;
+    })
+    .unwrap();
+    for behaviour in [Behaviour::Status(404), Behaviour::Hang] {
+        fake.pcs(0, &[Route::EvaluationNumbers], &behaviour)
+            .unwrap();
+        let answer = Proxy::start(config.clone()).await.chat().await;
+        assert_eq!(answer.code(), "rejected_collateral_rollback");
+    }
+    assert!(fake.pcs_fetches(1, Route::EvaluationNumbers) >= 2);
+}
+
+/// Floors of the layout before load, and do not sink.
+#[tokio::test]
+async fn floors_of_an_earlier_program_hold() {
+    let (fake, state) = (fake().await, place());
+    after_one_run(&fake, &state).await;
+    let path = file(&state, "floors.json").unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["version"] = 1.into();
+    let floors = json["floors"].as_object_mut().unwrap();
+    let (key, mut floor) = floors
+        .iter()
+        .next()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .unwrap();
+    floors.clear();
+    floor.as_object_mut().unwrap().remove("editions");
+    floor["tcb_info"] = 21.into();
+    floors.insert(format!("{key}/standard"), floor);
+    std::fs::write(&path, json.to_string()).unwrap();
     let answer = Proxy::start(with_state(&fake, &state)).await.chat().await;
     assert_eq!(answer.code(), "rejected_collateral_rollback");
 }
@@ -100,9 +219,12 @@ async fn another_root_shares_nothing() {
         names.filter(|name| name.starts_with("tdx-root-")).count()
     };
     assert_eq!(folders(), 1);
-    // A lower edition under another root: there it is the first.
+    // A lower edition under another root: there it is the first, and standard.
     other
-        .change(|spec| spec.tcb_info.tcb_evaluation_data_number -= 1)
+        .change(|spec| {
+            spec.tcb_info.tcb_evaluation_data_number -= 1;
+            spec.evaluation_numbers.set(20, spec.now - DAY);
+        })
         .unwrap();
     let answer = Proxy::start(with_state(&other, &state)).await.chat().await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
@@ -143,17 +265,20 @@ async fn floors_that_cannot_be_read_stop_the_start() {
     after_one_run(&fake, &state).await;
     let path = file(&state, "floors.json").unwrap();
     let good = std::fs::read_to_string(&path).unwrap();
-    let newer = good.replace("\"version\": 1", "\"version\": 2");
+    let newer = good.replace("\"version\": 2", "\"version\": 3");
     assert_ne!(newer, good);
     for (damaged, word) in [
         ("", "EOF"),
         (&good[..good.len() / 2], "EOF"),
         (
-            &good.replace("standard", "sub-standard"),
+            &good.replace(
+                "\": {\n    \"tcb_info",
+                "/sub-standard\": {\n    \"tcb_info",
+            ),
             "not a floor's key",
         ),
         (&good.replace("\"floors\"", "\"flaws\""), "flaws"),
-        (&newer, "layout 2"),
+        (&newer, "layout 3"),
         (&" ".repeat((1 << 20) + 1), "more than"),
     ] {
         std::fs::write(&path, damaged).unwrap();
@@ -223,12 +348,12 @@ async fn two_proxies_merge_their_floors() {
     stop(one).await;
     stop(two).await;
     let text = std::fs::read_to_string(file(&state, "floors.json").unwrap()).unwrap();
-    let highest = 20 + 5;
-    assert!(text.contains(&format!("\"tcb_info\": {highest}")), "{text}");
-    assert!(
-        text.contains(&format!("\"qe_identity\": {highest}")),
-        "{text}"
-    );
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let floor = json["floors"].as_object().unwrap().values().next().unwrap();
+    let newest = &floor["editions"]["25"];
+    for document in ["tcb_info", "qe_identity"] {
+        assert!(newest[document].as_u64().unwrap() > 0, "{text}");
+    }
 }
 
 #[tokio::test]
@@ -248,9 +373,14 @@ async fn a_source_below_the_floor_is_skipped() {
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
     stop(proxy).await;
     old.stale.store(true, Ordering::SeqCst);
-    // Somebody sees the next edition.
-    fake.change(|spec| spec.tcb_info.tcb_evaluation_data_number += 1)
-        .unwrap();
+    // Somebody sees the next edition, and that it is standard.
+    fake.change(|spec| {
+        spec.tcb_info.tcb_evaluation_data_number += 1;
+        spec.qe_identity.tcb_evaluation_data_number += 1;
+        spec.evaluation_numbers.set(21, spec.now - 400 * DAY);
+    })
+    .unwrap();
+    let _ = file(&state, "editions").map(std::fs::remove_file);
     let _ = file(&state, "collateral-").map(std::fs::remove_file);
     let proxy = Proxy::start(with_state(&fake, &state)).await;
     assert_eq!(proxy.chat().await.status, StatusCode::OK);

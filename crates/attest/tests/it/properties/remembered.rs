@@ -3,34 +3,39 @@
 use std::sync::OnceLock;
 
 use attest::{
-    Attested, Channel, Collateral, Evidence, FloorCheck, FloorKey, Floors, PolicyDigest,
-    RecallError, Record, Spki, UnixTime,
+    Attested, Collateral, Evidence, FloorCheck, FloorKey, Floors, PolicyDigest, RecallError,
+    Record, Spki, UnixTime,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{base_evidence, cases, collateral, judge_evidence};
 use crate::support::{
-    DOMAIN, LIVE, NOW, anchors, challenge, code, policy_of_the_machine_alone as policy, spec,
+    DOMAIN, LIVE, NOW, anchors, challenge, code, editions, policy_of_the_machine_alone as policy,
+    spec,
 };
 
 const TTL: u64 = 3600;
 
-/// Floors as a file may hold them.
+/// Floors as a file may hold them, of this layout and the one before.
 fn floors_json() -> impl Strategy<Value = Value> {
     let numbers = (0..300_u32, 0..300_u32, 0..300_u32, 0..300_u32);
-    let key = (any::<[u8; 32]>(), any::<[u8; 6]>(), any::<bool>());
+    let key = (any::<[u8; 32]>(), any::<[u8; 6]>(), 0..3_usize);
     prop::collection::vec((key, numbers), 0..4).prop_map(|entries| {
         entries
             .into_iter()
             .map(
-                |((root, fmspc, early), (tcb_info, qe_identity, pck_crl, root_crl))| {
-                    let channel = if early { "early" } else { "standard" };
-                    let key = format!("{}/{}/{channel}", hex::encode(root), hex::encode(fmspc));
-                    let floor = json!({
+                |((root, fmspc, layout), (tcb_info, qe_identity, pck_crl, root_crl))| {
+                    let kind = ["", "/standard", "/early"][layout];
+                    let key = format!("{}/{}{kind}", hex::encode(root), hex::encode(fmspc));
+                    let mut floor = json!({
                         "tcb_info": tcb_info, "qe_identity": qe_identity,
                         "pck_crl": pck_crl, "root_crl": root_crl,
                     });
+                    if layout == 0 {
+                        let issued = json!({"tcb_info": root_crl, "qe_identity": pck_crl});
+                        floor["editions"] = json!({ tcb_info.to_string(): issued });
+                    }
                     (key, floor)
                 },
             )
@@ -39,46 +44,57 @@ fn floors_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Days before now, so that each step is past the slack of a week.
+fn step(number: u32) -> u64 {
+    NOW - 86_400 * u64::from(8 * (4 - number))
+}
+
 proptest! {
     #![proptest_config(cases(32))]
 
     #[test]
     fn floors_survive_a_file_and_never_sink(
         file in floors_json(),
-        editions in prop::collection::vec([1..200_u32, 1..200_u32, 1..200_u32, 1..200_u32], 1..4),
+        // Edition; then steps of TCB info, QE identity and revocation lists; list had?
+        seen in prop::collection::vec((18..23_u32, [1..4_u32, 1..4_u32, 1..4_u32, 1..4_u32], any::<bool>()), 1..6),
     ) {
         let mut floors = Floors::from_json(file.to_string().as_bytes()).unwrap();
         prop_assert_eq!(&Floors::from_json(floors.to_json().as_bytes()).unwrap(), &floors);
-        let mut highest = [0; 4];
-        for edition in editions {
+        let mut oldest = 0;
+        let mut issued = std::collections::BTreeMap::<u32, [u32; 2]>::new();
+        let mut lists = [0; 2];
+        for (edition, steps, listed) in seen {
             let mut spec = spec();
-            spec.tcb_info.tcb_evaluation_data_number = edition[0];
-            spec.qe_identity.tcb_evaluation_data_number = edition[1];
-            // Days before now, so that each step is past the slack of a week.
-            let issued = |step: u32| NOW - 86_400 * u64::from(8 * (200 - step));
-            spec.crls.pck.this_update = issued(edition[2]);
-            spec.crls.root.this_update = issued(edition[3]);
+            spec.tcb_info.tcb_evaluation_data_number = edition;
+            spec.qe_identity.tcb_evaluation_data_number = edition;
+            spec.tcb_info.set_validity(step(steps[0]), NOW + 86_400);
+            spec.qe_identity.set_validity(step(steps[1]), NOW + 86_400);
+            spec.crls.pck.this_update = step(steps[2]);
+            spec.crls.root.this_update = step(steps[3]);
             let built = spec.forge(&challenge()).unwrap();
             let evidence = Evidence::parse(&built.report_bytes).unwrap();
             let collateral = Collateral::from_json(built.collateral_json.as_bytes()).unwrap();
-            let kept = FloorCheck::Kept { floors: &floors, channel: Channel::Standard };
+            let list = listed.then(|| editions(&built));
+            let kept = FloorCheck::Kept { floors: &floors, editions: list.as_ref() };
             let appraisal = judge_evidence(&evidence, &collateral, kept);
-            let sinks = edition.iter().zip(highest).any(|(got, floor)| *got < floor);
-            if sinks {
-                prop_assert_eq!(code(&appraisal), "rejected_collateral_rollback");
-                continue;
+            if listed {
+                oldest = 20;
             }
-            prop_assert_eq!(code(&appraisal), "verified");
+            let known = issued.entry(edition).or_default();
+            let sinks = edition < oldest
+                || steps[0] < known[0] || steps[1] < known[1] || steps[2] < lists[0] || steps[3] < lists[1];
+            prop_assert_eq!(code(&appraisal), if sinks { "rejected_collateral_rollback" } else { "verified" });
             let before = floors.clone();
             let changed = floors.raise(&appraisal.floor_seen.unwrap());
             prop_assert_eq!(changed, floors != before);
-            for (floor, got) in highest.iter_mut().zip(edition) {
-                *floor = got.max(*floor);
-            }
-            let key = FloorKey::new(&anchors(), evidence.collateral_key().unwrap().fmspc, Channel::Standard);
-            let floor = floors.get(&key);
-            prop_assert_eq!([floor.tcb_info, floor.qe_identity], [highest[0], highest[1]]);
-            prop_assert_eq!([floor.pck_crl, floor.root_crl], [highest[2], highest[3]].map(|step| UnixTime(issued(step))));
+            *known = [known[0].max(steps[0]), known[1].max(steps[1])];
+            lists = [lists[0].max(steps[2]), lists[1].max(steps[3])];
+            let key = FloorKey::new(&anchors(), evidence.collateral_key().unwrap().fmspc);
+            let floor = floors.get(&key).unwrap();
+            prop_assert_eq!([floor.tcb_info, floor.qe_identity], [oldest; 2]);
+            prop_assert_eq!([floor.pck_crl, floor.root_crl], lists.map(|number| UnixTime(step(number))));
+            let dates = floor.editions[&edition];
+            prop_assert_eq!([dates.tcb_info, dates.qe_identity], known.map(|number| UnixTime(step(number))));
             let read = Floors::from_json(floors.to_json().as_bytes()).unwrap();
             prop_assert_eq!(&read, &floors);
         }

@@ -1,0 +1,121 @@
+//! Intel's list of editions, which tells the standard one from early ones.
+//!
+//! Any source's list is as good as another's, since it is signed: the first genuine
+//! one is used, for a day and, if no newer one is had, to its end. That there is none
+//! refuses nothing.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attest::{Editions, EditionsParts};
+
+use super::{HEDGE, MAX_AGE, MIN_AGE, Shared, SourceError};
+use crate::clock::Clock;
+use crate::fetch::FetchUrl;
+use crate::refresh::{Flight, Landing, Stamp};
+use crate::state::{Cached, Place};
+
+/// How long a verdict waits for it: the second source has a second left.
+pub(super) const PATIENCE: Duration = HEDGE.saturating_add(Duration::from_secs(1));
+/// An older PCCS has no list, today and tomorrow.
+const RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// What is known of the list.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    list: Option<(Arc<Editions>, Stamp)>,
+    failed: Option<Stamp>,
+    flight: Flight<()>,
+}
+
+impl Listed {
+    pub(super) fn at_hand(&self, clock: &Clock) -> Option<Arc<Editions>> {
+        let (list, _) = self.list.as_ref()?;
+        (clock.now() < list.next_update()).then(|| Arc::clone(list))
+    }
+
+    /// True if three quarters of its life are over.
+    fn due(&self, clock: &Clock) -> bool {
+        self.list.as_ref().is_none_or(|(list, at)| {
+            let left = list.next_update().0.saturating_sub(at.wall().0);
+            let life = Duration::from_secs(left).clamp(MIN_AGE, MAX_AGE);
+            at.age(clock) >= life / 4 * 3
+        })
+    }
+
+    /// Looks for a list where one is due. What is to be waited for, if none is at hand.
+    pub(super) fn want(shared: &Arc<Shared>) -> Option<Landing<()>> {
+        let clock = &shared.clock;
+        let listed = shared.listed();
+        let failed = listed.failed.is_some_and(|at| at.age(clock) < RETRY);
+        if failed || !listed.due(clock) {
+            return None;
+        }
+        let search = Arc::clone(shared);
+        let landing = listed.flight.join(|| async move { search.list().await });
+        listed.at_hand(clock).is_none().then_some(landing)
+    }
+}
+
+impl Shared {
+    pub(super) fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.editions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn list(self: Arc<Self>) {
+        let order: Vec<usize> = (0..self.sources.len()).collect();
+        let ask = |shared: Arc<Self>, source: FetchUrl| async move {
+            let parts = shared.client.editions(&source).await?;
+            let list = shared.verified(&parts)?;
+            Ok((list, parts))
+        };
+        let hedged = self.first_of(&order, ask).await;
+        for (index, error) in &hedged.failures {
+            if let Some(source) = self.sources.get(*index) {
+                tracing::debug!(%source, %error, "list of editions not fetched");
+            }
+        }
+        let at = Stamp::now(&self.clock);
+        let mut listed = self.listed();
+        let Some((_, source, (list, parts))) = hedged.first else {
+            listed.failed = Some(at);
+            return;
+        };
+        listed.failed = None;
+        listed.list = Some((Arc::new(list), at));
+        drop(listed);
+        if let Some(state) = &self.state {
+            let cached = Cached {
+                source: source.to_string(),
+                fetched_at: at.wall(),
+                body: parts.to_json().into_bytes(),
+            };
+            state.save(Place::Editions, cached);
+        }
+    }
+
+    fn verified(&self, parts: &EditionsParts) -> Result<Editions, SourceError> {
+        Editions::verify(parts, &self.trust_anchors, self.clock.now())
+            .map_err(|rejected| SourceError::Parts(Box::new(rejected)))
+    }
+
+    /// What is on disk.
+    pub(super) fn load_editions(&self) {
+        let state = self.state.as_ref();
+        let Some(cached) = state.and_then(|state| state.load(&Place::Editions)) else {
+            return;
+        };
+        let list = EditionsParts::from_json(&cached.body)
+            .map_err(|rejected| SourceError::Parts(Box::new(rejected)))
+            .and_then(|parts| self.verified(&parts));
+        match list {
+            Ok(list) => {
+                let at = Stamp::remembered(cached.fetched_at, &self.clock);
+                self.listed().list = Some((Arc::new(list), at));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "list of editions on disk not used; it will be fetched again");
+            }
+        }
+    }
+}
