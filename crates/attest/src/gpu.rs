@@ -61,11 +61,13 @@ pub fn appraise_gpus(
             .map_err(|detail| GpuRejected::Certificates { gpu, detail })?;
         match chain::verify(gpu, &chain, &root, now, cache)? {
             Verified::Firmware(device, until) => {
-                gpus.push(appraise_one(gpu, item, &nonce, &device, until)?);
+                gpus.push((gpu, appraise_one(gpu, item, &nonce, &device, until)?));
             }
             Verified::NotUnderstood(chip) => not_understood.push(UnknownGpu { gpu, chip }),
         }
     }
+    distinct(&gpus)?;
+    let gpus: Vec<_> = gpus.into_iter().map(|(_, finding)| finding).collect();
     if !not_understood.is_empty() {
         return Ok(GpuReport {
             gpus,
@@ -74,7 +76,6 @@ pub fn appraise_gpus(
             findings: Vec::new(),
         });
     }
-    distinct(&gpus)?;
     let topology = same_machine(&gpus)?;
     let mut findings = other_versions(&gpus);
     findings.extend(other_architecture(&payload, &gpus));
@@ -145,11 +146,15 @@ fn appraise_one(
 
 /// By the device, so that a GPU with two firmware keys is one; by the number of
 /// the firmware's certificate too, which NVIDIA derives from its key.
-fn distinct(gpus: &[GpuFinding]) -> Result<(), GpuRejected> {
-    for (gpu, finding) in gpus.iter().enumerate() {
+fn distinct(gpus: &[(usize, GpuFinding)]) -> Result<(), GpuRejected> {
+    for (gpu, finding) in gpus {
         let same = |other: &GpuFinding| other.pdi == finding.pdi || other.ueid == finding.ueid;
-        if let Some(first) = gpus.iter().take(gpu).position(same) {
-            return Err(GpuRejected::Duplicate { gpu, first });
+        let mut before = gpus.iter().take_while(|(other, _)| other != gpu);
+        if let Some((first, _)) = before.find(|(_, other)| same(other)) {
+            return Err(GpuRejected::Duplicate {
+                gpu: *gpu,
+                first: *first,
+            });
         }
     }
     Ok(())

@@ -462,7 +462,12 @@ fn a_gpu_of_an_unknown_architecture_is_not_understood() {
         spec.gpus[1].chip = "GB100".to_owned();
     });
     assert_eq!(code(&outcome), "rejected_gpu_root");
-    // A forged GPU beside it refuses.
+    // A GPU twice beside it refuses, by its place in the list; so does a forged one.
+    let outcome = forged(|spec| {
+        spec.gpus[0].chip = "GB100".to_owned();
+        spec.gpus[2] = spec.gpus[1].clone();
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), "GPU 2 is GPU 1 again");
     let outcome = forged(|spec| {
         spec.gpus[0].chip = "GB100".to_owned();
         spec.gpus[1].leaf_signer = Signer::Stranger;
