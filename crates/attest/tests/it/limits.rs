@@ -1,10 +1,10 @@
 //! The edges: the last value that is taken, and the first that is not.
 
-use attest::UnixTime;
+use attest::{Evidence, UnixTime};
 use fake_tee::Spec;
 use serde_json::json;
 
-use crate::support::{NOW, code, judge, spec};
+use crate::support::{NOW, challenge, code, cpu_time, judge, spec};
 use crate::tampering::set;
 
 /// What is refused is said; what is not gets past the limit and fails later or not at all.
@@ -229,7 +229,7 @@ fn collateral_of_1_mib_is_read_and_one_byte_more_is_not() {
     assert!(refused.to_string().contains("1048577 bytes"), "{refused}");
     let json = |len: usize| {
         let mut json = spec()
-            .forge(&crate::support::challenge())
+            .forge(&challenge())
             .unwrap()
             .collateral_json
             .into_bytes();
@@ -253,5 +253,54 @@ fn a_chain_of_8_certificates_is_read_and_one_more_is_not() {
             .push(move |chain| chain.resize(count, chain[2].clone()));
         let rejected = judge(&spec).outcome.unwrap_err();
         assert!(rejected.to_string().contains(word), "{rejected}");
+    }
+}
+
+/// Objects of this many members each, nearly as many as a report has room for.
+fn of_members(key: &str, members: usize) -> String {
+    let members: Vec<_> = (0..members)
+        .map(|number| format!("\"{key}{number:05}\":1"))
+        .collect();
+    let object = format!("{{{}}}", members.join(","));
+    let objects = vec![object; 90_000 / (members.len() + 1)];
+    format!("{{\"x\":[{}]}}", objects.join(","))
+}
+
+#[test]
+fn an_object_of_256_members_is_read_and_one_more_is_not() {
+    for (members, expected) in [
+        (256, "evidence_missing_field"),
+        (257, "evidence_too_complex"),
+        (89_999, "evidence_too_complex"),
+    ] {
+        let read = Evidence::parse(of_members("a", members).as_bytes());
+        assert_eq!(read.unwrap_err().code(), expected, "{members}");
+    }
+}
+
+/// Nobody has vouched for a report when it is read. What a list of as many values costs,
+/// any JSON costs; keys, which are compared with each other, cost little more.
+#[test]
+fn keys_cost_little_more_to_read_than_values() {
+    let time = |text: &str, expected: &str| {
+        let before = cpu_time();
+        for _ in 0..5 {
+            let read = Evidence::parse(text.as_bytes());
+            assert_eq!(read.unwrap_err().code(), expected);
+        }
+        cpu_time() - before
+    };
+    let values = vec!["1.25"; 90_000].join(",");
+    let values = time(&format!("{{\"x\":[{values}]}}"), "evidence_missing_field");
+    for key in ["a", "a\\u0061", "\\u0061\\u0062"] {
+        for (members, expected) in [
+            (89_999, "evidence_too_complex"),
+            (256, "evidence_missing_field"),
+            (30, "evidence_missing_field"),
+        ] {
+            let took = time(&of_members(key, members), expected);
+            // Of one object of all of them it was 11.
+            assert!(took < values * 8, "{key} {members}: {took:?}, {values:?}");
+        }
     }
 }
