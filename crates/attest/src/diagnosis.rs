@@ -37,7 +37,7 @@ pub(crate) fn explain(
     let rejected = documents.reason(quote, collateral, &root, now);
     Refusal {
         rejected: rejected.unwrap_or(Rejected::QuoteUntrusted { detail }),
-        genuine: documents.seen(&root),
+        genuine: documents.seen(&root).map(Box::new),
     }
 }
 

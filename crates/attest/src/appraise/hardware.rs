@@ -27,7 +27,7 @@ impl Run<'_> {
         );
         let genuine = match &verified {
             Ok(quote) => Some((quote.fmspc(), quote.seen())),
-            Err(refusal) => refusal.genuine,
+            Err(refusal) => refusal.genuine.as_deref().copied(),
         };
         if let Some((fmspc, seen)) = genuine {
             self.remember(fmspc, &seen);

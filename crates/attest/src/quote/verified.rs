@@ -185,7 +185,7 @@ impl VerifiedQuote {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) rejected: Rejected,
-    pub(crate) genuine: Option<(Fmspc, Seen)>,
+    pub(crate) genuine: Option<Box<(Fmspc, Seen)>>,
 }
 
 /// Verifies a quote under a root at a time.
@@ -217,7 +217,7 @@ pub(crate) fn verify(
     let inputs = Inputs::of(quote, collateral, anchors, now);
     verified(claims, inputs, seen).map_err(|rejected| Refusal {
         rejected,
-        genuine: seen.map(|seen| (fmspc, seen)),
+        genuine: seen.map(|seen| Box::new((fmspc, seen))),
     })
 }
 
