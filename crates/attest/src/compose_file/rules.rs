@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::{ImageDigest, ImageReference, Repository};
 use super::service::{Image, Service};
+use crate::Policy;
 
 /// Which programs may do what. Repositories are full names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,32 +47,10 @@ impl FileRules {
     }
 }
 
-/// The lists of policy `near`.
+/// Those of policy `near`.
 impl Default for FileRules {
     fn default() -> Self {
-        let named = |names: &[&str]| {
-            let names = names.iter();
-            names.filter_map(|name| Repository::named(name)).collect()
-        };
-        Self {
-            fronts: named(&["nginx"]),
-            proxies: named(&["nearaidev/vllm-proxy-rs"]),
-            engines: named(&["lmsysorg/sglang", "vllm/vllm-openai", "nearaidev/sglang"]),
-            helpers: named(&[
-                "alpine",
-                "busybox",
-                "curlimages/curl",
-                "datadog/agent",
-                "ghcr.io/astral-sh/uv",
-                "otel/opentelemetry-collector-contrib",
-                "python",
-                "willfarrell/autoheal",
-            ]),
-            gpu_helpers: named(&["nvcr.io/nvidia/k8s/dcgm-exporter"]),
-            certs_volume: "certs".to_owned(),
-            read_only_paths: BTreeSet::from(["/var/lib/docker/containers".to_owned()]),
-            digests: None,
-        }
+        Policy::near().rules().deployment.files.clone()
     }
 }
 
