@@ -70,6 +70,14 @@ impl Node {
             .find_map(|(name, value)| (name == key).then_some(value.as_ref()))
     }
 
+    /// The entries of a mapping; none of anything else.
+    pub(crate) fn entries(&self) -> &[(String, Arc<Self>)] {
+        match self {
+            Self::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
     /// What it is, in words.
     pub(crate) fn kind(&self) -> String {
         match self {

@@ -281,9 +281,11 @@ fn variables_where_rules_look() {
     let digest = super::digest('c');
     let image = format!("docker.io/nginx@{digest}");
     all(&[
-        (changed(&image, "\"${IMAGE:-nginx}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE:?nginx}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE:-${OTHER:-nginx}}\""), VARIABLE),
         (
-            changed(&image, &format!("\"${{IMAGE:-nginx@{digest}}}\"")),
+            changed(&image, &format!("\"${{IMAGE:-nginx@{digest}}}x\"")),
             VARIABLE,
         ),
         (
