@@ -17,12 +17,15 @@ mod faults;
 mod image;
 mod judge;
 mod mount;
+mod nginx;
 mod rejected;
 mod rules;
 mod service;
 mod settings;
 mod variables;
+mod volume;
 mod warnings;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +42,7 @@ pub(crate) use self::variables::variables;
 pub(crate) use self::warnings::{is_address, listed};
 
 use self::faults::{Faults, Place};
+use self::volume::Volume;
 use crate::text::quoted;
 use crate::yaml::{self, Node};
 
@@ -56,16 +60,6 @@ pub struct ComposeDocument {
     pub(crate) configs: BTreeMap<String, String>,
 }
 
-/// A volume that the file declares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Volume {
-    /// What it is called outside of this project, if that is said.
-    pub(crate) name: Option<String>,
-    pub(crate) external: bool,
-    /// A driver or options: it may be a path of the machine, or elsewhere.
-    pub(crate) driven: bool,
-}
-
 /// What one service of a file runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceImage {
@@ -75,6 +69,8 @@ pub struct ServiceImage {
     pub image: Option<ImageReference>,
     /// It is built in the machine: the image's name says nothing of it.
     pub built: bool,
+    /// A variable may name another image: this one is what runs if nobody sets it.
+    pub by_default: bool,
 }
 
 impl ComposeDocument {
@@ -125,11 +121,9 @@ impl ComposeDocument {
     pub fn images(&self) -> impl Iterator<Item = ServiceImage> {
         self.services.iter().map(|service| ServiceImage {
             service: service.name.clone(),
-            image: match &service.image {
-                Some(Image::Fixed(image)) => Some(image.clone()),
-                _ => None,
-            },
+            image: service.image.as_ref().and_then(Image::named).cloned(),
             built: service.build.is_some(),
+            by_default: matches!(service.image, Some(Image::Default { .. })),
         })
     }
 
@@ -269,42 +263,6 @@ impl Faults<'_> {
                 self.setting(place, setting);
             }
         }
-    }
-
-    fn volume(&mut self, name: &str, node: &Node) -> Volume {
-        let place = Place {
-            kind: "volume",
-            name,
-        };
-        let mut volume = Volume {
-            name: None,
-            external: false,
-            driven: false,
-        };
-        for (setting, value) in self.entries(place, node) {
-            if value.is_null() || setting.starts_with("x-") {
-                continue;
-            }
-            match setting.as_str() {
-                "name" => {
-                    let text = self.fixed(place, setting, value);
-                    volume.name = text.map(str::to_owned);
-                }
-                // `external: {name: x}` is the old way to say both.
-                "external" => match value.get("name") {
-                    Some(old) => {
-                        volume.external = true;
-                        let text = self.fixed(place, setting, old);
-                        volume.name = text.map(str::to_owned);
-                    }
-                    None => volume.external = self.fixed(place, setting, value) != Some("false"),
-                },
-                "labels" => {}
-                "driver" if self.fixed(place, setting, value) == Some("local") => {}
-                _ => volume.driven = true,
-            }
-        }
-        volume
     }
 
     fn config(&mut self, kind: &'static str, name: &str, node: &Node) -> Option<String> {

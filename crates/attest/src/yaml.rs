@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::ComposeRejected as Refused;
 use crate::text::{quoted, shown};
@@ -70,6 +70,14 @@ impl Node {
             .find_map(|(name, value)| (name == key).then_some(value.as_ref()))
     }
 
+    /// The entries of a mapping; none of anything else.
+    pub(crate) fn entries(&self) -> &[(String, Arc<Self>)] {
+        match self {
+            Self::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
     /// What it is, in words.
     pub(crate) fn kind(&self) -> String {
         match self {
@@ -113,6 +121,20 @@ fn is_ambiguous(c: char) -> bool {
 /// A null, if written without quotes; where nothing is written the parser has `~`.
 fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// The characters that go-yaml reads on in an anchor's name.
+fn is_in_anchors(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+/// In `{a:,}` go-yaml reads the plain text `a:`, since no blank ends it, and in
+/// `{a :,}` the text `a :`.
+fn is_longer_for_go(document: &str, plain: Span) -> bool {
+    let after = plain.byte_range().filter(|range| !range.is_empty());
+    let after = after.and_then(|range| document.get(range.end..));
+    let after = after.and_then(|text| text.trim_start_matches([' ', '\n']).strip_prefix(':'));
+    after.is_some_and(|text| text.starts_with([',', '?', '[', ']', '{', '}']))
 }
 
 struct Reader<'a> {
@@ -174,15 +196,31 @@ impl<'a> Reader<'a> {
             block_scalar_eof_without_line_feed: true,
             flow_nesting_limit: MAX_DEPTH,
             block_nesting_limit: MAX_DEPTH,
+            emit_anchor_events: true,
         };
         let mut documents = 0_usize;
         for event in Parser::new_from_str_with_options(text, options) {
-            let (event, _) = event.map_err(|error| Refused::Syntax {
+            let (event, span) = event.map_err(|error| Refused::Syntax {
                 file: quoted(self.file),
                 line: error.marker().line(),
                 detail: shown(&error.info()),
             })?;
+            let otherwise = |detail| Refused::Syntax {
+                file: quoted(self.file),
+                line: span.start.line(),
+                detail,
+            };
             match event {
+                // `&a:b c` is an anchor `a` and the text `:b c` for go-yaml.
+                Event::Anchor(_, name) if !name.chars().all(is_in_anchors) => {
+                    let name = quoted(&name);
+                    return Err(otherwise(format!("the anchor {name}")));
+                }
+                Event::Anchor(..) => {}
+                Event::Scalar(key, ScalarStyle::Plain, ..) if is_longer_for_go(text, span) => {
+                    let key = quoted(&key);
+                    return Err(otherwise(format!("no blank after the colon of {key}")));
+                }
                 Event::DocumentStart(..) => {
                     documents = documents.saturating_add(1);
                     if documents > 1 {

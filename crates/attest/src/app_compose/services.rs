@@ -37,11 +37,11 @@ pub(crate) fn findings(text: &str, envs: &BTreeSet<String>, findings: &mut Findi
         Of { service, envs }.all(findings);
     }
     for (key, volume) in &document.volumes {
-        if volume.driven {
+        if let Some(driven) = &volume.driven {
             findings.add(
                 Severity::Warning,
                 "app_volume",
-                format!("volume {} has a driver or options of its own", quoted(key)),
+                format!("volume {}: {driven}", quoted(key)),
             );
         }
     }
@@ -97,37 +97,32 @@ impl Of<'_> {
                 let detail = format!("{} is not pinned by a digest", shown(&image.to_string()));
                 self.add(findings, Severity::Danger, "app_image_not_pinned", &detail);
             }
-            Some(Image::Variable(text)) => {
-                let from = variables(text);
-                let open = from.iter().any(|name| self.is_allowed(name));
-                let severity = if open || default_image(text).is_none() {
+            Some(image @ (Image::Default { text, .. } | Image::Variable(text))) => {
+                let open = variables(text).iter().any(|name| self.envs.contains(*name));
+                let default = image.named().map(|image| shown(&image.to_string()));
+                let severity = if open || default.is_none() {
                     Severity::Danger
                 } else {
                     Severity::Warning
                 };
-                let mut detail = format!("its image is {}", quoted(text));
-                if let Some(image) = default_image(text) {
-                    detail.push_str(&format!(", by default {}", shown(&image.to_string())));
-                }
-                detail.push_str(if open {
-                    "; the host may set the variable"
+                let default =
+                    default.map_or(String::new(), |image| format!(", by default {image}"));
+                let who = if open {
+                    "the host may set the variable"
                 } else {
-                    "; no variable that the host may set, but one that another container may"
-                });
+                    "no variable that the host may set, but one that another container may"
+                };
+                let detail = format!("its image is {}{default}; {who}", quoted(text));
                 self.add(findings, severity, "app_image_variable", &detail);
             }
             None => {}
         }
     }
 
-    fn is_allowed(&self, variable: &str) -> bool {
-        self.envs.contains(variable)
-    }
-
     fn mount(&self, mount: &Mount, findings: &mut Findings) {
         let (path, read_only) = match mount {
             Mount::Host { path, read_only } => (path, *read_only),
-            Mount::Volume { key } if key == "certs" => {
+            Mount::Volume { key, .. } if key == "certs" => {
                 let detail = "it holds the TLS key";
                 self.add(findings, Severity::Notice, "app_tls_key", detail);
                 return;
@@ -198,7 +193,8 @@ impl Of<'_> {
     }
 
     fn logs(&self, findings: &mut Findings) {
-        let Some(Image::Fixed(ImageReference { repository, .. })) = &self.service.image else {
+        let image = self.service.image.as_ref().and_then(Image::named);
+        let Some(ImageReference { repository, .. }) = image else {
             return;
         };
         let name = repository.as_str();
@@ -264,11 +260,4 @@ impl Of<'_> {
             }
         }
     }
-}
-
-/// The image of `${NAME:-image}`.
-fn default_image(text: &str) -> Option<ImageReference> {
-    let inner = text.strip_prefix("${")?.strip_suffix('}')?;
-    let (_, default) = inner.split_once(":-").or_else(|| inner.split_once('-'))?;
-    ImageReference::read(default)
 }

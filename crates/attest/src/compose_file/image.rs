@@ -133,6 +133,20 @@ impl ImageReference {
             digest,
         })
     }
+
+    /// The image of `${NAME:-image}`, or with `-`: what runs if nobody sets the
+    /// variable.
+    pub(crate) fn by_default(text: &str) -> Option<Self> {
+        let inner = text.strip_prefix("${")?.strip_suffix('}')?;
+        let in_names = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (_, default) = inner.split_at_checked(inner.find(|c| !in_names(c))?)?;
+        Self::read(
+            default
+                .strip_prefix(':')
+                .unwrap_or(default)
+                .strip_prefix('-')?,
+        )
+    }
 }
 
 impl fmt::Display for ImageReference {
@@ -233,6 +247,27 @@ mod tests {
         for (len, read) in [(512, true), (513, false), (600, false)] {
             let name = "a".repeat(len);
             assert_eq!(ImageReference::read(&name).is_some(), read, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_what_stands_behind_the_sign() {
+        for (text, read) in [
+            ("${A:-nginx:1}", true),
+            ("${A_9-nginx:1}", true),
+            ("${A:-}", false),
+            ("${A}", false),
+            ("$A", false),
+            ("${A:?nginx:1}", false),
+            ("${A:+nginx:1}", false),
+            ("${A:?x:-nginx:1}", false),
+            ("${A:-${B:-nginx:1}}", false),
+            ("x${A:-nginx:1}", false),
+            ("${A:-nginx:1}x", false),
+        ] {
+            let default = ImageReference::by_default(text).map(|image| image.to_string());
+            let nginx = read.then_some("docker.io/library/nginx:1");
+            assert_eq!(default.as_deref(), nginx, "{text}");
         }
     }
 

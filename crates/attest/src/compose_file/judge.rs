@@ -6,6 +6,7 @@ use super::mount::{self, Mount};
 use super::rejected::ComposeRejected as Refused;
 use super::rules::{FileRules, Helpers, Role};
 use super::service::{Image, Service};
+use super::ways::{self, Inside, Leads, Sent, Way};
 use super::{ComposeDocument, warnings};
 use crate::finding::{Finding, Findings};
 use crate::text::quoted;
@@ -51,11 +52,15 @@ pub(crate) fn judge_started(
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
     let services = document.services.iter();
+    let started: Vec<_> = services
+        .filter(|service| started.contains(service.name.as_str()))
+        .collect();
+    let on_the_way = started.iter().copied();
+    let on_the_way = on_the_way.filter(|service| !rules.role(service).is_helper());
     let judge = Judge {
         document,
-        started: services
-            .filter(|service| started.contains(service.name.as_str()))
-            .collect(),
+        ways: ways::of(document, on_the_way, rules),
+        started,
         rules,
     };
     judge.volumes()?;
@@ -64,15 +69,22 @@ pub(crate) fn judge_started(
         judge.rights(service)?;
         judge.image(service)?;
     }
-    judge.helpers_serve_nobody(&rules.helpers_of(&document.services))?;
-    judge.helpers_serve_nobody(elsewhere)?;
+    let helpers = rules.helpers_of(&document.services);
+    let inside = Inside::of(document, rules);
+    for helpers in [&helpers, elsewhere] {
+        judge.helpers_serve_nobody(helpers)?;
+        judge.helpers_write_nothing(helpers)?;
+    }
+    judge.nothing_leaves(&inside)?;
     let mut findings = Findings::default();
-    let services = judge.started.iter();
-    let inside: BTreeSet<&str> = services
-        .flat_map(|service| service.names_inside())
-        .collect();
     for service in &judge.started {
         warnings::of_service(&inside, service, rules.role(service), &mut findings);
+    }
+    for way in &judge.ways {
+        warnings::of_way(&inside, way, &mut findings);
+    }
+    for helpers in [&helpers, elsewhere] {
+        warnings::of_shared(judge.on_the_way(), helpers, &mut findings);
     }
     warnings::of_configs(document, &mut findings);
     Ok(findings.into_vec())
@@ -81,10 +93,17 @@ pub(crate) fn judge_started(
 struct Judge<'a> {
     document: &'a ComposeDocument,
     started: Vec<&'a Service>,
+    /// Of those that are started and on the prompt's way.
+    ways: Vec<Way<'a>>,
     rules: &'a FileRules,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn on_the_way(&self) -> impl Iterator<Item = &'a Service> {
+        let started = self.started.iter().copied();
+        started.filter(|service| !self.rules.role(service).is_helper())
+    }
+
     fn file(&self) -> String {
         quoted(&self.document.file)
     }
@@ -99,8 +118,8 @@ impl Judge<'_> {
                 volume: quoted(key),
                 detail,
             };
-            if volume.driven {
-                return Err(refuse("it has a driver or options of its own".to_owned()));
+            if let Some(driven) = &volume.driven {
+                return Err(refuse(driven.clone()));
             }
             let name = volume.name.as_ref().unwrap_or(key);
             if (volume.external || volume.name.is_some()) && name != certs {
@@ -119,7 +138,7 @@ impl Judge<'_> {
         for mount in &service.mounts {
             match mount {
                 Mount::Own => {}
-                Mount::Volume { key } => {
+                Mount::Volume { key, .. } => {
                     let name = self.document.volumes.get(key);
                     let name = name.and_then(|volume| volume.name.as_ref()).unwrap_or(key);
                     let certs = &self.rules.certs_volume;
@@ -247,10 +266,9 @@ impl Judge<'_> {
         if role.is_helper() {
             return Ok(());
         }
-        let digest = match &service.image {
-            Some(Image::Fixed(image)) if role != Role::Built => image.digest.as_ref(),
-            _ => None,
-        };
+        let named = service.image.as_ref().and_then(Image::named);
+        let named = named.filter(|_| role != Role::Built);
+        let digest = named.and_then(|image| image.digest.as_ref());
         if digest.is_none() && role != Role::Built {
             let (file, service, image) = refuse();
             return Err(Refused::NotPinned {
@@ -259,9 +277,11 @@ impl Judge<'_> {
                 image,
             });
         }
-        // What is built has no digest, so no list of digests allows it.
+        // What is built has no digest, and what a variable may replace has any: no list
+        // of digests allows it.
         if let Some(allowed) = &self.rules.digests
-            && !digest.is_some_and(|digest| allowed.contains(digest))
+            && !(matches!(service.image, Some(Image::Fixed(_)))
+                && digest.is_some_and(|digest| allowed.contains(digest)))
         {
             let (file, service, image) = refuse();
             return Err(Refused::Digest {
@@ -274,51 +294,69 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// No helper is named in the configuration of web servers and proxies, nor
-    /// where proxies and engines are told of each other.
+    /// No helper is named where programs on the prompt's way are told whom to ask.
     fn helpers_serve_nobody(&self, helpers: &Helpers<'_>) -> Result<(), Refused> {
-        let mut seen = BTreeSet::new();
+        for way in &self.ways {
+            if let Some(helper) = way.helper(helpers) {
+                return Err(Refused::SidecarServes {
+                    file: self.file(),
+                    service: quoted(&helper.name),
+                    image: helper.image_text(),
+                    by: quoted(&way.by.name),
+                    place: way.place.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// No helper may write what web servers and proxies read: it could be their
+    /// configuration. Engines get the model's files from one.
+    fn helpers_write_nothing(&self, helpers: &Helpers<'_>) -> Result<(), Refused> {
         for service in &self.started {
-            if self.rules.role(service).is_helper() {
+            if !matches!(self.rules.role(service), Role::Front | Role::Proxy) {
                 continue;
             }
-            let configs = service.configs.iter().filter(|name| seen.insert(*name));
-            let configs = configs.filter_map(|name| self.document.configs.get(name));
-            let addresses = service.environment.iter().filter_map(|(name, value)| {
-                let value = value.as_ref()?;
-                name.starts_with("VLLM_").then_some(value)
-            });
-            for text in configs.chain(addresses) {
-                if let Some(helper) = named_in(text, helpers) {
-                    return Err(Refused::SidecarServes {
+            for mount in &service.mounts {
+                if let Mount::Volume { key, .. } = mount
+                    && let Some(helper) = helpers.writer(key)
+                {
+                    return Err(Refused::SharedVolume {
                         file: self.file(),
-                        service: quoted(&helper.name),
+                        service: quoted(&service.name),
+                        volume: quoted(key),
+                        helper: quoted(&helper.name),
                         image: helper.image_text(),
-                        by: quoted(&service.name),
                     });
                 }
             }
         }
         Ok(())
     }
-}
 
-fn named_in<'a>(text: &str, names: &Helpers<'a>) -> Option<&'a Service> {
-    let text = text.to_ascii_lowercase();
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let mut words = text.split(|c| !inside(c)).filter(|word| !word.is_empty());
-    words.find_map(|word| {
-        let of_container = || of_container(word).find_map(|name| names.get(name));
-        names.get(word).or_else(of_container).copied()
-    })
-}
-
-/// The services that a container without a name of its own may be of: Compose
-/// calls it `<project>-<service>-<number>`, and once wrote `_`.
-fn of_container(word: &str) -> impl Iterator<Item = &str> {
-    let without_number = word.trim_end_matches(|c: char| c.is_ascii_digit());
-    let service = without_number.strip_suffix(['-', '_']);
-    let service = service.filter(|_| without_number != word).unwrap_or("");
-    let dashes = service.match_indices(['-', '_']);
-    dashes.filter_map(|(at, _)| service.get(at..)?.get(1..))
+    /// Nothing that sends prompts sends them to an address outside.
+    fn nothing_leaves(&self, inside: &Inside) -> Result<(), Refused> {
+        let refuse = |service: &Service, place: String, address: &str| Refused::Outside {
+            file: self.file(),
+            service: quoted(&service.name),
+            place,
+            address: quoted(address),
+        };
+        for way in &self.ways {
+            let sent = way.sends(inside).into_iter();
+            for Sent { by, address, .. } in sent.filter(|sent| sent.leads == Leads::Outside) {
+                let place = format!("{}, {}", way.place, quoted(&by));
+                return Err(refuse(way.by, place, &address));
+            }
+        }
+        for service in self.on_the_way() {
+            for (name, address) in &service.hosts {
+                if inside.contains(name) && !ways::is_here(address) {
+                    let place = format!("its extra_hosts, {}", quoted(name));
+                    return Err(refuse(service, place, address));
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -115,10 +115,18 @@ rejections! {
         "rejected_compose_sidecar_gpu" check DeploymentFiles blame Machine
         "compose file {file}, service {service} ({image}) is a helper with access to the GPUs"
         means "A program that should not see prompts can read the memory of the GPUs that they are computed on.";
-    SidecarServes { file: String, service: String, image: String, by: String }
+    SidecarServes { file: String, service: String, image: String, by: String, place: String }
         "rejected_compose_sidecar_serves" check DeploymentFiles blame Machine
-        "compose file {file}, service {service} ({image}) is a helper, but {by} sends requests to it"
-        means "Prompts reach a program that should not see them.";
+        "compose file {file}, service {service} ({image}) is a helper, but service {by} names it in {place}"
+        means "Prompts can reach a program that should not see them.";
+    SharedVolume { file: String, service: String, volume: String, helper: String, image: String }
+        "rejected_compose_shared_volume" check DeploymentFiles blame Machine
+        "compose file {file}, service {service} mounts the volume {volume}, which the helper {helper} ({image}) may write"
+        means "A program that should not see prompts can change what a web server or an inference proxy reads, such as its configuration.";
+    Outside { file: String, service: String, place: String, address: String }
+        "rejected_compose_outside" check DeploymentFiles blame Machine
+        "compose file {file}, service {service}: {place} sends to {address}, which is no service of the machine"
+        means "Prompts leave the machine that was proved, for an address that nothing was proved of.";
     NotPinned { file: String, service: String, image: String }
         "rejected_compose_not_pinned" check DeploymentFiles blame Machine
         "compose file {file}, service {service}: {image} is not pinned by a digest"

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::{ImageDigest, ImageReference, Repository};
+use super::mount::Mount;
 use super::service::{Image, Service};
+use crate::Policy;
 
 /// Which programs may do what. Repositories are full names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,32 +48,10 @@ impl FileRules {
     }
 }
 
-/// The lists of policy `near`.
+/// Those of policy `near`.
 impl Default for FileRules {
     fn default() -> Self {
-        let named = |names: &[&str]| {
-            let names = names.iter();
-            names.filter_map(|name| Repository::named(name)).collect()
-        };
-        Self {
-            fronts: named(&["nginx"]),
-            proxies: named(&["nearaidev/vllm-proxy-rs"]),
-            engines: named(&["lmsysorg/sglang", "vllm/vllm-openai", "nearaidev/sglang"]),
-            helpers: named(&[
-                "alpine",
-                "busybox",
-                "curlimages/curl",
-                "datadog/agent",
-                "ghcr.io/astral-sh/uv",
-                "otel/opentelemetry-collector-contrib",
-                "python",
-                "willfarrell/autoheal",
-            ]),
-            gpu_helpers: named(&["nvcr.io/nvidia/k8s/dcgm-exporter"]),
-            certs_volume: "certs".to_owned(),
-            read_only_paths: BTreeSet::from(["/var/lib/docker/containers".to_owned()]),
-            digests: None,
-        }
+        Policy::near().rules().deployment.files.clone()
     }
 }
 
@@ -95,8 +75,37 @@ impl Role {
     }
 }
 
-/// Helpers by the names that they answer to, in lower case.
-pub(crate) type Helpers<'a> = BTreeMap<String, &'a Service>;
+/// Helpers of one file or several.
+#[derive(Default)]
+pub(crate) struct Helpers<'a> {
+    /// By the names that they answer to, in lower case.
+    names: BTreeMap<String, &'a Service>,
+    /// By the named volumes that they may write; one for each.
+    writers: BTreeMap<&'a str, &'a Service>,
+}
+
+impl<'a> Helpers<'a> {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.names.extend(more.names);
+        self.writers.extend(more.writers);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&'a Service> {
+        self.names.get(name).copied()
+    }
+
+    pub(super) fn writer(&self, volume: &str) -> Option<&'a Service> {
+        self.writers.get(volume).copied()
+    }
+}
 
 impl FileRules {
     /// Those of some services that are helpers.
@@ -104,21 +113,31 @@ impl FileRules {
         &self,
         services: impl IntoIterator<Item = &'a Service>,
     ) -> Helpers<'a> {
-        let services = services.into_iter();
-        services
-            .filter(|service| self.role(service).is_helper())
-            .flat_map(|service| {
-                let names = service.names_inside();
-                names.map(move |name| (name.to_ascii_lowercase(), service))
-            })
-            .collect()
+        let mut helpers = Helpers::new();
+        for service in services {
+            if !self.role(service).is_helper() {
+                continue;
+            }
+            let names = service.names_inside();
+            let names = names.map(|name| (name.to_ascii_lowercase(), service));
+            helpers.names.extend(names);
+            for mount in &service.mounts {
+                if let Mount::Volume { key, read_only, .. } = mount
+                    && !read_only
+                {
+                    helpers.writers.insert(key, service);
+                }
+            }
+        }
+        helpers
     }
 
     pub(crate) fn role(&self, service: &Service) -> Role {
         if service.build.is_some() {
             return Role::Built;
         }
-        let Some(Image::Fixed(ImageReference { repository, .. })) = &service.image else {
+        let image = service.image.as_ref().and_then(Image::named);
+        let Some(ImageReference { repository, .. }) = image else {
             return Role::Unknown;
         };
         [

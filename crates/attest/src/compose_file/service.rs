@@ -1,6 +1,6 @@
 //! One service, as far as rules and findings ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::ImageReference;
 use super::mount::Mount;
@@ -34,16 +34,34 @@ pub(crate) struct Service {
     /// Entry point, command and health check, in one text.
     pub(crate) command: String,
     pub(crate) log_driver: Option<String>,
-    /// Ways to decide what a name means inside: `extra_hosts` and `dns`.
-    pub(crate) names: Vec<String>,
+    /// Addresses of `extra_hosts`, by their names in lower case. Of several one that
+    /// is not the machine's own, if there is one.
+    pub(crate) hosts: BTreeMap<String, String>,
+    /// `dns` and the like: who says what a name means.
+    pub(crate) dns: Vec<String>,
     pub(crate) ports: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Image {
     Fixed(ImageReference),
+    /// A variable decides; this one runs if nobody sets it.
+    Default {
+        text: String,
+        image: ImageReference,
+    },
     /// A variable decides.
     Variable(String),
+}
+
+impl Image {
+    /// The image that the file names.
+    pub(crate) fn named(&self) -> Option<&ImageReference> {
+        match self {
+            Self::Fixed(image) | Self::Default { image, .. } => Some(image),
+            Self::Variable(_) => None,
+        }
+    }
 }
 
 /// An image that is built where it runs.
@@ -51,6 +69,8 @@ pub(crate) enum Image {
 pub(crate) struct Build {
     /// From a recipe that stands in the compose file itself.
     pub(crate) inline: bool,
+    /// That recipe, and the arguments of any.
+    pub(crate) recipe: String,
 }
 
 impl Service {
@@ -66,7 +86,7 @@ impl Service {
         match (&self.image, &self.build) {
             (_, Some(_)) => "built in the machine".to_owned(),
             (Some(Image::Fixed(image)), None) => crate::text::shown(&image.to_string()),
-            (Some(Image::Variable(text)), None) => quoted(text),
+            (Some(Image::Default { text, .. } | Image::Variable(text)), None) => quoted(text),
             (None, None) => "no image".to_owned(),
         }
     }

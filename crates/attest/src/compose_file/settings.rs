@@ -6,9 +6,10 @@
 
 use super::faults::{Faults, Place};
 use super::image::ImageReference;
-use super::mount::{self, Mount};
+use super::mount;
 use super::rejected::ComposeRejected as Refused;
 use super::service::{Build, Image, Service};
+use super::ways;
 use crate::text::quoted;
 use crate::yaml::{Node, Scalar};
 
@@ -132,10 +133,11 @@ impl Faults<'_> {
                     other => other.kind(),
                 });
             }
-            "extra_hosts" | "dns" | "dns_search" | "dns_opt" => {
+            "extra_hosts" => self.hosts(place, value, service),
+            "dns" | "dns_search" | "dns_opt" => {
                 let mut text = String::new();
                 append_text(value, &mut text);
-                service.names.push(text);
+                service.dns.push(text.trim_end().to_owned());
             }
             "ports" => self.ports(place, value, service),
             "networks" => self.networks(place, value),
@@ -146,6 +148,18 @@ impl Faults<'_> {
     }
 
     fn image(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
+        if let Node::Scalar(Scalar { text, .. }) = value
+            && let Some(image) = ImageReference::by_default(text)
+        {
+            let text = text.clone();
+            service.image = Some(Image::Default { text, image });
+            return;
+        }
+        // Named already; "no image" would be a second fault of one cause.
+        service.image = Some(Image::Variable(match value {
+            Node::Scalar(scalar) if scalar.text.contains('$') => scalar.text.clone(),
+            _ => String::new(),
+        }));
         if let Some(text) = self.fixed(place, "image", value) {
             match ImageReference::read(text) {
                 Some(image) => service.image = Some(Image::Fixed(image)),
@@ -155,12 +169,6 @@ impl Faults<'_> {
                     image: quoted(text),
                 }),
             }
-        } else if let Node::Scalar(scalar) = value {
-            service.image = Some(Image::Variable(scalar.text.clone()));
-        }
-        if service.image.is_none() {
-            // Named already; "no image" would be a second fault of one cause.
-            service.image = Some(Image::Variable(String::new()));
         }
     }
 
@@ -180,8 +188,15 @@ impl Faults<'_> {
             "tags",
             "target",
         ];
+        let mut recipe = String::new();
+        for part in ["dockerfile_inline", "args"] {
+            if let Some(part) = value.get(part) {
+                append_text(part, &mut recipe);
+            }
+        }
         service.build = Some(Build {
             inline: value.get("dockerfile_inline").is_some(),
+            recipe,
         });
         let Node::Mapping(settings) = value else {
             return;
@@ -226,48 +241,6 @@ impl Faults<'_> {
                 service.gpu = true;
             } else {
                 service.devices.push(device.to_owned());
-            }
-        }
-    }
-
-    fn mounts(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
-        for item in self.list_of(place, value) {
-            if let Node::Scalar(_) = item.as_ref() {
-                let Some(text) = self.fixed(place, "volumes", item) else {
-                    continue;
-                };
-                match mount::short(text) {
-                    Some(mount) => service.mounts.push(mount),
-                    None => self.shape(place, "SOURCE:TARGET[:MODE] as a volume", item),
-                }
-                continue;
-            }
-            match self.fixed_child(place, "volumes.type", item.get("type")) {
-                Some(kind @ ("bind" | "volume")) => {
-                    let read_only = match item.get("read_only") {
-                        Some(Node::Scalar(scalar)) => scalar.text == "true",
-                        _ => false,
-                    };
-                    let source = match item.get("source") {
-                        None => item.get("src"),
-                        source => source,
-                    };
-                    match source {
-                        None => service.mounts.push(Mount::Own),
-                        Some(source) => {
-                            if let Some(source) = self.fixed(place, "volumes.source", source) {
-                                service.mounts.push(if kind == "bind" {
-                                    mount::host(source, read_only)
-                                } else {
-                                    mount::from_source(source, read_only)
-                                });
-                            }
-                        }
-                    }
-                }
-                Some("tmpfs") => service.mounts.push(Mount::Own),
-                Some(other) => self.setting(place, &format!("volumes.type: {other}")),
-                None => self.shape(place, "a volume with its type", item),
             }
         }
     }
@@ -326,6 +299,37 @@ impl Faults<'_> {
                 self.setting(place, &format!("links: {name}"));
             }
             service.depends_on.insert(name.to_owned());
+        }
+    }
+
+    /// `NAME:ADDRESS`, `NAME=ADDRESS`, or a mapping, of one address or several.
+    fn hosts(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
+        let mut add = |name: &str, address: &str| {
+            let known = service.hosts.entry(name.to_ascii_lowercase());
+            let known = known.or_insert_with(|| address.to_owned());
+            if ways::is_here(known) {
+                address.clone_into(known);
+            }
+        };
+        for (name, addresses) in value.entries() {
+            let all = match addresses.as_ref() {
+                Node::Sequence(all) => all.as_slice(),
+                _ => std::slice::from_ref(addresses),
+            };
+            for address in all {
+                if let Some(address) = self.fixed(place, "extra_hosts", address) {
+                    add(name, address);
+                }
+            }
+        }
+        if matches!(value, Node::Mapping(_)) {
+            return;
+        }
+        for entry in self.fixed_list(place, "extra_hosts", value) {
+            match entry.split_once('=').or_else(|| entry.split_once(':')) {
+                Some((name, address)) => add(name, address),
+                None => self.setting(place, &format!("extra_hosts: {entry}")),
+            }
         }
     }
 

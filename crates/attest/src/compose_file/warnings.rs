@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::rules::Helpers;
 use super::rules::Role;
 use super::service::{Image, Service, environment_variables};
-use super::{ComposeDocument, Mount, variables};
+use super::ways::{self, Inside, Leads, Place, Way};
+use super::{ComposeDocument, Mount, nginx, variables};
 use crate::finding::{Findings, Severity};
 use crate::text::{quoted, shown};
 
@@ -16,6 +18,14 @@ const MAX_HOSTS: usize = 100;
 
 /// Log drivers whose logs stay in the machine.
 const LOCAL_LOGS: &[&str] = &["json-file", "local", "journald", "none"];
+
+/// Programs that fetch other programs.
+const INSTALLERS: &[&str] = &[
+    "apk", "apt", "apt-get", "conda", "git", "npm", "npx", "pip", "pip3", "uv", "uvx",
+];
+
+/// Folders of models, in containers of engines.
+const MODEL_FOLDERS: &[&str] = &[".cache", "cache", "data", "models"];
 
 /// The bytes after which a list in a message ends.
 const SHOWN_BYTES: usize = 2000;
@@ -40,12 +50,7 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>, max: usize) -
     text
 }
 
-pub(crate) fn of_service(
-    inside: &BTreeSet<&str>,
-    service: &Service,
-    role: Role,
-    findings: &mut Findings,
-) {
+pub(crate) fn of_service(inside: &Inside, service: &Service, role: Role, findings: &mut Findings) {
     let name = quoted(&service.name);
     let mut warn = |severity, topic, detail: String| {
         findings.add(severity, topic, format!("service {name}: {detail}"));
@@ -69,6 +74,18 @@ pub(crate) fn of_service(
             format!("{image} is not pinned by a digest"),
         ),
         _ => {}
+    }
+    if let Some(Image::Default { text, .. }) = &service.image {
+        // What a helper may do is bounded, whatever it is.
+        let severity = match role {
+            Role::Helper | Role::GpuHelper => Severity::Warning,
+            _ => Severity::Danger,
+        };
+        let detail = format!(
+            "whoever runs the machine may replace its image: {}",
+            quoted(text)
+        );
+        warn(severity, "compose_image_variable", detail);
     }
     rights(service, &mut warn);
     if service.gpu && matches!(role, Role::Engine | Role::Built) {
@@ -154,7 +171,7 @@ fn logs(service: &Service, role: Role, warn: &mut impl FnMut(Severity, &'static 
 
 /// What is not in the file and still decides what a program on the prompt's way does.
 fn inputs(
-    inside: &BTreeSet<&str>,
+    inside: &Inside,
     service: &Service,
     warn: &mut impl FnMut(Severity, &'static str, String),
 ) {
@@ -199,21 +216,33 @@ fn inputs(
             ),
         );
     }
-    for text in &service.names {
-        if text.trim() != "compose-manager:host-gateway" {
-            warn(
-                Severity::Warning,
-                "compose_names",
-                format!("what names mean to it is changed: {}", quoted(text.trim())),
-            );
+    for (name, address) in &service.hosts {
+        let usual = name == "compose-manager" && address == "host-gateway";
+        if !usual {
+            // Who answers at the machine's own address may be a helper.
+            let severity = if inside.contains(name) {
+                Severity::Danger
+            } else {
+                Severity::Warning
+            };
+            let entry = quoted(&format!("{name}:{address}"));
+            let detail = format!("what names mean to it is changed: {entry}");
+            warn(severity, "compose_names", detail);
         }
+    }
+    for text in &service.dns {
+        warn(
+            Severity::Warning,
+            "compose_names",
+            format!("what names mean to it is changed: {}", quoted(text)),
+        );
     }
     let values = service.environment.iter();
     let outside: BTreeSet<&str> = values
+        .filter(|(name, _)| !ways::is_telemetry(name))
         .filter_map(|(_, value)| value.as_deref())
-        .flat_map(hosts)
+        .flat_map(|value| ways::outside(value, service, inside, &BTreeSet::new()))
         .take(MAX_HOSTS)
-        .filter(|host| !is_inside(inside, host))
         .collect();
     if !outside.is_empty() {
         warn(
@@ -221,6 +250,124 @@ fn inputs(
             "compose_outside_address",
             format!("its environment names {}", listed(outside, SHOWN_NAMES)),
         );
+    }
+}
+
+/// Where prompts may go that no rule can tell.
+pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
+    let Way {
+        by, place, text, ..
+    } = *way;
+    let name = quoted(&by.name);
+    let mut warn = |severity, topic, detail: String| {
+        findings.add(severity, topic, format!("service {name}: {place} {detail}"));
+    };
+    for sent in way.sends(inside) {
+        if sent.leads == Leads::Unknown {
+            warn(
+                Severity::Danger,
+                "compose_unknown_address",
+                format!(
+                    "sends requests to {} ({}): no service of the file has that name",
+                    quoted(&sent.address),
+                    quoted(&sent.by)
+                ),
+            );
+        }
+    }
+    let mut groups = BTreeSet::new();
+    let severity = match place {
+        Place::Config(_) => {
+            let config = nginx::read(text);
+            groups = config.groups;
+            for (topic, directive) in config.remarks {
+                let severity = match topic {
+                    "compose_front_code" | "compose_logs_prompts" => Severity::Danger,
+                    _ => Severity::Warning,
+                };
+                warn(severity, topic, format!("says {}", quoted(&directive)));
+            }
+            Severity::Warning
+        }
+        Place::Command => {
+            let words = text.split_whitespace();
+            let installs = words.filter(|word| INSTALLERS.contains(word));
+            let installs: BTreeSet<_> = installs.collect();
+            if !installs.is_empty() {
+                let installs = listed(installs, SHOWN_NAMES);
+                let detail = format!("may install programs when it starts ({installs})");
+                warn(Severity::Danger, "compose_unpinned_program", detail);
+            }
+            for address in way.telemetry() {
+                let detail = format!("sends telemetry to {}", quoted(address));
+                warn(Severity::Warning, "compose_telemetry", detail);
+            }
+            if logs_prompts(text) {
+                let detail = "has requests logged, prompts among them".to_owned();
+                warn(Severity::Danger, "compose_logs_prompts", detail);
+            }
+            Severity::Danger
+        }
+        Place::Variable(variable) if ways::is_telemetry(variable) => {
+            let content = variable
+                .to_ascii_uppercase()
+                .contains("CAPTURE_MESSAGE_CONTENT");
+            if content && text.eq_ignore_ascii_case("true") {
+                let detail = "puts prompts into telemetry".to_owned();
+                warn(Severity::Danger, "compose_logs_prompts", detail);
+            }
+            if text.contains("://") {
+                let detail = format!("sends telemetry to {}", quoted(text));
+                warn(Severity::Warning, "compose_telemetry", detail);
+            }
+            return;
+        }
+        // Said of the whole environment, and of every image that is built.
+        Place::Variable(_) | Place::Recipe => return,
+    };
+    let outside = ways::outside(text, by, inside, &groups);
+    if !outside.is_empty() {
+        let outside = listed(outside, SHOWN_NAMES);
+        warn(
+            severity,
+            "compose_outside_address",
+            format!("names {outside}"),
+        );
+    }
+}
+
+/// Volumes that helpers may write and programs on the prompt's way read.
+pub(crate) fn of_shared<'a>(
+    services: impl Iterator<Item = &'a Service>,
+    helpers: &Helpers<'_>,
+    findings: &mut Findings,
+) {
+    for service in services {
+        for mount in &service.mounts {
+            let Mount::Volume { key, target, .. } = mount else {
+                continue;
+            };
+            // The model's files, and what is made of them.
+            let files = target.split('/').any(|part| MODEL_FOLDERS.contains(&part));
+            let severity = if files {
+                Severity::Warning
+            } else {
+                Severity::Danger
+            };
+            if let Some(helper) = helpers.writer(key) {
+                findings.add(
+                    severity,
+                    "compose_shared_volume",
+                    format!(
+                        "service {}: what it has at {} may be written by {} ({})",
+                        quoted(&service.name),
+                        quoted(target),
+                        quoted(&helper.name),
+                        helper.image_text()
+                    ),
+                );
+            }
+        }
     }
 }
 
@@ -251,30 +398,27 @@ pub(crate) fn is_address(name: &str) -> bool {
         || name.ends_with("_HOST")
 }
 
-/// The hosts of the `http` and `https` URLs in a text.
-fn hosts(text: &str) -> impl Iterator<Item = &str> {
-    text.split("://").skip(1).map(|rest| {
-        let authority = rest
-            .split(|c: char| c.is_whitespace() || matches!(c, '/' | ',' | '"' | '\'' | '?' | '#'))
-            .next()
-            .unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        host.split(':').next().unwrap_or_default()
-    })
-}
-
-fn is_inside(inside: &BTreeSet<&str>, host: &str) -> bool {
-    host.is_empty()
-        || host.contains('$')
-        || matches!(
-            host,
-            "localhost" | "127.0.0.1" | "0.0.0.0" | "compose-manager"
-        )
-        || inside.contains(host)
-}
-
 fn has_word(text: &str, word: &str) -> bool {
     text.split_whitespace().any(|one| one == word)
+}
+
+/// Whether options of sglang or vLLM have the content of requests logged: sglang does
+/// from level 2 on, which is its default.
+fn logs_prompts(command: &str) -> bool {
+    let levels = command.split("--log-requests-level").skip(1);
+    let mut quiet = levels.map(|rest| {
+        let level = rest.trim_start_matches([' ', '=']);
+        level.starts_with(['0', '1'])
+    });
+    let asked = [
+        "--log-requests",
+        "--enable-log-requests",
+        "--enable-log-outputs",
+    ];
+    match quiet.next() {
+        Some(first) => !(first && quiet.all(|one| one)),
+        None => asked.iter().any(|one| has_option(command, one)),
+    }
 }
 
 fn has_option(text: &str, option: &str) -> bool {
@@ -287,43 +431,6 @@ fn has_option(text: &str, option: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_end_where_urls_say() {
-        for (text, of) in [
-            ("a.example", &[][..]),
-            ("http://a.example", &["a.example"]),
-            ("http://a.example/b?c", &["a.example"]),
-            ("http://a.example?b/c", &["a.example"]),
-            ("http://a.example b", &["a.example"]),
-            ("http://a.example\nb", &["a.example"]),
-            ("'http://a.example'#", &["a.example"]),
-            ("https://u:p@a.example:1/b", &["a.example"]),
-            ("http://a,https://b:2", &["a", "b"]),
-            ("http://", &[""]),
-        ] {
-            assert_eq!(hosts(text).collect::<Vec<_>>(), of, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_host_inside_is_known_by_its_name() {
-        let inside = BTreeSet::from(["proxy"]);
-        for host in [
-            "",
-            "${HOST}",
-            "localhost",
-            "127.0.0.1",
-            "0.0.0.0",
-            "compose-manager",
-            "proxy",
-        ] {
-            assert!(is_inside(&inside, host), "{host}");
-        }
-        for host in ["a.example", "proxy.example", "Proxy", "127.0.0.2"] {
-            assert!(!is_inside(&inside, host), "{host}");
-        }
-    }
 
     #[test]
     fn a_list_ends_after_so_many_names_or_bytes() {

@@ -62,6 +62,9 @@ impl FilesAtHand {
         let images = document.images();
         let mut of_service = images.filter(|image| image.service == service);
         of_service.find_map(|image| match (image.image, image.built) {
+            (Some(name), false) if image.by_default => {
+                Some(format!("{name}, unless a variable names another"))
+            }
             (Some(image), false) => Some(image.to_string()),
             (Some(image), true) => Some(format!("{image}, built in the machine")),
             (None, true) => Some("built in the machine".to_owned()),

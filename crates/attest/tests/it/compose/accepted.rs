@@ -21,6 +21,7 @@ fn the_deployed_file_keeps_the_rules_and_has_its_findings() {
         ((Severity::Warning, "compose_helper_not_pinned"), 1),
         ((Severity::Warning, "compose_host_path"), 1),
         ((Severity::Warning, "compose_log_shipper"), 1),
+        ((Severity::Warning, "compose_shared_volume"), 2),
         ((Severity::Warning, "compose_sys_admin"), 1),
         ((Severity::Warning, "compose_trust_remote_code"), 2),
         ((Severity::Warning, "compose_unmeasured_address"), 1),

@@ -1,10 +1,13 @@
 //! The edges of a compose file: the last value that is taken, and the first that
 //! is not.
 
-use attest::app_compose_findings;
+use std::time::Duration;
+
+use attest::{FloorCheck, app_compose_findings};
 
 use super::code;
 use super::measured::quiet;
+use crate::support::{challenge, cpu_time, judge_with, policy_of_the_machine_alone, spec};
 
 /// One helper, in 10 nodes.
 const FILE: &str = "services: {a: {image: alpine}}\n";
@@ -85,5 +88,109 @@ fn a_description_of_512_kib_is_read_and_one_byte_more_is_not() {
             "app_compose_unreadable"
         };
         assert_eq!(topics, [expected], "{len}");
+    }
+}
+
+/// The least that some work took of some times.
+fn cost(mut work: impl FnMut()) -> Duration {
+    let mut once = || {
+        let before = cpu_time();
+        work();
+        cpu_time() - before
+    };
+    (0..3).map(|_| once()).min().unwrap()
+}
+
+/// What a file may cost: as much as reading so many times a file of 512 KiB in which
+/// there is nothing to find.
+const TIMES: u32 = 3;
+
+/// So many quotes, as much as the crate's own code is slower where it is not optimised
+/// beside the cryptography, which always is.
+const QUOTES: u32 = if cfg!(debug_assertions) { 100 } else { 3 };
+
+#[test]
+fn hostile_files_cost_no_more_than_others_of_their_size() {
+    let built = spec().forge(&challenge()).unwrap();
+    let quote = cost(|| {
+        let floor = FloorCheck::NotKept("a test");
+        let judged = judge_with(&built, policy_of_the_machine_alone(), floor);
+        assert!(judged.outcome.is_ok());
+    });
+    let engine = format!("image: \"vllm/vllm-openai@{}\"", super::digest('a'));
+    let many =
+        |count: usize, unit: &dyn Fn(usize) -> String| -> String { (0..count).map(unit).collect() };
+    let of_engine = |settings: &str, helpers: &str| {
+        format!("services:\n  e: {{{engine}, {settings}}}\n{helpers}")
+    };
+    let helper = |name: &str| format!("  \"{name}\": {{image: alpine}}\n");
+    let front = |config: &str| {
+        let image = format!("image: \"nginx@{}\"", super::digest('a'));
+        format!(
+            "services: {{e: {{{image}, configs: [c]}}}}\nconfigs: {{c: {{content: '{config}'}}}}\n"
+        )
+    };
+    let plain = {
+        let words = format!("x-w: &w \"{}\"\n", "a ".repeat(60_000));
+        words + &of_engine("command: [*w, *w, *w]", &helper("h"))
+    };
+    assert_eq!(code(&plain), "accepted");
+    let plain = cost(|| assert_eq!(code(&plain), "accepted"));
+    let long = "-a".repeat(50_000);
+    let dashes = "-".repeat(62);
+    for (what, text) in [
+        (
+            "a helper's name of 100 KB, against three words as long",
+            format!(
+                "x-w: &w \"w{long}-1\"\n{}",
+                of_engine(
+                    "command: [*w, *w, *w]",
+                    &format!("  h: {{image: alpine, container_name: \"{long}\"}}\n")
+                )
+            ),
+        ),
+        (
+            "many names against many words",
+            of_engine(
+                &format!("command: \"{}\"", format!("{dashes}1 ").repeat(2_000)),
+                &many(900, &|n| helper(&format!("{}{n}", "-".repeat(n % 60)))),
+            ),
+        ),
+        (
+            "many addresses against many names",
+            of_engine(
+                &format!(
+                    "extra_hosts: [{}], environment: {{VLLM_URLS: \"{}\"}}",
+                    many(2_000, &|n| format!("\"h{n}:127.0.0.1\",")),
+                    many(8_000, &|n| format!("http://h{n},")),
+                ),
+                "",
+            ),
+        ),
+        (
+            "many values of a variable of nginx, used often",
+            front(&(many(7_000, &|n| format!("set $$a a{n};")) + &"proxy_pass $$a;".repeat(7_000))),
+        ),
+        (
+            "many groups of servers, used often",
+            front(&many(4_000, &|n| {
+                format!("upstream a{n} {{}} proxy_pass http://a{n};")
+            })),
+        ),
+        (
+            "many volumes, shared by many",
+            format!(
+                "x-v: &v [{}]\nservices:\n{}{}",
+                many(100, &|n| format!("\"v{n}:/v\",")),
+                many(90, &|n| format!("  e{n}: {{{engine}, volumes: *v}}\n")),
+                many(90, &|n| format!("  h{n}: {{image: alpine, volumes: *v}}\n")),
+            ),
+        ),
+    ] {
+        assert!(code(&text) == "accepted", "{what}: {}", code(&text));
+        let took = cost(|| assert_eq!(code(&text), "accepted"));
+        let costs = format!("{what}: {took:?}, plain {plain:?}, quote {quote:?}");
+        println!("{costs}");
+        assert!(took < plain * TIMES && took < quote * QUOTES, "{costs}");
     }
 }

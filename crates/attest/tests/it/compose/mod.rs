@@ -7,6 +7,7 @@ mod limits;
 mod measured;
 mod properties;
 mod read;
+mod ways;
 
 use attest::{ComposeDocument, ComposeRejected, FileRules, Finding, judge_compose};
 

@@ -121,6 +121,61 @@ fn documents_tags_keys_and_directives() {
     ]);
 }
 
+/// go-yaml ends an anchor's name at other characters, and a text before a comma not
+/// at its colon.
+#[test]
+fn texts_that_go_yaml_reads_otherwise() {
+    const SYNTAX: &str = "evidence_compose_syntax";
+    let mut cases = Vec::new();
+    for value in [
+        "&a:b x",
+        "&a: x",
+        "&a:b [x]",
+        "&a?b x",
+        "&a%b x",
+        "&a@b x",
+        "&a`b x",
+        "&\u{e9} x",
+        "&a.b x",
+    ] {
+        cases.push((with("nginx", &format!("x-a: {value}")), SYNTAX));
+    }
+    for flow in [
+        "{a:, b: c}",
+        "{a:}",
+        "{a:,b}",
+        "{a :, b: c}",
+        "{a\n :, b: c}",
+        "[a:, b]",
+        "[a:]",
+        "{a:[b]}",
+        "{a:{b: c}}",
+        "{privileged:,}",
+    ] {
+        cases.push((with("nginx", &format!("x-a: {flow}")), SYNTAX));
+    }
+    // What both read alike.
+    for value in [
+        "&a_B-9 x",
+        "&a [x]",
+        "\"&a:b x\"",
+        "done & nginx",
+        "{a: , b: c}",
+        "{a: b}",
+        "{\"a\":, b: c}",
+        "{\"a\":}",
+        "{a: \"b:,\"}",
+        "{a: b:c}",
+        "[a, b:c]",
+        "a:,b",
+        "a:{b}",
+        "[http://a, b]",
+    ] {
+        cases.push((with("nginx", &format!("x-a: {value}")), "accepted"));
+    }
+    all(&cases);
+}
+
 #[test]
 fn merge_keys_give_what_docker_takes() {
     const SOCKET: &str = "rejected_compose_docker_socket";
@@ -226,9 +281,11 @@ fn variables_where_rules_look() {
     let digest = super::digest('c');
     let image = format!("docker.io/nginx@{digest}");
     all(&[
-        (changed(&image, "\"${IMAGE:-nginx}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE:?nginx}\""), VARIABLE),
+        (changed(&image, "\"${IMAGE:-${OTHER:-nginx}}\""), VARIABLE),
         (
-            changed(&image, &format!("\"${{IMAGE:-nginx@{digest}}}\"")),
+            changed(&image, &format!("\"${{IMAGE:-nginx@{digest}}}x\"")),
             VARIABLE,
         ),
         (
