@@ -49,11 +49,11 @@ fn has_access(document: &ComposeDocument, service: &Service, rules: &FileRules) 
             Mount::Host { path, read_only } => {
                 holds_docker_socket(path) || is_dstack_socket(path) || !read_only
             }
-            Mount::Volume { key } => {
+            Mount::Volume { key, .. } => {
                 let mut volume = document.volumes.get(key).into_iter();
                 // Of another application, or a path of the machine.
                 *key == rules.certs_volume
-                    || volume.any(|of| of.external || of.driven || of.name.is_some())
+                    || volume.any(|of| of.external || of.driven.is_some() || of.name.is_some())
             }
         })
 }
