@@ -343,8 +343,9 @@ impl<'a> Judge<'a> {
             address: quoted(address),
         };
         for way in &self.ways {
-            let sent = way.sends(inside).into_iter();
-            for Sent { by, address, .. } in sent.filter(|sent| sent.leads == Leads::Outside) {
+            let mut sent = way.sends(inside).into_iter();
+            let sent = sent.find(|sent| sent.leads == Leads::Outside);
+            if let Some(Sent { by, address, .. }) = sent {
                 let place = format!("{}, {}", way.place, quoted(&by));
                 return Err(refuse(way.by, place, &address));
             }

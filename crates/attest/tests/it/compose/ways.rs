@@ -42,15 +42,17 @@ fn said(text: &str, topic: &str) -> Option<Severity> {
         .max()
 }
 
-/// A place, and texts in it; `HOST` is whom it names.
-fn places() -> Vec<(&'static str, Box<dyn Fn(&str) -> String>)> {
-    let front_says = |line: &'static str| -> Box<dyn Fn(&str) -> String> {
-        Box::new(move |host| front(&line.replace("HOST", host)))
-    };
-    let proxy_has = |name: &'static str| -> Box<dyn Fn(&str) -> String> {
+/// The deployed file that names some host in one place.
+type Naming = Box<dyn Fn(&str) -> String>;
+
+/// Places that are sent prompts.
+fn places() -> Vec<(&'static str, Naming)> {
+    let front_says =
+        |line: &'static str| -> Naming { Box::new(move |host| front(&line.replace("HOST", host))) };
+    let proxy_has = |name: &'static str| -> Naming {
         Box::new(move |host| variable(name, &format!("http://{host}:3128")))
     };
-    let bare = |name: &'static str| -> Box<dyn Fn(&str) -> String> {
+    let bare = |name: &'static str| -> Naming {
         Box::new(move |host| variable(name, &format!("{host}:3128")))
     };
     let mut all = vec![

@@ -116,6 +116,20 @@ pub(super) const JUDGED: &[Row] = &[
     ("rejected_compose_sidecar_serves", |s| {
         changed(s, "http://proxy:8000", "http://registrar:8000");
     }),
+    ("rejected_compose_shared_volume", |s| {
+        let text = compose_text(TAG);
+        let text = text.replace(
+            "  registrar:\n",
+            "  registrar:\n    volumes: [\"conf:/c\"]\n",
+        );
+        let front = "- certs:/etc/letsencrypt:ro\n    configs:";
+        assert_eq!(text.matches(front).count(), 1);
+        let text = text.replace(front, &front.replace("\n", "\n      - conf:/c:ro\n"));
+        publish(s, &text);
+    }),
+    ("rejected_compose_outside", |s| {
+        changed(s, "http://proxy:8000", "http://elsewhere.example:8000");
+    }),
     ("rejected_compose_not_pinned", |s| {
         let text = compose_text(TAG);
         let (before, after) = text.split_once("nginx@sha256:").unwrap();
