@@ -24,7 +24,7 @@ impl Fact {
 }
 
 /// In the order of an explanation. A fact that is not in here is shown by its name.
-pub(crate) const FACTS: [Fact; 40] = [
+pub(crate) const FACTS: &[Fact] = &[
     Fact::of(Group::Hardware, "ppid", "platform (PPID)"),
     Fact::of(Group::Hardware, "piid", "platform instance (PIID)"),
     Fact::of(Group::Hardware, "fmspc", "platform family (FMSPC)"),
@@ -136,6 +136,8 @@ pub(crate) const FACTS: [Fact; 40] = [
     ),
     Fact::of(Group::Identity, "model_name", "model"),
     Fact::of(Group::Connection, "signing_key", "signing key"),
+    Fact::of(Group::Gpus, "gpus_signed", "GPUs that signed our nonce"),
+    Fact::of(Group::Gpus, "gpu_switches", "switches that the GPUs name"),
     Fact {
         group: None,
         name: "valid_until",
