@@ -759,20 +759,18 @@ fn many_experiments_are_told_in_few_lines() {
 /// full of escapes.
 #[test]
 fn hostile_actions_cost_less_than_three_quotes() {
-    let time = |spec: &Spec, policy: &attest::Policy, expected: &str| {
-        let built = spec.forge(&challenge()).unwrap();
-        let times = (0..5).map(|_| {
-            let before = cpu_time();
-            let judged = judge_with(&built, policy, attest::FloorCheck::NotKept("a test"));
-            let took = cpu_time() - before;
-            assert_eq!(code(&judged), expected);
-            took
-        });
-        times.min().unwrap()
+    let time = |built: &fake_tee::Built, policy: &attest::Policy, expected: &str| {
+        let before = cpu_time();
+        let judged = judge_with(built, policy, attest::FloorCheck::NotKept("a test"));
+        let took = cpu_time() - before;
+        assert_eq!(code(&judged), expected);
+        took
     };
     let alone = policy_of_the_machine_alone();
     let both = policy_with("gpu.mode = \"off\"\n");
-    let quote = time(&spec(), alone, "verified");
+    let plain = spec().forge(&challenge()).unwrap();
+    // Cryptography is fast in every build; serde's walk over escapes is not.
+    let most = if cfg!(debug_assertions) { 8 } else { 3 };
     for (escape, count, expected) in [
         ("\\u0041", 280_000, "evidence_deployment_bad_field"),
         ("\\\"", 850_000, "evidence_deployment_bad_field"),
@@ -794,13 +792,16 @@ fn hostile_actions_cost_less_than_three_quotes() {
                 *bytes = report.into_bytes();
             });
         });
-        // What reading such a report costs is not the log's.
-        let whole = time(&hostile, &both, expected);
-        let log = whole.saturating_sub(time(&hostile, alone, "verified"));
+        let hostile = hostile.forge(&challenge()).unwrap();
+        // The quietest of some rounds. What reading such a report costs is not the log's.
+        let rounds = (0..7).map(|_| {
+            let quote = time(&plain, alone, "verified");
+            let reading = time(&hostile, alone, "verified");
+            let log = time(&hostile, &both, expected).saturating_sub(reading);
+            (log.as_nanos() / quote.as_nanos().max(1), log, quote)
+        });
+        let (times, log, quote) = rounds.min().unwrap();
         println!("{count} times {escape}: {log:?} for the log, {quote:?} for a quote");
-        assert!(
-            log < 3 * quote,
-            "{log:?} for the log, {quote:?} for a quote"
-        );
+        assert!(times < most, "{log:?} for the log, {quote:?} for a quote");
     }
 }
