@@ -132,13 +132,12 @@ fn same_nonce(field: &str, got: &str, expected: &Nonce) -> Result<(), GpuRejecte
 }
 
 fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, GpuRejected> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let raw = raw.ok_or_else(|| unreadable(format!("{field} is missing")))?;
-    serde_json::from_str::<Text<'a>>(raw.get())
-        .map(|text| text.0)
-        .map_err(|_| unreadable(format!("{field} is {}, not a string", quoted(raw.get()))))
+    json::string(raw, |got| {
+        unreadable(match got {
+            Some(got) => format!("{field} is {}, not a string", quoted(got)),
+            None => format!("{field} is missing"),
+        })
+    })
 }
 
 fn optional<'a>(
