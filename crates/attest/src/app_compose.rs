@@ -26,6 +26,7 @@ const MAX_BYTES: usize = 512 * 1024;
 const LIMITS: json::Limits = json::Limits {
     depth: 16,
     values: 10_000,
+    members: json::MEMBERS,
 };
 
 /// The file's name in messages.

@@ -457,11 +457,9 @@ impl<'a> Run<'a> {
             Err(reason) => {
                 self.report.not_proved(check, reason.to_string());
                 if let NotBound::Contradicted(detail) = reason {
-                    self.report.findings.push(Finding {
-                        severity: Severity::Warning,
-                        topic,
-                        detail,
-                    });
+                    self.report
+                        .findings
+                        .push(Finding::new(Severity::Warning, topic, detail));
                 }
             }
         }

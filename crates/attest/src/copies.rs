@@ -72,9 +72,5 @@ fn differs(copied: &Copied, td: &Td, boot: Option<&BootEvents>) -> Option<Findin
 }
 
 fn finding(severity: Severity, detail: String) -> Finding {
-    Finding {
-        severity,
-        topic: "copy_differs",
-        detail,
-    }
+    Finding::new(severity, "copy_differs", detail)
 }

@@ -173,10 +173,12 @@ fn other_versions(gpus: &[GpuFinding]) -> Vec<Finding> {
             .iter()
             .map(|(version, count)| format!("{} ({count})", shown(version)))
             .collect();
-        (words.len() > 1).then(|| Finding {
-            severity,
-            topic: "gpu_versions_differ",
-            detail: format!("the GPUs have not one {what}: {}", words.join(", ")),
+        (words.len() > 1).then(|| {
+            Finding::new(
+                severity,
+                "gpu_versions_differ",
+                format!("the GPUs have not one {what}: {}", words.join(", ")),
+            )
         })
     };
     [
@@ -201,14 +203,14 @@ fn other_architecture(payload: &Payload<'_>, gpus: &[GpuFinding]) -> Option<Find
     of_all.chain(of_each).find_map(|(said, gpu, place)| {
         let certified = gpu.architecture.as_str();
         let said = said.as_deref().filter(|said| *said != certified)?;
-        Some(Finding {
-            severity: Severity::Notice,
-            topic: "gpu_copies_differ",
-            detail: format!(
+        Some(Finding::new(
+            Severity::Notice,
+            "gpu_copies_differ",
+            format!(
                 "arch of {place} is {}, the certificate says {certified}",
                 quoted(said)
             ),
-        })
+        ))
     })
 }
 

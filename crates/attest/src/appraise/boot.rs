@@ -136,11 +136,9 @@ impl Run<'_> {
     }
 
     fn finding(&mut self, severity: Severity, topic: &'static str, detail: String) {
-        self.report.findings.push(Finding {
-            severity,
-            topic,
-            detail,
-        });
+        self.report
+            .findings
+            .push(Finding::new(severity, topic, detail));
     }
 
     /// The facts, and the copies that differ from them.

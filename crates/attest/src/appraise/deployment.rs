@@ -421,11 +421,7 @@ impl Run<'_> {
         topic: &'static str,
         texts: impl IntoIterator<Item = String>,
     ) {
-        let finding = |detail| Finding {
-            severity,
-            topic,
-            detail,
-        };
+        let finding = |detail| Finding::new(severity, topic, detail);
         let mut texts = texts.into_iter();
         let findings = &mut self.report.findings;
         findings.extend(texts.by_ref().take(MAX_TOLD).map(finding));

@@ -210,13 +210,15 @@ fn counted(gpus: usize) -> String {
 fn other_number(evidence: &Evidence, listed: usize) -> Option<Finding> {
     let config = VmConfig::read(evidence.vm_config.as_deref()?).ok()?;
     let stated = config.num_gpus?;
-    (u64::try_from(listed) != Ok(stated)).then(|| Finding {
-        severity: Severity::Notice,
-        topic: "gpu_copies_differ",
-        detail: format!(
-            "info.vm_config.num_gpus is {stated}, the report has evidence of {}",
-            counted(listed)
-        ),
+    (u64::try_from(listed) != Ok(stated)).then(|| {
+        Finding::new(
+            Severity::Notice,
+            "gpu_copies_differ",
+            format!(
+                "info.vm_config.num_gpus is {stated}, the report has evidence of {}",
+                counted(listed)
+            ),
+        )
     })
 }
 

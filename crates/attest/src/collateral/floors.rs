@@ -271,7 +271,7 @@ impl Floors {
     /// A sentence that says what is wrong; the file was damaged or edited.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let texts: BTreeMap<String, Floor> =
-            json::parse(bytes, &json::COLLATERAL).map_err(|error| error.to_string())?;
+            json::parse(bytes, &json::OWN_FILE).map_err(|error| error.to_string())?;
         let mut floors = Self::default();
         for (text, floor) in texts {
             let (key, floor) = entry(&text, floor)

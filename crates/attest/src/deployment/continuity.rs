@@ -17,6 +17,7 @@ const MAX_LOGS: usize = 10_000;
 const LIMITS: Limits = Limits {
     depth: 2,
     values: 5 * MAX_LOGS + 1,
+    members: MAX_LOGS,
 };
 
 /// What to remember of a log, for one instance, until it is seen again.

@@ -41,21 +41,19 @@ pub(super) fn copies(
     ];
     let differing = copies.into_iter().filter(|(.., differs)| *differs);
     differing
-        .map(|(field, with, _)| Finding {
-            severity: Severity::Warning,
-            topic: "deployment_copy",
-            detail: format!("{field} beside the deployment log is not {with}; it is not used"),
+        .map(|(field, with, _)| {
+            Finding::new(
+                Severity::Warning,
+                "deployment_copy",
+                format!("{field} beside the deployment log is not {with}; it is not used"),
+            )
         })
         .collect()
 }
 
 /// An appended log is in the order of time, unless a clock was set.
 pub(super) fn times(actions: &[Action], now: UnixTime) -> Vec<Finding> {
-    let finding = |severity, detail| Finding {
-        severity,
-        topic: "deployment_time",
-        detail,
-    };
+    let finding = |severity, detail| Finding::new(severity, "deployment_time", detail);
     let mut findings = Vec::new();
     let later = actions.iter().enumerate().skip(1);
     let mut back = later

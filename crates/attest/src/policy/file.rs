@@ -85,7 +85,7 @@ struct FileTcb {
 }
 
 impl File {
-    pub(super) fn onto(self, base: Option<Rules>) -> Result<Rules, PolicyError> {
+    pub(super) fn onto(mut self, base: Option<Rules>) -> Result<Rules, PolicyError> {
         let extends = base.is_some();
         let mut rules = base.unwrap_or_else(Rules::empty);
         match (extends, self.software, self.least.boot) {
@@ -126,7 +126,8 @@ impl File {
             .or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
-        let said = (self.gpu.mode.is_some(), self.deployment.mode.is_some());
+        let modes = (&mut self.gpu.mode, &mut self.deployment.mode);
+        self.least.modes(&rules, modes);
         self.gpu.onto(&mut rules.gpu);
         self.deployment.onto(&mut rules.deployment);
         rules.identities.extend(self.identity);
@@ -136,30 +137,32 @@ impl File {
         rules.findings.refuse.extend(self.findings.refuse);
         rules.findings.quiet.extend(self.findings.quiet);
         rules.pins = self.pins;
-        self.least.onto(&mut rules, said);
+        self.least.onto(&mut rules);
         Ok(rules)
     }
 }
 
 impl FileLeast {
-    /// What a file does not say of a level follows from its rules: an exception
-    /// lowers the level to the one that it gives. What it does not say of a mode
-    /// follows from the level; `said` is whether it says one of GPUs and deployment.
-    fn onto(self, rules: &mut Rules, said: (bool, bool)) {
-        let follow = |mode: &mut Mode, said: bool, asked: Option<bool>, instead| match asked {
-            Some(true) if !said => *mode = Mode::Required,
-            Some(false) if !said && *mode == Mode::Required => *mode = instead,
-            _ => {}
+    /// What a file does not say of a mode follows from the level that it asks for: a
+    /// part of the evidence has to be there where something is asked of it, and is not
+    /// looked at where nothing is.
+    fn modes(&self, rules: &Rules, file: (&mut Option<Mode>, &mut Option<Mode>)) {
+        let of = |asked: bool, now: Mode| match (asked, now) {
+            (true, _) => Mode::Required,
+            (false, Mode::Required) => Mode::Off,
+            (false, other) => other,
         };
         let gpu = self.gpu.map(|level| level > GpuLevel::None);
-        follow(&mut rules.gpu.mode, said.0, gpu, Mode::IfPresent);
-        // A log says something only where the software that writes it is known.
-        let instead = match rules.least.boot {
-            BootLevel::Any => Mode::Off,
-            BootLevel::AcceptedByYou | BootLevel::Named => Mode::IfPresent,
-        };
+        *file.0 = file.0.or(gpu.map(|asked| of(asked, rules.gpu.mode)));
         let deployment = self.deployment.map(|level| level > DeploymentLevel::None);
-        follow(&mut rules.deployment.mode, said.1, deployment, instead);
+        *file.1 = file
+            .1
+            .or(deployment.map(|asked| of(asked, rules.deployment.mode)));
+    }
+
+    /// What a file does not say of a level follows from its rules: an exception
+    /// lowers the level to the one that it gives.
+    fn onto(self, rules: &mut Rules) {
         let Rules { least, .. } = rules;
         least.hardware = self.hardware.unwrap_or_else(|| {
             if rules.tcb.accept_advisories.is_empty() {

@@ -703,7 +703,7 @@ fn a_demand_whose_evidence_may_be_left_out_is_no_policy() {
         ),
         (
             format!("least.deployment = \"declared\"\n{optional}"),
-            "expected deployment.mode = \"required\"",
+            "contradict each other",
         ),
         ("least.deployment = \"none\"\n".to_owned(), ""),
         (

@@ -392,9 +392,12 @@ fn no_policy_asks_for_more_than_it_rests_on() {
     for (base, line) in [
         (&hardware, format!("pins.ppids = [\"{}\"]", hex(16))),
         (&hardware, format!("pins.mrseam = [\"{}\"]", hex(48))),
-        (&near, "least.gpu = \"none\"\ngpu.count = 8".to_owned()),
+        (&near, "least.gpu = \"none\"".to_owned()),
         (&near, "least.deployment = \"none\"".to_owned()),
-        (&near, "least.deployment = \"tagged\"".to_owned()),
+        (
+            &near,
+            "least.deployment = \"tagged\"\ndeployment.sources = \"required\"".to_owned(),
+        ),
         (&near, "acpi = \"report\"".to_owned()),
         (&near, format!("pins.compose_hashes = [\"{}\"]", hex(32))),
     ] {

@@ -213,7 +213,7 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
 /// Of a key set that cannot be read nothing is judged: it is as good as none.
 const KEY_SET: &str = "the fetch of NVIDIA's keys fails with it, so nras_unavailable says it";
 
-const EVIDENCE: [&[Row]; 8] = [
+const EVIDENCE: [&[Row]; 7] = [
     evidence::REPORT,
     evidence::HARDWARE,
     evidence::SOFTWARE,

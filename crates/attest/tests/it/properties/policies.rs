@@ -99,10 +99,15 @@ proptest! {
         let text = policy().to_toml();
         // Everything after the digest's own line is a rule.
         let start = text.match_indices('\n').nth(2).unwrap().0;
+        // What follows a rule says where it comes from.
+        let is_rule = |index: usize| {
+            let line = text[..index].rfind('\n').map_or(0, |end| end + 1);
+            !text[line..index].contains("  # ")
+        };
         let digits: Vec<usize> = text
             .match_indices(|c: char| c.is_ascii_hexdigit())
             .map(|(index, _)| index)
-            .filter(|index| *index > start)
+            .filter(|index| *index > start && is_rule(*index))
             .collect();
         let at = digits[at % digits.len()];
         let old = char::from(text.as_bytes()[at]).to_digit(16).unwrap();
@@ -137,7 +142,7 @@ fn a_policys_digest_changes_with_every_rule() {
             hex(40),
             hex(40)
         ),
-        "least.deployment = \"tagged\"".to_owned(),
+        "least.deployment = \"tagged\"\ndeployment.sources = \"required\"".to_owned(),
         "deployment.tags = \"any\"".to_owned(),
         "deployment.sources = \"required\"".to_owned(),
         format!("pins.mr_kms = [\"{}\"]", hex(64)),
