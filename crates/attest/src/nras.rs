@@ -35,7 +35,7 @@ pub const MAX_NRAS_ANSWER_BYTES: usize = 128 << 10;
 const LIMITS: Limits = Limits {
     depth: 4,
     values: 200,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// What NVIDIA's answer does not prove, although it is good.

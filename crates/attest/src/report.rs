@@ -354,7 +354,7 @@ impl serde::Serialize for Report {
             "hint": self.rejected.as_ref().map(Rejected::hint),
             "blame": self.rejected.as_ref().map(|rejected| rejected.blame().as_str()),
             "levels": self.levels,
-            "sentence": self.sentence(self.remarks()),
+            "sentence": self.sentence(),
             "policy": {
                 "name": self.policy.name,
                 "digest": self.policy.digest.to_string(),

@@ -143,6 +143,12 @@ pub(crate) const FACTS: &[Fact] = &[
         name: "valid_until",
         words: "valid at most until",
     },
+    Fact::of(
+        Group::Connection,
+        "encryption_key",
+        "key for end-to-end encryption",
+    ),
+    Fact::of(Group::Connection, "ohttp_key", "keys for OHTTP"),
 ];
 
 /// What a fact is called.

@@ -4,9 +4,9 @@
 //! The name of a helper is looked for in all of them. An address counts where it is
 //! known to be sent requests; elsewhere it may be anything, and is a finding.
 
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::rules::{FileRules, Helpers, Role};
 use super::service::Service;

@@ -24,7 +24,7 @@ pub(crate) const MAX_BLOB_BYTES: usize = 16 << 10;
 const LIMITS: Limits = Limits {
     depth: 8,
     values: 2_000,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// One GPU's evidence as it was sent; nothing in it is proved.

@@ -20,7 +20,7 @@ const MAX_ATTESTATION_BYTES: usize = 8 << 10;
 const LIMITS: Limits = Limits {
     depth: 4,
     values: 64,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// DHKEM(X25519, HKDF-SHA256) in the IANA registry of HPKE's KEMs.

@@ -33,7 +33,7 @@ const MAX_AGE: u64 = 3_600;
 const LIMITS: Limits = Limits {
     depth: 6,
     values: 400,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// A failed GPU's token has it, and lacks others.

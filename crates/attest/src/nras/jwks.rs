@@ -39,7 +39,7 @@ const MAX_KID_BYTES: usize = 128;
 const LIMITS: Limits = Limits {
     depth: 6,
     values: 4_000,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// SHA-256 of the SubjectPublicKeyInfo of "NVIDIA Attestation Service GPU

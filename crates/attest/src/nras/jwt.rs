@@ -23,7 +23,7 @@ const PRODUCTION_KEY: &str = "nv-eat-kid-prod-";
 const HEADER_LIMITS: Limits = Limits {
     depth: 2,
     values: 8,
-    members: crate::json::MEMBERS,
+    members: json::MEMBERS,
 };
 
 /// A token whose header was read and whose payload was not.

@@ -32,10 +32,9 @@ impl Report {
             .count()
     }
 
-    /// What the verdict means; `None` if it was refused. `new_remarks` is how many of
-    /// its remarks nobody has seen before.
+    /// What the verdict means; `None` if it was refused.
     #[must_use]
-    pub fn sentence(&self, new_remarks: usize) -> Option<String> {
+    pub fn sentence(&self) -> Option<String> {
         let levels = self.levels?;
         let mut text = String::new();
         if !self.intel_root {
@@ -45,7 +44,7 @@ impl Report {
         text.push(' ');
         text.push_str(&self.owner(levels));
         text.push(' ');
-        text.push_str(&self.decides(levels, new_remarks));
+        text.push_str(&self.decides(levels));
         Some(text)
     }
 
@@ -99,11 +98,11 @@ impl Report {
     }
 
     /// Who decides what runs inside, and what is known of that.
-    fn decides(&self, levels: Levels, new_remarks: usize) -> String {
-        let remarks = match new_remarks {
+    fn decides(&self, levels: Levels) -> String {
+        let remarks = match self.remarks() {
             0 => String::new(),
-            1 => " (1 new remark)".to_owned(),
-            count => format!(" ({count} new remarks)"),
+            1 => " (1 remark)".to_owned(),
+            count => format!(" ({count} remarks)"),
         };
         let actor = match (levels.identity, &self.named.operator) {
             (IdentityLevel::Expected, Some(operator)) => operator.as_str(),

@@ -121,7 +121,7 @@ impl Shown {
             let _ = writeln!(out, "levels {levels}");
         }
         if let Some(sentence) = &self.sentence {
-            let _ = writeln!(out, "\n{sentence}\n");
+            let _ = writeln!(out, "\n{sentence}");
         }
         let warnings = [
             (

@@ -96,7 +96,7 @@ impl VerdictReport {
             },
             code: appraisal.outcome.as_ref().err().map(Rejected::code),
             levels: appraisal.report.levels,
-            sentence: appraisal.report.sentence(appraisal.report.remarks()),
+            sentence: appraisal.report.sentence(),
             passed: count(Status::Pass),
             not_proved: count(Status::NotProved),
             judged_at: judged_at.0,

@@ -96,9 +96,9 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
     (
         "accept-tcb",
         [
-            "OutOfDate:INTEL-SA-00001",
-            "OutOfDate:INTEL-SA-00002",
-            "OutOfDate:INTEL-SA-00003",
+            "OutOfDate:INTEL-SA-00001@2027-02-28",
+            "OutOfDate:INTEL-SA-00002@2027-02-28",
+            "OutOfDate:INTEL-SA-00003@2027-02-28",
         ],
     ),
     ("signing-algo", ["ed25519", "ecdsa", "ed25519"]),

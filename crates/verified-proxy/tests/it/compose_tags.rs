@@ -86,7 +86,7 @@ fn release(fake: &Running) {
 }
 
 fn required(fake: &Running) -> Config {
-    let text = format!("{}deployment.sources = \"required\"\n", fake.policy_toml);
+    let text = refusing(&fake.policy_toml, "deployment.sources = \"required\"\n");
     Config {
         policy: Policy::from_toml(&text).unwrap(),
         ..config(fake)
@@ -459,7 +459,7 @@ async fn off_asks_nobody() {
     // The command line notices before any backend is asked.
     let policy = |name: &str, more: &str| {
         let path = fake.dir.join(name);
-        std::fs::write(&path, format!("{}{more}", fake.policy_toml)).unwrap();
+        std::fs::write(&path, refusing(&fake.policy_toml, more)).unwrap();
         path.display().to_string()
     };
     let strict = policy("strict.toml", "deployment.sources = \"required\"\n");
@@ -511,7 +511,7 @@ async fn sources_and_an_opinion_may_both_be_required() {
     let both = || {
         let more = "gpu.nras = \"require\"\ndeployment.sources = \"required\"\n";
         Config {
-            policy: Policy::from_toml(&format!("{}{more}", fake.policy_toml)).unwrap(),
+            policy: Policy::from_toml(&refusing(&fake.policy_toml, more)).unwrap(),
             ..crate::nras::asking(&fake, "require")
         }
     };

@@ -112,10 +112,6 @@ async fn all_is_well() {
             ),
         ),
         (
-            "backend",
-            format!("ok       backend: {DOMAIN}: verified, it serves {MODEL}"),
-        ),
-        (
             "state directory",
             format!("ok       state directory: {state} can be written, and by nobody else"),
         ),
@@ -132,6 +128,12 @@ async fn all_is_well() {
     }
     for (check, beginning) in [
         ("DNS", "ok       DNS: localhost is ".to_owned()),
+        (
+            "backend",
+            format!(
+                "ok       backend: {DOMAIN}: verified, it serves {MODEL} (hardware=current, boot=named, identity=expected, deployment=tagged, gpu=genuine). This says nothing about real hardware: its trust root is not Intel's. Your connection ends inside a sealed Intel TDX machine (fake image) that Fake AI's key service accepted. "
+            ),
+        ),
         (
             &pcs,
             format!("ok       {pcs}: genuine, as new as any seen, valid until 20"),

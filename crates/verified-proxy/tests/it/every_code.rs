@@ -47,7 +47,7 @@ impl Scene {
     }
 
     fn policy(&mut self, line: &str) {
-        let text = format!("{}{line}\n", self.fake.policy_toml);
+        let text = refusing(&self.fake.policy_toml, &format!("{line}\n"));
         self.config.policy = Policy::from_toml(&text).unwrap();
     }
 
@@ -170,12 +170,10 @@ const ON_THE_WAY: &[Event] = &[
 ];
 
 /// What needs a story: each has a test of its own below.
-const OF_THEIR_OWN: &[&str] = &["rejected_collateral_rollback"];
+const OF_THEIR_OWN: &[&str] = &["level_not_reached", "rejected_collateral_rollback"];
 
 /// On this side of every backend: [`the_local_side_connects_to_nobody`].
 const LOCAL: &[&str] = &[
-    // In levels.rs: what is sent is a probe.
-    "level_not_reached",
     "host_not_allowed",
     "origin_not_allowed",
     "client_token_required",

@@ -151,6 +151,20 @@ pub(crate) fn anchors(fake: &Running) -> TrustAnchors {
         .with_gpus(GpuAnchors::danger_gpu_root(fake.gpu_root_der.clone()))
 }
 
+/// The policy of a fake with more lines, which refuses what "near" only reports of a
+/// deployment, unless the lines say otherwise: a refusal is what tests of the way see.
+pub(crate) fn refusing(policy: &str, more: &str) -> String {
+    let refusing = [
+        ("deployment.tags", "releases"),
+        ("deployment.files", "refuse"),
+    ];
+    let unsaid = refusing.iter().filter(|(line, _)| !more.contains(line));
+    let lines: String = unsaid
+        .map(|(line, value)| format!("{line} = \"{value}\"\n"))
+        .collect();
+    format!("{policy}{lines}{more}")
+}
+
 /// What points a proxy at `fake`.
 pub(crate) fn config(fake: &Running) -> Config {
     Config {
@@ -161,7 +175,7 @@ pub(crate) fn config(fake: &Running) -> Config {
         max_body: 1 << 20,
         attest_timeout: Duration::from_secs(20),
         ..Config::new(
-            Policy::from_toml(&fake.policy_toml).unwrap(),
+            Policy::from_toml(&refusing(&fake.policy_toml, "")).unwrap(),
             fake.endpoints_url().parse().unwrap(),
             vec![fake.http_url().parse().unwrap()],
             fake.compose_files_url().parse().unwrap(),

@@ -21,7 +21,7 @@ use crate::program::command;
 /// What points a proxy at `fake`, under a policy that says `gpu.nras = mode`.
 pub(crate) fn asking(fake: &Running, mode: &str) -> Config {
     let spki = Spki::of_der(&fake.nras_intermediate_spki_der().unwrap());
-    let text = format!("{}gpu.nras = \"{mode}\"\n", fake.policy_toml);
+    let text = refusing(&fake.policy_toml, &format!("gpu.nras = \"{mode}\"\n"));
     Config {
         policy: Policy::from_toml(&text).unwrap(),
         trust_anchors: anchors(fake).with_nras(NrasAnchors::danger_nras_intermediates([spki])),

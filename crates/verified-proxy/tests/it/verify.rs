@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::harness::refusing;
 use fake_tee::{Built, Challenge, Spec};
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ impl Folder {
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
         let mut spec = Spec::new(NOW).unwrap();
-        let policy = spec.policy_toml();
+        let policy = refusing(&spec.policy_toml(), "");
         change(&mut spec);
         let Built {
             report_bytes,
@@ -182,7 +183,7 @@ fn explained_it_says_what_was_compared_and_what_runs() {
         "TDX module: TDX_",
         "  Manager: ",
         "  Log: 4 actions from ",
-        "  Booted: 2026-11-16T12:00:00Z, by the identity certificate",
+        "  Booted: 2026-11-19T11:50:00Z, by the identity certificate",
         "  Continuity: offline there is no memory of logs",
         "fake.yaml@v",
         "  8 x GH100, driver ",

@@ -115,7 +115,7 @@ pub(super) async fn backend(
             let check = match &examined.appraisal.outcome {
                 Ok(proof) => {
                     let report = &examined.appraisal.report;
-                    let sentence = report.sentence(report.remarks()).unwrap_or_default();
+                    let sentence = report.sentence().unwrap_or_default();
                     let detail = format!(
                         "{domain}verified, it serves {} ({}). {sentence}",
                         proof.model_name(),
