@@ -164,13 +164,13 @@ impl FileLeast {
     /// lowers the level to the one that it gives.
     fn onto(self, rules: &mut Rules) {
         let Rules { least, .. } = rules;
-        least.hardware = self.hardware.unwrap_or_else(|| {
-            if rules.tcb.accept_advisories.is_empty() {
+        least.hardware = self
+            .hardware
+            .unwrap_or(if rules.tcb.accept_advisories.is_empty() {
                 HardwareLevel::Current
             } else {
                 HardwareLevel::Outdated
-            }
-        });
+            });
         let exceptions = rules.acpi == AcpiMode::Report
             || rules.os_images.iter().any(|row| row.exception.is_some())
             || rules.machines.iter().any(|row| row.exception.is_some());
@@ -311,11 +311,8 @@ impl Rules {
             if self.acpi == AcpiMode::Report {
                 return in_vain("acpi = \"report\"", "boot", "named");
             }
-            let exceptions = self.exceptions().map(|(place, _)| place);
-            if let Some(place) = exceptions
-                .filter(|place| *place != "tcb.accept_advisories")
-                .next()
-            {
+            let mut exceptions = self.exceptions().map(|(place, _)| place);
+            if let Some(place) = exceptions.find(|place| *place != "tcb.accept_advisories") {
                 return in_vain(&format!("the exception of {place}"), "boot", "named");
             }
         }
