@@ -34,10 +34,8 @@ impl Day {
         let days = i64::try_from(moment.0 / DAY_SECONDS).unwrap_or(i64::MAX);
         let since_1970 = chrono::TimeDelta::try_days(days);
         let day = since_1970.and_then(|days| NaiveDate::default().checked_add_signed(days));
-        Self(
-            day.filter(|day| day.year() <= 9999)
-                .unwrap_or(NaiveDate::MAX),
-        )
+        let last = NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or(NaiveDate::MAX);
+        Self(day.filter(|day| day.year() <= 9999).unwrap_or(last))
     }
 
     /// The first moment after it.
@@ -163,6 +161,8 @@ mod tests {
         ] {
             assert!(Day::parse(text).is_err(), "{text}");
         }
-        let _ = Day::of(UnixTime(u64::MAX)).end();
+        let last = Day::of(UnixTime(u64::MAX));
+        assert_eq!(last.to_string(), "9999-12-31");
+        assert_eq!(Day::parse("9999-12-31"), Ok(last));
     }
 }

@@ -25,6 +25,7 @@ mod limits;
 mod meaning;
 mod nras;
 mod opinion;
+mod pairs;
 mod policies;
 mod properties;
 mod recordings;
