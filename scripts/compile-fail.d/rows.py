@@ -240,9 +240,9 @@ fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &P
 use crate::upstream::{ClientRequest, Verified};
 use crate::upstream::Upstream;
 use crate::served::Served;
-async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, served: &Served) {
-    let _ = to.forward(first, request, served).await;
-    let _ = to.forward(second, [-request-]{+other+}, served).await; //~ E0382 request
+async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, asked: attest::LeastLevels, served: &Served) {
+    let _ = to.forward(first, request, asked, served).await;
+    let _ = to.forward(second, [-request-]{+other+}, asked, served).await; //~ E0382 request
 }
 """),
 

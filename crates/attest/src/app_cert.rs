@@ -93,8 +93,8 @@ pub(crate) fn verify(
         x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
     let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
     let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
-    let operator = rules.admit_identity(&kms_root, &app_id, now)?;
-    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?;
+    let (operator, root_until) = rules.admit_identity(&kms_root, &app_id, now)?;
+    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?.min(root_until);
 
     if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
         return Err(refuse(
@@ -117,17 +117,19 @@ pub(crate) fn verify(
     Ok(AppIdentity {
         kms_root,
         app_id,
-        booted: booted(leaf),
+        booted: booted(leaf, now),
         valid_until,
         operator: operator.map(str::to_owned),
     })
 }
 
 /// Its end less dstack's ten years; it agrees with the start of each deployment
-/// log that was looked at.
-fn booted(leaf: &Certificate) -> Option<UnixTime> {
+/// log that was looked at. `None` for a boot that is still to come, which a leaf of
+/// another length would give: every action would then have been before it.
+fn booted(leaf: &Certificate, now: UnixTime) -> Option<UnixTime> {
     let (_, until) = x509::validity(leaf);
-    until.0.checked_sub(VALIDITY_SECONDS).map(UnixTime)
+    let booted = until.0.checked_sub(VALIDITY_SECONDS).map(UnixTime)?;
+    (booted <= now.plus(MAX_AHEAD_SECONDS)).then_some(booted)
 }
 
 /// The root key that an unverified chain names, in hex, if it is one on P-256.

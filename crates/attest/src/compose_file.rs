@@ -34,7 +34,7 @@ pub use self::judge::judge_compose;
 pub use self::rejected::ComposeRejected;
 pub use self::rules::FileRules;
 
-pub(crate) use self::judge::judge_started;
+pub(crate) use self::judge::{judge_started, warnings_of_started};
 pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
 pub(crate) use self::rules::Helpers;
 pub(crate) use self::service::{Image, Service, environment_variables};

@@ -112,7 +112,7 @@ pub(crate) const TOPICS: &[&str] = &[
     "deployment_unknown_action",
     "deployment_untagged",
     "encryption_key_contradicts",
-    "findings_left_out",
+    LEFT_OUT,
     "gpu_copies_differ",
     "gpu_versions_differ",
     "mr_config_id_unset",
@@ -141,6 +141,9 @@ impl Finding {
     }
 }
 
+/// The topic of what a list that is too long does not name.
+pub(crate) const LEFT_OUT: &str = "findings_left_out";
+
 /// The most that are listed of one text, and of all files together: an honest file
 /// of 70 services has 300.
 const MAX_FINDINGS: usize = 1000;
@@ -168,8 +171,7 @@ impl Findings {
     pub(crate) fn into_vec(mut self) -> Vec<Finding> {
         if let Some(severity) = self.dropped {
             let detail = format!("there are more than {MAX_FINDINGS} findings");
-            self.list
-                .push(Finding::new(severity, "findings_left_out", detail));
+            self.list.push(Finding::new(severity, LEFT_OUT, detail));
         }
         self.list
     }

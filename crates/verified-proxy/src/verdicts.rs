@@ -23,7 +23,8 @@ use crate::metrics::{Metrics, Now};
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
 pub(crate) use self::refused::{
-    Refusal, blames_collateral, blames_tags, blames_time, finds_nothing, hint, lacks_opinion,
+    Refusal, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing, hint,
+    lacks_opinion,
 };
 use self::report::Line;
 pub(crate) use self::report::{VerdictId, VerdictReport};

@@ -228,6 +228,17 @@ impl Run<'_> {
             }
             return;
         }
+        if !deployment
+            .log()
+            .iter()
+            .any(|action| manager(action).is_some())
+        {
+            // Else leaving the line out would hide a foreign manager.
+            why.because(
+                CheckId::DeploymentRules,
+                "the log does not say which manager writes it",
+            );
+        }
         let mut foreign = BTreeMap::new();
         let all = deployment.log().iter();
         for image in all.filter_map(manager) {
@@ -330,7 +341,8 @@ impl Run<'_> {
 
     /// Files that break a rule, where the policy only reports them.
     fn broken(&mut self, judged: &FilesJudged, since: &SinceBoot, why: &mut NotTagged) {
-        for (source, rejected) in &judged.broken {
+        // As many as are told of: each is looked for in the whole log.
+        for (source, rejected) in judged.broken.iter().take(MAX_TOLD) {
             let ran = self.ran(since, source, "a file that breaks a rule");
             why.because(
                 CheckId::DeploymentFiles,

@@ -51,43 +51,31 @@ pub(crate) fn judge_started(
     elsewhere: &Helpers<'_>,
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
-    let services = document.services.iter();
-    let started: Vec<_> = services
-        .filter(|service| started.contains(service.name.as_str()))
-        .collect();
-    let on_the_way = started.iter().copied();
-    let on_the_way = on_the_way.filter(|service| !rules.role(service).is_helper());
-    let judge = Judge {
-        document,
-        ways: ways::of(document, on_the_way, rules),
-        started,
-        rules,
-    };
+    let judge = Judge::of(document, started, rules);
     judge.volumes()?;
     for service in &judge.started {
         judge.mounts(service)?;
         judge.rights(service)?;
         judge.image(service)?;
     }
-    let helpers = rules.helpers_of(&document.services);
     let inside = Inside::of(document, rules);
-    for helpers in [&helpers, elsewhere] {
+    for helpers in [&rules.helpers_of(&document.services), elsewhere] {
         judge.helpers_serve_nobody(helpers)?;
         judge.helpers_write_nothing(helpers)?;
     }
     judge.nothing_leaves(&inside)?;
-    let mut findings = Findings::default();
-    for service in &judge.started {
-        warnings::of_service(&inside, service, rules.role(service), &mut findings);
-    }
-    for way in &judge.ways {
-        warnings::of_way(&inside, way, &mut findings);
-    }
-    for helpers in [&helpers, elsewhere] {
-        warnings::of_shared(judge.on_the_way(), helpers, &mut findings);
-    }
-    warnings::of_configs(document, &mut findings);
-    Ok(findings.into_vec())
+    Ok(judge.warnings(&inside, elsewhere))
+}
+
+/// What is to be said of the services that were started, whether or not they keep the
+/// rules: else a file could leave out what a policy refuses by breaking another rule.
+pub(crate) fn warnings_of_started(
+    document: &ComposeDocument,
+    started: &BTreeSet<&str>,
+    rules: &FileRules,
+) -> Vec<Finding> {
+    let judge = Judge::of(document, started, rules);
+    judge.warnings(&Inside::of(document, rules), &Helpers::new())
 }
 
 struct Judge<'a> {
@@ -99,6 +87,36 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    fn of(document: &'a ComposeDocument, started: &BTreeSet<&str>, rules: &'a FileRules) -> Self {
+        let services = document.services.iter();
+        let started: Vec<_> = services
+            .filter(|service| started.contains(service.name.as_str()))
+            .collect();
+        let on_the_way = started.iter().copied();
+        let on_the_way = on_the_way.filter(|service| !rules.role(service).is_helper());
+        Self {
+            document,
+            ways: ways::of(document, on_the_way, rules),
+            started,
+            rules,
+        }
+    }
+
+    fn warnings(&self, inside: &Inside, elsewhere: &Helpers<'_>) -> Vec<Finding> {
+        let mut findings = Findings::default();
+        for service in &self.started {
+            warnings::of_service(inside, service, self.rules.role(service), &mut findings);
+        }
+        for way in &self.ways {
+            warnings::of_way(inside, way, &mut findings);
+        }
+        for helpers in [&self.rules.helpers_of(&self.document.services), elsewhere] {
+            warnings::of_shared(self.on_the_way(), helpers, &mut findings);
+        }
+        warnings::of_configs(self.document, &mut findings);
+        findings.into_vec()
+    }
+
     fn on_the_way(&self) -> impl Iterator<Item = &'a Service> {
         let started = self.started.iter().copied();
         started.filter(|service| !self.rules.role(service).is_helper())

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::actions::{Action, ComposeFile, Kind};
 use super::fold::ComposeFiles;
-use crate::compose_file::{ComposeDocument, ComposeRejected, FileRules, Helpers, judge_started};
+use crate::compose_file::{
+    ComposeDocument, ComposeRejected, FileRules, Helpers, judge_started, warnings_of_started,
+};
 use crate::finding::{Finding, Findings};
 use crate::{FileDigest, hash};
 
@@ -205,14 +207,12 @@ pub(crate) fn findings_of_up(
     let mut seen = HashSet::new();
     let mut findings = Findings::default();
     for (source, names) in services.into_values() {
-        if let Some(Ok(document)) = files.get(source)
-            && let Ok(found) = judge_started(document, &names, &Helpers::new(), rules)
-        {
+        if let Some(Ok(document)) = files.get(source) {
             for Finding {
                 severity,
                 topic,
                 detail,
-            } in found
+            } in warnings_of_started(document, &names, rules)
             {
                 if findings.is_full() || seen.insert((topic, detail.clone())) {
                     findings.add(severity, topic, detail);

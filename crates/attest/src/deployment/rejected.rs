@@ -114,7 +114,7 @@ rejections! {
         "rejected_deployment_level" check DeploymentRules blame Unknown
         "what was started is {got}, the policy asks for {least}: {detail}"
         means "The machine's log does not say of all that was started since it booted that it is a release of its repository, read, and within the policy's rules. Operators test and repair on such machines; somebody who wants to hide a program does so too."
-        remedy "Try another instance, or wait for this one's restart; a policy of your own that says least.deployment = \"declared\" accepts it and tells what it is.";
+        remedy "Try another instance; one whose log began anew after a restart may reach it. A policy of your own that says least.deployment = \"declared\" accepts it and tells what it is.";
     TagsUnavailable { detail: String }
         "deployment_tags_unavailable" check DeploymentTags blame Sources
         "the tags of what was started were not compared, and the policy requires it: {detail}"

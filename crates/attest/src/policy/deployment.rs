@@ -269,6 +269,12 @@ impl DeploymentRules {
                 "{line} is in vain where the files of the log may be withheld: expected deployment.sources = \"required\""
             ));
         }
+        if self.files.digests.is_some() && self.broken_files == BrokenFiles::Report && !tagged {
+            return Err(
+                "deployment.images is in vain where a file that breaks a rule is only reported: expected deployment.files = \"refuse\" or least.deployment = \"tagged\""
+                    .to_owned(),
+            );
+        }
         if tagged {
             let mend = match (self.tags, self.managers.is_empty()) {
                 (Tags::Any, _) => "deployment.tags = \"releases\" or \"report\"",

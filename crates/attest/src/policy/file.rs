@@ -89,6 +89,13 @@ impl File {
         let extends = base.is_some();
         let mut rules = base.unwrap_or_else(Rules::empty);
         match (extends, self.software, self.least.boot) {
+            (false, Some(software), Some(boot))
+                if (software == Software::Any) != (boot == BootLevel::Any) =>
+            {
+                return Err(PolicyError(format!(
+                    "software and least.boot = \"{boot}\" contradict each other: software = \"any\" is what least.boot = \"any\" means; say one of them"
+                )));
+            }
             (true, Some(_), _) => {
                 return Err(PolicyError(
                     "software cannot be changed by a policy that extends another".to_owned(),
@@ -252,7 +259,9 @@ impl Rules {
             ));
         }
         self.gpu.check()?;
+        self.gpu.check_level(self.least.gpu)?;
         self.deployment.check(self.least.deployment)?;
+        self.findings.check(self)?;
         if !self.pins.device_ids.is_empty() {
             return Err(
                 "pins.device_ids: nobody measures a device_id, so any host can state the pinned one; pin hardware instead (pins.ppids, pins.piids)"
@@ -358,8 +367,27 @@ impl Rules {
                 "least.identity = \"any\" looks at no identity, but the policy names some"
                     .to_owned(),
             ),
+            (IdentityLevel::Any, true) => self.check_unknown_application(),
             _ => Ok(()),
         }
+    }
+
+    /// Under any identity an application that nobody knows chooses the report data, and
+    /// its host the instance and the KMS.
+    fn check_unknown_application(&self) -> Result<(), String> {
+        let pins = &self.pins;
+        for (name, is_empty) in [
+            ("mr_kms", pins.mr_kms.is_empty()),
+            ("instance_ids", pins.instance_ids.is_empty()),
+            ("signing_keys", pins.signing_keys.is_empty()),
+        ] {
+            if !is_empty {
+                return Err(format!(
+                    "pins.{name}: under least.identity = \"any\" any application can show this value; extend \"near\", or pin hardware (pins.ppids, pins.piids, pins.fmspcs, pins.mrseam)"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Under any software nothing counts that only measured software says: whoever

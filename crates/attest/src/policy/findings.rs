@@ -7,8 +7,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::exception::Day;
+use super::rules::Rules;
+use super::{Mode, Sources};
 use crate::UnixTime;
-use crate::finding::{Finding, Severity, TOPICS};
+use crate::finding::{Finding, LEFT_OUT, Severity, TOPICS};
+use crate::levels::BootLevel;
 use crate::text::quoted;
 
 /// What a policy says of findings.
@@ -36,19 +39,61 @@ pub(crate) struct Quiet {
 }
 
 impl FindingRules {
-    /// The first finding that refuses.
+    /// The first finding that refuses. What was left out of a list that is too long may
+    /// be any of them.
     pub(crate) fn refused<'a>(&self, findings: &'a [Finding]) -> Option<&'a Finding> {
         findings.iter().find(|finding| {
             self.refuse
                 .iter()
-                .any(|rule| rule.topic == finding.topic && finding.severity >= rule.least)
+                .any(|rule| rule.is_met_by(finding) || rule.may_be_among(finding))
         })
+    }
+
+    /// A finding whose evidence may be left out refuses nobody: who has something to
+    /// hide leaves it out.
+    pub(super) fn check(&self, rules: &Rules) -> Result<(), String> {
+        let deployment = &rules.deployment;
+        for rule in &self.refuse {
+            let (is_demanded, mend) = match rule.topic.split('_').next() {
+                Some("compose") => (
+                    deployment.mode == Mode::Required && deployment.sources == Sources::Required,
+                    "deployment.mode = \"required\" and deployment.sources = \"required\"",
+                ),
+                Some("deployment") => (
+                    deployment.mode == Mode::Required,
+                    "deployment.mode = \"required\"",
+                ),
+                Some("gpu") => (rules.gpu.mode == Mode::Required, "gpu.mode = \"required\""),
+                Some("app") => (
+                    rules.least.boot > BootLevel::Any,
+                    "least.boot above \"any\"",
+                ),
+                _ => (true, ""),
+            };
+            if !is_demanded {
+                return Err(format!(
+                    "findings.refuse = [{}] is in vain, since what it is found in may be left out: expected {mend}",
+                    quoted(&rule.to_string())
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The topics that are no remarks now.
     pub(crate) fn quiet_at(&self, now: UnixTime) -> BTreeSet<String> {
         let holding = self.quiet.iter().filter(|rule| now < rule.until.end());
         holding.map(|rule| rule.topic.clone()).collect()
+    }
+}
+
+impl Refused {
+    fn is_met_by(&self, finding: &Finding) -> bool {
+        self.topic == finding.topic && finding.severity >= self.least
+    }
+
+    fn may_be_among(&self, left_out: &Finding) -> bool {
+        left_out.topic == LEFT_OUT && left_out.severity >= self.least
     }
 }
 

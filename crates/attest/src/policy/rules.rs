@@ -232,10 +232,17 @@ impl RootEpoch {
 }
 
 impl Identity {
-    fn has_root(&self, kms_root: &str, now: UnixTime) -> bool {
-        let single = self.kms_root.as_ref().is_some_and(|own| own.0 == kms_root);
-        let mut epochs = self.kms_roots.iter();
-        single || epochs.any(|epoch| epoch.key.0 == kms_root && epoch.holds(now))
+    /// Until when the root key is accepted, if it is one of this identity now.
+    fn root_until(&self, kms_root: &str, now: UnixTime) -> Option<UnixTime> {
+        const NEVER: UnixTime = UnixTime(u64::MAX);
+        if self.kms_root.as_ref().is_some_and(|own| own.0 == kms_root) {
+            return Some(NEVER);
+        }
+        let epochs = self.kms_roots.iter();
+        let holding = epochs.filter(|epoch| epoch.key.0 == kms_root && epoch.holds(now));
+        holding
+            .map(|epoch| epoch.until.map_or(NEVER, Day::end))
+            .max()
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -266,11 +273,10 @@ impl Rules {
         kms_root: &str,
         app_id: &[u8],
         now: UnixTime,
-    ) -> Result<Option<&str>, Rejected> {
+    ) -> Result<(Option<&str>, UnixTime), Rejected> {
         let of_kms = || {
-            self.identities
-                .iter()
-                .filter(|own| own.has_root(kms_root, now))
+            let identities = self.identities.iter();
+            identities.filter_map(|own| Some((own, own.root_until(kms_root, now)?)))
         };
         if of_kms().next().is_none() {
             return Err(Rejected::KmsRoot {
@@ -278,8 +284,9 @@ impl Rules {
                 allowed: self.identities.len(),
             });
         }
-        match of_kms().find(|own| own.app_id.0 == app_id) {
-            Some(identity) => Ok(identity.operator.as_deref()),
+        let of_app = of_kms().filter(|(own, _)| own.app_id.0 == app_id);
+        match of_app.max_by_key(|(_, until)| *until) {
+            Some((identity, until)) => Ok((identity.operator.as_deref(), until)),
             None => Err(Rejected::AppId {
                 got: shown_hex(app_id),
             }),

@@ -677,6 +677,11 @@ fn a_demand_whose_evidence_may_be_left_out_is_no_policy() {
     for (text, error) in [
         (images.clone(), "expected deployment.sources = \"required\""),
         (images.clone() + required, ""),
+        (
+            format!("{images}{required}{REPORT}"),
+            "expected deployment.files = \"refuse\"",
+        ),
+        (format!("{images}{required}{REPORT}{tagged}"), ""),
         (images + optional, "expected deployment.mode = \"required\""),
         (commits.clone(), ""),
         (
@@ -724,6 +729,25 @@ fn a_demand_whose_evidence_may_be_left_out_is_no_policy() {
                 "{text}: {got}"
             ),
         }
+    }
+}
+
+/// A file that breaks a rule is not let off what the policy refuses beside it.
+#[test]
+fn a_finding_that_the_policy_refuses_is_found_in_a_file_that_breaks_a_rule() {
+    let logs = "services:\n  rotate:\n    image: docker:27-cli\n    logging: { driver: syslog }\n";
+    let refuse = format!(
+        "{REPORT}deployment.sources = \"required\"\nfindings.refuse = [\"compose_log_driver\"]\n"
+    );
+    let breaks = format!("{logs}    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n");
+    for file in [logs, &breaks] {
+        let up = with(|s| {
+            manager(s).actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
+            manager(s).publish("v0.0.3", file);
+        });
+        let appraisal = judged(&up, &refuse);
+        assert_eq!(code(&appraisal), "rejected_finding", "{file}");
+        assert_eq!(code(&judged(&up, REPORT)), "verified", "{file}");
     }
 }
 

@@ -5,10 +5,12 @@
 //! every key that it hands to the guest. It cannot sign under the genuine root; it can
 //! pass on certificates that the genuine KMS signed before.
 
-use attest::CheckId;
+use attest::{CheckId, Policy, TagsCheck};
 use fake_tee::{Kms, Spec};
 
-use crate::support::{NOW, challenge, code, judge, spec};
+use crate::support::{
+    Beside, NOW, challenge, code, judge, judge_beside, policy_text, spec, upstream,
+};
 use crate::tampering::set;
 
 const DAY: u64 = 86_400;
@@ -113,4 +115,41 @@ fn a_genuine_certificate_of_the_same_state_is_accepted_with_whatever_keys() {
         "{booted:?}"
     );
     assert!(appraisal.report.check(CheckId::Kms).is_some());
+}
+
+/// Keys of the key service that follow one another. A verdict ends with the key that it
+/// rests on, and one whose time is over is none.
+#[test]
+fn a_verdict_ends_with_the_kms_key_that_it_rests_on() {
+    let text = policy_text("");
+    let root = spec().kms.root_spki_hex();
+    let single = format!("kms_root = \"{root}\"");
+    assert!(text.contains(&single));
+    for (epochs, expected) in [
+        ("until = \"2026-11-21\"", Err("rejected_kms_root")),
+        ("until = \"2026-11-22\"", Ok("2026-11-23T00:00:00Z")),
+        (
+            "from = \"2026-11-22\", until = \"2026-11-22\"",
+            Ok("2026-11-23T00:00:00Z"),
+        ),
+        ("from = \"2026-11-23\"", Err("rejected_kms_root")),
+    ] {
+        let roots = format!("kms_roots = [{{ key = \"{root}\", {epochs} }}]");
+        let policy = Policy::from_toml(&text.replace(&single, &roots)).unwrap();
+        let built = spec().forge(&challenge()).unwrap();
+        let tags = upstream(&spec());
+        let beside = Beside {
+            tags: TagsCheck::AtHand(&tags),
+            ..Beside::default()
+        };
+        let appraisal = judge_beside(&built, &policy, beside);
+        match expected {
+            Err(refusal) => assert_eq!(code(&appraisal), refusal, "{epochs}"),
+            Ok(end) => {
+                let facts = appraisal.report.facts.iter();
+                let mut until = facts.filter(|fact| fact.name == "valid_until");
+                assert_eq!(until.next().unwrap().value, end, "{epochs}");
+            }
+        }
+    }
 }

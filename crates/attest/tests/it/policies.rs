@@ -101,7 +101,7 @@ fn what_a_policy_needs_is_asked_for_by_name() {
 #[test]
 fn what_a_policy_must_not_say_is_refused() {
     let any = format!(
-        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\ndeployment.mode = \"off\"\ngpu.mode = \"if-present\"\n"
+        "{HEAD}software = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\ndeployment.mode = \"off\"\ngpu = {{ mode = \"if-present\", protected_pcie = \"report\" }}\n"
     );
     assert!(Policy::from_toml(&any).unwrap().hardware_only());
     let near = format!("{HEAD}extends = \"near\"\n");
@@ -366,7 +366,37 @@ fn no_policy_asks_for_more_than_it_rests_on() {
             format!("least.boot = \"named\"\nmachine = [{{ name = \"m\", acpi_loader = \"{0}\", acpi_rsdp = \"{0}\", acpi_tables = \"{0}\", {EXCEPTION} }}]", hex(48)),
             "the exception of machine is in vain",
         ),
-        (&near, "least.gpu = \"genuine\"\ngpu.mode = \"if-present\"".to_owned(), "contradict each other"),
+        (
+            &near,
+            "findings.refuse = [\"compose_logs_prompts\"]".to_owned(),
+            "[\"compose_logs_prompts\"] is in vain",
+        ),
+        (
+            &near,
+            "findings.refuse = [\"gpu_copies_differ\"]\ngpu = { mode = \"off\" }".to_owned(),
+            "\"gpu_copies_differ\"] is in vain",
+        ),
+        (
+            &near,
+            "findings.refuse = [\"deployment_file\"]\nleast.deployment = \"none\"".to_owned(),
+            "\"deployment_file\"] is in vain",
+        ),
+        (
+            &hardware,
+            "findings.refuse = [\"app_docker_socket\"]".to_owned(),
+            "\"app_docker_socket\"] is in vain",
+        ),
+        (
+            &near,
+            format!("deployment = {{ images = [\"sha256:{}\"], sources = \"required\" }}", hex(32)),
+            "deployment.images is in vain where a file that breaks a rule is only reported",
+        ),
+        (
+            &near,
+            "least.gpu = \"measured\"".to_owned(),
+            "least.gpu = \"measured\" can be reached by no machine",
+        ),
+        (&near, "least.gpu = \"genuine\"\ngpu.mode = \"if-present\"".to_owned(), "lets a machine leave out"),
         (&near, "least.deployment = \"none\"\ndeployment.mode = \"required\"".to_owned(), "contradict each other"),
         (&hardware, format!("pins.compose_hashes = [\"{}\"]", hex(32)), "pins.compose_hashes: under software"),
         (&hardware, format!("pins.instance_ids = [\"{}\"]", hex(20)), "pins.instance_ids: under software"),
@@ -399,12 +429,45 @@ fn no_policy_asks_for_more_than_it_rests_on() {
             "least.deployment = \"tagged\"\ndeployment.sources = \"required\"".to_owned(),
         ),
         (&near, "acpi = \"report\"".to_owned()),
+        (
+            &near,
+            "deployment.sources = \"required\"\nfindings.refuse = [\"compose_logs_prompts=danger\"]"
+                .to_owned(),
+        ),
+        (&near, "findings.refuse = [\"app_docker_socket\"]".to_owned()),
         (&near, format!("pins.compose_hashes = [\"{}\"]", hex(32))),
     ] {
         assert!(
             Policy::from_toml(&format!("{base}{line}\n")).is_ok(),
             "{line}"
         );
+    }
+}
+
+/// An application that nobody knows can state anybody's keys.
+#[test]
+fn under_any_identity_nothing_is_pinned_that_the_application_chooses() {
+    let own = spec().policy_toml().replace("extends = \"near\"\n", "");
+    let identity = own.lines().find(|line| line.starts_with("identity = "));
+    let rest = own.replace(identity.unwrap(), "");
+    let base = format!(
+        "{rest}software = \"expected\"\nleast.identity = \"any\"\nleast.deployment = \"none\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
+    );
+    Policy::from_toml(&base).unwrap();
+    for (pin, value) in [
+        ("signing_keys", format!("ecdsa:{}", "42".repeat(20))),
+        ("instance_ids", "42".repeat(20)),
+        ("mr_kms", "42".repeat(32)),
+    ] {
+        let refused = refusal(&format!("{base}pins.{pin} = [\"{value}\"]\n"));
+        assert!(refused.contains("any application can show"), "{refused}");
+    }
+    for (software, boot) in [("expected", "any"), ("any", "named")] {
+        let text = whole().replace(
+            "software = \"expected\"",
+            &format!("software = \"{software}\"\nleast.boot = \"{boot}\""),
+        );
+        assert!(refusal(&text).contains("contradict each other"));
     }
 }
 

@@ -19,7 +19,8 @@ use crate::nras::Nras;
 use crate::skew::Skew;
 use crate::state::Memory;
 use crate::verdicts::{
-    Lane, Stage, blames_collateral, blames_tags, blames_time, finds_nothing, lacks_opinion,
+    Lane, Stage, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing,
+    lacks_opinion,
 };
 
 /// What one source of collateral gave.
@@ -239,7 +240,11 @@ impl Judge {
         judge: impl Fn(&TagsAtHand) -> Appraisal,
     ) -> Appraisal {
         let mut appraisal = judge(tags);
-        let by_tags = appraisal.outcome.as_ref().is_err_and(blames_tags);
+        let refused = appraisal.outcome.as_ref().err();
+        // A level may be too low because the list is older than a release.
+        let by_tags = refused.is_some_and(|refused| {
+            blames_tags(refused) || (blames_level(refused) && appraisal.tags_wanted())
+        });
         if by_tags && self.compose_tags.get(tags.as_ref().ok()).await {
             self.compose_tags.renew(tags);
             appraisal = judge(tags);

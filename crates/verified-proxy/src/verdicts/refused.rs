@@ -70,6 +70,14 @@ pub(crate) fn blames_tags(rejected: &Rejected) -> bool {
     )
 }
 
+/// True if what was started is worth less than the policy asks for.
+pub(crate) fn blames_level(rejected: &Rejected) -> bool {
+    matches!(
+        rejected,
+        Rejected::Deployment(DeploymentRejected::Level { .. })
+    )
+}
+
 /// True if NVIDIA's attestation service gave no opinion, which a policy requires
 /// and which says nothing of the machine.
 pub(crate) fn lacks_opinion(rejected: &Rejected) -> bool {
