@@ -228,17 +228,6 @@ impl Run<'_> {
             }
             return;
         }
-        if !deployment
-            .log()
-            .iter()
-            .any(|action| manager(action).is_some())
-        {
-            // Else leaving the line out would hide a foreign manager.
-            why.because(
-                CheckId::DeploymentRules,
-                "the log does not say which manager writes it",
-            );
-        }
         let mut foreign = BTreeMap::new();
         let all = deployment.log().iter();
         for image in all.filter_map(manager) {

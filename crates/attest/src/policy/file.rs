@@ -259,7 +259,6 @@ impl Rules {
             ));
         }
         self.gpu.check()?;
-        self.gpu.check_level(self.least.gpu)?;
         self.deployment.check(self.least.deployment)?;
         self.findings.check(self)?;
         if !self.pins.device_ids.is_empty() {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::hex::Hex;
 use super::rules::Mode;
 use crate::gpu::{GpuFinding, GpuRejected, GpuReport, MAX_GPUS, Stated};
-use crate::levels::GpuLevel;
 use crate::text::quoted;
 
 /// What is expected of the GPUs.
@@ -297,18 +296,6 @@ impl GpuRules {
         ];
         let found = demands.into_iter().find(|(is_there, _)| *is_there);
         found.map(|(_, line)| line)
-    }
-
-    /// A level that no machine reaches would refuse them all.
-    pub(super) fn check_level(&self, least: GpuLevel) -> Result<(), String> {
-        let compares = !self.measurements.is_empty() || self.nras == Nras::Require;
-        if least == GpuLevel::Measured && !compares {
-            return Err(
-                "least.gpu = \"measured\" can be reached by no machine: expected gpu.measurements or gpu.nras = \"require\""
-                    .to_owned(),
-            );
-        }
-        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

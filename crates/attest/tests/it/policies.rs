@@ -391,11 +391,6 @@ fn no_policy_asks_for_more_than_it_rests_on() {
             format!("deployment = {{ images = [\"sha256:{}\"], sources = \"required\" }}", hex(32)),
             "deployment.images is in vain where a file that breaks a rule is only reported",
         ),
-        (
-            &near,
-            "least.gpu = \"measured\"".to_owned(),
-            "least.gpu = \"measured\" can be reached by no machine",
-        ),
         (&near, "least.gpu = \"genuine\"\ngpu.mode = \"if-present\"".to_owned(), "lets a machine leave out"),
         (&near, "least.deployment = \"none\"\ndeployment.mode = \"required\"".to_owned(), "contradict each other"),
         (&hardware, format!("pins.compose_hashes = [\"{}\"]", hex(32)), "pins.compose_hashes: under software"),
