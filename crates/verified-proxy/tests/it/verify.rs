@@ -469,8 +469,18 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
         eprintln!("skipped: VERIFIED_PROXY_CAPTURES is not set");
         return;
     };
-    for day in ["20260424", "20260610"] {
+    let own = tempfile::tempdir().unwrap();
+    let own = own.path().join("then.toml");
+    // Intel's standard edition until May 2026.
+    let then = "name = \"then\"\nextends = \"near\"\ndate = \"2026-04-24\"\ntcb.min_evaluation_number = 18\n";
+    std::fs::write(&own, then).unwrap();
+    for (day, name) in [("20260424", "then"), ("20260610", "near")] {
         let dir = Path::new(&captures).join(day);
+        let policy = if name == "near" {
+            Path::new(name)
+        } else {
+            &own
+        };
         let read = |name: &str| {
             std::fs::read_to_string(dir.join(name))
                 .unwrap()
@@ -479,7 +489,7 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
         };
         let report: Value = serde_json::from_str(&read("attestation_report.json")).unwrap();
         let at: u64 = read("verify_at_unix").parse().unwrap();
-        let run = |at: u64| {
+        let run_under = |policy: &Path, at: u64| {
             Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
                 .arg("verify")
                 .arg("--evidence")
@@ -489,9 +499,18 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
                 .args(["--nonce", &read("nonce.hex")])
                 .args(["--spki", report["tls_cert_fingerprint"].as_str().unwrap()])
                 .args(["--at", &at.to_string(), "--json"])
+                .arg("--policy")
+                .arg(policy)
                 .output()
                 .unwrap()
         };
+        let run = |at: u64| run_under(policy, at);
+        if name == "then" {
+            let refused = run_under(Path::new("near"), at);
+            assert_eq!(refused.status.code(), Some(1));
+            let json: Value = serde_json::from_slice(&refused.stdout).unwrap();
+            assert_eq!(json["code"], "rejected_tcb_evaluation");
+        }
         let verified = run(at);
         assert_eq!(
             verified.status.code(),
@@ -501,8 +520,19 @@ fn the_recordings_verify_at_their_own_time_and_expire() {
         );
         let json: Value = serde_json::from_slice(&verified.stdout).unwrap();
         assert_eq!(json["verdict"], "verified");
-        assert_eq!(json["policy"]["name"], "near");
+        assert_eq!(json["policy"]["name"], name);
         assert_eq!(json["trust_root"], "intel");
+        // Without the files and tags of its log.
+        assert_eq!(
+            json["levels"],
+            serde_json::json!({
+                "hardware": "current",
+                "boot": "named",
+                "identity": "expected",
+                "deployment": "declared",
+                "gpu": "genuine",
+            })
+        );
         for (at, code) in [
             (at + 31 * 86_400, "rejected_collateral_expired"),
             (at - 31 * 86_400, "rejected_collateral_not_yet_valid"),
