@@ -20,7 +20,6 @@ REFUSALS = {
     "other-kms-root": "rejected_kms_root",
     "rtmr3-event-payload": "rejected_event_digest",
     "compose-text": "rejected_compose_hash",
-    "tag-moved": "rejected_deployment_tag_moved",
     "tcb-out-of-date": "rejected_tcb_platform",
     "wrong-model": "rejected_model",
     "acpi": "rejected_acpi",
