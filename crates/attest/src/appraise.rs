@@ -330,20 +330,14 @@ impl<'a> Run<'a> {
         let Some((axis, got, least)) = levels.short_of(&self.rules().least) else {
             return Ok(levels);
         };
-        let (check, why) = match axis {
-            "hardware" => (CheckId::TcbPlatform, ""),
-            "identity" => (CheckId::Kms, ""),
-            "deployment" => (CheckId::Deployment, ""),
-            "gpu" => (CheckId::Gpus, ""),
-            _ => (CheckId::OsImage, ""),
-        };
-        self.begin(check);
-        Err(Rejected::BelowLevel {
-            axis,
-            got,
-            least,
-            why: why.to_owned(),
-        })
+        self.begin(match axis {
+            "hardware" => CheckId::TcbPlatform,
+            "identity" => CheckId::Kms,
+            "deployment" => CheckId::Deployment,
+            "gpu" => CheckId::Gpus,
+            _ => CheckId::OsImage,
+        });
+        Err(Rejected::BelowLevel { axis, got, least })
     }
 
     fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {

@@ -51,17 +51,9 @@ pub use self::tags::{MAX_TAGS_BYTES, TagsCheck, TagsError, UpstreamTags};
 
 use self::block::Block;
 use crate::finding::Finding;
-use crate::levels::DeploymentLevel;
 use crate::quote::{ParsedQuote, VerifiedQuote};
 use crate::text::{quoted, shown};
 use crate::{Collateral, Evidence, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime};
-
-/// What nobody looked at.
-impl Default for DeploymentLevel {
-    fn default() -> Self {
-        Self::None
-    }
-}
 
 /// Everything that the judgement of a deployment depends on.
 #[derive(Debug, Clone, Copy)]

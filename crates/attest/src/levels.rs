@@ -79,8 +79,10 @@ axis! {
 
 axis! {
     /// What was started in the machine?
+    #[derive(Default)]
     DeploymentLevel {
-        /// Nobody says.
+        /// No log says, or nobody looked.
+        #[default]
         None "none",
         /// The machine's own log says, quoted with our nonce.
         Declared "declared",

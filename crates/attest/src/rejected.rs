@@ -282,9 +282,9 @@ rejections! {
         "the policy refuses the finding {topic} ({severity}): {detail}"
         means "Something was seen that no rule refuses by itself, and that your policy does (findings.refuse)."
         remedy "Look at the finding; take it out of findings.refuse if you accept it.";
-    BelowLevel { axis: &'static str, got: &'static str, least: &'static str, why: String }
+    BelowLevel { axis: &'static str, got: &'static str, least: &'static str }
         "rejected_level" check OsImage|TcbPlatform|Kms|Deployment|Gpus blame Unknown
-        "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least{why}"
+        "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least"
         means "Nothing in the evidence is wrong, but it shows less than the policy asks for."
         remedy "Wait until the operator runs what the policy asks for; a policy of your own that says a lower least level accepts it.";
     Model { got: String, expected: String }

@@ -102,27 +102,19 @@ codes! {
 }
 
 /// Whose doing a refusal is, for people.
-const BLAMES: [(Blame, &str); 7] = [
-    (
-        Blame::Machine,
-        "the backend's evidence contradicts a signature or the policy, lacks what the policy demands, or cannot be read",
-    ),
-    (
-        Blame::Unknown,
-        "an honest change and an attack look the same here",
-    ),
-    (
-        Blame::Age,
-        "the evidence is genuine and newer than this program",
-    ),
-    (Blame::Collateral, "Intel's documents, or their source"),
-    (Blame::Clock, "a clock, most likely this machine's"),
-    (
-        Blame::Sources,
-        "something that others than the backend provide",
-    ),
-    (Blame::Request, "what was asked for"),
-];
+const fn words_of(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Machine => {
+            "the backend's evidence contradicts a signature or the policy, lacks what the policy demands, or cannot be read"
+        }
+        Blame::Unknown => "an honest change and an attack look the same here",
+        Blame::Age => "the evidence is genuine and newer than this program",
+        Blame::Collateral => "Intel's documents, or their source",
+        Blame::Clock => "a clock, most likely this machine's",
+        Blame::Sources => "something that others than the backend provide",
+        Blame::Request => "what was asked for",
+    }
+}
 
 /// docs/codes.md.
 #[must_use]
@@ -142,8 +134,8 @@ pub fn document() -> String {
          In the order in which the checks run; the status is 502. `evidence_*`: the report cannot be\n\
          understood. `rejected_*`: it does not prove what it should. \"Blame\" says whose doing it is:\n\n",
     );
-    for (blame, words) in BLAMES {
-        let _ = writeln!(text, "- `{}`: {words}", blame.as_str());
+    for blame in Blame::ALL {
+        let _ = writeln!(text, "- `{}`: {}", blame.as_str(), words_of(blame));
     }
     text.push_str(
         "\n| code | check | blame | what it means | what to do |\n|---|---|---|---|---|\n",

@@ -248,10 +248,7 @@ impl Guard {
             if lets_in.is_some() || values.any(|value| known(value, last_word).is_some()) {
                 headers.remove(&name);
             }
-            admitted = match (admitted, lets_in) {
-                (Some(one), Some(other)) => Some(one.and(other)),
-                (one, other) => one.or(other),
-            };
+            admitted = admitted.into_iter().chain(lets_in).reduce(LeastLevels::and);
         }
         admitted.ok_or(NotAdmitted::Token)
     }

@@ -69,7 +69,8 @@ pub(crate) struct Metrics {
     withdrawn_answers_now: Gauge,
     idle_connections_now: Gauge,
     body_bytes_now: Gauge,
-    exceptions: Vec<Exception>,
+    /// The one that ends first.
+    first_exception: Option<Exception>,
     exception_days: Gauge,
 }
 
@@ -180,10 +181,11 @@ impl Metrics {
                 "Connections to backends that lie idle",
             ),
             body_bytes_now: new(of, "body_memory_bytes", "Request bodies held in memory"),
-            exceptions: policy
+            first_exception: policy
                 .exceptions()
-                .map(|(_, exception)| exception.clone())
-                .collect(),
+                .map(|(_, exception)| exception)
+                .min_by_key(|exception| exception.until)
+                .cloned(),
             exception_days: new(
                 of,
                 "policy_exception_days_left",
@@ -237,13 +239,9 @@ impl Metrics {
             body_bytes,
             at,
         } = now;
-        let days = self
-            .exceptions
-            .iter()
-            .map(|exception| exception.days_left(at));
-        let days = days
-            .min()
-            .map_or(-1, |days| i64::try_from(days).unwrap_or(i64::MAX));
+        let days = self.first_exception.as_ref().map_or(-1, |exception| {
+            i64::try_from(exception.days_left(at)).unwrap_or(i64::MAX)
+        });
         self.exception_days.set(days);
         for (gauge, value) in [
             (&self.verdicts_now, verdicts as u64),

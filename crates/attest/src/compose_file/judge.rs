@@ -39,7 +39,9 @@ pub fn judge_compose(
     document: &ComposeDocument,
     rules: &FileRules,
 ) -> Result<Vec<Finding>, Refused> {
-    judge_started(document, &document.names(), &Helpers::new(), rules)
+    let all = document.names();
+    judge_started(document, &all, &Helpers::new(), rules)?;
+    Ok(warnings_of_started(document, &all, &Helpers::new(), rules))
 }
 
 /// As [`judge_compose`], where only some services were started. `elsewhere` are
@@ -50,7 +52,7 @@ pub(crate) fn judge_started(
     started: &BTreeSet<&str>,
     elsewhere: &Helpers<'_>,
     rules: &FileRules,
-) -> Result<Vec<Finding>, Refused> {
+) -> Result<(), Refused> {
     let judge = Judge::of(document, started, rules);
     judge.volumes()?;
     for service in &judge.started {
@@ -63,19 +65,32 @@ pub(crate) fn judge_started(
         judge.helpers_serve_nobody(helpers)?;
         judge.helpers_write_nothing(helpers)?;
     }
-    judge.nothing_leaves(&inside)?;
-    Ok(judge.warnings(&inside, elsewhere))
+    judge.nothing_leaves(&inside)
 }
 
-/// What is to be said of the services that were started, whether or not they keep the
-/// rules: else a file could leave out what a policy refuses by breaking another rule.
+/// The findings about the services that were started, whether or not these keep the
+/// rules. Otherwise a file could hide a finding that the policy refuses by breaking a
+/// rule that the policy only reports.
 pub(crate) fn warnings_of_started(
     document: &ComposeDocument,
     started: &BTreeSet<&str>,
+    elsewhere: &Helpers<'_>,
     rules: &FileRules,
 ) -> Vec<Finding> {
     let judge = Judge::of(document, started, rules);
-    judge.warnings(&Inside::of(document, rules), &Helpers::new())
+    let inside = Inside::of(document, rules);
+    let mut findings = Findings::default();
+    for service in &judge.started {
+        warnings::of_service(&inside, service, rules.role(service), &mut findings);
+    }
+    for way in &judge.ways {
+        warnings::of_way(&inside, way, &mut findings);
+    }
+    for helpers in [&rules.helpers_of(&document.services), elsewhere] {
+        warnings::of_shared(judge.on_the_way(), helpers, &mut findings);
+    }
+    warnings::of_configs(document, &mut findings);
+    findings.into_vec()
 }
 
 struct Judge<'a> {
@@ -100,21 +115,6 @@ impl<'a> Judge<'a> {
             started,
             rules,
         }
-    }
-
-    fn warnings(&self, inside: &Inside, elsewhere: &Helpers<'_>) -> Vec<Finding> {
-        let mut findings = Findings::default();
-        for service in &self.started {
-            warnings::of_service(inside, service, self.rules.role(service), &mut findings);
-        }
-        for way in &self.ways {
-            warnings::of_way(inside, way, &mut findings);
-        }
-        for helpers in [&self.rules.helpers_of(&self.document.services), elsewhere] {
-            warnings::of_shared(self.on_the_way(), helpers, &mut findings);
-        }
-        warnings::of_configs(self.document, &mut findings);
-        findings.into_vec()
     }
 
     fn on_the_way(&self) -> impl Iterator<Item = &'a Service> {

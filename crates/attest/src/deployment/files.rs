@@ -204,19 +204,27 @@ pub(crate) fn findings_of_up(
             of.1.insert(name);
         }
     }
+    let up: Vec<_> = services
+        .into_values()
+        .filter_map(|(source, names)| Some((files.get(source)?.as_ref().ok()?, names)))
+        .collect();
+    let mut helpers = Helpers::new();
+    for (document, names) in &up {
+        let services = document.services.iter();
+        let services = services.filter(|service| names.contains(service.name.as_str()));
+        helpers.extend(rules.helpers_of(services));
+    }
     let mut seen = HashSet::new();
     let mut findings = Findings::default();
-    for (source, names) in services.into_values() {
-        if let Some(Ok(document)) = files.get(source) {
-            for Finding {
-                severity,
-                topic,
-                detail,
-            } in warnings_of_started(document, &names, rules)
-            {
-                if findings.is_full() || seen.insert((topic, detail.clone())) {
-                    findings.add(severity, topic, detail);
-                }
+    for (document, names) in &up {
+        for Finding {
+            severity,
+            topic,
+            detail,
+        } in warnings_of_started(document, names, &helpers, rules)
+        {
+            if findings.is_full() || seen.insert((topic, detail.clone())) {
+                findings.add(severity, topic, detail);
             }
         }
     }

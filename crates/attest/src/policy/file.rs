@@ -9,9 +9,9 @@ use super::deployment::{DeploymentRules, FileDeployment};
 use super::exception::Exception;
 use super::findings::FindingRules;
 use super::gpu::{FileGpu, GpuRules};
-use super::rules::Mode;
 use super::rules::{
-    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, OsImage, Pins, Rules, TcbRules, TdRules,
+    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, Mode, OsImage, Pins, Rules, TcbRules,
+    TdRules,
 };
 use crate::levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
 use crate::tcb::TcbStatus;
@@ -31,9 +31,10 @@ struct FileLeast {
 /// The file. A policy that extends another adds its `identity`, `os_image`,
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
 /// `acpi`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
-/// `deployment`, `gpu.count`, `deployment.tags` and `deployment.sources` take the
-/// other's place; their lists are added, those of `findings` too. A policy of its own that says nothing of
-/// them requires both. Pins are its own: no built-in policy has any.
+/// `deployment`, `gpu.count`, `gpu.protected_pcie`, `deployment.tags`, `deployment.files`
+/// and `deployment.sources` take the other's place; their lists are added, those of
+/// `findings` too. A policy that extends none and says nothing of GPUs and deployment
+/// requires both. Pins are its own: no built-in policy has any.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -133,8 +134,12 @@ impl File {
             .or(rules.tcb.min_evaluation_number);
         rules.td.attributes.extend(self.td.attributes);
         rules.td.xfam.extend(self.td.xfam);
-        let modes = (&mut self.gpu.mode, &mut self.deployment.mode);
-        self.least.modes(&rules, modes);
+        let gpu = self.least.gpu.map(|level| level > GpuLevel::None);
+        self.gpu.mode = self.gpu.mode.or(mode(gpu, rules.gpu.mode));
+        let deployment = self.least.deployment;
+        let deployment = deployment.map(|level| level > DeploymentLevel::None);
+        let implied = mode(deployment, rules.deployment.mode);
+        self.deployment.mode = self.deployment.mode.or(implied);
         self.gpu.onto(&mut rules.gpu);
         self.deployment.onto(&mut rules.deployment);
         rules.identities.extend(self.identity);
@@ -149,24 +154,18 @@ impl File {
     }
 }
 
-impl FileLeast {
-    /// What a file does not say of a mode follows from the level that it asks for: a
-    /// part of the evidence has to be there where something is asked of it, and is not
-    /// looked at where nothing is.
-    fn modes(&self, rules: &Rules, file: (&mut Option<Mode>, &mut Option<Mode>)) {
-        let of = |asked: bool, now: Mode| match (asked, now) {
-            (true, _) => Mode::Required,
-            (false, Mode::Required) => Mode::Off,
-            (false, other) => other,
-        };
-        let gpu = self.gpu.map(|level| level > GpuLevel::None);
-        *file.0 = file.0.or(gpu.map(|asked| of(asked, rules.gpu.mode)));
-        let deployment = self.deployment.map(|level| level > DeploymentLevel::None);
-        *file.1 = file
-            .1
-            .or(deployment.map(|asked| of(asked, rules.deployment.mode)));
-    }
+/// The mode of a part of the evidence, where the file asks for a level and says no
+/// mode: the part has to be there if something is asked of it, and is not looked at if
+/// nothing is.
+fn mode(asked: Option<bool>, of_base: Mode) -> Option<Mode> {
+    asked.map(|asked| match of_base {
+        _ if asked => Mode::Required,
+        Mode::Required => Mode::Off,
+        other => other,
+    })
+}
 
+impl FileLeast {
     /// What a file does not say of a level follows from its rules: an exception
     /// lowers the level to the one that it gives.
     fn onto(self, rules: &mut Rules) {
@@ -366,23 +365,33 @@ impl Rules {
                 "least.identity = \"any\" looks at no identity, but the policy names some"
                     .to_owned(),
             ),
-            (IdentityLevel::Any, true) => self.check_unknown_application(),
-            _ => Ok(()),
+            _ => self.check_pins(),
         }
     }
 
-    /// Under any identity an application that nobody knows chooses the report data, and
-    /// its host the instance and the KMS.
-    fn check_unknown_application(&self) -> Result<(), String> {
+    /// Whoever owns the kernel extends RTMR3 with any event. An unknown application
+    /// chooses the report data, and its host the instance and the KMS.
+    fn check_pins(&self) -> Result<(), String> {
+        let (said, anybody) = match (self.least.boot, self.least.identity) {
+            (BootLevel::Any, _) => ("software = \"any\"", "machine"),
+            (_, IdentityLevel::Any) => ("least.identity = \"any\"", "application"),
+            _ => return Ok(()),
+        };
+        let any_software = self.least.boot == BootLevel::Any;
         let pins = &self.pins;
-        for (name, is_empty) in [
-            ("mr_kms", pins.mr_kms.is_empty()),
-            ("instance_ids", pins.instance_ids.is_empty()),
-            ("signing_keys", pins.signing_keys.is_empty()),
+        for (name, is_pinned) in [
+            ("mr_kms", !pins.mr_kms.is_empty()),
+            ("instance_ids", !pins.instance_ids.is_empty()),
+            ("rtmr0", any_software && !pins.rtmr0.is_empty()),
+            (
+                "compose_hashes",
+                any_software && !pins.compose_hashes.is_empty(),
+            ),
+            ("signing_keys", !pins.signing_keys.is_empty()),
         ] {
-            if !is_empty {
+            if is_pinned {
                 return Err(format!(
-                    "pins.{name}: under least.identity = \"any\" any application can show this value; extend \"near\", or pin hardware (pins.ppids, pins.piids, pins.fmspcs, pins.mrseam)"
+                    "pins.{name}: under {said} any {anybody} can show this value; extend \"near\", or pin hardware (pins.ppids, pins.piids, pins.fmspcs, pins.mrseam)"
                 ));
             }
         }
@@ -406,20 +415,6 @@ impl Rules {
             return Err(
                 "software = \"any\" does not know the manager that writes the deployment log: expected deployment.mode = \"off\"".to_owned(),
             );
-        }
-        let pins = &self.pins;
-        for (name, is_empty) in [
-            ("mr_kms", pins.mr_kms.is_empty()),
-            ("instance_ids", pins.instance_ids.is_empty()),
-            ("rtmr0", pins.rtmr0.is_empty()),
-            ("compose_hashes", pins.compose_hashes.is_empty()),
-            ("signing_keys", pins.signing_keys.is_empty()),
-        ] {
-            if !is_empty {
-                return Err(format!(
-                    "pins.{name}: under software = \"any\" any machine can show this value; extend \"near\", or pin hardware (pins.ppids, pins.piids, pins.fmspcs, pins.mrseam)"
-                ));
-            }
         }
         Ok(())
     }
