@@ -49,7 +49,7 @@ pub(crate) fn explained_all(ids: &[String]) -> String {
                 text.push_str(&format!(" {id} ({component}): {meaning}"));
             }
             None => text.push_str(&format!(
-                " {id}: what it means for you is not known to this program."
+                " {id}: this program does not know what the advisory lets the host do."
             )),
         }
     }

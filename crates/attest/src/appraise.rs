@@ -27,7 +27,7 @@ use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
 use crate::policy::{Exception, Hex, OsImage, Policy, Rules, Seen};
 use crate::quote::{Td, VerifiedQuote};
-use crate::report::{CheckId, PolicyName, Report, Status};
+use crate::report::{CheckId, Named, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown_hex};
 use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding, mr_config};
@@ -73,8 +73,8 @@ pub enum FloorCheck<'a> {
     Kept {
         /// The memory.
         floors: &'a Floors,
-        /// Intel's list, which tells the standard edition from early ones; `None`:
-        /// it was not had, which refuses nothing.
+        /// Intel's list, which tells the standard edition from early ones. `None` if no
+        /// source served it, which refuses nothing.
         editions: Option<&'a Editions>,
     },
     /// There is no memory, for this reason; the report says so.
@@ -312,12 +312,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Notes that the verdict rests on an exception of the policy; in words.
-    fn excepted(&mut self, exception: &Exception) -> String {
-        let end = exception.until.end();
-        if end < self.exceptions_end {
-            self.exceptions_end = end;
-            self.report.named.excepted_until = Some(exception.until.to_string());
+    /// Notes that the verdict rests on an exception of the policy, and on which day the
+    /// first exception of its axis ends; in words.
+    fn excepted(
+        &mut self,
+        exception: &Exception,
+        of_axis: fn(&mut Named) -> &mut Option<String>,
+    ) -> String {
+        self.exceptions_end = self.exceptions_end.min(exception.until.end());
+        // Days are written so that the order of their texts is theirs.
+        let until = exception.until.to_string();
+        let first = of_axis(&mut self.report.named);
+        if first.as_ref().is_none_or(|first| until < *first) {
+            *first = Some(until);
         }
         format!("accepted until {}", exception.until)
     }

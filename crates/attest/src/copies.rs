@@ -1,5 +1,5 @@
 //! Copies that a report makes of what is measured. Nothing rests on them, so one that
-//! differs refuses nobody: it is told, since it misleads whoever reads only the copy.
+//! differs refuses no machine. It is a finding, because it misleads a reader of the copy.
 
 use crate::event_log::BootEvents;
 use crate::evidence::{Copied, Measured, Repeated};
@@ -18,7 +18,7 @@ pub(crate) fn findings(repeated: &Repeated, td: &Td, boot: Option<&BootEvents>) 
         findings.push(finding(
             Severity::Warning,
             format!(
-                "info.tcb_info.event_log is not event_log, which replays to the registers: {got}"
+                "info.tcb_info.event_log differs from event_log, which replays to the registers: {got}"
             ),
         ));
     }

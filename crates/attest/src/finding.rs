@@ -47,7 +47,7 @@ impl serde::Serialize for Severity {
 /// Every kind of finding: a policy that names another one is refused.
 pub(crate) const TOPICS: &[&str] = &[
     "app_capabilities",
-    "app_compose_unreadable",
+    UNREADABLE,
     "app_devices",
     "app_docker_socket",
     "app_dstack_socket",
@@ -140,6 +140,9 @@ impl Finding {
         }
     }
 }
+
+/// The topic of an application description that cannot be read.
+pub(crate) const UNREADABLE: &str = "app_compose_unreadable";
 
 /// The topic of what a list that is too long does not name.
 pub(crate) const LEFT_OUT: &str = "findings_left_out";

@@ -60,7 +60,8 @@ axis! {
     BootLevel {
         /// Any.
         Any "any",
-        /// Those of a line of the user's own policy, which says why and until when.
+        /// Those of a line of the user's own policy, which says why and until when, or
+        /// tables that the policy does not compare (`acpi = "report"`).
         AcceptedByYou "accepted-by-you",
         /// Those of a row that the policy names.
         Named "named",
@@ -86,8 +87,9 @@ axis! {
         None "none",
         /// The machine's own log says, quoted with our nonce.
         Declared "declared",
-        /// The log begins at this boot, and every file started since is from a release
-        /// tag, was read, and keeps the policy's rules.
+        /// Every file that the log says was started since this boot is from a release
+        /// tag, was read, and keeps the policy's rules. Nothing shows that a start is
+        /// missing.
         Tagged "tagged",
     }
 }
@@ -132,7 +134,7 @@ impl Levels {
         gpu: GpuLevel::None,
     };
 
-    /// No level is worth more than what it rests on: software that nobody knows can
+    /// The levels that a level depends on cap it: software that nobody verified can
     /// say anything of identity, deployment and GPUs, and whoever has other keys than
     /// the expected ones can quote any log.
     #[must_use]
@@ -259,7 +261,7 @@ impl std::str::FromStr for LeastLevels {
             let level = level.parse().map_err(|error| format!("{axis}: {error}"))?;
             match slot.replace(level) {
                 None => Ok(()),
-                Some(_) => Err(format!("{axis} stands twice")),
+                Some(_) => Err(format!("{axis} is set twice")),
             }
         }
         let mut least = Self::default();
@@ -375,7 +377,7 @@ mod tests {
                 "deployment=Tagged",
                 "deployment: expected none or declared or tagged",
             ),
-            ("gpu=genuine, gpu=genuine", "gpu stands twice"),
+            ("gpu=genuine, gpu=genuine", "gpu is set twice"),
         ] {
             let error = least(text).unwrap_err();
             assert!(error.starts_with(why), "{text}: {error}");

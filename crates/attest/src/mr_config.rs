@@ -13,8 +13,8 @@ use crate::{Rejected, hash};
 /// A register that says nothing which RTMR3 contradicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MrConfig {
-    /// Of the form of this number, and about what RTMR3 holds.
-    Same(u8),
+    /// About what RTMR3 holds.
+    Same,
     /// Zeros: the host named nothing.
     Unset,
     /// Of a form of a higher number than is known here.
@@ -45,7 +45,7 @@ pub(crate) fn read(
     let form = form.max(1);
     let ids: Vec<_> = digests.iter().map(|digest| id(form, digest)).collect();
     if ids.contains(mr_config_id) {
-        return Ok(MrConfig::Same(form));
+        return Ok(MrConfig::Same);
     }
     Err(Rejected::MrConfigId {
         got: hex::encode(mr_config_id),

@@ -59,10 +59,10 @@ impl Blame {
         match self {
             Self::Machine => "Do not use this backend; report it to its operator.",
             Self::Unknown => {
-                "This is a change or an attack; this program cannot tell which. Ask the backend's operator, by another way than this connection, whether and when it changed."
+                "An honest change and an attack look the same here. Ask the backend's operator, over another channel than this connection, whether and when the operator made this change."
             }
             Self::Age => {
-                "This version does not understand what the backend signed: update verified-proxy."
+                "Update verified-proxy: this version does not understand what the backend signed."
             }
             Self::Collateral => "Fetch Intel's documents again, or from another source.",
             Self::Clock => "Check the clock of this machine.",

@@ -109,8 +109,8 @@ rejections! {
         remedy "Fetch the collateral from another source (--pccs-url); the one used may be hostile.";
     CollateralRollback { what: &'static str, got: String, floor: String }
         "rejected_collateral_rollback" check CollateralFloor blame Collateral
-        "{what} is {got}, but {floor} is known already"
-        means "Somebody answers with older collateral than this machine has already seen, or than Intel calls standard, which could hide a known weakness."
+        "{what} is {got}, older than the floor {floor}"
+        means "The source serves collateral that is older than collateral seen before, or than Intel's standard edition. Old collateral can hide a known weakness."
         remedy "Use another source (--pccs-url).";
     PlatformCertificate { what: &'static str, from: String, until: String, now: String }
         "rejected_platform_certificate" check Quote blame Clock
@@ -126,9 +126,10 @@ rejections! {
         "the quote is not signed under the trust root: {detail}"
         means "The quote was not made by a genuine TDX platform, or was changed afterwards.";
     TcbUnknown { detail: String }
-        "rejected_tcb_unknown" check TcbPlatform blame Machine
+        "rejected_tcb_unknown" check TcbPlatform blame Unknown
         "Intel's TCB info has no level for this platform: {detail}"
-        means "The machine is older than every level that Intel still lists, or of a kind that the document does not cover.";
+        means "The machine is older than every level that Intel still lists, or of a kind that the document does not cover."
+        remedy "Fetch newer collateral, or from another source: a newer platform looks like this under an old document. If the refusal persists, ask the backend's operator.";
     TcbPlatform { level: Level, accept: Accept }
         "rejected_tcb_platform" check TcbPlatform blame Machine
         "the platform's TCB is {level}, which the policy does not accept"
@@ -155,7 +156,7 @@ rejections! {
         "the TD can be debugged from outside: td_attributes {attributes}"
         means "The host can read the memory of this virtual machine.";
     TdAttributes { got: String, allowed: usize, accept: String }
-        "rejected_td_attributes" check TdAttributes blame Machine
+        "rejected_td_attributes" check TdAttributes blame Unknown
         "td_attributes {got} are not among the {allowed} that the policy allows"
         means "The virtual machine was started with other protections than expected."
         remedy "Add the value to a policy of your own if you know why it changed.";
@@ -164,7 +165,7 @@ rejections! {
         "the TD is bound to a service TD: {got}"
         means "Another virtual machine has rights over this one, for example to migrate it.";
     Xfam { got: String, allowed: usize, accept: String }
-        "rejected_xfam" check Xfam blame Machine
+        "rejected_xfam" check Xfam blame Unknown
         "xfam {got} is not among the {allowed} that the policy allows"
         means "The virtual machine was started with other CPU features than expected."
         remedy "Add the value to a policy of your own if you know why it changed.";
@@ -203,12 +204,12 @@ rejections! {
         means "The application description in the report is not the one that was measured.";
     MrConfigId { got: String, expected: String }
         "rejected_mr_config_id" check Compose blame Machine
-        "mr_config_id is {got}, what RTMR3 holds gives {expected}"
+        "mr_config_id is {got}, the events of RTMR3 give {expected}"
         means "The virtual machine was started for another application description.";
     MrConfigIdVersion { form: u8 }
         "rejected_mr_config_id_version" check Compose blame Age
         "mr_config_id is of form {form}, which this version does not understand"
-        means "The virtual machine was started for an application description, and its signed register names it in a way that is newer than this program.";
+        means "The quote's register MRCONFIGID binds the virtual machine to an application in a form that is newer than this program.";
 
     OsImage { mrtd: String, rtmr1: String, rtmr2: String, os_image_hash: String, allowed: usize, accept: String }
         "rejected_os_image" check OsImage blame Unknown
@@ -259,7 +260,7 @@ rejections! {
     AppCertForm { detail: String }
         "rejected_app_cert_form" check Kms blame Age
         "the identity certificate is in a form that this version does not understand: {detail}"
-        means "The expected key management service signed this certificate, and wrote the state that it vouches for in a way that is newer than this program.";
+        means "The expected key management service signed this certificate. The certificate states the machine's measurements in a format that is newer than this program.";
     AppCertReportData {}
         "rejected_app_cert_report_data" check Kms blame Machine
         "the quote inside the identity certificate does not bind the certificate's key"
@@ -280,13 +281,13 @@ rejections! {
     Finding { topic: &'static str, severity: Severity, detail: String }
         "rejected_finding" check Findings blame Unknown
         "the policy refuses the finding {topic} ({severity}): {detail}"
-        means "Something was seen that no rule refuses by itself, and that your policy does (findings.refuse)."
-        remedy "Look at the finding; take it out of findings.refuse if you accept it.";
+        means "The report has a finding that your policy lists in findings.refuse. No other rule refuses it."
+        remedy "Read the finding. If you accept it, remove its topic from findings.refuse in your policy.";
     BelowLevel { axis: &'static str, got: &'static str, least: &'static str }
         "rejected_level" check OsImage|TcbPlatform|Kms|Deployment|Gpus blame Unknown
         "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least"
         means "Nothing in the evidence is wrong, but it shows less than the policy asks for."
-        remedy "Wait until the operator runs what the policy asks for; a policy of your own that says a lower least level accepts it.";
+        remedy "Wait until the operator runs what the policy asks for, or set a lower least level for this axis in a policy of your own.";
     Model { got: String, expected: String }
         "rejected_model" check Model blame Request
         "the backend serves {got}, the endpoint list gives this domain {expected}"

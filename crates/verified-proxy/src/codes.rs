@@ -79,8 +79,8 @@ codes! {
         "The backend answered the attestation request with an error."
         "A backend that is starting answers 502 or 503; one outside a TEE 404.";
     LevelNotReached "level_not_reached" "502"
-        "The backend is verified, but the request, its token or its model asks for more than its verdict shows. Nothing was sent."
-        "Ask for less (X-Verified-Proxy-Require, the token's line in --client-token-file, --model-levels), or wait until the operator runs what is asked for.";
+        "The backend is verified, but the request, its token or its model asks for a level that the backend's verdict does not reach. The proxy sent nothing."
+        "Ask for a lower level in X-Verified-Proxy-Require, on the token's line in --client-token-file or in --model-levels, or wait until the backend reaches the level.";
     EndpointsUnavailable "endpoints_unavailable" "503"
         "The endpoint list could not be fetched and none is known from before."
         "Check the network and --endpoints-url; `verified-proxy doctor` finds out why.";

@@ -217,7 +217,7 @@ impl Collaterals {
         self.0.listed().at_hand(&self.0.clock)
     }
 
-    /// Resolves when the list is at hand, or is not to be waited for any longer: without
+    /// Resolves when the list is here, or when the wait for it is over: without
     /// it there is a verdict all the same.
     pub(crate) async fn want_editions(&self) {
         let wanted = Listed::want(&self.0);

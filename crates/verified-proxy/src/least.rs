@@ -93,8 +93,15 @@ mod tests {
             least("deployment=tagged,gpu=measured")
         );
         assert_eq!(of_model(&models, ["org/a"]), LeastLevels::default());
-        for text in ["", "org/model", ":gpu=measured", "m:gpu", "m:"] {
-            assert!(text.parse::<ModelLeast>().is_err(), "{text}");
+        for (text, expected) in [
+            ("", "expected MODEL:AXIS=LEVEL"),
+            ("org/model", "expected MODEL:AXIS=LEVEL"),
+            (":gpu=measured", "expected MODEL:AXIS=LEVEL"),
+            ("m:gpu", "expected AXIS=LEVEL"),
+            ("m:", "expected AXIS=LEVEL"),
+        ] {
+            let refused = text.parse::<ModelLeast>().unwrap_err();
+            assert!(refused.contains(expected), "{text}: {refused}");
         }
     }
 

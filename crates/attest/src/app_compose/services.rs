@@ -110,7 +110,7 @@ impl Of<'_> {
                 let who = if open {
                     "the host may set the variable"
                 } else {
-                    "no variable that the host may set, but one that another container may"
+                    "the host cannot set the variable, but another container can"
                 };
                 let detail = format!("its image is {}{default}; {who}", quoted(text));
                 self.add(findings, severity, "app_image_variable", &detail);

@@ -19,7 +19,7 @@ use crate::{Rejected, VmConfig, copies};
 const SHOWN_EVENTS: usize = 12;
 
 /// What RTMR3 says is worth what the software is that wrote it.
-const BY_ANY_SOFTWARE: &str = "noted by software that the policy does not look at";
+const BY_ANY_SOFTWARE: &str = "recorded by software that the policy does not verify";
 
 impl Run<'_> {
     /// Everything that a policy which looks at software demands of it.
@@ -37,19 +37,19 @@ impl Run<'_> {
             self.finding(
                 Severity::Warning,
                 "boot_event_unknown",
-                format!("the operating system noted events that are not known here: {names}"),
+                format!("the operating system recorded boot events that this version does not know: {names}"),
             );
         }
         let text = evidence.app_compose.as_deref().map_err(Clone::clone)?;
         match self.compose(td, text, &boot)? {
-            (hash, MrConfig::Same(_)) => self.pass(hash),
+            (hash, MrConfig::Same) => self.pass(hash),
             // The identity certificate's quote is compared with this register too.
             (hash, MrConfig::Unset) => {
                 self.pass(format!("{hash}, by RTMR3 alone"));
                 self.finding(
                     Severity::Notice,
                     "mr_config_id_unset",
-                    "the host bound the virtual machine to no application when it launched it (mr_config_id is zero); only RTMR3 names one".to_owned(),
+                    "the host launched the virtual machine without binding it to an application (mr_config_id is zero); only RTMR3 names an application".to_owned(),
                 );
             }
             (_, MrConfig::Newer(form)) => return Err(Rejected::MrConfigIdVersion { form }),
@@ -71,7 +71,7 @@ impl Run<'_> {
                 .report
                 .not_proved(CheckId::Compose, missing.to_string()),
             (Some(boot), Ok(text)) => match self.compose(td, text, boot)? {
-                (hash, MrConfig::Same(_)) => self.pass(format!("{hash}, {BY_ANY_SOFTWARE}")),
+                (hash, MrConfig::Same) => self.pass(format!("{hash}, {BY_ANY_SOFTWARE}")),
                 (_, MrConfig::Unset) => self.report.not_proved(
                     CheckId::Compose,
                     format!("mr_config_id is zero, and RTMR3 was {BY_ANY_SOFTWARE}"),

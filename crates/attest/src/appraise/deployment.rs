@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
 use crate::Rejected;
-use crate::compose_file::listed;
+use crate::compose_file::{FileRules, listed};
 use crate::deployment::{
-    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesCheck, FilesJudged, Kind,
-    LogCheck, MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with, defined,
-    findings_of_up, judge, started,
+    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesAtHand, FilesCheck,
+    FilesJudged, Kind, LogCheck, MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with,
+    defined, findings_of_up, judge, started,
 };
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, Severity};
 use crate::levels::DeploymentLevel;
-use crate::policy::{BrokenFiles, Mode};
+use crate::policy::{BrokenFiles, Mode, Tags};
 use crate::quote::VerifiedQuote;
 use crate::report::{CheckId, DeploymentShown, Status};
 use crate::text::shown;
@@ -38,7 +38,8 @@ const SHOWN_REASONS: usize = 3;
 /// The deployment log's honest limit.
 const LOG_NOT_PROVED: &str = "the deployment log is written by software inside the machine: who holds the guest agent's socket there can write another one, so it shows honest changes and is no defence against the operator";
 
-pub(super) const NOTHING_STARTED: &str = "the log names nothing that was started";
+pub(super) const NOTHING_STARTED: &str =
+    "the log names nothing that was started, or nothing since boot";
 const STARTED_IN_VAIN: &str =
     "nothing to judge: each start of the log asks for services that its file does not define";
 
@@ -51,7 +52,7 @@ struct Reason {
     /// The check that does not hold because of it.
     check: CheckId,
     text: String,
-    /// Nothing speaks against the machine: a source is not at hand.
+    /// No evidence contradicts the machine: a source did not answer.
     is_lacking: bool,
 }
 
@@ -186,8 +187,14 @@ impl Run<'_> {
         if all.is_empty() {
             self.report.not_proved(check, NOTHING_STARTED);
         } else {
+            let each = match (rules.tags, rules.pins_commits()) {
+                (Tags::Releases, true) => ", each from a release tag and an accepted commit",
+                (Tags::Releases, false) => ", each from a release tag",
+                (_, true) => ", each from an accepted commit",
+                (_, false) => "",
+            };
             self.pass(format!(
-                "{} files were ever started, each from an accepted tag and commit",
+                "{} files were ever started{each}; no action since is unknown or contradicts another",
                 all.len()
             ));
         }
@@ -199,9 +206,12 @@ impl Run<'_> {
         if !unknown.is_empty() {
             let names = listed(unknown, SHOWN_ACTIONS);
             let detail = format!(
-                "the deployment log has actions that are not known here; what they started is not in the list: {names}"
+                "the deployment log has actions that this version does not know, so what they started is not listed: {names}"
             );
-            why.because(check, format!("actions that are not known here: {names}"));
+            why.because(
+                check,
+                format!("actions that this version does not know: {names}"),
+            );
             self.tell(Severity::Warning, "deployment_unknown_action", [detail]);
         }
         let contradictions = deployment.contradictions();
@@ -296,6 +306,10 @@ impl Run<'_> {
             broken,
         } = judged;
         let at_hand = judged.saturating_add(in_vain);
+        let when = match rules.broken_files {
+            BrokenFiles::Report => " that were started since boot",
+            BrokenFiles::Refuse => "",
+        };
         if let Some(first) = wanted.first() {
             let detail = format!(
                 "{} of {} files were not fetched, such as {} at {}",
@@ -312,17 +326,19 @@ impl Run<'_> {
             let reason = match (in_vain, rules.mode) {
                 (0, _) => NOTHING_STARTED,
                 // As a log that names nothing.
-                (_, Mode::Required) => return Err(DeploymentRejected::Empty {}.into()),
+                (_, Mode::Required) if starts_nothing(deployment, files, &rules.files) => {
+                    return Err(DeploymentRejected::Empty {}.into());
+                }
                 _ => STARTED_IN_VAIN,
             };
             why.because(check, reason);
             self.report.not_proved(check, reason);
         } else if in_vain > 0 {
             self.pass(format!(
-                "all {at_hand} files; nothing was started of {in_vain}, which lack what each start asks for"
+                "all {at_hand} files{when}; {in_vain} of them started nothing, because they lack the services that each start names"
             ));
         } else {
-            self.pass(format!("all {at_hand} files"));
+            self.pass(format!("all {at_hand} files{when}"));
         }
         self.workload.files_wanted = wanted;
         Ok(())
@@ -363,16 +379,17 @@ impl Run<'_> {
                 self.report.pass(check, "the same log as when last seen");
             }
             Some(Continuity::Extended { by }) => {
-                changes.push(format!("{by} actions more in the deployment log"));
+                let actions = if by == 1 { "action" } else { "actions" };
+                changes.push(format!("{by} more {actions} in the deployment log"));
                 let new = deployment.log().iter().skip(compared.seen_before);
                 changes.extend(new.filter_map(change).take(MAX_TOLD));
                 self.report.pass(
                     check,
-                    format!("the log last seen, and {by} actions since: something changed"),
+                    format!("the log continues the one last seen, with {by} new {actions}"),
                 );
             }
             Some(Continuity::Reset) => {
-                let what = "log reset: it does not go on from the one last seen, so what was started before is unknown";
+                let what = "log reset: the log does not continue the one last seen, so what was started before is unknown";
                 changes.push(what.to_owned());
                 self.report.not_proved(check, what);
             }
@@ -380,7 +397,7 @@ impl Run<'_> {
         if compared.lost_since_boot {
             why.because(
                 check,
-                "since this boot, the log did not go on from one that was seen before",
+                "since this boot, the log did not continue one that was seen before",
             );
         }
         self.log_seen = Some(compared.now);
@@ -442,9 +459,18 @@ fn change(action: &crate::deployment::Action) -> Option<String> {
             shown(&source.tag)
         )),
         Kind::ManagerStarted { image } => Some(format!("the manager is now {}", shown(image))),
-        Kind::Unknown(name) => Some(format!("an action that is not known here: {}", shown(name))),
+        Kind::Unknown(name) => Some(format!(
+            "an action that this version does not know: {}",
+            shown(name)
+        )),
         Kind::Down { .. } | Kind::AgentStarted | Kind::Inert => None,
     }
+}
+
+/// Whether no start of the whole log can have started anything.
+fn starts_nothing(deployment: &Deployment, files: &FilesAtHand, rules: &FileRules) -> bool {
+    let whole = judge(deployment.log(), files, rules);
+    whole.judged == 0 && whole.broken.is_empty() && whole.wanted.is_empty()
 }
 
 fn manager(action: &crate::deployment::Action) -> Option<&str> {

@@ -97,7 +97,7 @@ impl Run<'_> {
             (None, _) => self.report.not_proved(
                 CheckId::GpuShape,
                 format!(
-                    "the policy expects no number; {} answered: {shape}",
+                    "the policy sets no gpu.count; {} answered: {shape}",
                     counted(gpus.len())
                 ),
             ),

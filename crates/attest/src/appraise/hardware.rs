@@ -91,11 +91,11 @@ impl Run<'_> {
         match admitted {
             _ if known.is_none() => self
                 .report
-                .not_proved(check, format!("none of this family were seen before; {detail}")),
+                .not_proved(check, format!("no collateral of this platform family was seen before; {detail}")),
             Admitted::OlderEdition(newest) => self.report.not_proved(
                 check,
                 format!(
-                    "edition {newest} was seen before, and Intel's list of editions was not had; {detail}"
+                    "edition {newest} was seen before, and Intel's list of editions was not available; {detail}"
                 ),
             ),
             Admitted::NoOlder => self.pass(detail),
@@ -119,7 +119,7 @@ impl Run<'_> {
             Some(min) => self.pass(format!("{detail}, at least {min}")),
             None => self.report.not_proved(
                 CheckId::TcbEvaluation,
-                format!("{detail}; the policy asks for none"),
+                format!("{detail}; the policy sets no tcb.min_evaluation_number"),
             ),
         }
         let levels = quote.levels();
@@ -181,7 +181,10 @@ impl Run<'_> {
                 Some(Accepted::ByStatus) => level.to_string(),
                 Some(Accepted::ByException(exception)) => {
                     self.reached.hardware = HardwareLevel::Outdated;
-                    format!("{level}, {}", self.excepted(exception))
+                    format!(
+                        "{level}, {}",
+                        self.excepted(exception, |named| &mut named.hardware_until)
+                    )
                 }
             });
         }

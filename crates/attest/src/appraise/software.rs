@@ -113,7 +113,7 @@ impl Run<'_> {
             None => self.pass(name),
             Some(exception) => {
                 self.reached.boot = BootLevel::AcceptedByYou;
-                let words = self.excepted(exception);
+                let words = self.excepted(exception, |named| &mut named.boot_until);
                 self.pass(format!("{name}, {words}"));
             }
         }

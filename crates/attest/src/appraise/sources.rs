@@ -1,6 +1,8 @@
 //! What has to be fetched for step 9: the tags of the log's repository, and what
 //! becomes of a source that is not at hand.
 
+use std::collections::HashSet;
+
 use super::Run;
 use super::deployment::{NOTHING_STARTED, NotTagged};
 use crate::Rejected;
@@ -35,7 +37,8 @@ impl Run<'_> {
             return Ok(());
         }
         let all = deployment.started();
-        if all.is_empty() {
+        let counted: HashSet<_> = started(&since.actions).map(|(source, _)| source).collect();
+        if all.is_empty() || (rule == Tags::Report && counted.is_empty()) {
             self.report.not_proved(check, NOTHING_STARTED);
             return Ok(());
         }
@@ -55,9 +58,12 @@ impl Run<'_> {
                     self.workload.tags_wanted = true;
                     return Err(rejected.into());
                 }
+                let (count, when) = match rule {
+                    Tags::Report => (counted.len(), " that were started since boot"),
+                    _ => (all.len(), ""),
+                };
                 self.pass(format!(
-                    "all {} files, by the {} tags of their repository",
-                    all.len(),
+                    "all {count} files{when}, by the {} tags of their repository",
                     tags.len()
                 ));
                 self.report.limits.push(TAGS_NOT_PROVED);
@@ -87,15 +93,14 @@ impl Run<'_> {
             why.because(CheckId::DeploymentTags, words);
         }
         self.tell(Severity::Warning, "deployment_untagged", texts);
-        let counted: std::collections::HashSet<_> =
-            started(&since.actions).map(|(source, _)| source).collect();
+        let counted: HashSet<_> = started(&since.actions).map(|(source, _)| source).collect();
         let all = deployment.started().into_iter();
         let mut older =
             all.filter(|source| !counted.contains(source) && self.release(source).is_err());
         if let Some(first) = older.next() {
             let count = older.count().saturating_add(1);
             let detail = format!(
-                "before this boot, {count} files were started that are no releases, such as {} from the tag {}",
+                "before this boot, {count} files that are no releases were started, such as {} from the tag {}",
                 quoted(&first.file),
                 quoted(&first.tag)
             );

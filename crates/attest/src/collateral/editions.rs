@@ -97,7 +97,7 @@ impl Editions {
     /// # Errors
     /// [`Rejected::CollateralFormat`], [`Rejected::CollateralUntrusted`],
     /// [`Rejected::CollateralNotYetValid`] or [`Rejected::CollateralExpired`]. None of
-    /// them refuses a machine: the list is then not had.
+    /// them refuses a machine: the appraisal then runs without the list.
     pub fn verify(
         parts: &EditionsParts,
         anchors: &TrustAnchors,
@@ -117,7 +117,7 @@ impl Editions {
                 .is_some_and(|root| x509::is_signed_by(signer, &root))
         });
         let Some(signer) = signer else {
-            return Err(untrusted("its signer is not of this root"));
+            return Err(untrusted("the trust root did not certify its signer"));
         };
         let signed = x509::subject_key(&signer)
             .is_ok_and(|key| key.verifies_fixed(parts.list.as_bytes(), &parts.signature));
@@ -203,10 +203,11 @@ impl Editions {
             .unwrap_or_default()
     }
 
-    /// Whether this edition is standard or early, for people.
+    /// Whether this edition is standard, early or superseded, for people.
     pub(crate) fn word(&self, edition: u32) -> &'static str {
         match self.newest_of(GRACE_SECONDS) {
-            Some(standard) if edition <= standard => "standard",
+            Some(standard) if edition < standard => "superseded",
+            Some(standard) if edition == standard => "standard",
             Some(_) => "early",
             None => "not known",
         }

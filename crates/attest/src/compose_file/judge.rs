@@ -281,6 +281,15 @@ impl<'a> Judge<'a> {
                 image,
             });
         }
+        // The role is the default image's: a variable may name any program instead.
+        if matches!(service.image, Some(Image::Default { .. })) {
+            let (file, service, image) = refuse();
+            return Err(Refused::NotPinned {
+                file,
+                service,
+                image,
+            });
+        }
         if role.is_helper() {
             return Ok(());
         }
@@ -295,11 +304,9 @@ impl<'a> Judge<'a> {
                 image,
             });
         }
-        // What is built has no digest, and what a variable may replace has any: no list
-        // of digests allows it.
+        // What is built has no digest: no list of digests allows it.
         if let Some(allowed) = &self.rules.digests
-            && !(matches!(service.image, Some(Image::Fixed(_)))
-                && digest.is_some_and(|digest| allowed.contains(digest)))
+            && !digest.is_some_and(|digest| allowed.contains(digest))
         {
             let (file, service, image) = refuse();
             return Err(Refused::Digest {

@@ -12,27 +12,27 @@ rejections! {
         "compose file {file} has {len} bytes, at most {max} are read"
         means "The compose file is larger than any honest one (0.1 MB).";
     NotText { file: String, detail: String }
-        "evidence_compose_not_text" check DeploymentFiles blame Machine
+        "evidence_compose_not_text" check DeploymentFiles blame Unknown
         "compose file {file} is not plain text: {detail}"
         means "The compose file has characters that two readers of YAML could take differently, such as tabs and other line breaks than line feeds.";
     Syntax { file: String, line: usize, detail: String }
-        "evidence_compose_syntax" check DeploymentFiles blame Machine
+        "evidence_compose_syntax" check DeploymentFiles blame Unknown
         "compose file {file}, line {line}: {detail}"
         means "The compose file is not YAML that this proxy reads.";
     TooComplex { file: String, detail: String }
-        "evidence_compose_too_complex" check DeploymentFiles blame Machine
+        "evidence_compose_too_complex" check DeploymentFiles blame Unknown
         "compose file {file} exceeds a structural limit: {detail}"
         means "The compose file nests deeper, holds more or expands to more than any honest one; reading on would cost more than it may.";
     Documents { file: String }
-        "evidence_compose_documents" check DeploymentFiles blame Machine
+        "evidence_compose_documents" check DeploymentFiles blame Unknown
         "compose file {file} holds more than one YAML document"
         means "Docker Compose would merge the documents; this proxy reads one.";
     Tag { file: String }
-        "evidence_compose_tag" check DeploymentFiles blame Machine
+        "evidence_compose_tag" check DeploymentFiles blame Unknown
         "compose file {file} has a YAML tag"
         means "A tag such as !reset or !override changes what a value means to Docker Compose.";
     Key { file: String, got: String }
-        "evidence_compose_key" check DeploymentFiles blame Machine
+        "evidence_compose_key" check DeploymentFiles blame Unknown
         "compose file {file} has {got} as a key"
         means "A key is not a plain string, so two readers could take it differently.";
     DuplicateKey { file: String, key: String }
@@ -44,7 +44,7 @@ rejections! {
         "compose file {file} has a value that contains itself"
         means "An alias stands inside of what it names, so the file has no end.";
     Merge { file: String, got: String }
-        "evidence_compose_merge" check DeploymentFiles blame Machine
+        "evidence_compose_merge" check DeploymentFiles blame Unknown
         "compose file {file} merges {got}, expected a mapping"
         means "A merge key (<<) names something that cannot be merged.";
     Shape { file: String, place: String, expected: &'static str, got: String }
@@ -66,7 +66,7 @@ rejections! {
         "compose file {file}, {place}: {setting} is {got}, which a variable decides"
         means "A setting that the rules judge is filled in from outside the file, by whoever runs the machine.";
     Image { file: String, service: String, image: String }
-        "evidence_compose_image" check DeploymentFiles blame Machine
+        "evidence_compose_image" check DeploymentFiles blame Unknown
         "compose file {file}, service {service}: {image} is no image reference"
         means "The name of a container image cannot be read.";
 
@@ -126,11 +126,11 @@ rejections! {
     Outside { file: String, service: String, place: String, address: String }
         "rejected_compose_outside" check DeploymentFiles blame Machine
         "compose file {file}, service {service}: {place} sends to {address}, which is no service of the machine"
-        means "Prompts leave the machine that was proved, for an address that nothing was proved of.";
+        means "The service can send prompts out of the attested machine, to an address that no evidence covers.";
     NotPinned { file: String, service: String, image: String }
         "rejected_compose_not_pinned" check DeploymentFiles blame Machine
-        "compose file {file}, service {service}: {image} is not pinned by a digest"
-        means "What a program on the way of your prompts really is was decided when its image was downloaded, by its registry.";
+        "compose file {file}, service {service}: {image} is not pinned by a digest, or a variable may replace it"
+        means "The file does not fix which program runs: the registry decided that when the image was downloaded, or whoever runs the machine decides it by a variable.";
     Digest { file: String, service: String, image: String, allowed: usize }
         "rejected_compose_digest" check DeploymentFiles blame Unknown
         "compose file {file}, service {service}: {image} is not among the {allowed} images that the rules allow"

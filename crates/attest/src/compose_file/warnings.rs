@@ -226,7 +226,7 @@ fn inputs(
                 Severity::Warning
             };
             let entry = quoted(&format!("{name}:{address}"));
-            let detail = format!("what names mean to it is changed: {entry}");
+            let detail = format!("its name resolution is changed: {entry}");
             warn(severity, "compose_names", detail);
         }
     }
@@ -234,7 +234,7 @@ fn inputs(
         warn(
             Severity::Warning,
             "compose_names",
-            format!("what names mean to it is changed: {}", quoted(text)),
+            format!("its name resolution is changed: {}", quoted(text)),
         );
     }
     let values = service.environment.iter();
@@ -303,7 +303,7 @@ pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
                 warn(Severity::Warning, "compose_telemetry", detail);
             }
             if logs_prompts(text) {
-                let detail = "has requests logged, prompts among them".to_owned();
+                let detail = "logs requests, which include prompts".to_owned();
                 warn(Severity::Danger, "compose_logs_prompts", detail);
             }
             Severity::Danger
@@ -359,7 +359,7 @@ pub(crate) fn of_shared<'a>(
                     severity,
                     "compose_shared_volume",
                     format!(
-                        "service {}: what it has at {} may be written by {} ({})",
+                        "service {}: its files at {} can be changed by {} ({})",
                         quoted(&service.name),
                         quoted(target),
                         quoted(&helper.name),

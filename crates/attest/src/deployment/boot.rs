@@ -54,7 +54,7 @@ pub(crate) fn divide(
         gap: Some(gap),
     };
     let Some(booted) = booted else {
-        return whole("when the machine booted is not known".to_owned());
+        return whole("the time of the machine's boot is not known".to_owned());
     };
     // The guest agent asks for the certificate that tells the time of the boot when it
     // starts; a manager can start it anew (`dstack_agent_restart`).
@@ -66,7 +66,7 @@ pub(crate) fn divide(
     };
     if let Some(action) = actions.iter().find(is_agents) {
         return whole(format!(
-            "the guest agent was started anew on {}, so when the machine booted is not known",
+            "the guest agent was started anew on {}, so the time of the machine's boot is not known",
             second(action.at)
         ));
     }
@@ -81,7 +81,7 @@ pub(crate) fn divide(
             .filter(|first| *first > booted.plus(MAX_IDLE_SECONDS))
             .map(|first| {
                 format!(
-                    "the log begins on {first}, the machine booted on {booted}: what it started in between is not known"
+                    "the machine booted on {booted}, but the log begins on {first}: the log does not show what started in between"
                 )
             }),
         actions: may_be_up(older, files)

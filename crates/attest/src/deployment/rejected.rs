@@ -94,7 +94,7 @@ rejections! {
         "rejected_deployment_tag" check DeploymentRules blame Unknown
         "{file} was started from the tag {got}, which is no release such as v1.2.3"
         means "The operator started something that was not released: a branch or a test, perhaps."
-        remedy "Ask the backend's operator; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
+        remedy "Ask the backend's operator what this file is. To accept it as a finding, set deployment.tags = \"report\" in a policy of your own.";
     Commit { file: String, got: String, allowed: usize, accept: String }
         "rejected_deployment_commit" check DeploymentRules blame Unknown
         "{file} was started at the commit {got}, which is not among the {allowed} that the policy names"
@@ -104,17 +104,17 @@ rejections! {
         "rejected_deployment_tag_unknown" check DeploymentTags blame Unknown
         "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
         means "The log names a release that its operator never published, or has taken back; or one that is newer than the list of tags at hand."
-        remedy "Try again in a minute. If it stays, ask the backend's operator; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
+        remedy "Try again in a minute. If the refusal persists, ask the backend's operator. To accept the file as a finding, set deployment.tags = \"report\" in a policy of your own.";
     TagMoved { file: String, tag: String, got: String, expected: String }
         "rejected_deployment_tag_moved" check DeploymentTags blame Unknown
         "{file} was started from the tag {tag} at the commit {got}, but in its repository that tag is {expected}"
         means "What was started is not what its operator publishes under that name: the log is false, or the tag was set anew."
-        remedy "Ask the backend's operator, and compare the two commits; a policy of your own that says deployment.tags = \"report\" accepts it and tells what it is.";
+        remedy "Ask the backend's operator, and compare the two commits. To accept the file as a finding, set deployment.tags = \"report\" in a policy of your own.";
     Level { got: DeploymentLevel, least: DeploymentLevel, detail: String }
         "rejected_deployment_level" check DeploymentRules blame Unknown
         "what was started is {got}, the policy asks for {least}: {detail}"
-        means "The machine's log does not say of all that was started since it booted that it is a release of its repository, read, and within the policy's rules. Operators test and repair on such machines; somebody who wants to hide a program does so too."
-        remedy "Try another instance; one whose log began anew after a restart may reach it. A policy of your own that says least.deployment = \"declared\" accepts it and tells what it is.";
+        means "The log does not show that every file started since boot is a release of its repository, was read, and keeps the policy's rules. An operator's test or repair looks like this, and so does an attempt to hide a program."
+        remedy "Try another instance: one whose log began anew after a restart may reach the level. To accept this instance, set least.deployment = \"declared\" in a policy of your own.";
     TagsUnavailable { detail: String }
         "deployment_tags_unavailable" check DeploymentTags blame Sources
         "the tags of what was started were not compared, and the policy requires it: {detail}"

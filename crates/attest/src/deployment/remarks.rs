@@ -45,7 +45,9 @@ pub(super) fn copies(
             Finding::new(
                 Severity::Warning,
                 "deployment_copy",
-                format!("{field} beside the deployment log is not {with}; it is not used"),
+                format!(
+                    "{field} beside the deployment log differs from {with}; {field} is ignored"
+                ),
             )
         })
         .collect()

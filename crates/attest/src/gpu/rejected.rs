@@ -24,26 +24,26 @@ rejections! {
         "rejected_gpu_missing" check Gpus blame Machine
         "{what}"
         means "The machine gave evidence of no GPU at all."
-        remedy "Ask the backend's operator; another instance may have it. For a backend that needs no GPU, a policy of your own says gpu.mode = \"off\".";
+        remedy "Ask the backend's operator, or try another instance. To accept a backend without GPUs, set gpu.mode = \"off\" in a policy of your own.";
     PayloadNonce { field: String, got: String, expected: String }
         "rejected_gpu_payload_nonce" check Gpus blame Machine
         "{field} is {got}, our nonce is {expected}"
         means "The GPU evidence says of itself that it answers another request."
         remedy "Try again; if it stays, do not use this backend.";
     Structure { gpu: usize, detail: String }
-        "evidence_gpu_structure" check Gpus blame Machine
+        "evidence_gpu_structure" check Gpus blame Unknown
         "the evidence of GPU {gpu} does not have the layout of SPDM measurements: {detail}"
         means "The bytes are cut short, have more at their end, or a length inside leads outside.";
     Header { gpu: usize, field: &'static str, got: String, expected: String }
-        "evidence_gpu_header" check Gpus blame Machine
+        "evidence_gpu_header" check Gpus blame Unknown
         "{field} of GPU {gpu} is {got}, expected {expected}"
         means "It is not an answer of SPDM 1.1 to a request for all measurements, signed, of slot 0.";
     Blocks { gpu: usize, detail: String }
-        "evidence_gpu_blocks" check Gpus blame Machine
+        "evidence_gpu_blocks" check Gpus blame Unknown
         "the measurements of GPU {gpu}: {detail}"
         means "The measurement record does not hold every index once, in order, as a SHA-384 digest.";
     Opaque { gpu: usize, detail: String }
-        "evidence_gpu_opaque" check Gpus blame Machine
+        "evidence_gpu_opaque" check Gpus blame Unknown
         "what GPU {gpu} says beside its measurements: {detail}"
         means "The fields beside the measurements (versions, switches) are malformed or could be read in two ways.";
     Certificates { gpu: usize, detail: String }
@@ -51,11 +51,11 @@ rejections! {
         "the certificates of GPU {gpu} cannot be read: {detail}"
         means "The chain is not PEM certificates and nothing else.";
     ChainLength { gpu: usize, got: usize, expected: usize }
-        "rejected_gpu_chain_length" check Gpus blame Machine
+        "rejected_gpu_chain_length" check Gpus blame Unknown
         "GPU {gpu} has {got} certificates, expected {expected}"
         means "A chain goes from the firmware's key over device, provisioner and family to the root: no more, no less.";
     Root { gpu: usize, got: String, expected: String }
-        "rejected_gpu_root" check Gpus blame Machine
+        "rejected_gpu_root" check Gpus blame Unknown
         "the chain of GPU {gpu} ends at the certificate {got}, trusted is {expected}"
         means "The GPU's identity was not certified by NVIDIA but by somebody else.";
     Chain { gpu: usize, certificate: &'static str, detail: String }
@@ -74,7 +74,7 @@ rejections! {
         "evidence_gpu_not_understood" check Gpus blame Age
         "the certificates of GPU {gpu} name the architecture {chip}, which this version does not understand"
         means "NVIDIA certified a GPU of an architecture that is newer than this program, and the policy demands evidence of GPUs."
-        remedy "This version does not understand GPUs of this architecture: update verified-proxy.";
+        remedy "Update verified-proxy: this version does not understand GPUs of this architecture.";
     Signature { gpu: usize }
         "rejected_gpu_signature" check Gpus blame Machine
         "the evidence of GPU {gpu} was not signed by its certificate's key"
@@ -104,7 +104,7 @@ rejections! {
         "rejected_gpu_mode" check GpuShape blame Machine
         "{what} of GPU {gpu}: {got}; the policy demands {expected}"
         means "A GPU is in another mode than the policy demands (gpu.protected_pcie = \"required\"), or does not say in which."
-        remedy "Do not use this backend if its operator cannot explain it. For machines without Protected PCIe a policy of your own says gpu.protected_pcie = \"report\".";
+        remedy "Do not use this backend unless its operator can explain the mode. To accept machines without Protected PCIe, set gpu.protected_pcie = \"report\" in a policy of your own.";
     Device { gpu: usize, got: String, allowed: usize, accept: String }
         "rejected_gpu_device" check GpuShape blame Unknown
         "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"

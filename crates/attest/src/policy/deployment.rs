@@ -82,8 +82,13 @@ impl DeploymentRules {
         Ok(())
     }
 
-    /// What speaks against the image of a manager, if the policy names any; it has every right in the machine
-    /// and writes the log: whoever starts another one decides what stands there.
+    pub(crate) fn pins_commits(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
+    /// What speaks against the image of a manager, if the policy names any. A manager
+    /// has every right in the machine and writes the log, so another one decides what
+    /// the log says.
     pub(crate) fn manager(&self, image: &str) -> Result<(), String> {
         match ImageReference::read(image) {
             Some(known) if !self.managers.contains(&known.repository) => Err(format!(
@@ -236,8 +241,8 @@ impl DeploymentRules {
         }
     }
 
-    /// A value whose evidence may be left out is no demand: who has something to hide
-    /// leaves it out.
+    /// Refuses a rule on evidence that a machine may leave out, because a machine that
+    /// breaks the rule would leave the evidence out.
     pub(super) fn check(&self, least: DeploymentLevel) -> Result<(), String> {
         let tagged = least == DeploymentLevel::Tagged;
         let pinned = [
@@ -254,7 +259,7 @@ impl DeploymentRules {
                 _ => "accepts a machine without a log",
             };
             return Err(format!(
-                "deployment.{line} is in vain, since the policy {looks}: expected deployment.mode = \"required\""
+                "deployment.{line} has no effect, because the policy {looks}: expected deployment.mode = \"required\""
             ));
         }
         let unseen = [
@@ -266,12 +271,12 @@ impl DeploymentRules {
             && self.sources != Sources::Required
         {
             return Err(format!(
-                "{line} is in vain where the files of the log may be withheld: expected deployment.sources = \"required\""
+                "{line} has no effect, because the policy accepts a log whose files are missing: expected deployment.sources = \"required\""
             ));
         }
         if self.files.digests.is_some() && self.broken_files == BrokenFiles::Report && !tagged {
             return Err(
-                "deployment.images is in vain where a file that breaks a rule is only reported: expected deployment.files = \"refuse\" or least.deployment = \"tagged\""
+                "deployment.images has no effect, because the policy only reports a file that breaks a rule: expected deployment.files = \"refuse\" or least.deployment = \"tagged\""
                     .to_owned(),
             );
         }
@@ -282,7 +287,7 @@ impl DeploymentRules {
                 _ => return Ok(()),
             };
             return Err(format!(
-                "least.deployment = \"tagged\" can be reached by no machine: expected {mend}"
+                "no machine can reach least.deployment = \"tagged\" under this policy: expected {mend}"
             ));
         }
         Ok(())

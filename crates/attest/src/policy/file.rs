@@ -94,7 +94,7 @@ impl File {
                 if (software == Software::Any) != (boot == BootLevel::Any) =>
             {
                 return Err(PolicyError(format!(
-                    "software and least.boot = \"{boot}\" contradict each other: software = \"any\" is what least.boot = \"any\" means; say one of them"
+                    "software and least.boot = \"{boot}\" contradict each other: software = \"any\" means least.boot = \"any\"; set only one of them"
                 )));
             }
             (true, Some(_), _) => {
@@ -297,13 +297,13 @@ impl Rules {
         let least = self.least;
         if let Some((axis, cap, asked)) = least.capped().short_of(&least) {
             return Err(format!(
-                "least.{axis} = \"{asked}\" rests on more than the policy asks for: with least.boot = \"{}\" and least.identity = \"{}\" it can be \"{cap}\" at best; raise these, or say least.{axis} = \"{cap}\"",
+                "least.{axis} = \"{asked}\" is above its cap: with least.boot = \"{}\" and least.identity = \"{}\", least.{axis} can be \"{cap}\" at most; raise least.boot and least.identity, or set least.{axis} = \"{cap}\"",
                 least.boot, least.identity
             ));
         }
         let in_vain = |what: &str, axis: &str, level: &str| {
             Err(format!(
-                "{what} is in vain under least.{axis} = \"{level}\", which refuses what it accepts; say least.{axis} = \"{}\" or remove it",
+                "{what} has no effect, because least.{axis} = \"{level}\" refuses what {what} accepts; set least.{axis} = \"{}\" or remove {what}",
                 if axis == "boot" {
                     "accepted-by-you"
                 } else {
@@ -333,7 +333,7 @@ impl Rules {
         ] {
             if is_asked != (mode == Mode::Required) {
                 return Err(format!(
-                    "least.{place} and {place}.mode contradict each other: {place}.mode = \"required\" is what least.{place} above \"none\" means"
+                    "least.{place} and {place}.mode contradict each other: set {place}.mode = \"required\" together with least.{place} above \"none\", or set neither"
                 ));
             }
         }

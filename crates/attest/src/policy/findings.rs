@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::exception::Day;
 use super::rules::Rules;
-use super::{Mode, Sources};
+use super::{BrokenFiles, Mode, Sources};
 use crate::UnixTime;
-use crate::finding::{Finding, LEFT_OUT, Severity, TOPICS};
-use crate::levels::BootLevel;
+use crate::finding::{Finding, LEFT_OUT, Severity, TOPICS, UNREADABLE};
+use crate::levels::{BootLevel, DeploymentLevel};
 use crate::text::quoted;
 
 /// What a policy says of findings.
@@ -49,30 +49,46 @@ impl FindingRules {
         })
     }
 
-    /// A finding whose evidence may be left out refuses nobody: who has something to
-    /// hide leaves it out.
+    /// Checks that the policy requires the evidence of each finding that it refuses: a
+    /// machine that has the finding would leave optional evidence out.
     pub(super) fn check(&self, rules: &Rules) -> Result<(), String> {
         let deployment = &rules.deployment;
+        let looks = deployment.mode == Mode::Required;
+        let fetched = looks && deployment.sources == Sources::Required;
         for rule in &self.refuse {
-            let (is_demanded, mend) = match rule.topic.split('_').next() {
-                Some("compose") => (
-                    deployment.mode == Mode::Required && deployment.sources == Sources::Required,
-                    "deployment.mode = \"required\" and deployment.sources = \"required\"",
+            let (is_demanded, mend) = match rule.topic.as_str() {
+                // A copy of a measured value, or a key that the proxy does not use.
+                "copy_differs"
+                | "deployment_copy"
+                | "gpu_copies_differ"
+                | "encryption_key_contradicts"
+                | "ohttp_key_contradicts" => {
+                    (false, "no rule on a copy: a machine may leave the copy out")
+                }
+                // A file that cannot be read has no findings.
+                topic if topic.starts_with("compose_") => (
+                    fetched
+                        && (deployment.broken_files == BrokenFiles::Refuse
+                            || rules.least.deployment == DeploymentLevel::Tagged),
+                    "deployment.sources = \"required\", and deployment.files = \"refuse\" or least.deployment = \"tagged\"",
                 ),
-                Some("deployment") => (
-                    deployment.mode == Mode::Required,
-                    "deployment.mode = \"required\"",
-                ),
-                Some("gpu") => (rules.gpu.mode == Mode::Required, "gpu.mode = \"required\""),
-                Some("app") => (
+                "deployment_file" | "deployment_untagged" | "deployment_before_boot" => {
+                    (fetched, "deployment.sources = \"required\"")
+                }
+                topic if topic.starts_with("deployment_") => {
+                    (looks, "deployment.mode = \"required\"")
+                }
+                topic if topic.starts_with("gpu_") => {
+                    (rules.gpu.mode == Mode::Required, "gpu.mode = \"required\"")
+                }
+                _ => (
                     rules.least.boot > BootLevel::Any,
                     "least.boot above \"any\"",
                 ),
-                _ => (true, ""),
             };
             if !is_demanded {
                 return Err(format!(
-                    "findings.refuse = [{}] is in vain, since what it is found in may be left out: expected {mend}",
+                    "findings.refuse = [{}] has no effect, because the policy accepts a report without the evidence for it: expected {mend}",
                     quoted(&rule.to_string())
                 ));
             }
@@ -92,18 +108,21 @@ impl Refused {
         self.topic == finding.topic && finding.severity >= self.least
     }
 
-    fn may_be_among(&self, left_out: &Finding) -> bool {
-        left_out.topic == LEFT_OUT && left_out.severity >= self.least
+    /// What was left out of a list may be any finding, and so may be what an
+    /// application description says that cannot be read.
+    fn may_be_among(&self, finding: &Finding) -> bool {
+        let unreadable = finding.topic == UNREADABLE && self.topic.starts_with("app_");
+        (finding.topic == LEFT_OUT || unreadable) && finding.severity >= self.least
     }
 }
 
-/// A topic that no version of this program finds would be a rule that nothing breaks.
+/// Refuses a topic that this version never reports, because no machine could break such a rule.
 fn topic(text: &str) -> Result<String, String> {
     if TOPICS.contains(&text) {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "{} is no finding of this version; `verified-proxy verify --json` names those of a report",
+            "this version knows no finding {}; `verified-proxy verify --json` lists the findings of a report",
             quoted(text)
         ))
     }

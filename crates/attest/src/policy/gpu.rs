@@ -234,7 +234,7 @@ impl MeasurementTable {
             .any(|kind| self.id.starts_with(kind))
         {
             return Err(format!(
-                "{place} are compared with no GPU: expected an id that begins with {DRIVER_TABLE} or {VBIOS_TABLE}"
+                "no GPU is compared with {place}: expected an id that begins with {DRIVER_TABLE} or {VBIOS_TABLE}"
             ));
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Report;
+use super::{CheckId, Report, Status};
 use crate::finding::Severity;
 use crate::levels::{BootLevel, DeploymentLevel, HardwareLevel, IdentityLevel, Levels};
 
@@ -17,8 +17,10 @@ pub struct Named {
     pub image: Option<String>,
     /// Whose application it is, by the policy.
     pub operator: Option<String>,
-    /// The last day of the first exception that the verdict rests on.
-    pub excepted_until: Option<String>,
+    /// The last day of the first exception that the boot level rests on.
+    pub boot_until: Option<String>,
+    /// The last day of the first exception that the hardware level rests on.
+    pub hardware_until: Option<String>,
 }
 
 impl Report {
@@ -55,11 +57,11 @@ impl Report {
             .image
             .as_deref()
             .unwrap_or("an image without a name");
-        let image = match (levels.boot, self.named.excepted_until.as_deref()) {
+        let image = match (levels.boot, self.named.boot_until.as_deref()) {
             (BootLevel::AcceptedByYou, Some(until)) => {
-                format!("{image}, accepted by you until {until}")
+                format!("{image}, with what you accepted until {until}")
             }
-            (BootLevel::AcceptedByYou, None) => format!("{image}, accepted by you"),
+            (BootLevel::AcceptedByYou, None) => format!("{image}, with what you accepted"),
             (BootLevel::Named | BootLevel::Any, _) => image.to_owned(),
         };
         match (levels.boot, levels.identity) {
@@ -80,18 +82,21 @@ impl Report {
     fn owner(&self, levels: Levels) -> String {
         match (levels.boot, levels.hardware) {
             (BootLevel::Any, _) => {
-                "The network cannot read it; whoever runs that machine can.".to_owned()
+                "The network cannot read your prompts; whoever runs that machine can.".to_owned()
+            }
+            (_, HardwareLevel::Current) if !self.tables_hold() => {
+                "The network cannot read your prompts. The machine's ACPI tables, which can hold code that its system runs, were not checked: its owner may be able to read your prompts.".to_owned()
             }
             (_, HardwareLevel::Current) => {
-                "The machine's owner and the network cannot read it.".to_owned()
+                "The machine's owner and the network cannot read your prompts.".to_owned()
             }
             (_, HardwareLevel::Outdated) => {
-                let until = match &self.named.excepted_until {
+                let until = match &self.named.hardware_until {
                     Some(until) => format!(", which you accepted until {until}"),
                     None => String::new(),
                 };
                 format!(
-                    "The network cannot read it. The machine lacks security updates of Intel's{until}: its owner may be able to read it."
+                    "The network cannot read your prompts. The machine lacks security updates of Intel's{until}: its owner may be able to read your prompts."
                 )
             }
         }
@@ -109,7 +114,7 @@ impl Report {
             (IdentityLevel::Expected, None) => "Its operator",
             (IdentityLevel::Any, _) => "Whoever runs it",
         };
-        let decides = format!("{actor} decides what runs inside and could read it");
+        let decides = format!("{actor} decides what runs inside and could read your prompts");
         match (levels.boot, levels.deployment) {
             (BootLevel::Any, _) => format!("Do not send it secrets{remarks}."),
             (_, DeploymentLevel::None) => {
@@ -119,10 +124,16 @@ impl Report {
                 format!("{decides}; it declares {}{remarks}.", self.releases())
             }
             (_, DeploymentLevel::Tagged) => format!(
-                "{decides}; it declares {}, and its log names public releases only{remarks}.",
+                "{decides}; it declares {}, and its log names only public releases since boot{remarks}.",
                 self.releases()
             ),
         }
+    }
+
+    /// Whether the policy names the tables that the machine's owner gave the system.
+    fn tables_hold(&self) -> bool {
+        let acpi = self.check(CheckId::Acpi);
+        acpi.is_some_and(|check| check.status == Status::Pass)
     }
 
     fn operators(&self) -> String {

@@ -346,7 +346,7 @@ fn what_is_not_all_known_or_no_release_is_declared() {
                 manager(s).actions.push(run);
             },
             CheckId::DeploymentRules,
-            "actions that are not known here: docker_run",
+            "actions that this version does not know: docker_run",
             "deployment_unknown_action",
         ),
         (
@@ -407,7 +407,7 @@ fn what_is_not_all_known_or_no_release_is_declared() {
             "a log that begins late",
             |s| s.app.boot_time = NOW - 73 * HOUR - 1,
             CheckId::DeploymentRules,
-            "what it started in between is not known",
+            "the log does not show what started in between",
             "",
         ),
         (
@@ -628,7 +628,7 @@ fn a_log_that_does_not_go_on_is_declared_until_the_machine_boots_anew() {
     assert_eq!(
         changes,
         [
-            "1 actions more in the deployment log",
+            "1 more action in the deployment log",
             "started fake.yaml from the tag v0.0.2"
         ]
     );
@@ -704,7 +704,7 @@ fn a_demand_whose_evidence_may_be_left_out_is_no_policy() {
         ),
         (
             format!("{tagged}{required}deployment.tags = \"any\"\n"),
-            "can be reached by no machine",
+            "no machine can reach least.deployment",
         ),
         (
             format!("least.deployment = \"declared\"\n{optional}"),
@@ -732,22 +732,47 @@ fn a_demand_whose_evidence_may_be_left_out_is_no_policy() {
     }
 }
 
-/// A file that breaks a rule is not let off what the policy refuses beside it.
+/// A file that breaks a rule has the same findings as one that keeps it.
 #[test]
-fn a_finding_that_the_policy_refuses_is_found_in_a_file_that_breaks_a_rule() {
-    let logs = "services:\n  rotate:\n    image: docker:27-cli\n    logging: { driver: syslog }\n";
-    let refuse = format!(
-        "{REPORT}deployment.sources = \"required\"\nfindings.refuse = [\"compose_log_driver\"]\n"
-    );
-    let breaks = format!("{logs}    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n");
-    for file in [logs, &breaks] {
+fn what_a_file_says_is_found_whether_or_not_it_breaks_a_rule() {
+    let file = |image: &str, more: &str| {
+        format!(
+            "services:\n  rotate:\n    image: {image}\n    logging: {{ driver: syslog }}\n{more}"
+        )
+    };
+    let socket = "    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
+    let refuse = "deployment.sources = \"required\"\nfindings.refuse = [\"compose_log_driver\"]\n";
+    for (file, topics, refused) in [
+        (
+            file("busybox", ""),
+            &["compose_log_driver"][..],
+            "rejected_finding",
+        ),
+        (
+            file("busybox", socket),
+            &["compose_log_driver", "deployment_file"],
+            "rejected_compose_docker_socket",
+        ),
+        (
+            file("${X:-busybox}", ""),
+            &[
+                "compose_image_variable",
+                "compose_log_driver",
+                "deployment_file",
+            ],
+            "rejected_compose_not_pinned",
+        ),
+    ] {
         let up = with(|s| {
             manager(s).actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
-            manager(s).publish("v0.0.3", file);
+            manager(s).publish("v0.0.3", &file);
         });
-        let appraisal = judged(&up, &refuse);
-        assert_eq!(code(&appraisal), "rejected_finding", "{file}");
-        assert_eq!(code(&judged(&up, REPORT)), "verified", "{file}");
+        let appraisal = judged(&up, REPORT);
+        assert_eq!(code(&appraisal), "verified", "{file}");
+        for topic in topics {
+            assert!(finding(&appraisal, topic).is_some(), "{topic}: {file}");
+        }
+        assert_eq!(code(&judged(&up, refuse)), refused, "{file}");
     }
 }
 

@@ -230,7 +230,7 @@ fn starts_that_all_failed_are_no_files_that_hold() {
 
     let log = vec![in_vain(9), start(8, "v1.0.1", &[], &good)];
     let appraisal = with(log, &[&good, &bad]);
-    let of_one = "all 2 files; nothing was started of 1, which lack what each start asks for";
+    let of_one = "all 2 files; 1 of them started nothing, because they lack the services that each start names";
     assert_eq!(line(&appraisal), (Status::Pass, of_one));
     // One start that may have succeeded is enough.
     let log = vec![in_vain(9), start(8, "v1.0.0", &["nginx"], &bad)];

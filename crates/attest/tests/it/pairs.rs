@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use attest::{FilesAtHand, FilesCheck, Policy, TagsCheck};
+use attest::{Blame, FilesAtHand, FilesCheck, Policy, TagsCheck};
 use fake_tee::deployment::{action, compose_up, manager_of};
 use fake_tee::event_log::{DigestForm, Event};
 use fake_tee::gpu::field;
@@ -37,6 +37,16 @@ fn block(spec: &mut Spec, change: fn(&mut serde_json::Value)) {
 
 const SOCKET: &str = "services:\n  rotate:\n    image: docker:27-cli\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
 
+/// Both members are the same bytes.
+const fn alike(
+    honest: &'static str,
+    forged: &'static str,
+    change: fn(&mut Spec),
+    said: &'static str,
+) -> (Member, Member) {
+    ((honest, change, said), (forged, change, said))
+}
+
 const PAIRS: &[(Member, Member)] = &[
     (
         (
@@ -58,41 +68,23 @@ const PAIRS: &[(Member, Member)] = &[
             "rejected_event_digest machine",
         ),
     ),
-    (
-        (
-            "the application gets a new id",
-            |s| s.app.app_id = vec![7; 20],
-            "rejected_app_id unknown",
-        ),
-        (
-            "another application poses as it",
-            |s| s.app.app_id = vec![7; 20],
-            "rejected_app_id unknown",
-        ),
+    alike(
+        "the application gets a new id",
+        "another application poses as it",
+        |s| s.app.app_id = vec![7; 20],
+        "rejected_app_id unknown",
     ),
-    (
-        (
-            "the key service gets a new root",
-            |s| s.kms = Kms::other().unwrap(),
-            "rejected_kms_root unknown",
-        ),
-        (
-            "another key service poses as it",
-            |s| s.kms = Kms::other().unwrap(),
-            "rejected_kms_root unknown",
-        ),
+    alike(
+        "the key service gets a new root",
+        "another key service poses as it",
+        |s| s.kms = Kms::other().unwrap(),
+        "rejected_kms_root unknown",
     ),
-    (
-        (
-            "a new OS image",
-            |s| s.td.mr_td = [7; 48],
-            "rejected_os_image unknown",
-        ),
-        (
-            "firmware of the host's own",
-            |s| s.td.mr_td = [7; 48],
-            "rejected_os_image unknown",
-        ),
+    alike(
+        "a new OS image",
+        "firmware of the host's own",
+        |s| s.td.mr_td = [7; 48],
+        "rejected_os_image unknown",
     ),
     (
         (
@@ -106,17 +98,11 @@ const PAIRS: &[(Member, Member)] = &[
             "rejected_os_image unknown",
         ),
     ),
-    (
-        (
-            "a machine of another shape",
-            |s| s.boot.acpi_tables = [7; 48],
-            "rejected_acpi unknown",
-        ),
-        (
-            "tables with code of the host's",
-            |s| s.boot.acpi_tables = [7; 48],
-            "rejected_acpi unknown",
-        ),
+    alike(
+        "a machine of another shape",
+        "tables with code of the host's",
+        |s| s.boot.acpi_tables = [7; 48],
+        "rejected_acpi unknown",
     ),
     (
         (
@@ -541,17 +527,11 @@ const PAIRS: &[(Member, Member)] = &[
             "rejected_gpu_missing machine",
         ),
     ),
-    (
-        (
-            "a machine with four GPUs",
-            |s| s.gpus.as_mut().unwrap().gpus.truncate(4),
-            "rejected_gpu_count unknown",
-        ),
-        (
-            "four GPUs are hidden",
-            |s| s.gpus.as_mut().unwrap().gpus.truncate(4),
-            "rejected_gpu_count unknown",
-        ),
+    alike(
+        "a machine with four GPUs",
+        "four GPUs are hidden",
+        |s| s.gpus.as_mut().unwrap().gpus.truncate(4),
+        "rejected_gpu_count unknown",
     ),
     (
         (
@@ -589,17 +569,11 @@ const PAIRS: &[(Member, Member)] = &[
             "rejected_deployment_actions_hash machine",
         ),
     ),
-    (
-        (
-            "an experiment that rotates tokens",
-            |s| manager(s).experiment(NOW - 60, SOCKET),
-            "declared",
-        ),
-        (
-            "a spy that is started like one",
-            |s| manager(s).experiment(NOW - 60, SOCKET),
-            "declared",
-        ),
+    alike(
+        "an experiment that rotates tokens",
+        "a spy that is started like one",
+        |s| manager(s).experiment(NOW - 60, SOCKET),
+        "declared",
     ),
     (
         (
@@ -722,9 +696,8 @@ fn each_member_of_a_pair_gets_what_the_table_says() {
             words.push(hint);
         }
         // The honest member is never called an attack.
-        let accused = "Do not use this backend; report it to its operator.";
-        if words[0].starts_with(accused) {
-            let _ = writeln!(wrong, "{}: {}", honest.0, words[0]);
+        if honest.2.ends_with(" machine") || words[0].starts_with(Blame::Machine.remedy()) {
+            let _ = writeln!(wrong, "{}: {} {}", honest.0, honest.2, words[0]);
         }
         if honest.2 == forged.2 && words[0] != words[1] {
             let _ = writeln!(wrong, "{}: other words than for its forgery", honest.0);

@@ -245,7 +245,7 @@ fn a_number_that_nobody_expects_is_no_pass() {
     );
     assert_eq!(status(&appraisal, CheckId::GpuShape), Status::NotProved);
     let said = detail(&appraisal, CheckId::GpuShape);
-    let words = "the policy expects no number; 8 GPUs answered: GH100 with ";
+    let words = "the policy sets no gpu.count; 8 GPUs answered: GH100 with ";
     assert!(said.starts_with(words), "{said}");
     let hardware = judge_by(&spec(), &Policy::hardware(), LogCheck::NotKept("a test"));
     assert_eq!(status(&hardware, CheckId::GpuShape), Status::NotProved);
@@ -273,7 +273,7 @@ fn gpus_of_an_unknown_architecture_are_not_counted() {
             "the certificates of GPU {unknown} name the architecture \"GB100\", which this version does not understand"
         );
         assert_eq!(rejected.to_string(), said);
-        assert!(rejected.hint().contains("update verified-proxy"));
+        assert!(rejected.hint().contains("Update verified-proxy"));
         let mut spec = spec();
         change(&mut spec);
         for policy in [&gpus_if_present(), &Policy::hardware()] {
@@ -355,7 +355,7 @@ fn demands_on_gpus_need_a_mode_that_demands_evidence() {
         );
         let required = format!("gpu.mode = \"required\"\n{more}");
         let refused = Policy::from_toml(&hardware(&required)).unwrap_err();
-        let rests = "least.gpu = \"genuine\" rests on more";
+        let rests = "least.gpu = \"genuine\" is above its cap";
         assert!(refused.to_string().contains(rests), "{line}: {refused}");
         let near = required.replace("gpu.mode = \"required\"\n", "");
         let near = format!("name = \"x\"\nextends = \"near\"\ndate = \"2026-11-22\"\n{near}");
@@ -615,7 +615,7 @@ fn a_log_is_held_against_the_one_last_seen() {
     assert_eq!(by_log(&before, &logs).0, Status::Pass);
     let (status, detail, seen) = by_log(&after, &logs);
     assert_eq!(status, Status::Pass);
-    assert!(detail.contains("1 actions since"), "{detail}");
+    assert!(detail.contains("with 1 new action"), "{detail}");
     assert!(logs.remember(&seen));
     // Set back to an earlier state.
     let (status, detail, _) = by_log(&before, &logs);
@@ -672,10 +672,10 @@ fn nothing_is_remembered_of_a_refused_machine() {
 fn a_policy_says_what_it_does_not_look_at() {
     let whole = "name = \"x\"\ndate = \"2026-11-22\"\nsoftware = \"any\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\nleast.gpu = \"none\"\n";
     for (more, error) in [
-        ("", "least.deployment = \"declared\" rests on more"),
+        ("", "least.deployment = \"declared\" is above its cap"),
         (
             "deployment.mode = \"required\"\n",
-            "least.deployment = \"declared\" rests on more",
+            "least.deployment = \"declared\" is above its cap",
         ),
         (
             "deployment.mode = \"if-present\"\n",
@@ -876,7 +876,7 @@ fn unknown_actions_are_told_and_known_ones_are_not() {
         assert_eq!(findings(&[known]), [], "{known}");
     }
     let told = findings(&["swarm_up", "docker_restart", "swarm_up", "a\u{202e}b\n"]);
-    let detail = "the deployment log has actions that are not known here; what they started is not in the list: a\\u{202e}b\\u{a}, swarm_up";
+    let detail = "the deployment log has actions that this version does not know, so what they started is not listed: a\\u{202e}b\\u{a}, swarm_up";
     assert_eq!(told, [(Severity::Warning, detail.to_owned())]);
     // However many there are.
     let names: Vec<_> = (0..1000).map(|number| format!("action-{number}")).collect();

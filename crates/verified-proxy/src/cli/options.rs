@@ -35,14 +35,14 @@ pub(super) struct Proved {
     /// Built-in policy "near", "near-strict" or "hardware", or a TOML file
     ///
     /// "near" expects the software of NEAR AI's fleet, and shows what was started in it.
-    /// "near-strict" refuses what are not releases that keep the rules. "hardware" accepts ANY
+    /// "near-strict" also refuses files that are no release or break a rule. "hardware" accepts ANY
     /// software on a genuine TDX machine.
     #[arg(long, env = "VERIFIED_PROXY_POLICY", value_name = "near|near-strict|hardware|FILE", default_value = "near", value_hint = ValueHint::FilePath)]
     policy: String,
 
     /// Accept a TCB status whose every advisory you name; repeatable
     ///
-    /// Until the end of the day that you name: OutOfDate:INTEL-SA-01036,INTEL-SA-01079@2027-02-28.
+    /// Give the last day after "@": OutOfDate:INTEL-SA-01036,INTEL-SA-01079@2027-02-28.
     /// Several in one value are separated by ";".
     #[arg(
         long,

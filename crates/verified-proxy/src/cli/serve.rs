@@ -69,7 +69,7 @@ pub(super) struct Args {
     /// Least levels for a model's requests, beyond the policy; repeatable
     ///
     /// For example org/model:deployment=tagged,gpu=measured. Several in one value are separated by
-    /// ";". What does not reach them is refused unsent; see "levels" of a verdict.
+    /// ";". The proxy does not send a request to a backend whose verdict is below these levels.
     #[arg(
         long,
         env = "VERIFIED_PROXY_MODEL_LEVELS",

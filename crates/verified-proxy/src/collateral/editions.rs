@@ -1,7 +1,7 @@
 //! Intel's list of editions, which tells the standard one from early ones.
 //!
 //! Any source's list is as good as another's, since it is signed: the first genuine
-//! one is used, for a day and, if no newer one is had, to its end. That there is none
+//! one is used, for a day or, if no source has a newer one, to its end. A missing list
 //! refuses nothing.
 
 use std::sync::{Arc, MutexGuard, PoisonError};

@@ -55,7 +55,7 @@ async fn each_answer_says_what_its_verdict_shows() {
         "{sentence}"
     );
     assert!(
-        sentence.contains("decides what runs inside and could read it"),
+        sentence.contains("decides what runs inside and could read your prompts"),
         "{sentence}"
     );
 }

@@ -353,19 +353,18 @@ fn a_list_of_editions_is_what_intel_signed_for_this_time() {
     ] {
         assert_eq!(verified(&broken), "rejected_collateral_untrusted");
     }
-    for broken in [
-        EditionsParts {
-            issuer_chain: String::new(),
-            ..parts.clone()
-        },
-        EditionsParts {
-            list: " ".repeat((64 << 10) + 1),
-            ..parts
-        },
-    ] {
-        assert_ne!(verified(&broken), "verified");
-    }
-    assert!(EditionsParts::from_json(b"{}").is_err());
+    let unsigned = EditionsParts {
+        issuer_chain: String::new(),
+        ..parts.clone()
+    };
+    assert_eq!(verified(&unsigned), "rejected_collateral_untrusted");
+    let long = EditionsParts {
+        list: " ".repeat((64 << 10) + 1),
+        ..parts
+    };
+    assert_eq!(verified(&long), "rejected_collateral_format");
+    let error = EditionsParts::from_json(b"{}").unwrap_err();
+    assert!(error.to_string().contains("missing field"), "{error}");
 }
 
 /// It is held against time and root once more where it is used.
@@ -373,6 +372,7 @@ fn a_list_of_editions_is_what_intel_signed_for_this_time() {
 fn a_list_that_does_not_hold_is_not_had() {
     let mut ends = of_edition(19);
     ends.evaluation_numbers.set_validity(NOW - 60, NOW);
+    ends.crls.root.revoked.push(vec![9]);
     let built = ends.forge(&challenge()).unwrap();
     let parts = editions_parts(&built);
     let list = Editions::verify(&parts, &anchors(), UnixTime(NOW - 1)).unwrap();
@@ -380,7 +380,9 @@ fn a_list_that_does_not_hold_is_not_had() {
     let root = fake_tee::Pki::other().unwrap().root_der().to_vec();
     let root = TrustAnchors::danger_tdx_root(root);
     let other = Editions::verify(&other, &root, UnixTime(NOW));
-    for list in std::iter::once(list).chain(other.ok()) {
+    let revoked = list_of(|s| s.certs.tcb_signer.serial = vec![9]);
+    let revoked = Editions::verify(&revoked, &anchors(), UnixTime(NOW));
+    for list in [list, other.unwrap(), revoked.unwrap()] {
         let floor = FloorCheck::Kept {
             floors: &Floors::default(),
             editions: Some(&list),

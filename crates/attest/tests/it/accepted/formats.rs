@@ -206,7 +206,7 @@ fn mr_config_id_of_a_newer_form_is_for_a_newer_program() {
     spec.overrides.mr_config_id = Some([4; 48]);
     let rejected = judge(&spec).outcome.unwrap_err();
     assert_eq!(rejected.blame(), attest::Blame::Age);
-    assert!(rejected.hint().contains("update verified-proxy"));
+    assert!(rejected.hint().contains("Update verified-proxy"));
     let appraisal = verified("any", judge_under(&spec, &Policy::hardware()));
     assert_eq!(status(&appraisal, CheckId::Compose), Status::NotProved);
 }
@@ -237,7 +237,7 @@ fn a_certificate_in_a_newer_form_is_for_a_newer_program() {
         assert_eq!(rejected.code(), "rejected_app_cert_form", "{what}");
         assert_eq!(rejected.blame(), attest::Blame::Age, "{what}");
         let hint = rejected.hint();
-        assert!(hint.contains("update verified-proxy"), "{what}: {hint}");
+        assert!(hint.contains("Update verified-proxy"), "{what}: {hint}");
         assert!(!hint.contains("Do not use this backend"), "{what}: {hint}");
         verified(what, judge_under(&spec, &Policy::hardware()));
     }

@@ -35,7 +35,7 @@ pub(super) fn policy(config: &Config) -> Check {
         .map(|(place, exception)| (place, exception.until, exception.days_left(now)))
         .filter(|(_, _, days)| *days <= SOON_DAYS)
         .partition(|(_, _, days)| *days == 0);
-    let fix = "ask whether the operator has fixed what was accepted; then remove the exception, or write a later `until` with its reason";
+    let fix = "ask the operator whether the accepted deviation is fixed; then remove the exception, or set a later `until` with a new reason";
     let listed = |exceptions: &[(&str, attest::Day, u64)]| {
         let words: Vec<_> = exceptions
             .iter()
@@ -44,11 +44,14 @@ pub(super) fn policy(config: &Config) -> Check {
         words.join(", ")
     };
     if !over.is_empty() {
-        detail.push_str(&format!("; exceptions are over: {}", listed(&over)));
+        detail.push_str(&format!("; expired exceptions: {}", listed(&over)));
         return Check::warning(Id::Policy, detail, fix);
     }
     if !soon.is_empty() {
-        detail.push_str(&format!("; exceptions end soon: {}", listed(&soon)));
+        detail.push_str(&format!(
+            "; exceptions that end within {SOON_DAYS} days: {}",
+            listed(&soon)
+        ));
         return Check::warning(Id::Policy, detail, fix);
     }
     match age_in_days(policy, now) {
