@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, IssuerCache, LogCheck, Nonce,
+    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, IssuerCache, HistoryCheck, Nonce,
     NrasCheck, Policy, Service, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
     appraise_deployment,
 };
@@ -69,7 +69,7 @@ impl Machine {
             policy: &Policy::from_toml(&spec.policy_toml()).expect("the policy is valid"),
             trust_anchors: &anchors,
             issuers: &IssuerCache::new(),
-            logs: LogCheck::NotKept("a fuzz target has no memory"),
+            history: HistoryCheck::NotKept("a fuzz target has no memory"),
             files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
             tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
             nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),

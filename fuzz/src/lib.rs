@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
+    IssuerCache, HistoryCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
     TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
@@ -140,7 +140,7 @@ impl Base {
             policy: &self.policy,
             trust_anchors: &TrustAnchors::danger_tdx_root(self.tdx_root_der.clone()),
             issuers: &IssuerCache::new(),
-            logs: LogCheck::NotKept("a fuzz target has no memory"),
+            history: HistoryCheck::NotKept("a fuzz target has no memory"),
             files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
             tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
             nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),

@@ -17,8 +17,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
-    LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck,
+    IssuerCache, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
+    appraise,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -102,7 +103,7 @@ fn judge(
         policy,
         trust_anchors: &input.anchors,
         issuers,
-        logs: LogCheck::NotKept("a benchmark"),
+        history: HistoryCheck::NotKept("a benchmark"),
         files: FilesCheck::NotFetched("a benchmark"),
         tags: TagsCheck::NotFetched("a benchmark"),
         nras: NrasCheck::NotAsked("a benchmark"),

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki, Status, Subject, TagsCheck,
-    TcbStatus, TrustAnchors, UnixTime, appraise,
+    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Spki, Status, Subject,
+    TagsCheck, TcbStatus, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Pki, QuoteFormat, Signer, Spec};
 use serde_json::{Value, json};
@@ -401,7 +401,7 @@ fn verdict(quote: &[u8], collateral: &str, anchors: &TrustAnchors, now: UnixTime
             policy: &policy,
             trust_anchors: anchors,
             issuers: &IssuerCache::new(),
-            logs: LogCheck::NotKept("only the quote is judged"),
+            history: HistoryCheck::NotKept("only the quote is judged"),
             files: FilesCheck::NotFetched("only the quote is judged"),
             tags: TagsCheck::NotFetched("only the quote is judged"),
             nras: NrasCheck::NotAsked("only the quote is judged"),

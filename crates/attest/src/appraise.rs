@@ -16,7 +16,7 @@ use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
 use crate::deployment::{
-    ComposeFile, Deployment, DeploymentRejected, FilesCheck, InstanceLog, LogCheck, TagsCheck,
+    ComposeFile, Deployment, DeploymentRejected, FilesCheck, HistoryCheck, Sighting, TagsCheck,
 };
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
@@ -55,7 +55,7 @@ pub struct Appraise<'a> {
     /// decides nothing.
     pub issuers: &'a IssuerCache,
     /// Deployment logs seen before.
-    pub logs: LogCheck<'a>,
+    pub history: HistoryCheck<'a>,
     /// The files that deployment logs name.
     pub files: FilesCheck<'a>,
     /// The tags of the repository that these files are from.
@@ -108,7 +108,7 @@ pub struct Appraisal {
     /// that accepts it.
     pub floor_seen: Option<FloorSeen>,
     /// What a memory of logs has to remember, if the verdict is a proof.
-    pub log_seen: Option<InstanceLog>,
+    pub sighting: Option<Sighting>,
     /// Every check.
     pub report: Report,
     quote: Option<Arc<VerifiedQuote>>,
@@ -151,7 +151,7 @@ impl Appraisal {
         Self {
             outcome: Err(rejected),
             floor_seen: None,
-            log_seen: None,
+            sighting: None,
             report,
             quote: None,
             workload: Workload::default(),
@@ -226,7 +226,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         current: CheckId::Evidence,
         floor_seen: None,
         editions: None,
-        log_seen: None,
+        sighting: None,
         quote: None,
         workload: Workload::default(),
         reached: Levels {
@@ -242,7 +242,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
-        log_seen: run.log_seen.filter(|_| outcome.is_ok()),
+        sighting: run.sighting.filter(|_| outcome.is_ok()),
         outcome,
         floor_seen: run.floor_seen,
         report: run.report,
@@ -273,7 +273,7 @@ struct Run<'a> {
     floor_seen: Option<FloorSeen>,
     /// Intel's list, once the revocation list that it is held against is genuine.
     editions: Option<&'a Editions>,
-    log_seen: Option<InstanceLog>,
+    sighting: Option<Sighting>,
     quote: Option<Arc<VerifiedQuote>>,
     workload: Workload,
     /// What has been shown so far.

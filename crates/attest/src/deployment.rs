@@ -41,7 +41,7 @@ pub(crate) use self::actions::{Action, Kind, second};
 pub(crate) use self::boot::SinceBoot;
 pub use self::canonical::CanonicalForm;
 pub(crate) use self::continuity::compare_with;
-pub use self::continuity::{Continuity, InstanceLog, LogCheck, LogSeen, Logs};
+pub use self::continuity::{Continuity, History, HistoryCheck, LogSeen, Sighting};
 pub use self::files::{FilesAtHand, FilesCheck};
 pub(crate) use self::files::{FilesJudged, defined, findings_of_up, judge};
 pub use self::fold::{ComposeFiles, Service, Up};

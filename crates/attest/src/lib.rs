@@ -83,8 +83,8 @@ pub use compose_file::{
 };
 pub use deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, FilesAtHand, FilesCheck, InstanceLog, LogCheck, LogSeen, Logs,
-    MAX_TAGS_BYTES, Manager, Service, TagsCheck, TagsError, Up, UpstreamTags, appraise_deployment,
+    DeploymentRejected, FilesAtHand, FilesCheck, History, HistoryCheck, LogSeen, MAX_TAGS_BYTES,
+    Manager, Service, Sighting, TagsCheck, TagsError, Up, UpstreamTags, appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use finding::{Finding, Severity};

@@ -23,7 +23,7 @@
 
 mod files;
 mod floors;
-mod logs;
+mod history;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use self::floors::FloorKeeper;
-use self::logs::LogKeeper;
+use self::history::HistoryKeeper;
 
 /// Compose files that are kept. All that the fleet's operator published in half a
 /// year are 340, some 10 MB.
@@ -95,7 +95,7 @@ pub(crate) struct Memory {
     /// The newest collateral.
     pub(crate) floors: Arc<FloorKeeper>,
     /// The deployment logs.
-    pub(crate) logs: Arc<LogKeeper>,
+    pub(crate) history: Arc<HistoryKeeper>,
 }
 
 impl Memory {
@@ -103,14 +103,14 @@ impl Memory {
     pub(crate) fn load(state: Option<Arc<StateDir>>) -> Result<Self, StateError> {
         Ok(Self {
             floors: Arc::new(FloorKeeper::load(state.clone())?),
-            logs: Arc::new(LogKeeper::load(state)),
+            history: Arc::new(HistoryKeeper::load(state)),
         })
     }
 
     /// Resolves when the files hold all that has been seen.
     pub(crate) async fn flush(&self) {
         self.floors.flush().await;
-        self.logs.flush().await;
+        self.history.flush().await;
     }
 }
 

@@ -10,8 +10,8 @@ use crate::Rejected;
 use crate::compose_file::{FileRules, listed};
 use crate::deployment::{
     AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesAtHand, FilesCheck,
-    FilesJudged, Kind, LogCheck, MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with,
-    defined, findings_of_up, judge, started,
+    FilesJudged, HistoryCheck, Kind, MAX_TOLD, SinceBoot, and_more, appraise_deployment,
+    compare_with, defined, findings_of_up, judge, started,
 };
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, Severity};
@@ -364,9 +364,9 @@ impl Run<'_> {
     /// Whether the log goes on from the one last seen.
     fn continuity(&mut self, deployment: &Deployment, boot: &BootEvents, why: &mut NotTagged) {
         let check = CheckId::DeploymentContinuity;
-        let logs = match self.request.logs {
-            LogCheck::NotKept(reason) => return self.report.not_proved(check, reason),
-            LogCheck::Kept(logs) => logs,
+        let logs = match self.request.history {
+            HistoryCheck::NotKept(reason) => return self.report.not_proved(check, reason),
+            HistoryCheck::Kept(logs) => logs,
         };
         let booted = self.workload.booted;
         let compared = compare_with(logs, &boot.instance_id, deployment, booted);
@@ -400,7 +400,7 @@ impl Run<'_> {
                 "since this boot, the log did not continue one that was seen before",
             );
         }
-        self.log_seen = Some(compared.now);
+        self.sighting = Some(compared.now);
     }
 
     /// The level, and whether it is enough.

@@ -58,16 +58,16 @@ pub(crate) fn compare(chain: &[LogDigest], seen: &LogSeen) -> Continuity {
 
 /// The memory against which a changed log is noticed.
 #[derive(Debug, Clone, Copy)]
-pub enum LogCheck<'a> {
+pub enum HistoryCheck<'a> {
     /// The logs seen before.
-    Kept(&'a Logs),
+    Kept(&'a History),
     /// There is no memory, for this reason; the report says so.
     NotKept(&'static str),
 }
 
-/// What was seen of one instance's log; [`Logs::remember`] keeps it.
+/// What was seen of one instance's log; [`History::remember`] keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceLog {
+pub struct Sighting {
     /// Hex.
     instance: String,
     seen: Remembered,
@@ -98,12 +98,12 @@ pub(crate) struct Compared {
     /// was lost with a restart took only what was before it.
     pub(crate) lost_since_boot: bool,
     /// What to remember.
-    pub(crate) now: InstanceLog,
+    pub(crate) now: Sighting,
 }
 
 /// Compares a log with what is remembered of its instance.
 pub(crate) fn compare_with(
-    logs: &Logs,
+    logs: &History,
     instance_id: &[u8],
     log: &Deployment,
     booted: Option<UnixTime>,
@@ -128,7 +128,7 @@ pub(crate) fn compare_with(
         continuity,
         seen_before: last.map_or(0, |last| last.actions),
         lost_since_boot: lost,
-        now: InstanceLog {
+        now: Sighting {
             instance,
             seen: Remembered {
                 actions,
@@ -142,21 +142,21 @@ pub(crate) fn compare_with(
 
 /// The log of each instance as it was last seen, to be kept on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Logs {
+pub struct History {
     by_instance: BTreeMap<String, Remembered>,
 }
 
-impl Logs {
+impl History {
     /// Keeps what a verified log was. Returns true if anything changed, that is,
     /// if it has to be saved.
-    pub fn remember(&mut self, log: &InstanceLog) -> bool {
+    pub fn remember(&mut self, log: &Sighting) -> bool {
         if !self.by_instance.contains_key(&log.instance) && self.by_instance.len() >= MAX_LOGS {
             self.by_instance.pop_first();
         }
         self.by_instance.insert(log.instance.clone(), log.seen) != Some(log.seen)
     }
 
-    /// Reads what [`Logs::to_json`] wrote.
+    /// Reads what [`History::to_json`] wrote.
     ///
     /// # Errors
     /// A sentence that says what is wrong; the file was damaged or edited.

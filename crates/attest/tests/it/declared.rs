@@ -1,8 +1,8 @@
 //! What a log is worth: `tagged`, or `declared` and why.
 
 use attest::{
-    Appraisal, CheckId, DeploymentLevel, FilesAtHand, FilesCheck, LogCheck, Logs, Severity, Status,
-    TagsCheck,
+    Appraisal, CheckId, DeploymentLevel, FilesAtHand, FilesCheck, History, HistoryCheck, Severity,
+    Status, TagsCheck,
 };
 use fake_tee::compose_file::{commit, compose_text};
 use fake_tee::deployment::{action, compose_up, manager_of, manager_started};
@@ -24,7 +24,7 @@ fn manager(spec: &mut Spec) -> &mut ComposeManager {
 }
 
 /// With the tags and files of its own repository.
-fn judged_with(spec: &Spec, more: &str, logs: LogCheck<'_>) -> Appraisal {
+fn judged_with(spec: &Spec, more: &str, history: HistoryCheck<'_>) -> Appraisal {
     let mut files = FilesAtHand::default();
     for file in &spec.compose_manager.as_ref().unwrap().files {
         files.insert(&file.file, file.text.as_bytes());
@@ -33,7 +33,7 @@ fn judged_with(spec: &Spec, more: &str, logs: LogCheck<'_>) -> Appraisal {
     let beside = Beside {
         files: FilesCheck::AtHand(&files),
         tags: TagsCheck::AtHand(&tags),
-        logs,
+        history,
         ..Beside::default()
     };
     let built = spec.forge(&challenge()).unwrap();
@@ -41,7 +41,7 @@ fn judged_with(spec: &Spec, more: &str, logs: LogCheck<'_>) -> Appraisal {
 }
 
 fn judged(spec: &Spec, more: &str) -> Appraisal {
-    judged_with(spec, more, LogCheck::NotKept("a test"))
+    judged_with(spec, more, HistoryCheck::NotKept("a test"))
 }
 
 fn with(change: impl FnOnce(&mut Spec)) -> Spec {
@@ -613,12 +613,12 @@ fn a_refusing_policy_refuses_at_any_time_of_the_log() {
 #[test]
 fn a_log_that_does_not_go_on_is_declared_until_the_machine_boots_anew() {
     let long = with(|s| manager(s).actions.push(compose_up(NOW - 60, "v0.0.2", &[])));
-    let mut logs = Logs::default();
+    let mut logs = History::default();
     let mut step = |spec: &Spec| {
-        let appraisal = judged_with(spec, REPORT, LogCheck::Kept(&logs));
+        let appraisal = judged_with(spec, REPORT, HistoryCheck::Kept(&logs));
         assert_eq!(code(&appraisal), "verified");
-        logs.remember(appraisal.log_seen.as_ref().unwrap());
-        logs = Logs::from_json(logs.to_json().as_bytes()).unwrap();
+        logs.remember(appraisal.sighting.as_ref().unwrap());
+        logs = History::from_json(logs.to_json().as_bytes()).unwrap();
         (level(&appraisal), appraisal.changes().to_vec())
     };
     let (tagged, declared) = (DeploymentLevel::Tagged, DeploymentLevel::Declared);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, FilesCheck, FloorCheck, GpuLevel,
-    IssuerCache, KeySet, LogCheck, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors,
+    HistoryCheck, IssuerCache, KeySet, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors,
     UnixTime, appraise,
 };
 use fake_tee::nras::{NrasSpec, SigningKey};
@@ -189,7 +189,7 @@ fn both_recordings_verify_with_nvidias_opinion_required() {
             policy: &policy,
             trust_anchors: &TrustAnchors::intel(),
             issuers: &IssuerCache::new(),
-            logs: LogCheck::NotKept("a recording"),
+            history: HistoryCheck::NotKept("a recording"),
             files: FilesCheck::NotFetched("a recording"),
             tags: TagsCheck::NotFetched("a recording"),
             nras: NrasCheck::Answer {

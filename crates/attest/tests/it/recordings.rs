@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
+    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
     TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 
@@ -100,7 +100,7 @@ fn judge_by(
         policy,
         trust_anchors: &TrustAnchors::intel(),
         issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a recording"),
+        history: HistoryCheck::NotKept("a recording"),
         files: FilesCheck::NotFetched("a recording"),
         tags,
         nras: NrasCheck::NotAsked("a recording"),

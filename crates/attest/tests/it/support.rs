@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use attest::{
     Appraisal, Appraise, Collateral, Editions, EditionsParts, Evidence, Expected, FilesCheck,
-    FloorCheck, GpuAnchors, IssuerCache, LogCheck, Nonce, NrasCheck, Policy, Rejected, Spki,
+    FloorCheck, GpuAnchors, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Spki,
     Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 use fake_tee::encode::pem_chain;
@@ -103,7 +103,7 @@ pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) 
 /// What an appraisal has besides the evidence: nothing, if not said otherwise.
 pub(crate) struct Beside<'a> {
     pub(crate) floor: FloorCheck<'a>,
-    pub(crate) logs: LogCheck<'a>,
+    pub(crate) history: HistoryCheck<'a>,
     pub(crate) files: FilesCheck<'a>,
     pub(crate) tags: TagsCheck<'a>,
     pub(crate) nras: NrasCheck<'a>,
@@ -114,7 +114,7 @@ impl Default for Beside<'_> {
     fn default() -> Self {
         Self {
             floor: FloorCheck::NotKept("a test"),
-            logs: LogCheck::NotKept("a test"),
+            history: HistoryCheck::NotKept("a test"),
             files: FilesCheck::NotFetched("a test"),
             tags: TagsCheck::NotFetched("a test"),
             nras: NrasCheck::NotAsked("a test"),
@@ -144,7 +144,7 @@ pub(crate) fn judge_beside(built: &Built, policy: &Policy, beside: Beside<'_>) -
         policy,
         trust_anchors: &beside.trust_anchors,
         issuers: &IssuerCache::new(),
-        logs: beside.logs,
+        history: beside.history,
         files: beside.files,
         tags: beside.tags,
         nras: beside.nras,

@@ -1,6 +1,8 @@
 //! What a policy says of GPUs and deployments, and what the report says of them.
 
-use attest::{Appraisal, Blame, CheckId, GpuLevel, LogCheck, Logs, Policy, Severity, Status};
+use attest::{
+    Appraisal, Blame, CheckId, GpuLevel, History, HistoryCheck, Policy, Severity, Status,
+};
 use fake_tee::Spec;
 use fake_tee::deployment::{action, compose_up};
 use fake_tee::gpu::{Message, field};
@@ -13,10 +15,10 @@ fn policy(more: &str) -> Policy {
     policy_with(more)
 }
 
-fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
+fn judge_by(spec: &Spec, policy: &Policy, history: HistoryCheck<'_>) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
     let beside = Beside {
-        logs,
+        history,
         ..Beside::default()
     };
     judge_beside(&built, policy, beside)
@@ -26,7 +28,7 @@ fn judge_by(spec: &Spec, policy: &Policy, logs: LogCheck<'_>) -> Appraisal {
 fn judged(change: impl FnOnce(&mut Spec), more: &str) -> Appraisal {
     let mut spec = spec();
     change(&mut spec);
-    judge_by(&spec, &policy(more), LogCheck::NotKept("a test"))
+    judge_by(&spec, &policy(more), HistoryCheck::NotKept("a test"))
 }
 
 fn status(appraisal: &Appraisal, check: CheckId) -> Status {
@@ -168,7 +170,7 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
     let by = |change: Change| {
         let mut spec = spec();
         change(&mut spec);
-        judge_by(&spec, &if_present, LogCheck::NotKept("a test"))
+        judge_by(&spec, &if_present, HistoryCheck::NotKept("a test"))
     };
     assert_eq!(code(&by(bad_gpus)), "evidence_gpu_payload");
     let appraisal = by(no_gpus);
@@ -236,7 +238,7 @@ fn gpus_in_no_protected_mode_are_no_pass() {
 /// "8 of 8" is said only where the policy says 8.
 #[test]
 fn a_number_that_nobody_expects_is_no_pass() {
-    let appraisal = judge_by(&spec(), &gpus_if_present(), LogCheck::NotKept("a test"));
+    let appraisal = judge_by(&spec(), &gpus_if_present(), HistoryCheck::NotKept("a test"));
     assert_eq!(code(&appraisal), "verified");
     assert_eq!(status(&appraisal, CheckId::Gpus), Status::Pass);
     assert_eq!(
@@ -247,9 +249,13 @@ fn a_number_that_nobody_expects_is_no_pass() {
     let said = detail(&appraisal, CheckId::GpuShape);
     let words = "the policy sets no gpu.count; 8 GPUs answered: GH100 with ";
     assert!(said.starts_with(words), "{said}");
-    let hardware = judge_by(&spec(), &Policy::hardware(), LogCheck::NotKept("a test"));
+    let hardware = judge_by(
+        &spec(),
+        &Policy::hardware(),
+        HistoryCheck::NotKept("a test"),
+    );
     assert_eq!(status(&hardware, CheckId::GpuShape), Status::NotProved);
-    let eight = judge_by(&spec(), &policy(""), LogCheck::NotKept("a test"));
+    let eight = judge_by(&spec(), &policy(""), HistoryCheck::NotKept("a test"));
     assert_eq!(status(&eight, CheckId::GpuShape), Status::Pass);
 }
 
@@ -277,7 +283,7 @@ fn gpus_of_an_unknown_architecture_are_not_counted() {
         let mut spec = spec();
         change(&mut spec);
         for policy in [&gpus_if_present(), &Policy::hardware()] {
-            let appraisal = judge_by(&spec, policy, LogCheck::NotKept("a test"));
+            let appraisal = judge_by(&spec, policy, HistoryCheck::NotKept("a test"));
             assert_eq!(code(&appraisal), "verified");
             assert_eq!(appraisal.gpu_level(), GpuLevel::None);
             assert_eq!(appraisal.report.gpus.len(), shown);
@@ -586,8 +592,8 @@ fn commits_and_tags_are_compared_where_the_policy_names_them() {
 
 #[test]
 fn a_log_is_held_against_the_one_last_seen() {
-    let by_log = |spec: &Spec, logs: &Logs| {
-        let appraisal = judge_by(spec, &policy(""), LogCheck::Kept(logs));
+    let by_log = |spec: &Spec, logs: &History| {
+        let appraisal = judge_by(spec, &policy(""), HistoryCheck::Kept(logs));
         assert_eq!(code(&appraisal), "verified");
         let check = appraisal
             .report
@@ -596,7 +602,7 @@ fn a_log_is_held_against_the_one_last_seen() {
         (
             check.status,
             check.detail.clone(),
-            appraisal.log_seen.unwrap(),
+            appraisal.sighting.unwrap(),
         )
     };
     let before = spec();
@@ -604,13 +610,13 @@ fn a_log_is_held_against_the_one_last_seen() {
     let actions = &mut after.compose_manager.as_mut().unwrap().actions;
     actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
 
-    let mut logs = Logs::default();
+    let mut logs = History::default();
     let (status, detail, seen) = by_log(&before, &logs);
     assert_eq!(status, Status::NotProved);
     assert!(detail.contains("not seen before"), "{detail}");
     assert!(logs.remember(&seen));
     assert!(!logs.remember(&seen), "nothing changed");
-    let mut logs = Logs::from_json(logs.to_json().as_bytes()).unwrap();
+    let mut logs = History::from_json(logs.to_json().as_bytes()).unwrap();
 
     assert_eq!(by_log(&before, &logs).0, Status::Pass);
     let (status, detail, seen) = by_log(&after, &logs);
@@ -654,18 +660,18 @@ fn as_many_logs_are_read_as_are_kept() {
         text += &format!("\"{instance:040x}\":{{\"actions\":1,\"head\":\"{head}\"}},");
     }
     let text = text.trim_end_matches(',').to_owned() + "}";
-    let logs = Logs::from_json(text.as_bytes()).unwrap();
-    assert_eq!(Logs::from_json(logs.to_json().as_bytes()), Ok(logs));
+    let logs = History::from_json(text.as_bytes()).unwrap();
+    assert_eq!(History::from_json(logs.to_json().as_bytes()), Ok(logs));
 }
 
 #[test]
 fn nothing_is_remembered_of_a_refused_machine() {
     let mut spec = spec();
     spec.gpus = None;
-    let logs = Logs::default();
-    let appraisal = judge_by(&spec, &policy(""), LogCheck::Kept(&logs));
+    let logs = History::default();
+    let appraisal = judge_by(&spec, &policy(""), HistoryCheck::Kept(&logs));
     assert_eq!(code(&appraisal), "rejected_gpu_missing");
-    assert_eq!(appraisal.log_seen, None);
+    assert_eq!(appraisal.sighting, None);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use attest::{
     Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, LogCheck, Nonce, NrasCheck, Rejected, Report, Spki, Subject, TagsCheck, UnixTime,
-    appraise,
+    HistoryCheck, IssuerCache, Nonce, NrasCheck, Rejected, Report, Spki, Subject, TagsCheck,
+    UnixTime, appraise,
 };
 
 use super::inputs::{self, Failure};
@@ -200,7 +200,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         policy: &policy,
         trust_anchors: &trust_anchors,
         issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("offline there is no memory of logs seen before"),
+        history: HistoryCheck::NotKept("offline there is no memory of logs seen before"),
         files: match &files {
             Some(files) => FilesCheck::AtHand(files),
             None => {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Deployment, Domain, Evidence, FilesCheck, FloorCheck, IssuerCache, KeySet,
-    LogCheck, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki, Subject,
-    TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Deployment, Domain, Evidence, FilesCheck, FloorCheck, HistoryCheck,
+    IssuerCache, KeySet, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki,
+    Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -174,8 +174,8 @@ impl Judge {
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
-                    if let Some(seen) = &appraisal.log_seen {
-                        self.memory.logs.remember(seen);
+                    if let Some(seen) = &appraisal.sighting {
+                        self.memory.history.remember(seen);
                     }
                     if appraisal.floor_seen.is_some() {
                         self.collaterals.keep(key, &fetched);
@@ -280,7 +280,7 @@ impl Judge {
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let editions = self.collaterals.editions();
-        let logs = self.memory.logs.logs();
+        let history = self.memory.history.history();
         let files = self.compose_files.at_hand();
         let appraisal = appraise(&Appraise {
             evidence,
@@ -295,7 +295,7 @@ impl Judge {
             policy: &self.policy,
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
-            logs: LogCheck::Kept(&logs),
+            history: HistoryCheck::Kept(&history),
             files: match &files {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),

@@ -144,7 +144,7 @@ fn a_new_tls_key_is_attested_like_the_old_one() {
         policy: policy(),
         trust_anchors: &anchors(),
         issuers: &attest::IssuerCache::new(),
-        logs: attest::LogCheck::NotKept("a test"),
+        history: attest::HistoryCheck::NotKept("a test"),
         files: attest::FilesCheck::NotFetched("a test"),
         tags: attest::TagsCheck::NotFetched("a test"),
         nras: attest::NrasCheck::NotAsked("a test"),

@@ -10,7 +10,7 @@ mod signed;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Evidence, FilesCheck, FloorCheck, IssuerCache, LogCheck,
+    Appraisal, Appraise, Collateral, Evidence, FilesCheck, FloorCheck, HistoryCheck, IssuerCache,
     Nonce, NrasCheck, Spki, TagsCheck, UnixTime, appraise,
 };
 use fake_tee::Built;
@@ -78,7 +78,7 @@ fn judge_evidence(
         policy: policy(),
         trust_anchors: &anchors(),
         issuers: &IssuerCache::new(),
-        logs: LogCheck::NotKept("a test"),
+        history: HistoryCheck::NotKept("a test"),
         files: FilesCheck::NotFetched("a test"),
         tags: TagsCheck::NotFetched("a test"),
         nras: NrasCheck::NotAsked("a test"),

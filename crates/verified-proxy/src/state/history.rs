@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use attest::{InstanceLog, Logs};
+use attest::{History, Sighting};
 
 use super::{StateDir, files};
 
@@ -14,26 +14,26 @@ const MAX_LOGS_BYTES: u64 = 4 << 20;
 
 /// Logs in memory, and on disk if there is a state directory.
 #[derive(Debug)]
-pub(crate) struct LogKeeper(Arc<Kept>);
+pub(crate) struct HistoryKeeper(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    logs: Mutex<Arc<Logs>>,
+    history: Mutex<Arc<History>>,
     /// What the file does not hold yet. Its lock is never held for long: who
     /// remembers serves requests, and disks can stall.
-    unsaved: Mutex<Vec<InstanceLog>>,
+    unsaved: Mutex<Vec<Sighting>>,
     /// Held while the file is written.
     saving: Mutex<()>,
     state: Option<Arc<StateDir>>,
 }
 
-impl LogKeeper {
+impl HistoryKeeper {
     /// Logs of earlier processes. A file that cannot be read costs no proof: it
     /// only keeps one change from being noticed, and is written anew.
     pub(crate) fn load(state: Option<Arc<StateDir>>) -> Self {
-        let logs = state.as_deref().map(read_or_warn).unwrap_or_default();
+        let history = state.as_deref().map(read_or_warn).unwrap_or_default();
         Self(Arc::new(Kept {
-            logs: Mutex::new(Arc::new(logs)),
+            history: Mutex::new(Arc::new(history)),
             unsaved: Mutex::default(),
             saving: Mutex::default(),
             state,
@@ -41,13 +41,13 @@ impl LogKeeper {
     }
 
     /// The logs, to judge by.
-    pub(crate) fn logs(&self) -> Arc<Logs> {
-        Arc::clone(&lock(&self.0.logs))
+    pub(crate) fn history(&self) -> Arc<History> {
+        Arc::clone(&lock(&self.0.history))
     }
 
     /// Holds in memory at once; written soon, by a thread of its own.
-    pub(crate) fn remember(&self, seen: &InstanceLog) {
-        let changed = Arc::make_mut(&mut lock(&self.0.logs)).remember(seen);
+    pub(crate) fn remember(&self, seen: &Sighting) {
+        let changed = Arc::make_mut(&mut lock(&self.0.history)).remember(seen);
         if changed && self.0.state.is_some() {
             lock(&self.0.unsaved).push(seen.clone());
             let kept = Arc::clone(&self.0);
@@ -63,7 +63,7 @@ impl LogKeeper {
     }
 }
 
-/// A process that ends without [`LogKeeper::flush`] forgets nothing either.
+/// A process that ends without [`HistoryKeeper::flush`] forgets nothing either.
 impl Drop for Kept {
     fn drop(&mut self) {
         self.save();
@@ -100,11 +100,11 @@ fn path(state: &StateDir) -> PathBuf {
     state.by_root.join("deployment-logs.json")
 }
 
-fn read_or_warn(state: &StateDir) -> Logs {
+fn read_or_warn(state: &StateDir) -> History {
     let path = path(state);
     let read = match files::read(&path, MAX_LOGS_BYTES) {
-        Ok(bytes) => Logs::from_json(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Logs::default(),
+        Ok(bytes) => History::from_json(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return History::default(),
         Err(error) => Err(error.to_string()),
     };
     read.unwrap_or_else(|detail| {
@@ -112,7 +112,7 @@ fn read_or_warn(state: &StateDir) -> Logs {
             path = %path.display(), detail,
             "not read; a deployment log that changed since will not be noticed"
         );
-        Logs::default()
+        History::default()
     })
 }
 
@@ -126,8 +126,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use attest::{
-        Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, IssuerCache,
-        LogCheck, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
+        Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck,
+        IssuerCache, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
         appraise,
     };
     use fake_tee::{Challenge, Spec};
@@ -142,7 +142,7 @@ mod tests {
     }
 
     /// The log of an instance that holds.
-    fn seen(instance: u8) -> InstanceLog {
+    fn seen(instance: u8) -> Sighting {
         let mut spec = Spec::new(NOW).unwrap();
         spec.app.instance_id = vec![instance; 20];
         let challenge = Challenge {
@@ -163,13 +163,13 @@ mod tests {
             policy: &Policy::from_toml(&spec.policy_toml()).unwrap(),
             trust_anchors: &anchors(&spec),
             issuers: &IssuerCache::new(),
-            logs: LogCheck::Kept(&Logs::default()),
+            history: HistoryCheck::Kept(&History::default()),
             files: FilesCheck::NotFetched("a test"),
             tags: TagsCheck::NotFetched("a test"),
             nras: NrasCheck::NotAsked("a test"),
             now: UnixTime(NOW),
         });
-        appraisal.log_seen.unwrap()
+        appraisal.sighting.unwrap()
     }
 
     #[tokio::test]
@@ -177,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let anchors = anchors(&Spec::new(NOW).unwrap());
         let state = StateDir::open(folder.path(), &anchors).unwrap();
-        let keeper = LogKeeper::load(Some(Arc::clone(&state)));
+        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)));
         let (first, second) = (seen(1), seen(2));
         let other_process = files::lock(&state.path).unwrap();
         keeper.remember(&first);
@@ -188,7 +188,7 @@ mod tests {
         assert!(waited < Duration::from_secs(1), "{waited:?}");
         drop(other_process);
         keeper.flush().await;
-        let mut both = Logs::default();
+        let mut both = History::default();
         assert!(both.remember(&first) && both.remember(&second));
         assert_eq!(read_or_warn(&state), both);
     }
@@ -198,15 +198,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let anchors = anchors(&Spec::new(NOW).unwrap());
         let state = StateDir::open(folder.path(), &anchors).unwrap();
-        let keeper = LogKeeper::load(Some(Arc::clone(&state)));
+        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)));
         let other_process = files::lock(&state.path).unwrap();
         let seen = seen(1);
         keeper.remember(&seen);
         keeper.flush().await;
-        assert_eq!(read_or_warn(&state), Logs::default());
+        assert_eq!(read_or_warn(&state), History::default());
         drop(other_process);
         keeper.flush().await;
-        let mut kept = Logs::default();
+        let mut kept = History::default();
         assert!(kept.remember(&seen));
         assert_eq!(read_or_warn(&state), kept);
     }
