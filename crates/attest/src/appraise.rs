@@ -15,13 +15,12 @@ use std::sync::Arc;
 use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
 use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
-use crate::deployment::{
-    ComposeFile, Deployment, DeploymentRejected, FilesCheck, HistoryCheck, Sighting, TagsCheck,
-};
+use crate::deployment::{ComposeFile, Deployment, DeploymentRejected, FilesCheck, TagsCheck};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
 use crate::finding::{Finding, Severity};
 use crate::gpu::IssuerCache;
+use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
 use crate::keys::NotBound;
 use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
@@ -54,7 +53,7 @@ pub struct Appraise<'a> {
     /// Issuers of GPU certificates that were verified before; it spares work and
     /// decides nothing.
     pub issuers: &'a IssuerCache,
-    /// Deployment logs seen before.
+    /// What was seen before of the domain, and of the instance's deployment log.
     pub history: HistoryCheck<'a>,
     /// The files that deployment logs name.
     pub files: FilesCheck<'a>,
@@ -107,7 +106,7 @@ pub struct Appraisal {
     /// edition that refuses a platform must not be forgotten for an older one
     /// that accepts it.
     pub floor_seen: Option<FloorSeen>,
-    /// What a memory of logs has to remember, if the verdict is a proof.
+    /// What a memory of backends has to remember, if the verdict is a proof.
     pub sighting: Option<Sighting>,
     /// Every check.
     pub report: Report,
@@ -122,10 +121,14 @@ struct Workload {
     /// What the log is worth, and the first reasons why it is not more.
     deployment_level: DeploymentLevel,
     not_tagged: Vec<String>,
+    /// The deployment level may be higher: a source was not at hand.
+    deployment_is_open: bool,
+    /// The key management service that signed its identity.
+    kms_root: Option<String>,
+    /// The OS image: its name in the policy, or its hash.
+    image: Option<String>,
     /// When the machine booted, by the certificate of its identity.
     booted: Option<UnixTime>,
-    /// What changed since its log was last seen.
-    changes: Vec<String>,
     files_wanted: Vec<ComposeFile>,
     tags_wanted: bool,
     /// What the policy requires and was not at hand, and the check that lacks it.
@@ -168,12 +171,6 @@ impl Appraisal {
     #[must_use]
     pub fn deployment(&self) -> Option<&Deployment> {
         self.workload.deployment.as_ref()
-    }
-
-    /// What changed in this instance since its log was last seen, in short texts.
-    #[must_use]
-    pub fn changes(&self) -> &[String] {
-        &self.workload.changes
     }
 
     /// The files that a log which holds names, and that were not at hand.
@@ -226,7 +223,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         current: CheckId::Evidence,
         floor_seen: None,
         editions: None,
-        sighting: None,
+        sighting: Sighting::default(),
         quote: None,
         workload: Workload::default(),
         reached: Levels {
@@ -242,7 +239,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
-        sighting: run.sighting.filter(|_| outcome.is_ok()),
+        sighting: outcome.is_ok().then_some(run.sighting),
         outcome,
         floor_seen: run.floor_seen,
         report: run.report,
@@ -273,7 +270,7 @@ struct Run<'a> {
     floor_seen: Option<FloorSeen>,
     /// Intel's list, once the revocation list that it is held against is genuine.
     editions: Option<&'a Editions>,
-    sighting: Option<Sighting>,
+    sighting: Sighting,
     quote: Option<Arc<VerifiedQuote>>,
     workload: Workload,
     /// What has been shown so far.
@@ -347,6 +344,61 @@ impl<'a> Run<'a> {
         Err(Rejected::BelowLevel { axis, got, least })
     }
 
+    /// What changed since the domain was last seen.
+    fn last_seen(&mut self, levels: Levels) -> Result<(), Rejected> {
+        self.begin(CheckId::LastSeen);
+        let history = match self.request.history.history() {
+            Ok(history) => history,
+            Err(reason) => {
+                self.report.not_proved(CheckId::LastSeen, reason);
+                return Ok(());
+            }
+        };
+        let domain = match &self.request.subject.domain {
+            Expected::Known(domain) => domain,
+            Expected::NotChecked(reason) => {
+                self.report.not_proved(CheckId::LastSeen, *reason);
+                return Ok(());
+            }
+        };
+        let now = self.request.now;
+        let state = State {
+            levels,
+            deployment_is_open: self.workload.deployment_is_open,
+            image: self.workload.image.take(),
+            kms_root: self.workload.kms_root.take(),
+            signing_key: self.request.evidence.signing_key.to_string(),
+        };
+        let remarks = self.report.remarks();
+        let compared = history
+            .domains
+            .compare(domain, &state, remarks.iter().copied(), now);
+        let seen = DomainSeen::new(domain, state, remarks.into_iter(), now);
+        self.sighting.domain = Some(seen);
+        self.report.new_remarks = Some(compared.new_remarks);
+        let down = compared.changes.iter().filter(|change| change.down);
+        let down: Vec<_> = down.map(|change| change.detail.as_str()).collect();
+        let detail = down.join("; ");
+        let is_accepted = matches!(self.request.history, HistoryCheck::Accepting(_));
+        self.report.changes.extend(compared.changes);
+        match (compared.is_first, detail.as_str()) {
+            (true, _) => self
+                .report
+                .not_proved(CheckId::LastSeen, "this domain was not seen before"),
+            (false, "") => self.pass("no level, image, key management service or signing key"),
+            (false, _) if is_accepted => self.report.not_proved(
+                CheckId::LastSeen,
+                format!("accepted for this run of the program: {detail}"),
+            ),
+            (false, _) if self.rules().hold => return Err(Rejected::WentDown { detail }),
+            (false, _) => self.report.not_proved(
+                CheckId::LastSeen,
+                format!("{detail}; the policy does not refuse it (hold = false)"),
+            ),
+        }
+        Ok(())
+    }
+
     fn all_not_proved<const N: usize>(&mut self, checks: [CheckId; N], reason: &str) {
         for check in checks {
             self.report.not_proved(check, reason);
@@ -396,6 +448,7 @@ impl<'a> Run<'a> {
         let valid_until = gpus_until.map_or(valid_until, |end| end.min(valid_until));
         self.findings()?;
         let levels = self.levels()?;
+        self.last_seen(levels)?;
         let valid_until = valid_until.min(self.exceptions_end);
         self.report.levels = Some(levels);
         self.report

@@ -51,6 +51,7 @@ mod evidence;
 mod finding;
 mod gpu;
 mod hash;
+mod history;
 mod identifiers;
 mod json;
 mod keys;
@@ -83,8 +84,8 @@ pub use compose_file::{
 };
 pub use deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, FilesAtHand, FilesCheck, History, HistoryCheck, LogSeen, MAX_TAGS_BYTES,
-    Manager, Service, Sighting, TagsCheck, TagsError, Up, UpstreamTags, appraise_deployment,
+    DeploymentRejected, FilesAtHand, FilesCheck, LogSeen, MAX_TAGS_BYTES, Manager, Service,
+    TagsCheck, TagsError, Up, UpstreamTags, appraise_deployment,
 };
 pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use finding::{Finding, Severity};
@@ -92,6 +93,7 @@ pub use gpu::{
     Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
     IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, UnknownGpu, appraise_gpus,
 };
+pub use history::{Change, ChangeKind, History, HistoryCheck, Sighting};
 pub use identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,

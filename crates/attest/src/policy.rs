@@ -215,6 +215,12 @@ impl Policy {
         self.rules.gpu.nras == Nras::Require
     }
 
+    /// True if what went down at a domain since it was last seen is refused.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.rules.hold
+    }
+
     /// True if NVIDIA's attestation service is asked for its opinion.
     #[must_use]
     pub fn asks_nras(&self) -> bool {

@@ -288,6 +288,11 @@ rejections! {
         "the verdict reaches {axis}={got}, the policy asks for {axis}={least} at least"
         means "Nothing in the evidence is wrong, but it shows less than the policy asks for."
         remedy "Wait until the operator runs what the policy asks for, or set a lower least level for this axis in a policy of your own.";
+    WentDown { detail: String }
+        "rejected_went_down" check LastSeen blame Unknown
+        "at this domain, since it was last seen: {detail}"
+        means "A level, the OS image's version, the key management service or the signing key is not what it was at this domain, and your policy holds what was seen (hold = true)."
+        remedy "An honest change and an attack look the same here. Ask the backend's operator, over another channel than this connection, about this change. To accept the change, start verified-proxy once with --accept-change DOMAIN.";
     Model { got: String, expected: String }
         "rejected_model" check Model blame Request
         "the backend serves {got}, the endpoint list gives this domain {expected}"

@@ -12,6 +12,7 @@ pub use self::workload::{DeploymentShown, FileShown, GpuShown, UpShown};
 use std::collections::BTreeSet;
 
 use crate::finding::Finding;
+use crate::history::Change;
 use crate::levels::Levels;
 use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
@@ -83,6 +84,7 @@ checks! {
     DeploymentFiles Deployment "deployment_files" "the files of what was started keep to the policy's rules";
     DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
     Findings Deployment "findings" "no finding that the policy refuses";
+    LastSeen Deployment "last_seen" "nothing went down since this domain was last seen";
     Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
     GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
     GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
@@ -223,6 +225,10 @@ pub struct Report {
     pub gpus: Vec<GpuShown>,
     /// What a reader should know and no rule refuses, the gravest first.
     pub findings: Vec<Finding>,
+    /// What differs from what was seen before, of the domain and of the instance.
+    pub changes: Vec<Change>,
+    /// How many of the remarks are new for this domain; `None` without a memory.
+    pub new_remarks: Option<usize>,
     /// The topics of findings that the policy does not want to hear of now.
     pub quiet: BTreeSet<String>,
     /// What is not proved even where every check passed.
@@ -250,6 +256,8 @@ impl Report {
             deployment: None,
             gpus: Vec::new(),
             findings: Vec::new(),
+            changes: Vec::new(),
+            new_remarks: None,
             quiet: BTreeSet::new(),
             limits: Vec::new(),
         }
@@ -326,7 +334,8 @@ impl Report {
 /// The shape that scripts read: `{"verdict","code","message","hint","blame","levels","sentence",
 /// "policy",
 /// "at","trust_root","gpu_root","nras_root","checks":[{"id","group","title","status","detail"}],
-/// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],"quiet","limits"}`.
+/// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],
+/// "changes":[{"kind","down","detail"}],"new_remarks","quiet","limits"}`.
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let checks: Vec<_> = self
@@ -369,6 +378,8 @@ impl serde::Serialize for Report {
             "deployment": self.deployment,
             "gpus": self.gpus,
             "findings": self.findings,
+            "changes": self.changes,
+            "new_remarks": self.new_remarks,
             "quiet": self.quiet,
             "limits": self.limits,
         })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attest::{Policy, SigningAlgo, TrustAnchors};
+use attest::{Domain, Policy, SigningAlgo, TrustAnchors};
 use rustls::pki_types::CertificateDer;
 
 pub use crate::backend::{AllowList, AllowPattern};
@@ -43,6 +43,9 @@ pub struct Config {
     pub webpki: WebPki,
     /// The least levels for some models, beyond the policy.
     pub model_levels: Vec<ModelLeast>,
+    /// Domains at which what went down since they were last seen is accepted, though
+    /// the policy holds it.
+    pub accept_change: Vec<Domain>,
     /// Who may use the port.
     pub guard: Guard,
     /// Goes on with requests that bring no key of their own.
@@ -172,6 +175,7 @@ impl Config {
             signing_algo: SigningAlgo::Ecdsa,
             webpki: WebPki::Require,
             model_levels: Vec::new(),
+            accept_change: Vec::new(),
             guard: Guard::default(),
             api_key: None,
             max_body: Self::MAX_BODY,

@@ -107,7 +107,7 @@ impl Server {
             Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
             None => None,
         };
-        let memory = Memory::load(state.clone())?;
+        let memory = Memory::load(state.clone(), config.policy.holds())?;
         let endpoints = Endpoints::new(
             Arc::clone(&fetcher),
             config.endpoints_url,
@@ -154,6 +154,7 @@ impl Server {
             config.webpki,
             sources.clone(),
             memory.clone(),
+            config.accept_change,
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));

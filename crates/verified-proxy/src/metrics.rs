@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{Exception, Policy, TrustAnchors, UnixTime};
+use attest::{Exception, Finding, Policy, Report, TrustAnchors, UnixTime};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,6 +24,9 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// Seconds. A report takes some tenths, a machine with eight GPUs some seconds,
 /// and a probe is given up after 60.
 const ATTESTATION_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Two labels.
+type Labels = [(&'static str, &'static str); 2];
 
 /// One label.
 type Label = [(&'static str, &'static str); 1];
@@ -59,6 +62,8 @@ pub(crate) struct Metrics {
     answered: Counter,
     refused: Family<Label, Counter>,
     cut: Family<Label, Counter>,
+    findings: Family<Labels, Counter>,
+    changes: Family<Labels, Counter>,
     attestations: Family<Label, Counter>,
     attestation_seconds: Histogram,
     withdrawn: Counter,
@@ -148,6 +153,16 @@ impl Metrics {
                 "attestations",
                 "Connections asked for evidence, by outcome: verified, the code of a refusal, or no_evidence",
             ),
+            findings: new(
+                of,
+                "findings",
+                "Findings of verdicts, by topic and severity; a verdict that is renewed counts again",
+            ),
+            changes: new(
+                of,
+                "changes",
+                "What differed from what was seen of a backend before, by kind; down: a policy can hold it",
+            ),
             attestation_seconds,
             withdrawn: new(
                 of,
@@ -217,6 +232,22 @@ impl Metrics {
             .get_or_create(&[("outcome", outcome)])
             .inc();
         self.attestation_seconds.observe(time.as_secs_f64());
+    }
+
+    /// What a report shows beside its verdict.
+    pub(crate) fn reported(&self, report: &Report) {
+        for Finding {
+            topic, severity, ..
+        } in &report.findings
+        {
+            let labels = [("topic", *topic), ("severity", severity.as_str())];
+            self.findings.get_or_create(&labels).inc();
+        }
+        for change in &report.changes {
+            let down = if change.down { "yes" } else { "no" };
+            let labels = [("kind", change.kind.as_str()), ("down", down)];
+            self.changes.get_or_create(&labels).inc();
+        }
     }
 
     /// A verdict that `answers` stood on was withdrawn.

@@ -8,18 +8,20 @@
 //!   compose-<SHA-256>         compose files, by what they are
 //!   tdx-root-<root>/          what depends on the trust root: another root, another folder
 //!     floors.json             the newest collateral seen
-//!     deployment-logs.json    digests of the deployment logs last seen
+//!     history.json            what was last seen of each domain, and of each deployment log
 //!     collateral-<family>-<CA>
 //!     editions                which edition of it is standard
 //! ```
 //!
 //! Not a byte of any client is written here: there is no way to here from a
-//! request, and verdicts are not kept either (backends are attested anew).
+//! request, and verdicts are not kept either (backends are attested anew). The history
+//! names the domains that were verified and the days, so the models that were used.
 //!
 //! Whoever can write here can undo the protection against rollback, so the
 //! folder has to be this user's alone. A cache that cannot be read is fetched
 //! again; floors that cannot be read stop the start, since losing them would
-//! admit old collateral without a word.
+//! admit old collateral without a word; so does the history under a policy with
+//! `hold = true`.
 
 mod files;
 mod floors;
@@ -75,6 +77,18 @@ pub enum StateError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What was seen of backends cannot be read, and the policy holds it.
+    #[error(
+        "{path}: {detail}; it remembers what was seen of backends, and the policy holds that (hold = true). \
+         Restore the file from a backup; or remove it, which accepts what each backend shows next",
+        path = path.display()
+    )]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The floors cannot be read.
     #[error(
         "{path}: {detail}; it remembers how new Intel's collateral has to be, so it is not overwritten. \
@@ -94,16 +108,16 @@ pub enum StateError {
 pub(crate) struct Memory {
     /// The newest collateral.
     pub(crate) floors: Arc<FloorKeeper>,
-    /// The deployment logs.
+    /// Backends.
     pub(crate) history: Arc<HistoryKeeper>,
 }
 
 impl Memory {
     /// What earlier processes saw; nothing without a state directory.
-    pub(crate) fn load(state: Option<Arc<StateDir>>) -> Result<Self, StateError> {
+    pub(crate) fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         Ok(Self {
             floors: Arc::new(FloorKeeper::load(state.clone())?),
-            history: Arc::new(HistoryKeeper::load(state)),
+            history: Arc::new(HistoryKeeper::load(state, holds)?),
         })
     }
 

@@ -10,11 +10,12 @@ use crate::Rejected;
 use crate::compose_file::{FileRules, listed};
 use crate::deployment::{
     AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesAtHand, FilesCheck,
-    FilesJudged, HistoryCheck, Kind, MAX_TOLD, SinceBoot, and_more, appraise_deployment,
-    compare_with, defined, findings_of_up, judge, started,
+    FilesJudged, Kind, MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with, defined,
+    findings_of_up, judge, started,
 };
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, Severity};
+use crate::history::{Change, ChangeKind};
 use crate::levels::DeploymentLevel;
 use crate::policy::{BrokenFiles, Mode, Tags};
 use crate::quote::VerifiedQuote;
@@ -364,13 +365,13 @@ impl Run<'_> {
     /// Whether the log goes on from the one last seen.
     fn continuity(&mut self, deployment: &Deployment, boot: &BootEvents, why: &mut NotTagged) {
         let check = CheckId::DeploymentContinuity;
-        let logs = match self.request.history {
-            HistoryCheck::NotKept(reason) => return self.report.not_proved(check, reason),
-            HistoryCheck::Kept(logs) => logs,
+        let logs = match self.request.history.history() {
+            Err(reason) => return self.report.not_proved(check, reason),
+            Ok(history) => &history.logs,
         };
         let booted = self.workload.booted;
         let compared = compare_with(logs, &boot.instance_id, deployment, booted);
-        let changes = &mut self.workload.changes;
+        let mut changes = Vec::new();
         match compared.continuity {
             None => self
                 .report
@@ -400,7 +401,10 @@ impl Run<'_> {
                 "since this boot, the log did not continue one that was seen before",
             );
         }
-        self.sighting = Some(compared.now);
+        let changes = changes.into_iter();
+        let changes = changes.map(|detail| Change::new(ChangeKind::DeploymentLog, detail));
+        self.report.changes.extend(changes);
+        self.sighting.log = Some(compared.now);
     }
 
     /// The level, and whether it is enough.
@@ -416,8 +420,9 @@ impl Run<'_> {
         };
         self.report.pass(CheckId::Deployment, words);
         // What is only not at hand yet refuses last, as a source that is missing.
-        let may_rise =
-            self.workload.lacking.is_some() && why.0.iter().all(|reason| reason.is_lacking);
+        let is_open = got < DeploymentLevel::Tagged && why.0.iter().all(|reason| reason.is_lacking);
+        self.workload.deployment_is_open = is_open;
+        let may_rise = self.workload.lacking.is_some() && is_open;
         let texts = why.0.into_iter().map(|reason| reason.text);
         self.workload.not_tagged = texts.take(MAX_TOLD).collect();
         self.workload.deployment_level = got;

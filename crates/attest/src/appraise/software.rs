@@ -49,6 +49,7 @@ impl Run<'_> {
         };
         self.reached.boot = BootLevel::Named;
         self.report.named.image = Some(shown(row.name));
+        self.workload.image.clone_from(&self.report.named.image);
         self.row(row);
 
         self.begin(CheckId::Firmware);
@@ -139,6 +140,7 @@ impl Run<'_> {
         )?;
         self.pass("certificate of the expected KMS, issued for these registers");
         self.workload.booted = identity.booted;
+        self.workload.kms_root = Some(identity.kms_root.clone());
         if let Some(booted) = identity.booted {
             let words = format!("{booted}, by the identity certificate");
             self.report.fact("booted", words);

@@ -6,19 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Deployment;
 use super::remarks::SLACK_SECONDS;
-use crate::json::{self, Limits};
 use crate::{LogDigest, UnixTime};
 
 /// Twenty times the instances of today's backends. Beyond, some
 /// log is forgotten for each new one.
-const MAX_LOGS: usize = 10_000;
-
-/// One object, and five values for each log.
-const LIMITS: Limits = Limits {
-    depth: 2,
-    values: 5 * MAX_LOGS + 1,
-    members: MAX_LOGS,
-};
+pub(crate) const MAX_LOGS: usize = 10_000;
 
 /// What to remember of a log, for one instance, until it is seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,18 +48,9 @@ pub(crate) fn compare(chain: &[LogDigest], seen: &LogSeen) -> Continuity {
     }
 }
 
-/// The memory against which a changed log is noticed.
-#[derive(Debug, Clone, Copy)]
-pub enum HistoryCheck<'a> {
-    /// The logs seen before.
-    Kept(&'a History),
-    /// There is no memory, for this reason; the report says so.
-    NotKept(&'static str),
-}
-
-/// What was seen of one instance's log; [`History::remember`] keeps it.
+/// What was seen of one instance's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub(crate) struct InstanceLog {
     /// Hex.
     instance: String,
     seen: Remembered,
@@ -98,18 +81,18 @@ pub(crate) struct Compared {
     /// was lost with a restart took only what was before it.
     pub(crate) lost_since_boot: bool,
     /// What to remember.
-    pub(crate) now: Sighting,
+    pub(crate) now: InstanceLog,
 }
 
 /// Compares a log with what is remembered of its instance.
 pub(crate) fn compare_with(
-    logs: &History,
+    logs: &Logs,
     instance_id: &[u8],
     log: &Deployment,
     booted: Option<UnixTime>,
 ) -> Compared {
     let instance = hex::encode(instance_id);
-    let last = logs.by_instance.get(&instance);
+    let last = logs.0.get(&instance);
     let LogSeen { actions, head } = log.seen();
     let continuity = last.map(|last| {
         log.continuity(&LogSeen {
@@ -128,7 +111,7 @@ pub(crate) fn compare_with(
         continuity,
         seen_before: last.map_or(0, |last| last.actions),
         lost_since_boot: lost,
-        now: Sighting {
+        now: InstanceLog {
             instance,
             seen: Remembered {
                 actions,
@@ -140,35 +123,16 @@ pub(crate) fn compare_with(
     }
 }
 
-/// The log of each instance as it was last seen, to be kept on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct History {
-    by_instance: BTreeMap<String, Remembered>,
-}
+/// The log of each instance as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Logs(BTreeMap<String, Remembered>);
 
-impl History {
-    /// Keeps what a verified log was. Returns true if anything changed, that is,
-    /// if it has to be saved.
-    pub fn remember(&mut self, log: &Sighting) -> bool {
-        if !self.by_instance.contains_key(&log.instance) && self.by_instance.len() >= MAX_LOGS {
-            self.by_instance.pop_first();
+impl Logs {
+    pub(crate) fn remember(&mut self, log: &InstanceLog) -> bool {
+        if !self.0.contains_key(&log.instance) && self.0.len() >= MAX_LOGS {
+            self.0.pop_first();
         }
-        self.by_instance.insert(log.instance.clone(), log.seen) != Some(log.seen)
-    }
-
-    /// Reads what [`History::to_json`] wrote.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong; the file was damaged or edited.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let by_instance: BTreeMap<String, Remembered> =
-            json::parse(bytes, &LIMITS).map_err(|error| error.to_string())?;
-        Ok(Self { by_instance })
-    }
-
-    /// One line an instance, for a file.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(&self.by_instance).unwrap_or_default()
+        self.0.insert(log.instance.clone(), log.seen) != Some(log.seen)
     }
 }

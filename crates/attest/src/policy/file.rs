@@ -30,7 +30,7 @@ struct FileLeast {
 
 /// The file. A policy that extends another adds its `identity`, `os_image`,
 /// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
-/// `acpi`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
+/// `acpi`, `hold`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
 /// `deployment`, `gpu.count`, `gpu.protected_pcie`, `deployment.tags`, `deployment.files`
 /// and `deployment.sources` take the other's place; their lists are added, those of
 /// `findings` too. A policy that extends none and says nothing of GPUs and deployment
@@ -46,6 +46,7 @@ pub(super) struct File {
     #[serde(default)]
     least: FileLeast,
     acpi: Option<AcpiMode>,
+    hold: Option<bool>,
     #[serde(default)]
     tcb: FileTcb,
     #[serde(default)]
@@ -121,6 +122,7 @@ impl File {
         if let Some(acpi) = self.acpi {
             rules.acpi = acpi;
         }
+        rules.hold = self.hold.unwrap_or(rules.hold);
         if let Some(accept) = self.tcb.accept {
             rules.tcb.accept = accept;
         }
@@ -214,6 +216,7 @@ impl Rules {
             deployment: DeploymentRules::empty(),
             identities: BTreeSet::new(),
             findings: FindingRules::default(),
+            hold: false,
             pins: Pins::default(),
             os_images: BTreeSet::new(),
             firmwares: BTreeSet::new(),
@@ -260,6 +263,12 @@ impl Rules {
         self.gpu.check()?;
         self.deployment.check(self.least.deployment)?;
         self.findings.check(self)?;
+        if self.hold && self.least.boot == BootLevel::Any {
+            return Err(
+                "hold = true has no effect with least.boot = \"any\", because software that nobody verified can state any key; set least.boot = \"named\", or remove hold"
+                    .to_owned(),
+            );
+        }
         if !self.pins.device_ids.is_empty() {
             return Err(
                 "pins.device_ids: nobody measures a device_id, so any host can state the pinned one; pin hardware instead (pins.ppids, pins.piids)"

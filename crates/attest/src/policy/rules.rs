@@ -35,6 +35,8 @@ pub(crate) struct Rules {
     /// The least level that is accepted, axis by axis.
     pub(crate) least: Levels,
     pub(crate) acpi: AcpiMode,
+    /// What went down at a domain since it was last seen refuses.
+    pub(crate) hold: bool,
     pub(crate) tcb: TcbRules,
     pub(crate) td: TdRules,
     pub(crate) gpu: GpuRules,

@@ -118,6 +118,9 @@ impl CheckId {
                 "each file with the digest in the log, and what it says with the policy's rules"
             }
             Self::DeploymentContinuity => "the log with the one last seen of this instance",
+            Self::LastSeen => {
+                "levels, OS image, key management service and signing key with those seen at this domain in the last month"
+            }
             Self::Findings => "what was seen with the findings that the policy refuses",
             Self::Gpus => {
                 "each GPU's signature and certificates with the GPU root, and the nonce inside with ours"

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{CheckId, Report, Status};
-use crate::finding::Severity;
+use crate::finding::{Finding, Severity};
 use crate::levels::{BootLevel, DeploymentLevel, HardwareLevel, IdentityLevel, Levels};
 
 /// Releases that are named before the sentence says "and others".
@@ -26,12 +26,12 @@ pub struct Named {
 impl Report {
     /// Findings that deserve a look: warnings and dangers that the policy does not quiet.
     #[must_use]
-    pub fn remarks(&self) -> usize {
+    pub fn remarks(&self) -> Vec<&Finding> {
         let findings = self.findings.iter();
         findings
             .filter(|finding| finding.severity >= Severity::Warning)
             .filter(|finding| !self.quiet.contains(finding.topic))
-            .count()
+            .collect()
     }
 
     /// What the verdict means; `None` if it was refused.
@@ -104,10 +104,14 @@ impl Report {
 
     /// Who decides what runs inside, and what is known of that.
     fn decides(&self, levels: Levels) -> String {
-        let remarks = match self.remarks() {
+        let (count, new) = match self.new_remarks {
+            Some(count) => (count, "new "),
+            None => (self.remarks().len(), ""),
+        };
+        let remarks = match count {
             0 => String::new(),
-            1 => " (1 remark)".to_owned(),
-            count => format!(" ({count} remarks)"),
+            1 => format!(" (1 {new}remark)"),
+            count => format!(" ({count} {new}remarks)"),
         };
         let actor = match (levels.identity, &self.named.operator) {
             (IdentityLevel::Expected, Some(operator)) => operator.as_str(),

@@ -21,6 +21,7 @@ mod files;
 mod gpu;
 mod identifiers;
 mod keys;
+mod last_seen;
 mod limits;
 mod meaning;
 mod nras;

@@ -202,6 +202,7 @@ fn both_verify_under_both_policies_at_their_own_time() {
                 CheckId::DeploymentFiles,
                 CheckId::DeploymentContinuity,
                 CheckId::Findings,
+                CheckId::LastSeen,
                 CheckId::GpuMeasurements,
                 CheckId::Nras,
                 CheckId::CaChain,

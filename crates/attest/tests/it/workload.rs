@@ -660,7 +660,7 @@ fn as_many_logs_are_read_as_are_kept() {
         text += &format!("\"{instance:040x}\":{{\"actions\":1,\"head\":\"{head}\"}},");
     }
     let text = text.trim_end_matches(',').to_owned() + "}";
-    let logs = History::from_json(text.as_bytes()).unwrap();
+    let logs = History::from_json_of_logs(text.as_bytes()).unwrap();
     assert_eq!(History::from_json(logs.to_json().as_bytes()), Ok(logs));
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use attest::{AcceptTcb, Policy, SigningAlgo, TrustAnchors};
+use attest::{AcceptTcb, Domain, Policy, SigningAlgo, TrustAnchors};
 use clap::{ValueEnum, ValueHint};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -51,6 +51,18 @@ pub(super) struct Proved {
         value_delimiter = ';'
     )]
     accept_tcb: Vec<AcceptTcb>,
+
+    /// Accept what changed at a backend's domain, though the policy says hold = true; repeatable
+    ///
+    /// For this run of the program. What is seen in it is remembered, so start without this option
+    /// next time.
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_ACCEPT_CHANGE",
+        value_name = "DOMAIN",
+        value_delimiter = ','
+    )]
+    accept_change: Vec<Domain>,
 
     /// Which of its signing keys a backend attests
     #[arg(long, env = "VERIFIED_PROXY_SIGNING_ALGO", value_enum, default_value_t = Algo::Ecdsa)]
@@ -161,7 +173,7 @@ struct Network {
 #[group(skip)]
 #[command(next_help_heading = "Files")]
 struct Files {
-    /// Where Intel's documents and the endpoint list outlive the program; "none" for nowhere
+    /// Where Intel's documents and what was seen of backends outlive the program; "none" for nowhere
     /// [default: verified-proxy in the platform's folder for state]
     #[arg(long, env = "VERIFIED_PROXY_STATE_DIR", value_name = "DIR", value_parser = StateDir::parse, value_hint = ValueHint::DirPath)]
     state_dir: Option<StateDir>,
@@ -226,6 +238,7 @@ impl Shared {
             extra_ca,
             connect_to: network.connect_to,
             trust_anchors,
+            accept_change: self.proved.accept_change,
             signing_algo: match self.proved.signing_algo {
                 Algo::Ecdsa => SigningAlgo::Ecdsa,
                 Algo::Ed25519 => SigningAlgo::Ed25519,

@@ -123,6 +123,17 @@ impl Shown {
         if let Some(sentence) = &self.sentence {
             let _ = writeln!(out, "\n{sentence}");
         }
+        if !self.changes.is_empty() {
+            let _ = writeln!(out, "\nChanged since it was last seen");
+        }
+        for change in &self.changes {
+            let mark = if change.down {
+                paint.paint(RED, "DOWN")
+            } else {
+                paint.paint(YELLOW, "-   ")
+            };
+            let _ = writeln!(out, "  {mark}  {}", change.detail);
+        }
         let warnings = [
             (
                 self.policy.hardware_only,

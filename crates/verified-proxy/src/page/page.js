@@ -82,12 +82,17 @@ function keyCard() {
   const sentence = make("p");
   const levels = make("p", "soft");
   const lines = make("p", "times");
+  const changes = make("div");
   const report = reportDetails("Every check of key ");
-  const element = make("div", "", sentence, levels, lines, report.element);
+  const element = make("div", "", sentence, levels, changes, lines, report.element);
   let entry;
   const tick = () => setText(lines, `Judged ${ago(entry.judged_at)}, ${left(entry.valid_until)}. `
     + `${entry.passed} checks hold, ${entry.not_proved} not proved.`);
   return { element, tick, show: (shown) => {
+    if (shown.id !== entry?.id) {
+      changes.replaceChildren(...(shown.changes.length
+        ? [make("p", "soft", "Changed since it was last seen:"), changeList(shown.changes)] : []));
+    }
     entry = shown;
     setText(sentence, entry.sentence ?? "");
     const axes = Object.entries(entry.levels ?? {});

@@ -88,6 +88,11 @@ function findingParts(findings) {
   });
 }
 
+function changeList(changes) {
+  return make("ul", "findings", ...changes.map(({ down, detail }) => make("li", "",
+    make("span", `state ${down ? "bad" : "open"}`, down ? "down" : "changed"), make("span", "", detail))));
+}
+
 function notProvedParts(report) {
   const open = report.checks.filter((check) => check.status === "not_proved");
   const lines = [
@@ -118,6 +123,7 @@ function reportParts(report) {
     parts.push(make("h4", "", "Found"), make("p", "detail", report.message),
       make("h4", "", "Hint"), make("p", "detail", report.hint));
   }
+  if (report.changes.length) parts.push(make("h4", "", "Changed since it was last seen"), changeList(report.changes));
   for (const { title, proves } of about.groups) {
     const checks = report.checks.filter((check) => check.group === title);
     parts.push(make("h4", "", title), make("p", "soft", proves), make("ul", "checks", ...checks.map(checkLine)));

@@ -1,5 +1,4 @@
-//! The deployment log of each instance as it was last seen, by this process and
-//! those before it.
+//! What was seen of backends, by this process and those before it.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attest::{History, Sighting};
 
-use super::{StateDir, files};
+use super::{StateDir, StateError, files};
 
-/// A hundred and fifty bytes an instance, of which ten thousand are kept.
-const MAX_LOGS_BYTES: u64 = 4 << 20;
+/// Two hundred bytes an instance, of which ten thousand are kept; of each of a hundred
+/// domains 40 KB at most.
+const MAX_HISTORY_BYTES: u64 = 8 << 20;
 
-/// Logs in memory, and on disk if there is a state directory.
+/// A history in memory, and on disk if there is a state directory.
 #[derive(Debug)]
 pub(crate) struct HistoryKeeper(Arc<Kept>);
 
@@ -28,19 +28,27 @@ struct Kept {
 }
 
 impl HistoryKeeper {
-    /// Logs of earlier processes. A file that cannot be read costs no proof: it
-    /// only keeps one change from being noticed, and is written anew.
-    pub(crate) fn load(state: Option<Arc<StateDir>>) -> Self {
-        let history = state.as_deref().map(read_or_warn).unwrap_or_default();
-        Self(Arc::new(Kept {
+    /// That of earlier processes. A file that cannot be read costs no proof: it only
+    /// keeps one change from being noticed, and is written anew; unless the policy
+    /// `holds` what was seen.
+    pub(crate) fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
+        let history = match &state {
+            None => History::default(),
+            Some(state) if holds => read(state).map_err(|detail| StateError::History {
+                path: path(state),
+                detail,
+            })?,
+            Some(state) => read_or_warn(state),
+        };
+        Ok(Self(Arc::new(Kept {
             history: Mutex::new(Arc::new(history)),
             unsaved: Mutex::default(),
             saving: Mutex::default(),
             state,
-        }))
+        })))
     }
 
-    /// The logs, to judge by.
+    /// The history, to judge by.
     pub(crate) fn history(&self) -> Arc<History> {
         Arc::clone(&lock(&self.0.history))
     }
@@ -97,23 +105,35 @@ impl Kept {
 }
 
 fn path(state: &StateDir) -> PathBuf {
-    state.by_root.join("deployment-logs.json")
+    state.by_root.join("history.json")
 }
 
 fn read_or_warn(state: &StateDir) -> History {
-    let path = path(state);
-    let read = match files::read(&path, MAX_LOGS_BYTES) {
-        Ok(bytes) => History::from_json(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return History::default(),
-        Err(error) => Err(error.to_string()),
-    };
-    read.unwrap_or_else(|detail| {
+    read(state).unwrap_or_else(|detail| {
         tracing::warn!(
-            path = %path.display(), detail,
-            "not read; a deployment log that changed since will not be noticed"
+            path = %path(state).display(), detail,
+            "not read; what changed at a backend since will not be noticed"
         );
         History::default()
     })
+}
+
+fn read(state: &StateDir) -> Result<History, String> {
+    // Version 0.1 kept deployment logs alone.
+    let of_logs = state.by_root.join("deployment-logs.json");
+    type Parse = fn(&[u8]) -> Result<History, String>;
+    let files: [(PathBuf, Parse); 2] = [
+        (path(state), History::from_json),
+        (of_logs, History::from_json_of_logs),
+    ];
+    for (path, parse) in files {
+        match files::read(&path, MAX_HISTORY_BYTES) {
+            Ok(bytes) => return parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(History::default())
 }
 
 /// A poisoned lock guards logs that are whole.
@@ -177,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let anchors = anchors(&Spec::new(NOW).unwrap());
         let state = StateDir::open(folder.path(), &anchors).unwrap();
-        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)));
+        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)), false).unwrap();
         let (first, second) = (seen(1), seen(2));
         let other_process = files::lock(&state.path).unwrap();
         keeper.remember(&first);
@@ -198,7 +218,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let anchors = anchors(&Spec::new(NOW).unwrap());
         let state = StateDir::open(folder.path(), &anchors).unwrap();
-        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)));
+        let keeper = HistoryKeeper::load(Some(Arc::clone(&state)), false).unwrap();
         let other_process = files::lock(&state.path).unwrap();
         let seen = seen(1);
         keeper.remember(&seen);

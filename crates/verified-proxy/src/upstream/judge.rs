@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Deployment, Domain, Evidence, FilesCheck, FloorCheck, HistoryCheck,
-    IssuerCache, KeySet, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki,
-    Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Deployment, Domain, Evidence, Expected, FilesCheck, FloorCheck,
+    HistoryCheck, IssuerCache, KeySet, Nonce, NrasCheck, Policy, PolicyDigest, Rejected,
+    SigningAlgo, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
 use super::WebPki;
@@ -63,11 +63,14 @@ pub(crate) struct Judge {
     compose_tags: ComposeTags,
     clock: Clock,
     memory: Memory,
+    /// Domains at which changes are accepted, whatever the policy holds.
+    accept_change: Vec<Domain>,
     /// Issuers of GPU certificates that were verified before.
     issuers: IssuerCache,
 }
 
 impl Judge {
+    #[expect(clippy::too_many_arguments, reason = "what a verdict depends on")]
     pub(crate) fn new(
         policy: Policy,
         trust_anchors: TrustAnchors,
@@ -75,6 +78,7 @@ impl Judge {
         webpki: WebPki,
         sources: Sources,
         memory: Memory,
+        accept_change: Vec<Domain>,
         clock: Clock,
     ) -> Self {
         let Sources {
@@ -95,6 +99,7 @@ impl Judge {
             compose_tags,
             clock,
             memory,
+            accept_change,
             issuers: IssuerCache::new(),
         }
     }
@@ -295,7 +300,12 @@ impl Judge {
             policy: &self.policy,
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
-            history: HistoryCheck::Kept(&history),
+            history: match &subject.domain {
+                Expected::Known(domain) if self.accept_change.contains(domain) => {
+                    HistoryCheck::Accepting(&history)
+                }
+                _ => HistoryCheck::Kept(&history),
+            },
             files: match &files {
                 Ok(files) => FilesCheck::AtHand(files),
                 Err(reason) => FilesCheck::NotFetched(reason),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use attest::{
     Appraisal, Attested, DeploymentRejected, Evidence, MAX_REPORT_BYTES, Nonce, PolicyDigest,
-    Record, Rejected, Spki, UnixTime,
+    Record, Rejected, Report, Spki, UnixTime,
 };
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -138,6 +138,7 @@ impl Unverified {
             skew,
             ..
         } = self.examine(judge, lane).await?;
+        self.tell(&appraisal.report);
         match appraisal.outcome {
             Ok(proof) => match self.admit(proof) {
                 Ok(verified) => Ok((verified, report)),
@@ -214,6 +215,20 @@ impl Unverified {
             spki,
             nonce,
         })
+    }
+
+    /// Says on the log and in the metrics what changed at this backend.
+    fn tell(&self, report: &Report) {
+        self.terms.metrics.reported(report);
+        let (domain, spki) = (self.backend.domain(), self.spki());
+        for change in &report.changes {
+            let kind = change.kind.as_str();
+            if change.down {
+                tracing::warn!(%domain, %spki, kind, "went down since it was last seen: {}", change.detail);
+            } else {
+                tracing::info!(%domain, %spki, kind, "changed since it was last seen: {}", change.detail);
+            }
+        }
     }
 
     /// Back among the connections that are kept.

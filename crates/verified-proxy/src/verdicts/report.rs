@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use attest::{Appraisal, Domain, Levels, Nonce, PolicyDigest, Rejected, Spki, Status, UnixTime};
+use attest::{
+    Appraisal, Change, Domain, Levels, Nonce, PolicyDigest, Rejected, Spki, Status, UnixTime,
+};
 use http::HeaderValue;
 use serde::Serialize;
 
@@ -66,6 +68,8 @@ pub(super) struct Line {
     /// What it means, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     sentence: Option<String>,
+    /// What differs from what was seen before.
+    changes: Vec<Change>,
     /// Checks that ran and hold, and those that did not run.
     passed: usize,
     not_proved: usize,
@@ -97,6 +101,7 @@ impl VerdictReport {
             code: appraisal.outcome.as_ref().err().map(Rejected::code),
             levels: appraisal.report.levels,
             sentence: appraisal.report.sentence(),
+            changes: appraisal.report.changes.clone(),
             passed: count(Status::Pass),
             not_proved: count(Status::NotProved),
             judged_at: judged_at.0,

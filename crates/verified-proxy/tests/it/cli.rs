@@ -101,6 +101,10 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
             "OutOfDate:INTEL-SA-00003@2027-02-28",
         ],
     ),
+    (
+        "accept-change",
+        ["flag.near.ai", "env.near.ai", "file.near.ai"],
+    ),
     ("signing-algo", ["ed25519", "ecdsa", "ed25519"]),
     ("webpki", ["off", "require", "off"]),
     ("attest-timeout", ["11s", "12s", "13s"]),

@@ -169,8 +169,12 @@ const ON_THE_WAY: &[Event] = &[
     }),
 ];
 
-/// What needs a story: each has a test of its own below.
-const OF_THEIR_OWN: &[&str] = &["level_not_reached", "rejected_collateral_rollback"];
+/// What needs a story: each has a test of its own, below or in `state`.
+const OF_THEIR_OWN: &[&str] = &[
+    "level_not_reached",
+    "rejected_collateral_rollback",
+    "rejected_went_down",
+];
 
 /// On this side of every backend: [`the_local_side_connects_to_nobody`].
 const LOCAL: &[&str] = &[

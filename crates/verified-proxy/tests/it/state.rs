@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use attest::TrustAnchors;
+use fake_tee::deployment::compose_up;
 use fake_tee::serve::{Behaviour, Options, Route};
 use http::StatusCode;
 use verified_proxy::config::ComposeSource;
@@ -207,6 +208,92 @@ async fn floors_of_an_earlier_program_hold() {
     std::fs::write(&path, json.to_string()).unwrap();
     let answer = Proxy::start(with_state(&fake, &state)).await.chat().await;
     assert_eq!(answer.code(), "rejected_collateral_rollback");
+}
+
+/// A start from no release lowers the deployment's level. Under `hold` it refuses across
+/// a restart, until the user accepts it once.
+#[tokio::test]
+async fn what_went_down_since_the_last_run_is_held() {
+    let (fake, state) = (fake().await, place());
+    let report = "deployment.tags = \"report\"\ndeployment.files = \"report\"\n";
+    let policy = |hold| {
+        let text = format!("{}{report}hold = {hold}\n", fake.policy_toml);
+        attest::Policy::from_toml(&text).unwrap()
+    };
+    let held = Config {
+        policy: policy(true),
+        ..with_state(&fake, &state)
+    };
+    let proxy = Proxy::start(held.clone()).await;
+    let answer = proxy.chat().await;
+    assert!(
+        answer
+            .header("x-verified-proxy-levels")
+            .contains("deployment=tagged")
+    );
+    stop(proxy).await;
+
+    fake.change(|spec| {
+        let start = compose_up(spec.now - 60, "main", &[]);
+        spec.compose_manager.as_mut().unwrap().actions.push(start);
+    })
+    .unwrap();
+    fake.clear();
+    let proxy = Proxy::start(held.clone()).await;
+    let answer = proxy.chat().await;
+    assert_eq!(answer.code(), "rejected_went_down");
+    let message = answer.message();
+    assert!(
+        message.contains("deployment=declared, before: tagged")
+            && message.contains("--accept-change"),
+        "{message}"
+    );
+    assert_only_probes(&fake.received());
+    stop(proxy).await;
+
+    let accepting = Config {
+        accept_change: vec![DOMAIN.parse().unwrap()],
+        ..held.clone()
+    };
+    let proxy = Proxy::start(accepting).await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    let list = proxy.get("/_proxy/verdicts").await.json();
+    let changes = list["verdicts"][0]["changes"].to_string();
+    assert!(changes.contains("before: tagged"), "{changes}");
+    let metrics = proxy.get("/_proxy/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics);
+    for expected in [
+        "verified_proxy_changes_total{kind=\"level\",down=\"yes\"} 1",
+        "verified_proxy_findings_total{topic=\"deployment_untagged\",severity=\"warning\"} 1",
+    ] {
+        assert!(metrics.contains(expected), "{expected}: {metrics}");
+    }
+    let log = Log::captured().text();
+    assert!(log.contains("went down since it was last seen: deployment=declared"));
+    stop(proxy).await;
+
+    // Seen, and so no change any more; nor would another policy's verdict be one.
+    for config in [
+        held.clone(),
+        Config {
+            policy: policy(false),
+            ..held.clone()
+        },
+    ] {
+        let proxy = Proxy::start(config).await;
+        assert_eq!(proxy.chat().await.status, StatusCode::OK);
+        stop(proxy).await;
+    }
+
+    // What was seen cannot be read: only who holds it has to know.
+    let path = file(&state, "history.json").unwrap();
+    std::fs::write(&path, "{").unwrap();
+    let message = refusal(held);
+    assert!(
+        message.contains("history.json") && message.contains("hold = true"),
+        "{message}"
+    );
+    Server::new(with_state(&fake, &state)).unwrap();
 }
 
 #[tokio::test]

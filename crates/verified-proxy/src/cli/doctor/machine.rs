@@ -88,8 +88,8 @@ pub(super) fn state_dir(config: &Config) -> Check {
         return Check::skipped(Id::StateDir, why);
     };
     // As serve does, which makes the folder if need be.
-    let opened =
-        StateDir::open(path, &config.trust_anchors).and_then(|state| Memory::load(Some(state)));
+    let opened = StateDir::open(path, &config.trust_anchors)
+        .and_then(|state| Memory::load(Some(state), config.policy.holds()));
     match opened {
         Ok(_) => Check::ok(
             Id::StateDir,
@@ -114,6 +114,14 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
                 "`chmod 700 {}` and give it to the user that runs verified-proxy, or name another folder with --state-dir",
                 path.display()
             ),
+        ),
+        StateError::History { path, detail } => (
+            format!(
+                "{}: {detail}; it remembers what was seen of backends, which the policy holds",
+                path.display()
+            ),
+            "restore it from a backup; or remove it, which accepts what each backend shows next"
+                .to_owned(),
         ),
         StateError::Floors { path, detail } => (
             format!(

@@ -15,6 +15,8 @@ pub(super) struct Shown {
     pub(super) levels: Option<Levels>,
     #[serde(default)]
     pub(super) sentence: Option<String>,
+    #[serde(default)]
+    pub(super) changes: Vec<Change>,
     pub(super) policy: Policy,
     pub(super) at: String,
     pub(super) trust_root: String,
@@ -98,6 +100,12 @@ pub(super) struct Gpu {
 pub(super) struct Finding {
     pub(super) severity: String,
     pub(super) topic: String,
+    pub(super) detail: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Change {
+    pub(super) down: bool,
     pub(super) detail: String,
 }
 
