@@ -443,7 +443,7 @@ async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Lin
     Row("pool_proved", "upstream", "take what was kept for proved", """
 use super::{link::{Link, ProvedLink}, pool::Place};
 fn wrong(place: &Place) -> Option<[-ProvedLink-]{+Link+}> {
-    place.take(None) //~ E0308 mismatched
+    place.take(|_| true) //~ E0308 mismatched
 }
 """),
     Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """

@@ -26,6 +26,7 @@ use crate::admin::{self, Subjects};
 use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
 use crate::guard::{Admitted, Guard};
+use crate::least::Demand;
 use crate::limits;
 use crate::listener::{ClientStream, Listener};
 use crate::metrics::{Metrics, Now};
@@ -278,7 +279,9 @@ impl Ingress {
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            let verified = self.upstream.verified(&candidates, spki, deadline).await?;
+            let demand = Demand::of(&request.view(), asked);
+            let verified = self.upstream.verified(&candidates, spki, demand, deadline);
+            let verified = verified.await?;
             let forwarded = self
                 .upstream
                 .forward(verified, request, asked, &self.served);

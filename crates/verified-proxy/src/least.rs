@@ -6,6 +6,8 @@ use std::str::FromStr;
 use attest::{LeastLevels, Levels};
 use http::{HeaderMap, HeaderName};
 
+use crate::upstream::{Model, View};
+
 /// In which a client names the least levels for one request.
 pub(crate) const REQUIRE: HeaderName = HeaderName::from_static("x-verified-proxy-require");
 
@@ -36,10 +38,7 @@ impl FromStr for ModelLeast {
 
 /// The least levels for a model, under any of the names that it goes by: the one that
 /// was asked for, and the one that the machine attests.
-pub(crate) fn of_model<'a>(
-    models: &[ModelLeast],
-    names: impl IntoIterator<Item = &'a str>,
-) -> LeastLevels {
+fn of_model<'a>(models: &[ModelLeast], names: impl IntoIterator<Item = &'a str>) -> LeastLevels {
     let mut least = LeastLevels::default();
     for name in names {
         for own in models.iter().filter(|own| own.model == name) {
@@ -60,6 +59,37 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Result<LeastLevels, ()> {
     Ok(least)
 }
 
+/// What a request asks of its backend's verdict.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demand<'a> {
+    /// By its header and its token.
+    asked: LeastLevels,
+    /// The model that it names, which may have least levels of its own.
+    model: Option<&'a str>,
+}
+
+impl<'a> Demand<'a> {
+    pub(crate) fn of(view: &View<'a>, asked: LeastLevels) -> Self {
+        let model = match view.model {
+            Model::Named(name) => Some(name),
+            Model::Absent(_) | Model::Malformed(_) => None,
+        };
+        Self { asked, model }
+    }
+
+    /// What a verdict lacks that reaches `levels` and attests the model `attested`.
+    pub(crate) fn shortfall(
+        self,
+        models: &[ModelLeast],
+        levels: &Levels,
+        attested: &str,
+    ) -> Option<Shortfall> {
+        let least = of_model(models, self.model.into_iter().chain([attested])).and(self.asked);
+        let (axis, got, least) = least.shortfall(levels)?;
+        Some(Shortfall { axis, got, least })
+    }
+}
+
 /// A level that a verdict does not reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the backend's verdict reaches {axis}={got}, this request asks for {axis}={least}")]
@@ -67,13 +97,6 @@ pub(crate) struct Shortfall {
     axis: &'static str,
     got: &'static str,
     least: &'static str,
-}
-
-impl Shortfall {
-    pub(crate) fn of(levels: &Levels, least: &LeastLevels) -> Option<Self> {
-        let (axis, got, least) = least.shortfall(levels)?;
-        Some(Self { axis, got, least })
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
-use crate::least::ModelLeast;
+use crate::least::{Demand, ModelLeast, Shortfall};
 use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
 use crate::served::Served;
@@ -81,6 +81,9 @@ pub(crate) enum AttemptError {
     ClosedAfterProbe(#[source] hyper::Error),
     #[error("another instance of the backend answered than the one that was asked for")]
     OtherInstance,
+    /// The connection is verified, and good for a request that asks for less.
+    #[error(transparent)]
+    BelowLevel(Shortfall),
     #[error("the time for a first request (--attest-timeout, {} s) was over, waiting for {waited_for}", .limit.as_secs())]
     Deadline {
         limit: Duration,
@@ -131,7 +134,8 @@ enum Position {
     Lane(Arc<Lane>),
 }
 
-/// Every attempt of a request that found no verified connection.
+/// Every attempt of a request that found no verified connection, or none that reaches
+/// what it asks for.
 #[derive(Debug)]
 pub(crate) struct PathError {
     pub(crate) attempts: Vec<(Domain, AttemptError)>,
@@ -186,31 +190,53 @@ impl Upstream {
         now.checked_add(self.attest_timeout).unwrap_or(now + AGES)
     }
 
-    /// A proved connection to one of `candidates`, tried in order; to one
-    /// instance, if its key is given.
+    /// A proved connection to one of `candidates`, tried in order, whose verdict reaches
+    /// what is asked for; to one instance, if its key is given.
     pub(crate) async fn verified(
         &self,
         candidates: &[Backend],
         instance: Option<Spki>,
+        demand: Demand<'_>,
         deadline: Instant,
     ) -> Result<Verified, PathError> {
         let mut attempts = Vec::new();
+        // The keys whose verdicts fell short.
+        let mut short = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
             let position = Mutex::default();
-            let attempt = self.attempt(backend, instance, &position);
+            let attempt = self.attempt(backend, instance, &short, &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
-                Ok(Ok(verified)) => return Ok(verified),
+                Ok(Ok(verified)) => match verified.shortfall(demand) {
+                    None => return Ok(verified),
+                    Some(shortfall) => {
+                        let spki = verified.key().spki;
+                        // A second connection to the instance was dialled by this very
+                        // request: kept, each such request would leave one more.
+                        if !short.contains(&spki) {
+                            short.push(spki);
+                            verified.put_back();
+                        }
+                        AttemptError::BelowLevel(shortfall)
+                    }
+                },
                 Ok(Err(error)) => error,
                 Err(_) => AttemptError::Deadline {
                     limit: self.attest_timeout,
                     waited_for: self.waited_for(&position),
                 },
             };
-            tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
-            let elsewhere_helps = helps_elsewhere(&error);
+            match &error {
+                AttemptError::BelowLevel(shortfall) => {
+                    tracing::debug!(domain = %backend.domain(), %shortfall, "backend passed over");
+                }
+                error => {
+                    tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
+                }
+            }
+            let over = !helps_elsewhere(&error) || instance.is_some_and(|one| short.contains(&one));
             attempts.push((backend.domain().clone(), error));
-            if !elsewhere_helps {
+            if over {
                 break;
             }
         }
@@ -226,7 +252,7 @@ impl Upstream {
         asked: LeastLevels,
         served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if let Some(shortfall) = verified.shortfall(&request, asked) {
+        if let Some(shortfall) = verified.shortfall(Demand::of(&request.view(), asked)) {
             verified.put_back();
             return Err(ForwardError::BelowLevel(shortfall));
         }
@@ -302,7 +328,7 @@ impl Upstream {
         let lane = self.verdicts.lane(key);
         let renewal = async {
             let unverified = self
-                .connection(backend, Some(key.spki), &Mutex::default())
+                .connection(backend, |spki| spki == key.spki, &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
                 unverified.put_back();
@@ -349,9 +375,12 @@ impl Upstream {
         &self,
         backend: &Backend,
         instance: Option<Spki>,
+        short: &[Spki],
         position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
-        let unverified = self.connection(backend, instance, position).await?;
+        let suits =
+            |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
+        let unverified = self.connection(backend, suits, position).await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
             unverified.put_back();
             return Err(AttemptError::OtherInstance);
@@ -397,15 +426,15 @@ impl Upstream {
             .map_err(AttemptError::ClosedAfterProbe)
     }
 
-    /// A connection that lies idle, on `instance` if given, or a new one.
+    /// A connection that lies idle on a key that suits, or a new one on whatever key.
     async fn connection(
         &self,
         backend: &Backend,
-        instance: Option<Spki>,
+        suits: impl Fn(Spki) -> bool,
         position: &Mutex<Position>,
     ) -> Result<Unverified, AttemptError> {
         let place = self.pool.place(backend.domain()).await;
-        match place.take(instance) {
+        match place.take(suits) {
             Some(link) => Ok(Unverified::new(
                 link,
                 backend.clone(),
@@ -511,6 +540,7 @@ fn helps_elsewhere(error: &AttemptError) -> bool {
         AttemptError::Dial(_)
         | AttemptError::Attest(_)
         | AttemptError::OtherInstance
+        | AttemptError::BelowLevel(_)
         | AttemptError::ClosedAfterProbe(_) => true,
     }
 }

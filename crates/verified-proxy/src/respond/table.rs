@@ -230,10 +230,14 @@ fn route_line(error: &RouteError) -> Line {
     }
 }
 
-/// The line of the attempt that says most: a verdict before a failure to reach one.
+/// The line of the attempt that says most: a refusal, which may be an attack, before a
+/// verdict that falls short, and a verdict before a failure to reach one. The others are
+/// listed.
 fn path_line(error: &PathError) -> Line {
-    let is_verdict = |(_, error): &&(_, AttemptError)| matches!(error, AttemptError::Attest(error) if error.refusal().is_some());
-    let verdict = error.attempts.iter().find(is_verdict);
+    let is_refusal = |(_, error): &&(_, AttemptError)| matches!(error, AttemptError::Attest(error) if error.refusal().is_some());
+    let is_short = |(_, error): &&(_, AttemptError)| matches!(error, AttemptError::BelowLevel(_));
+    let refusal = error.attempts.iter().find(is_refusal);
+    let verdict = refusal.or_else(|| error.attempts.iter().rfind(is_short));
     let Some((domain, main)) = verdict.or(error.attempts.last()) else {
         return Line::new(
             StatusCode::BAD_GATEWAY,
@@ -244,8 +248,11 @@ fn path_line(error: &PathError) -> Line {
         );
     };
     let mut line = attempt_line(main);
-    line.message =
-        format!("{domain} was not verified, nothing of the request was sent to it: {main}");
+    let is = match main {
+        AttemptError::BelowLevel(_) => "is",
+        _ => "was not",
+    };
+    line.message = format!("{domain} {is} verified, nothing of the request was sent to it: {main}");
     if error.attempts.len() > 1 {
         let _ = write!(
             line.message,
@@ -298,6 +305,7 @@ pub(super) fn attempt_line(error: &AttemptError) -> Line {
             .hint("somebody shows a certificate that is not theirs: do not use this network path"),
         },
         AttemptError::Attest(attest) => attest_line(attest),
+        AttemptError::BelowLevel(_) => level_line(error.to_string()),
         AttemptError::ClosedAfterProbe(_) | AttemptError::OtherInstance => {
             upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable)
         }
@@ -386,6 +394,17 @@ fn attest_line(error: &AttestError) -> Line {
     }
 }
 
+fn level_line(message: String) -> Line {
+    Line::new(
+        StatusCode::BAD_GATEWAY,
+        VERIFICATION,
+        Code::LevelNotReached.as_str(),
+        Retry::Useless,
+        message,
+    )
+    .hint(Code::LevelNotReached.remedy())
+}
+
 fn no_collateral(message: String) -> Line {
     Line::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -431,14 +450,7 @@ fn forward_line(error: &ForwardError) -> Line {
         }
         ForwardError::Redirect => upstream(Code::BackendRedirect.as_str(), Retry::Useless)
             .hint("the proxy keeps requests on the verified backend and does not pass redirects away from it on"),
-        ForwardError::BelowLevel(_) => Line::new(
-            StatusCode::BAD_GATEWAY,
-            VERIFICATION,
-            Code::LevelNotReached.as_str(),
-            Retry::Useless,
-            message,
-        )
-        .hint(Code::LevelNotReached.remedy()),
+        ForwardError::BelowLevel(_) => level_line(message),
         ForwardError::Body(error) => body_line(*error),
     }
 }

@@ -132,23 +132,18 @@ impl Shelf {
 }
 
 impl Place {
-    /// The connection that was used last, of those that are still good for a
-    /// request; on this key, if one is named. If there is none, one may be made.
-    pub(super) fn take(&self, spki: Option<Spki>) -> Option<Link> {
+    /// The connection that was used last, of those on a key that suits and still good
+    /// for a request. If there is none, one may be made.
+    pub(super) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
         let mut idle = lock(&self.shelf.idle);
-        let Some(spki) = spki else {
-            while let Some(resting) = idle.pop() {
-                if self.shelf.serves(&resting) {
-                    return Some(resting.link);
-                }
+        let suits = |resting: &Resting| suits(resting.link.spki());
+        while let Some(at) = idle.iter().rposition(suits) {
+            let resting = idle.remove(at);
+            if self.shelf.serves(&resting) {
+                return Some(resting.link);
             }
-            return None;
-        };
-        idle.retain(|resting| self.shelf.serves(resting));
-        let at = idle.iter().rposition(|resting| resting.link.spki() == spki);
-        if let Some(at) = at {
-            return Some(idle.remove(at).link);
         }
+        idle.retain(|resting| self.shelf.serves(resting));
         // On other keys, which those who ask for one that is gone would pile up:
         // each place in use, this one too, has a connection or is about to.
         let free = self.shelf.places.available_permits();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{LeastLevels, NoDomain, Record, UnixTime};
+use attest::{NoDomain, Record, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -14,11 +14,11 @@ use super::answer::AnswerBody;
 use super::headers;
 use super::link::{ProvedLink, SendError};
 use super::pool::Place;
-use super::request::{BodyError, ClientRequest, Model, RequestBody};
+use super::request::{BodyError, ClientRequest, RequestBody};
 use super::unauthorized::KeyOf;
 use crate::backend::Backend;
 use crate::guard;
-use crate::least::{self, Shortfall};
+use crate::least::{Demand, Shortfall};
 use crate::served::{Instance, Served, Sniffer};
 use crate::verdicts::{Key, Standing, VerdictId};
 
@@ -101,21 +101,11 @@ impl Verified {
         }
     }
 
-    /// What keeps a request that asks for `asked` from going on this connection: its
-    /// demand and that of its model, by the name asked for or the attested one.
-    pub(super) fn shortfall(
-        &self,
-        request: &ClientRequest,
-        asked: LeastLevels,
-    ) -> Option<Shortfall> {
+    /// What keeps a request that asks for this from going on this connection.
+    pub(super) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
         let proof = self.link.proof();
-        let requested = match request.view().model {
-            Model::Named(name) => Some(name),
-            Model::Absent(_) | Model::Malformed(_) => None,
-        };
-        let names = requested.into_iter().chain([proof.model_name()]);
-        let least = least::of_model(&self.terms.model_levels, names).and(asked);
-        Shortfall::of(&proof.levels(), &least)
+        let models = &self.terms.model_levels;
+        demand.shortfall(models, &proof.levels(), proof.model_name())
     }
 
     /// The verdict's levels and its age, as a header.

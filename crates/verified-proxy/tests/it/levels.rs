@@ -1,9 +1,12 @@
 //! What a verdict shows, and what requests, tokens and models ask of it: nothing of a
 //! request leaves where its verdict does not reach what is asked for.
 
+use attest::Policy;
 use bytes::Bytes;
+use fake_tee::serve::{Connection, Options, Running};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use verified_proxy::Config;
 use verified_proxy::config::ClientTokens;
 
 use crate::harness::*;
@@ -121,14 +124,223 @@ async fn a_request_that_asks_for_more_is_not_sent() {
         .iter()
         .map(|connection| connection.bytes.len())
         .sum();
-    assert_eq!(
-        (fake.received().len(), after),
-        (sent, before),
-        "nothing was sent"
+    assert_eq!(after, before, "nothing was sent");
+    // Other connections could have reached another instance.
+    let tried = fake.received().len();
+    assert_eq!(tried, sent + 2 * 2);
+    let metrics = proxy.get("/_proxy/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics);
+    assert!(
+        metrics.contains("verified_proxy_backend_connections_idle 1\n"),
+        "{metrics}"
     );
-    // The connection is as good as before for a request that asks for less.
+    // The first one is as good as before for a request that asks for less.
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
-    assert_eq!(fake.received().len(), sent);
+    let received = fake.received();
+    assert_eq!(received.len(), tried);
+    assert!(received.iter().skip(1).all(|one| one.bytes.is_empty()));
+}
+
+const REQUIRE: &str = "x-verified-proxy-require";
+const OTHER: &str = "other-llama.completions.near.ai";
+
+/// Machines without a deployment log are accepted, for requests that do not ask for one.
+fn any_log(fake: &Running) -> Config {
+    let policy = refusing(&fake.policy_toml, "deployment.mode = \"if-present\"\n");
+    Config {
+        policy: Policy::from_toml(&policy).unwrap(),
+        ..config(fake)
+    }
+}
+
+/// Two backends of one model under their names; the first has no log.
+async fn two_backends() -> (Running, Running, Config) {
+    let first = fake().await;
+    let options = Options {
+        dir: Some(first.dir.join("other")),
+        domain: OTHER.to_owned(),
+        ..Options::default()
+    };
+    let second = first.sibling(options).await.unwrap();
+    first.change(|spec| spec.compose_manager = None).unwrap();
+    let mut config = any_log(&first);
+    config.extra_ca.push(ca(&second.tls_ca_pem));
+    config.connect_to.push(second.connect_to().parse().unwrap());
+    // The fake's repository has what its own machine started.
+    let (files, tags) = (second.compose_files_url(), second.compose_tags_url());
+    config.compose_source = files.parse().unwrap();
+    config.compose_tags_source = tags.parse().unwrap();
+    let list = serde_json::json!({"endpoints": [
+        {"domain": DOMAIN, "models": [MODEL]},
+        {"domain": OTHER, "models": [MODEL]},
+    ]});
+    config.endpoints_url = endpoint_list(list).await.parse().unwrap();
+    (first, second, config)
+}
+
+fn prompts(received: &[Connection]) -> usize {
+    let lines = received.iter().flat_map(|one| &one.request_lines);
+    lines.filter(|line| line.starts_with("POST ")).count()
+}
+
+/// Nothing but evidence was asked for, under whatever name.
+fn assert_nothing_sent(received: &[Connection]) {
+    for connection in received {
+        let text = String::from_utf8_lossy(&connection.bytes);
+        assert!(!text.contains(CANARY) && !text.contains(API_KEY), "{text}");
+        for line in &connection.request_lines {
+            assert!(line.starts_with("GET /v1/attestation/report?"), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_backend_of_the_model_may_reach_the_level() {
+    let (first, second, config) = two_backends().await;
+    let proxy = Proxy::start(config.clone()).await;
+    let declared = || asking((REQUIRE, "deployment=declared"), None);
+    for _ in 0..2 {
+        let answer = proxy.request(declared()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+        let levels = answer.header("x-verified-proxy-levels");
+        assert!(!levels.contains("deployment=none"), "{levels}");
+    }
+    assert_only_probes(&first.received());
+    assert_eq!(probes(&first.received()), 1);
+    assert_eq!(prompts(&second.received()), 2);
+    // Who asks for less goes where the list says, on the connection that fell short.
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    assert_eq!(first.received().len(), 1);
+    assert_eq!(prompts(&first.received()), 1);
+    // A model's level does the same.
+    first.clear();
+    let proxy = Proxy::start(Config {
+        model_levels: vec![format!("{MODEL}:deployment=declared").parse().unwrap()],
+        ..config
+    })
+    .await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    assert_eq!(prompts(&second.received()), 3);
+    // By its own name the first one is asked for alone.
+    let named = asking((REQUIRE, "boot=named"), Some(DOMAIN));
+    assert_eq!(proxy.request(named).await.code(), "level_not_reached");
+    assert_nothing_sent(&first.received());
+}
+
+#[tokio::test]
+async fn where_no_backend_reaches_the_level_none_gets_the_request() {
+    let (first, second, config) = two_backends().await;
+    let proxy = Proxy::start(config.clone()).await;
+    for _ in 0..2 {
+        let answer = proxy
+            .request(asking((REQUIRE, "deployment=declared, gpu=measured"), None))
+            .await;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+        assert_eq!(answer.code(), "level_not_reached");
+        assert_eq!(answer.header("x-should-retry"), "false");
+        let said = answer.message();
+        for part in [
+            "3 connections were tried".to_owned(),
+            format!(
+                "- {DOMAIN}: level_not_reached (the backend's verdict reaches deployment=none, this request asks for deployment=declared)"
+            ),
+            format!(
+                "- {OTHER}: level_not_reached (the backend's verdict reaches gpu=genuine, this request asks for gpu=measured)"
+            ),
+        ] {
+            assert!(said.contains(&part), "{part}: {said}");
+        }
+    }
+    for fake in [&first, &second] {
+        assert_nothing_sent(&fake.received());
+        assert_eq!(probes(&fake.received()), 1);
+    }
+    // A refusal is not hidden behind the level of another backend, nor that by it.
+    second.tamper("debug-td").unwrap();
+    let proxy = Proxy::start(config.clone()).await;
+    let answer = proxy
+        .request(asking((REQUIRE, "deployment=declared"), None))
+        .await;
+    assert_eq!(answer.code(), "rejected_td_debug");
+    let said = answer.message();
+    assert!(
+        said.starts_with(&format!("{OTHER} was not verified")),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("- {DOMAIN}: level_not_reached")),
+        "{said}"
+    );
+    // One that cannot be reached says less than a level.
+    second.stop(0).unwrap();
+    let proxy = Proxy::start(config).await;
+    let answer = proxy
+        .request(asking((REQUIRE, "deployment=declared"), None))
+        .await;
+    assert_eq!(answer.code(), "level_not_reached");
+    let said = answer.message();
+    assert!(said.starts_with(&format!("{DOMAIN} is verified")), "{said}");
+    assert!(
+        said.contains(&format!("- {OTHER}: backend_unreachable")),
+        "{said}"
+    );
+    assert_nothing_sent(&first.received());
+    assert_nothing_sent(&second.received());
+}
+
+#[tokio::test]
+async fn another_instance_behind_the_name_may_reach_the_level() {
+    let fake = fake_with(Options {
+        instances: 2,
+        ..Options::default()
+    })
+    .await;
+    fake.change_instance(0, |spec| spec.compose_manager = None)
+        .unwrap();
+    fake.order_instances([0, 0, 1]);
+    let proxy = Proxy::start(any_log(&fake)).await;
+    assert_eq!(proxy.chat().await.status, StatusCode::OK);
+    // The connection that lies idle falls short, and so does the first new one.
+    let declared = || asking((REQUIRE, "deployment=declared"), None);
+    let answer = proxy.request(declared()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    let of = |instance| {
+        let received = fake.received().into_iter();
+        let received = received.filter(move |one| one.instance == instance);
+        received.collect::<Vec<_>>()
+    };
+    assert_eq!((prompts(&of(0)), prompts(&of(1))), (1, 1));
+    assert_eq!((of(0).len(), of(1).len()), (2, 1));
+    // An idle one that reaches it is taken, whichever was used last.
+    fake.order_instances([0, 0, 0]);
+    for _ in 0..3 {
+        assert_eq!(proxy.request(declared()).await.status, StatusCode::OK);
+    }
+    assert_eq!((prompts(&of(0)), prompts(&of(1))), (1, 4));
+    assert_eq!((of(0).len(), of(1).len()), (2, 1));
+}
+
+#[tokio::test]
+async fn the_one_instance_that_is_asked_for_has_no_stand_in() {
+    let fake = fake_with(Options {
+        instances: 2,
+        ..Options::default()
+    })
+    .await;
+    fake.change_instance(0, |spec| spec.compose_manager = None)
+        .unwrap();
+    fake.order_instances([0]);
+    let proxy = Proxy::start(any_log(&fake)).await;
+    let answer = proxy.chat().await;
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let before = fake.received().len();
+    let request = Request::get(format!("/v1/signature/{id}"))
+        .header("host", "localhost")
+        .header(REQUIRE, "deployment=declared");
+    let answer = proxy.request(request.body(Full::default()).unwrap()).await;
+    assert_eq!(answer.code(), "level_not_reached");
+    assert!(!answer.message().contains("connections were tried"));
+    assert_eq!(fake.received().len(), before);
 }
 
 #[tokio::test]
