@@ -186,6 +186,13 @@ impl Appraisal {
         self.workload.tags_wanted
     }
 
+    /// True if the deployment level may be higher: nothing lowers it but files or tags
+    /// that were not at hand.
+    #[must_use]
+    pub fn deployment_is_open(&self) -> bool {
+        self.workload.deployment_is_open
+    }
+
     /// True if NVIDIA's answer was signed with a key that is not in the key set:
     /// it may be newer.
     #[must_use]

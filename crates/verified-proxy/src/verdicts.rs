@@ -41,6 +41,9 @@ const MAX_FORMER: usize = 200;
 
 /// The part of its lifetime after which a record is made anew in the background.
 const RENEW_AFTER: f64 = 0.75;
+/// The same where a source that did not answer keeps a level low: requests may ask for
+/// more.
+const RISE_AFTER: f64 = 1.0 / 12.0;
 
 /// What a record is found by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -234,11 +237,16 @@ impl Verdicts {
         let left = record.valid_until().0.saturating_sub(now.0);
         let lifetime = Duration::from_secs(left).min(self.ttl);
         inner.forget(&key);
+        let renew_after = if report.may_rise {
+            RISE_AFTER
+        } else {
+            RENEW_AFTER
+        };
         let remembered = Remembered {
             record: Arc::new(record),
             backend,
             made,
-            renew: made + lifetime.mul_f64(RENEW_AFTER),
+            renew: made + lifetime.mul_f64(renew_after),
             used: false,
             report,
         };

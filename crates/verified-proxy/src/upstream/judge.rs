@@ -360,6 +360,12 @@ impl Judge {
         sources.collect()
     }
 
+    /// True if a verdict could show more as soon as a source answers.
+    pub(super) fn may_rise(&self, appraisal: &Appraisal) -> bool {
+        let sources = [self.compose_files.source(), self.compose_tags.source()];
+        appraisal.deployment_is_open() && !sources.contains(&&ComposeSource::Off)
+    }
+
     /// How far this machine's clock seems off, if that may be why evidence was
     /// refused.
     pub(super) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {

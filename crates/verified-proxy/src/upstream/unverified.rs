@@ -204,7 +204,9 @@ impl Unverified {
         };
         let domain = self.backend.domain();
         let id = VerdictId::of(domain, spki, judge.policy_digest(), nonce);
-        let report = VerdictReport::new(id, domain, spki, judge.webpki(), judge.now(), &appraisal);
+        let (webpki, now) = (judge.webpki(), judge.now());
+        let mut report = VerdictReport::new(id, domain, spki, webpki, now, &appraisal);
+        report.may_rise = judge.may_rise(&appraisal);
         let refused = appraisal.outcome.as_ref().err();
         let skew = refused.and_then(|rejected| judge.skew_behind(rejected));
         Ok(Examined {

@@ -48,6 +48,8 @@ impl fmt::Display for VerdictId {
 pub(crate) struct VerdictReport {
     pub(crate) id: VerdictId,
     pub(crate) json: Arc<str>,
+    /// It could show more as soon as a source answers.
+    pub(crate) may_rise: bool,
     pub(super) line: Arc<Line>,
 }
 
@@ -121,6 +123,7 @@ impl VerdictReport {
         Self {
             id,
             json: json.to_string().into(),
+            may_rise: false,
             line: Arc::new(line),
         }
     }

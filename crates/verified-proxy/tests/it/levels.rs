@@ -1,13 +1,17 @@
 //! What a verdict shows, and what requests, tokens and models ask of it: nothing of a
 //! request leaves where its verdict does not reach what is asked for.
 
-use attest::Policy;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use attest::{Policy, UnixTime};
 use bytes::Bytes;
-use fake_tee::serve::{Connection, Options, Running};
+use fake_tee::serve::{Behaviour, Connection, Options, Running, unix_now};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use verified_proxy::Config;
-use verified_proxy::config::ClientTokens;
+use verified_proxy::config::{ClientTokens, Clock};
 
 use crate::harness::*;
 
@@ -369,4 +373,36 @@ async fn a_token_or_a_model_may_ask_for_more_than_the_policy() {
     config.model_levels = vec!["another/model:gpu=measured".parse().unwrap()];
     let proxy = Proxy::start(config).await;
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
+}
+
+/// A level that is low because a source did not answer does not stay so for the verdict's
+/// whole life: a twelfth of it later the verdict is made anew.
+#[tokio::test]
+async fn a_verdict_that_lacks_a_source_is_made_anew_soon() {
+    let fake = fake().await;
+    fake.compose_tags(Behaviour::Status(500));
+    let ahead = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&ahead);
+    let proxy = Proxy::start(Config {
+        clock: Clock::from_fn(move || UnixTime(unix_now() + seen.load(Ordering::SeqCst))),
+        verdict_ttl: Duration::from_secs(80),
+        ..config(&fake)
+    })
+    .await;
+    let tagged = || {
+        proxy.request(asking(
+            ("x-verified-proxy-require", "deployment=tagged"),
+            None,
+        ))
+    };
+    assert_eq!(tagged().await.code(), "level_not_reached");
+    fake.compose_tags(Behaviour::Normal);
+    assert_eq!(tagged().await.code(), "level_not_reached");
+    // The list of tags is asked for once a minute.
+    ahead.store(61, Ordering::SeqCst);
+    let until = Instant::now() + Duration::from_secs(15);
+    while tagged().await.status != StatusCode::OK {
+        assert!(Instant::now() < until, "the verdict is not made anew");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
