@@ -55,6 +55,7 @@ pub use kms::Kms;
 pub use mr_config::MrConfig;
 pub use ohttp::Ohttp;
 pub use pki::{Pki, Signer};
+pub use policy::refusing;
 pub use quote::QuoteFormat;
 pub use rcgen;
 pub use signing::{Signing, SigningAlgo};

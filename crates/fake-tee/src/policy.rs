@@ -40,3 +40,19 @@ firmware = [{{ name = "fake firmware", cfv = "{cfv}", secure_boot = "{secure_boo
         )
     }
 }
+
+/// `policy` with the lines `more`. It refuses what `near` only reports of a deployment, a
+/// tag that is no release and a file that breaks a rule, unless `more` says otherwise: a
+/// test sees a refusal by its code.
+pub fn refusing(policy: &str, more: &str) -> String {
+    let mut text = policy.to_owned();
+    for (key, value) in [
+        ("deployment.tags", "releases"),
+        ("deployment.files", "refuse"),
+    ] {
+        if !more.contains(key) {
+            text += &format!("{key} = \"{value}\"\n");
+        }
+    }
+    text + more
+}

@@ -10,7 +10,7 @@ use attest::{
 };
 use fake_tee::encode::pem_chain;
 use fake_tee::tags::advertisement;
-use fake_tee::{Built, Challenge, ComposeManager, Spec};
+use fake_tee::{Built, Challenge, ComposeManager, Spec, refusing};
 
 /// 2026-11-22T12:00:00Z.
 pub(crate) const NOW: u64 = 1_795_348_800;
@@ -43,15 +43,7 @@ pub(crate) fn policy_with(more: &str) -> Policy {
 }
 
 pub(crate) fn policy_text(more: &str) -> String {
-    let refusing = [
-        ("deployment.tags", "releases"),
-        ("deployment.files", "refuse"),
-    ];
-    let unsaid = refusing.iter().filter(|(line, _)| !more.contains(line));
-    let lines: String = unsaid
-        .map(|(line, value)| format!("{line} = \"{value}\"\n"))
-        .collect();
-    format!("{}{lines}{more}", spec().policy_toml())
+    refusing(&spec().policy_toml(), more)
 }
 
 /// The same, which looks neither at GPUs nor at what was deployed, and takes any

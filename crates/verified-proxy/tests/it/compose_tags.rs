@@ -10,6 +10,7 @@ use fake_tee::ComposeManager;
 use fake_tee::compose_file::{PublishedFile, commit, compose_text};
 use fake_tee::deployment::compose_up;
 use fake_tee::pki::Signer;
+use fake_tee::refusing;
 use fake_tee::serve::{Behaviour, NrasRoute, Options, Running, unix_now};
 use fake_tee::tags::{PublishedTag, advertisement};
 use http::StatusCode;

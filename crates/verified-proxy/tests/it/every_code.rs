@@ -16,6 +16,7 @@ use std::time::Duration;
 use attest::{Blame, Explanation, Policy, UnixTime};
 use bytes::Bytes;
 use fake_tee::nras::NrasSpec;
+use fake_tee::refusing;
 use fake_tee::serve::{
     Act, Behaviour, Connection, Fault, Options, Point, Route, Running, unix_now,
 };

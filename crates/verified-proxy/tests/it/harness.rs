@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use attest::{GpuAnchors, Policy, TrustAnchors};
 use bytes::Bytes;
+use fake_tee::refusing;
 use fake_tee::serve::{Options, Running};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -149,20 +150,6 @@ pub(crate) async fn fake() -> Running {
 pub(crate) fn anchors(fake: &Running) -> TrustAnchors {
     TrustAnchors::danger_tdx_root(fake.tdx_root_der.clone())
         .with_gpus(GpuAnchors::danger_gpu_root(fake.gpu_root_der.clone()))
-}
-
-/// The policy of a fake with more lines, which refuses what "near" only reports of a
-/// deployment, unless the lines say otherwise: a refusal is what tests of the way see.
-pub(crate) fn refusing(policy: &str, more: &str) -> String {
-    let refusing = [
-        ("deployment.tags", "releases"),
-        ("deployment.files", "refuse"),
-    ];
-    let unsaid = refusing.iter().filter(|(line, _)| !more.contains(line));
-    let lines: String = unsaid
-        .map(|(line, value)| format!("{line} = \"{value}\"\n"))
-        .collect();
-    format!("{policy}{lines}{more}")
 }
 
 /// What points a proxy at `fake`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use attest::{NrasAnchors, Policy, Spki, UnixTime};
 use fake_tee::nras::NrasPki;
+use fake_tee::refusing;
 use fake_tee::serve::{Behaviour, NrasRoute, Running, unix_now};
 use http::StatusCode;
 use serde_json::Value;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::harness::refusing;
-use fake_tee::{Built, Challenge, Spec};
+use fake_tee::{Built, Challenge, Spec, refusing};
 use serde_json::Value;
 
 const NOW: u64 = 1_795_348_800;
