@@ -1,17 +1,17 @@
 //! What a log is worth: `tagged`, or `declared` and why.
 
 use attest::{
-    Appraisal, ChangeKind, CheckId, DeploymentLevel, FilesAtHand, FilesCheck, History,
-    HistoryCheck, Severity, Status, TagsCheck,
+    Appraisal, ChangeKind, CheckId, DeploymentLevel, History, HistoryCheck, Severity, Status,
 };
+use fake_tee::Spec;
 use fake_tee::compose_file::{commit, compose_text};
 use fake_tee::deployment::{action, compose_up, manager_of, manager_started};
-use fake_tee::{ComposeManager, Spec};
 use serde_json::json;
 
 use crate::support::{
-    Beside, NOW, challenge, code, cpu_time, judge_beside, judge_with, policy_of_the_machine_alone,
-    policy_text, policy_with, spec, upstream,
+    Beside, NOW, WITH_SOCKET, challenge, code, cpu_time, detail, judge_beside, judge_with,
+    judge_with_sources, manager, policy_of_the_machine_alone, policy_text, policy_with, spec,
+    spec_with, status,
 };
 
 /// What is no release, and files that break a rule, are reported.
@@ -19,35 +19,8 @@ const REPORT: &str = "deployment.tags = \"report\"\ndeployment.files = \"report\
 
 const HOUR: u64 = 3600;
 
-fn manager(spec: &mut Spec) -> &mut ComposeManager {
-    spec.compose_manager.as_mut().unwrap()
-}
-
-/// With the tags and files of its own repository.
-fn judged_with(spec: &Spec, more: &str, history: HistoryCheck<'_>) -> Appraisal {
-    let mut files = FilesAtHand::default();
-    for file in &spec.compose_manager.as_ref().unwrap().files {
-        files.insert(&file.file, file.text.as_bytes());
-    }
-    let tags = upstream(spec);
-    let beside = Beside {
-        files: FilesCheck::AtHand(&files),
-        tags: TagsCheck::AtHand(&tags),
-        history,
-        ..Beside::default()
-    };
-    let built = spec.forge(&challenge()).unwrap();
-    judge_beside(&built, &policy_with(more), beside)
-}
-
 fn judged(spec: &Spec, more: &str) -> Appraisal {
-    judged_with(spec, more, HistoryCheck::NotKept("a test"))
-}
-
-fn with(change: impl FnOnce(&mut Spec)) -> Spec {
-    let mut spec = spec();
-    change(&mut spec);
-    spec
+    judge_with_sources(spec, &policy_with(more), HistoryCheck::NotKept("a test"))
 }
 
 fn level(appraisal: &Appraisal) -> DeploymentLevel {
@@ -65,10 +38,6 @@ fn finding(appraisal: &Appraisal, topic: &str) -> Option<(Severity, String)> {
     Some((found.severity, found.detail.clone()))
 }
 
-fn status(appraisal: &Appraisal, check: CheckId) -> Status {
-    appraisal.report.check(check).unwrap().status
-}
-
 /// An action at a time to the microsecond.
 fn at(
     time: &str,
@@ -78,8 +47,6 @@ fn at(
     action
 }
 
-/// A helper with Docker's socket, as a rotation of tokens has it.
-const WITH_SOCKET: &str = "services:\n  rotate:\n    image: docker:27-cli\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
 /// A helper with nothing.
 const HARMLESS: &str = "services:\n  idle:\n    image: busybox\n";
 
@@ -94,7 +61,7 @@ fn the_untampered_machine_is_tagged() {
             "{}",
             reasons(&appraisal)
         );
-        let detail = &appraisal.report.check(CheckId::Deployment).unwrap().detail;
+        let detail = detail(&appraisal, CheckId::Deployment);
         assert!(detail.ends_with("with our nonce; tagged"), "{detail}");
     }
 }
@@ -226,7 +193,7 @@ fn honest_changes_leave_it_tagged() {
         ),
     ];
     for (what, change, told) in changes {
-        let appraisal = judged(&with(change), REPORT);
+        let appraisal = judged(&spec_with(change), REPORT);
         assert_eq!(code(&appraisal), "verified", "{what}");
         assert_eq!(
             level(&appraisal),
@@ -458,20 +425,20 @@ fn what_is_not_all_known_or_no_release_is_declared() {
         ),
     ];
     for (what, change, check, reason, topic) in rows {
-        let spec = with(change);
+        let spec = spec_with(change);
         let appraisal = judged(&spec, REPORT);
         assert_eq!(code(&appraisal), "verified", "{what}");
         assert_eq!(level(&appraisal), DeploymentLevel::Declared, "{what}");
         let why = reasons(&appraisal);
         assert!(why.contains(reason), "{what}: {why}");
         assert_eq!(status(&appraisal, check), Status::NotProved, "{what}");
-        let shown = &appraisal.report.check(CheckId::Deployment).unwrap();
-        assert_eq!(shown.status, Status::Pass, "{what}");
-        assert!(
-            shown.detail.contains("; declared: "),
-            "{what}: {}",
-            shown.detail
+        assert_eq!(
+            status(&appraisal, CheckId::Deployment),
+            Status::Pass,
+            "{what}"
         );
+        let shown = detail(&appraisal, CheckId::Deployment);
+        assert!(shown.contains("; declared: "), "{what}: {shown}");
         assert!(
             topic.is_empty() || finding(&appraisal, topic).is_some(),
             "{what}"
@@ -499,7 +466,7 @@ fn what_is_not_all_known_or_no_release_is_declared() {
 fn what_ran_counts_until_the_machine_boots_anew() {
     let log = |ended: Option<u64>, booted: u64| {
         judged(
-            &with(|s| {
+            &spec_with(|s| {
                 manager(s).experiment(NOW - 40 * HOUR, WITH_SOCKET);
                 if let Some(ended) = ended {
                     manager(s).experiment_ends(ended);
@@ -596,7 +563,7 @@ fn a_refusing_policy_refuses_at_any_time_of_the_log() {
         ),
     ];
     for (change, expected) in rows {
-        let spec = with(|s| {
+        let spec = spec_with(|s| {
             change(s);
             manager(s).experiment_ends(NOW - 20 * HOUR);
             manager(s)
@@ -612,10 +579,10 @@ fn a_refusing_policy_refuses_at_any_time_of_the_log() {
 /// What a log that is gone had started since this boot, nobody knows any more.
 #[test]
 fn a_log_that_does_not_go_on_is_declared_until_the_machine_boots_anew() {
-    let long = with(|s| manager(s).actions.push(compose_up(NOW - 60, "v0.0.2", &[])));
+    let long = spec_with(|s| manager(s).actions.push(compose_up(NOW - 60, "v0.0.2", &[])));
     let mut logs = History::default();
     let mut step = |spec: &Spec| {
-        let appraisal = judged_with(spec, REPORT, HistoryCheck::Kept(&logs));
+        let appraisal = judge_with_sources(spec, &policy_with(REPORT), HistoryCheck::Kept(&logs));
         assert_eq!(code(&appraisal), "verified");
         logs.remember(appraisal.sighting.as_ref().unwrap());
         logs = History::from_json(logs.to_json().as_bytes()).unwrap();
@@ -643,7 +610,7 @@ fn a_log_that_does_not_go_on_is_declared_until_the_machine_boots_anew() {
     assert!(changes[0].starts_with("log reset"), "{changes:?}");
     assert_eq!(step(&spec()), (declared, vec![]));
     // A disk that was lost with a restart.
-    let anew = with(|s| {
+    let anew = spec_with(|s| {
         s.app.boot_time = NOW - 10 * HOUR;
         manager(s).actions = vec![
             manager_started(NOW - 9 * HOUR),
@@ -654,7 +621,7 @@ fn a_log_that_does_not_go_on_is_declared_until_the_machine_boots_anew() {
     assert_eq!(got, tagged);
     assert!(changes[0].starts_with("log reset"), "{changes:?}");
     assert_eq!(step(&anew), (tagged, vec![]));
-    let other = with(|s| {
+    let other = spec_with(|s| {
         s.app.boot_time = NOW - 10 * HOUR;
         let image = format!("fake/compose-manager@sha256:{}", "ab".repeat(32));
         manager(s).actions = vec![
@@ -767,7 +734,7 @@ fn what_a_file_says_is_found_whether_or_not_it_breaks_a_rule() {
             "rejected_compose_not_pinned",
         ),
     ] {
-        let up = with(|s| {
+        let up = spec_with(|s| {
             manager(s).actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
             manager(s).publish("v0.0.3", &file);
         });
@@ -783,7 +750,7 @@ fn what_a_file_says_is_found_whether_or_not_it_breaks_a_rule() {
 /// As many as a person reads, and how many more there are.
 #[test]
 fn many_experiments_are_told_in_few_lines() {
-    let spec = with(|s| {
+    let spec = spec_with(|s| {
         for number in 0..300 {
             let tag = format!("try-{number}");
             manager(s).actions.push(compose_up(NOW - 60, &tag, &[]));
@@ -832,7 +799,7 @@ fn hostile_actions_cost_less_than_three_quotes() {
         ("\\u0041", 10_923, "evidence_deployment_bad_field"),
     ] {
         let text = escape.repeat(count);
-        let hostile = with(|s| {
+        let hostile = spec_with(|s| {
             let escaped = format!("\"{text}\"");
             let plain: String = serde_json::from_str(&escaped).unwrap();
             let nested = json!([[[[plain]]]]);

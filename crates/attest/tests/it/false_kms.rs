@@ -5,15 +5,11 @@
 //! every key that it hands to the guest. It cannot sign under the genuine root; it can
 //! pass on certificates that the genuine KMS signed before.
 
-use attest::{CheckId, Policy, Status, TagsCheck};
+use attest::{CheckId, Policy, Status};
 use fake_tee::{Kms, Spec};
 
-use crate::support::{
-    Beside, NOW, challenge, code, judge, judge_beside, policy_text, spec, upstream,
-};
+use crate::support::{DAY, NOW, challenge, code, judge, judge_with_tags, policy_text, spec};
 use crate::tampering::set;
-
-const DAY: u64 = 86_400;
 
 /// A guest, and the certificate that the genuine KMS signed for another boot.
 fn with_certificate_of(guest: &mut Spec, genuine: &Spec) {
@@ -137,13 +133,7 @@ fn a_verdict_ends_with_the_kms_key_that_it_rests_on() {
     ] {
         let roots = format!("kms_roots = [{{ key = \"{root}\", {epochs} }}]");
         let policy = Policy::from_toml(&text.replace(&single, &roots)).unwrap();
-        let built = spec().forge(&challenge()).unwrap();
-        let tags = upstream(&spec());
-        let beside = Beside {
-            tags: TagsCheck::AtHand(&tags),
-            ..Beside::default()
-        };
-        let appraisal = judge_beside(&built, &policy, beside);
+        let appraisal = judge_with_tags(&spec(), &policy);
         match expected {
             Err(refusal) => assert_eq!(code(&appraisal), refusal, "{epochs}"),
             Ok(end) => {

@@ -7,7 +7,9 @@ use fake_tee::deployment::compose_up;
 use serde_json::Value;
 
 use crate::compose::{deployed, digest};
-use crate::support::{Beside, NOW, challenge, code, cpu_time, judge_beside, policy_with, spec};
+use crate::support::{
+    Beside, NOW, challenge, code, cpu_time, judge_beside, manager, policy_with, spec,
+};
 
 /// A start of `text` at a tag, so many minutes ago.
 fn start(minutes: u64, tag: &str, services: &[&str], text: &str) -> Vec<(String, Value)> {
@@ -35,7 +37,7 @@ fn start_of(
 
 fn judge(log: Vec<Vec<(String, Value)>>, files: FilesCheck<'_>, more: &str) -> Appraisal {
     let mut spec = spec();
-    spec.compose_manager.as_mut().unwrap().actions = log;
+    manager(&mut spec).actions = log;
     let built = spec.forge(&challenge()).unwrap();
     let policy = policy_with(more);
     let beside = Beside {

@@ -4,14 +4,12 @@ use attest::{Evidence, UnixTime};
 use fake_tee::Spec;
 use serde_json::json;
 
-use crate::support::{NOW, challenge, code, cpu_time, judge, spec};
+use crate::support::{NOW, challenge, code, cpu_time, judge, spec, spec_with};
 use crate::tampering::set;
 
 /// What is refused is said; what is not gets past the limit and fails later or not at all.
 fn verdict(change: impl FnOnce(&mut Spec)) -> &'static str {
-    let mut spec = spec();
-    change(&mut spec);
-    code(&judge(&spec))
+    code(&judge(&spec_with(change)))
 }
 
 fn pad_report(len: usize) -> impl FnOnce(&mut Spec) {

@@ -4,38 +4,25 @@
 
 use std::fmt::Write as _;
 
-use attest::{Blame, FilesAtHand, FilesCheck, Policy, TagsCheck};
+use attest::{Blame, HistoryCheck, Policy};
 use fake_tee::deployment::{action, compose_up, manager_of};
 use fake_tee::event_log::{DigestForm, Event};
 use fake_tee::gpu::field;
-use fake_tee::{CertForm, ComposeManager, Kms, MrConfig, Signing, Spec};
+use fake_tee::{CertForm, Kms, MrConfig, Signing, Spec};
 use serde_json::json;
 
-use crate::support::{Beside, NOW, challenge, judge_beside, spec, upstream};
-use crate::tampering::{flip, remove, set};
+use crate::support::{NOW, WITH_SOCKET, each_gpu, judge_with_sources, manager, spec, spec_with};
+use crate::tampering::{before, flip, remove, set, swap, without};
 
 /// What was done, and what is said of it: the level of the deployment under a verified
 /// verdict of policy "near", or code and blame.
 type Member = (&'static str, fn(&mut Spec), &'static str);
-
-fn manager(spec: &mut Spec) -> &mut ComposeManager {
-    spec.compose_manager.as_mut().unwrap()
-}
-
-fn before(spec: &mut Spec, name: &'static str, event: Event) {
-    spec.hooks.events.push(move |events| {
-        let at = events.iter().position(|event| event.event == name).unwrap();
-        events.insert(at, event.clone());
-    });
-}
 
 fn block(spec: &mut Spec, change: fn(&mut serde_json::Value)) {
     spec.hooks
         .report
         .push(move |report| change(&mut report["compose_manager_attestation"]));
 }
-
-const SOCKET: &str = "services:\n  rotate:\n    image: docker:27-cli\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
 
 /// Both members are the same bytes.
 const fn alike(
@@ -56,15 +43,7 @@ const PAIRS: &[(Member, Member)] = &[
         ),
         (
             "the measured app id is exchanged, its digest kept",
-            |s| {
-                s.hooks.events_after.push(|events| {
-                    let event = events
-                        .iter_mut()
-                        .find(|event| event.event == "app-id")
-                        .unwrap();
-                    event.event_payload[0] ^= 1;
-                });
-            },
+            |s| swap(s, "app-id"),
             "rejected_event_digest machine",
         ),
     ),
@@ -144,13 +123,7 @@ const PAIRS: &[(Member, Member)] = &[
             "a payload is exchanged under such a digest",
             |s| {
                 s.digest_form = DigestForm::V2;
-                s.hooks.events_after.push(|events| {
-                    let event = events
-                        .iter_mut()
-                        .find(|event| event.event == "key-provider")
-                        .unwrap();
-                    event.event_payload[0] ^= 1;
-                });
+                swap(s, "key-provider");
             },
             "rejected_event_digest machine",
         ),
@@ -195,11 +168,7 @@ const PAIRS: &[(Member, Member)] = &[
         ),
         (
             "the boot never ended",
-            |s| {
-                s.hooks
-                    .events
-                    .push(|events| events.retain(|event| event.event != "system-ready"));
-            },
+            |s| without(s, "system-ready"),
             "rejected_boot_events unknown",
         ),
     ),
@@ -541,12 +510,7 @@ const PAIRS: &[(Member, Member)] = &[
         ),
         (
             "GPUs whose traffic is not protected",
-            |s| {
-                for gpu in &mut s.gpus.as_mut().unwrap().gpus {
-                    gpu.message
-                        .push(|m| *m.field(field::PROTECTED_PCIE) = vec![0x55]);
-                }
-            },
+            |s| each_gpu(s, |m| *m.field(field::PROTECTED_PCIE) = vec![0x55]),
             "rejected_gpu_mode machine",
         ),
     ),
@@ -572,7 +536,7 @@ const PAIRS: &[(Member, Member)] = &[
     alike(
         "an experiment that rotates tokens",
         "a spy that is started like one",
-        |s| manager(s).experiment(NOW - 60, SOCKET),
+        |s| manager(s).experiment(NOW - 60, WITH_SOCKET),
         "declared",
     ),
     (
@@ -655,24 +619,9 @@ const PAIRS: &[(Member, Member)] = &[
 /// What is said of a machine under the rules of "near", with the files and tags of its
 /// own repository, and the words of a refusal.
 fn said(change: fn(&mut Spec)) -> (String, String) {
-    let mut spec = spec();
-    change(&mut spec);
-    let policy = Policy::from_toml(&crate::support::spec().policy_toml()).unwrap();
-    let mut files = FilesAtHand::default();
-    for file in spec
-        .compose_manager
-        .iter()
-        .flat_map(|manager| &manager.files)
-    {
-        files.insert(&file.file, file.text.as_bytes());
-    }
-    let tags = upstream(&spec);
-    let beside = Beside {
-        files: FilesCheck::AtHand(&files),
-        tags: TagsCheck::AtHand(&tags),
-        ..Beside::default()
-    };
-    let appraisal = judge_beside(&spec.forge(&challenge()).unwrap(), &policy, beside);
+    let policy = Policy::from_toml(&spec().policy_toml()).unwrap();
+    let not_kept = HistoryCheck::NotKept("a test");
+    let appraisal = judge_with_sources(&spec_with(change), &policy, not_kept);
     match &appraisal.outcome {
         Ok(attested) => (attested.levels().deployment.to_string(), String::new()),
         Err(rejected) => (

@@ -2,7 +2,7 @@
 
 use attest::{AcceptTcb, Policy};
 
-use crate::support::spec;
+use crate::support::{spec, whole_policy_text};
 
 /// What every exception of a policy says.
 const EXCEPTION: &str =
@@ -11,14 +11,6 @@ const HEAD: &str = "name = \"mine\"\ndate = \"2026-11-22\"\n";
 
 fn refusal(text: &str) -> String {
     Policy::from_toml(text).expect_err(text).to_string()
-}
-
-/// A policy that stands alone and can be used.
-fn whole() -> String {
-    let own = spec().policy_toml().replace("extends = \"near\"\n", "");
-    format!(
-        "{own}software = \"expected\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
-    )
 }
 
 #[test]
@@ -44,7 +36,7 @@ fn a_policy_shown_is_a_policy_again() {
         Policy::near(),
         Policy::near_strict(),
         Policy::hardware(),
-        Policy::from_toml(&whole()).unwrap(),
+        Policy::from_toml(&whole_policy_text()).unwrap(),
     ] {
         let name = format!("name = \"{}\"", policy.name());
         let shown = policy.to_toml();
@@ -56,7 +48,7 @@ fn a_policy_shown_is_a_policy_again() {
 
 #[test]
 fn what_a_policy_needs_is_asked_for_by_name() {
-    let whole = whole();
+    let whole = whole_policy_text();
     for (line, expected) in [
         ("name = ", "missing field `name`"),
         ("date = ", "missing field `date`"),
@@ -244,7 +236,8 @@ fn what_a_policy_must_not_say_is_refused() {
         assert!(refused.contains(expected), "{text}: {refused}");
     }
     for built_in in ["near", "hardware"] {
-        let alone = whole().replace("name = \"fake\"", &format!("name = \"{built_in}\""));
+        let alone =
+            whole_policy_text().replace("name = \"fake\"", &format!("name = \"{built_in}\""));
         assert!(refusal(&alone).contains("is the name of a built-in policy"));
     }
     for good in [
@@ -482,7 +475,7 @@ fn under_any_identity_nothing_is_pinned_that_the_application_chooses() {
         assert!(refused.contains("any application can show"), "{refused}");
     }
     for (software, boot) in [("expected", "any"), ("any", "named")] {
-        let text = whole().replace(
+        let text = whole_policy_text().replace(
             "software = \"expected\"",
             &format!("software = \"{software}\"\nleast.boot = \"{boot}\""),
         );

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use attest::{Collateral, Floor, FloorKey, Floors, Issued, UnixTime};
 use fake_tee::Spec;
 
-use crate::support::{NOW, anchors, challenge, spec};
-
-const DAY: u64 = 86_400;
+use crate::support::{DAY, NOW, anchors, challenge, spec};
 
 fn collateral(spec: &Spec) -> Collateral {
     let built = spec.forge(&challenge()).unwrap();

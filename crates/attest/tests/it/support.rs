@@ -4,16 +4,20 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraisal, Appraise, Collateral, Editions, EditionsParts, Evidence, Expected, FilesCheck,
-    FloorCheck, GpuAnchors, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Spki,
-    Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Editions, EditionsParts, Evidence, Expected,
+    FilesAtHand, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck, IssuerCache, Nonce, NrasCheck,
+    Policy, Rejected, Spki, Status, Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags,
+    appraise,
 };
 use fake_tee::encode::pem_chain;
+use fake_tee::gpu::Message;
 use fake_tee::tags::advertisement;
 use fake_tee::{Built, Challenge, ComposeManager, Spec, refusing};
+use proptest::test_runner::Config as ProptestConfig;
 
 /// 2026-11-22T12:00:00Z.
 pub(crate) const NOW: u64 = 1_795_348_800;
+pub(crate) const DAY: u64 = 86_400;
 pub(crate) const NONCE: [u8; 32] = [0x5a; 32];
 pub(crate) const LIVE: [u8; 32] = [0xc3; 32];
 pub(crate) const DOMAIN: &str = "fake-llama.completions.near.ai";
@@ -29,6 +33,27 @@ pub(crate) fn challenge() -> Challenge {
 pub(crate) fn spec() -> Spec {
     Spec::new(NOW).unwrap()
 }
+
+/// The valid machine after a change.
+pub(crate) fn spec_with(change: impl FnOnce(&mut Spec)) -> Spec {
+    let mut spec = spec();
+    change(&mut spec);
+    spec
+}
+
+pub(crate) fn manager(spec: &mut Spec) -> &mut ComposeManager {
+    spec.compose_manager.as_mut().unwrap()
+}
+
+/// Changes what every GPU signs.
+pub(crate) fn each_gpu(spec: &mut Spec, change: fn(&mut Message)) {
+    for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
+        gpu.message.push(change);
+    }
+}
+
+/// A helper with Docker's socket, as a rotation of tokens has it.
+pub(crate) const WITH_SOCKET: &str = "services:\n  rotate:\n    image: docker:27-cli\n    volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]\n";
 
 /// The policy that accepts [`spec`], and nothing that a test changes.
 pub(crate) fn policy() -> &'static Policy {
@@ -54,6 +79,14 @@ pub(crate) fn policy_of_the_machine_alone() -> &'static Policy {
         let off = "gpu.mode = \"off\"\ndeployment.mode = \"off\"\ntcb.min_evaluation_number = 1\n";
         Policy::from_toml(&(spec().policy_toml() + off)).unwrap()
     })
+}
+
+/// A policy that accepts [`spec`] and extends none.
+pub(crate) fn whole_policy_text() -> String {
+    let own = spec().policy_toml().replace("extends = \"near\"\n", "");
+    format!(
+        "{own}software = \"expected\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
+    )
 }
 
 /// The root of the fake Intel that a verifier is told to trust.
@@ -94,6 +127,7 @@ pub(crate) fn judge_with(built: &Built, policy: &Policy, floor: FloorCheck<'_>) 
 
 /// What an appraisal has besides the evidence: nothing, if not said otherwise.
 pub(crate) struct Beside<'a> {
+    pub(crate) live_spki: Spki,
     pub(crate) floor: FloorCheck<'a>,
     pub(crate) history: HistoryCheck<'a>,
     pub(crate) files: FilesCheck<'a>,
@@ -105,6 +139,7 @@ pub(crate) struct Beside<'a> {
 impl Default for Beside<'_> {
     fn default() -> Self {
         Self {
+            live_spki: Spki::from_bytes(LIVE),
             floor: FloorCheck::NotKept("a test"),
             history: HistoryCheck::NotKept("a test"),
             files: FilesCheck::NotFetched("a test"),
@@ -126,12 +161,21 @@ pub(crate) fn judge_beside(built: &Built, policy: &Policy, beside: Beside<'_>) -
         Ok(collateral) => collateral,
         Err(rejected) => return unreadable(rejected),
     };
+    judge_parsed(&evidence, &collateral, policy, beside)
+}
+
+pub(crate) fn judge_parsed(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    policy: &Policy,
+    beside: Beside<'_>,
+) -> Appraisal {
     appraise(&Appraise {
-        evidence: &evidence,
+        evidence,
         subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
+        live_spki: beside.live_spki,
         nonce: Nonce::from_bytes(NONCE),
-        collateral: &collateral,
+        collateral,
         floor: beside.floor,
         policy,
         trust_anchors: &beside.trust_anchors,
@@ -140,19 +184,45 @@ pub(crate) fn judge_beside(built: &Built, policy: &Policy, beside: Beside<'_>) -
         files: beside.files,
         tags: beside.tags,
         nras: beside.nras,
-        now,
+        now: UnixTime(NOW),
     })
 }
 
 /// With the tags of its own repository.
 pub(crate) fn judge(spec: &Spec) -> Appraisal {
+    judge_with_tags(spec, policy())
+}
+
+pub(crate) fn judge_with_tags(spec: &Spec, policy: &Policy) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
     let tags = upstream(spec);
     let beside = Beside {
         tags: TagsCheck::AtHand(&tags),
         ..Beside::default()
     };
-    judge_beside(&built, policy(), beside)
+    judge_beside(&built, policy, beside)
+}
+
+/// With the tags and the files of its own repository.
+pub(crate) fn judge_with_sources(
+    spec: &Spec,
+    policy: &Policy,
+    history: HistoryCheck<'_>,
+) -> Appraisal {
+    let built = spec.forge(&challenge()).unwrap();
+    let mut files = FilesAtHand::default();
+    let manager = spec.compose_manager.iter();
+    for file in manager.flat_map(|manager| &manager.files) {
+        files.insert(&file.file, file.text.as_bytes());
+    }
+    let tags = upstream(spec);
+    let beside = Beside {
+        files: FilesCheck::AtHand(&files),
+        tags: TagsCheck::AtHand(&tags),
+        history,
+        ..Beside::default()
+    };
+    judge_beside(&built, policy, beside)
 }
 
 /// The tags of the repository that a machine's log speaks of.
@@ -167,6 +237,23 @@ pub(crate) fn code(appraisal: &Appraisal) -> &'static str {
     match &appraisal.outcome {
         Ok(_) => "verified",
         Err(rejected) => rejected.code(),
+    }
+}
+
+pub(crate) fn status(appraisal: &Appraisal, check: CheckId) -> Status {
+    appraisal.report.check(check).unwrap().status
+}
+
+pub(crate) fn detail(appraisal: &Appraisal, check: CheckId) -> &str {
+    &appraisal.report.check(check).unwrap().detail
+}
+
+/// So many cases of a property, and no file of those that failed.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
     }
 }
 

@@ -11,7 +11,9 @@ use fake_tee::deployment::compose_up;
 use fake_tee::tags::{PublishedTag, advertisement, ls_remote, packet};
 use proptest::prelude::*;
 
-use crate::support::{Beside, NOW, challenge, code, judge_beside, policy_with, spec, upstream};
+use crate::support::{
+    Beside, NOW, challenge, code, judge_beside, manager, policy_with, spec, spec_with, upstream,
+};
 
 /// A tag, annotated if it has an object.
 fn tag(name: &str, object: Option<&str>) -> PublishedTag {
@@ -268,7 +270,7 @@ fn line(appraisal: &Appraisal) -> (Status, &str) {
 #[test]
 fn tags_that_fit_pass_and_tags_that_are_not_there_do_not() {
     let mut spec = spec();
-    spec.compose_manager.as_mut().unwrap().tags.push(|tags| {
+    manager(&mut spec).tags.push(|tags| {
         // An annotated one counts by what it is about.
         tags[0].object = Some(commit("an object"));
     });
@@ -314,8 +316,9 @@ fn tags_that_fit_pass_and_tags_that_are_not_there_do_not() {
 #[test]
 fn every_start_is_compared() {
     let mut spec = spec();
-    let actions = &mut spec.compose_manager.as_mut().unwrap().actions;
-    actions.insert(1, compose_up(NOW - 72 * 3600, "v0.0.0", &[]));
+    manager(&mut spec)
+        .actions
+        .insert(1, compose_up(NOW - 72 * 3600, "v0.0.0", &[]));
     let mut list = spec.compose_manager.as_ref().unwrap().published_tags();
     let of = |list: &[PublishedTag]| read(&advertisement(list)).unwrap();
     let judged = |tags: &UpstreamTags| judge(&spec, TagsCheck::AtHand(tags), NO_FILES, "");
@@ -350,8 +353,9 @@ fn every_start_is_compared() {
 #[test]
 fn a_list_excuses_nothing() {
     let mut spec = spec();
-    let actions = &mut spec.compose_manager.as_mut().unwrap().actions;
-    actions.push(compose_up(NOW - 60, "main", &[]));
+    manager(&mut spec)
+        .actions
+        .push(compose_up(NOW - 60, "main", &[]));
     let tags = upstream(&spec);
     assert_eq!(tags.commit("main"), Some(id(&commit("main"))));
     let refused = judge(&spec, TagsCheck::AtHand(&tags), NO_FILES, "");
@@ -427,14 +431,12 @@ fn what_is_missing_refuses_last() {
         (|spec| spec.compose_manager = None, "deployment_missing"),
     ];
     for (change, expected) in rows {
-        let mut spec = spec();
-        change(&mut spec);
-        let appraisal = judge(&spec, NO_TAGS, NO_FILES, required);
+        let appraisal = judge(&spec_with(change), NO_TAGS, NO_FILES, required);
         assert_eq!(code(&appraisal), expected);
     }
     // Nothing was started, so nothing of it is missing.
     let mut spec = spec();
-    spec.compose_manager.as_mut().unwrap().actions.clear();
+    manager(&mut spec).actions.clear();
     let files = FilesAtHand::default();
     for files in [FilesCheck::AtHand(&files), NO_FILES] {
         let appraisal = judge(&spec, NO_TAGS, files, required);

@@ -5,15 +5,13 @@ use attest::{
 };
 use fake_tee::Spec;
 use fake_tee::deployment::{action, compose_up};
-use fake_tee::gpu::{Message, field};
+use fake_tee::gpu::field;
 use serde_json::{Value, json};
 
-use crate::support::{Beside, NONCE, NOW, challenge, code, judge, judge_beside, policy_with, spec};
-
-/// The policy of the valid machine, and some lines more.
-fn policy(more: &str) -> Policy {
-    policy_with(more)
-}
+use crate::support::{
+    Beside, NONCE, NOW, challenge, code, detail, each_gpu, judge, judge_beside, manager,
+    policy_with, spec, spec_with, status, whole_policy_text,
+};
 
 fn judge_by(spec: &Spec, policy: &Policy, history: HistoryCheck<'_>) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
@@ -26,17 +24,11 @@ fn judge_by(spec: &Spec, policy: &Policy, history: HistoryCheck<'_>) -> Appraisa
 
 /// The verdict under the machine's policy and some lines more.
 fn judged(change: impl FnOnce(&mut Spec), more: &str) -> Appraisal {
-    let mut spec = spec();
-    change(&mut spec);
-    judge_by(&spec, &policy(more), HistoryCheck::NotKept("a test"))
-}
-
-fn status(appraisal: &Appraisal, check: CheckId) -> Status {
-    appraisal.report.check(check).unwrap().status
-}
-
-fn detail(appraisal: &Appraisal, check: CheckId) -> &str {
-    &appraisal.report.check(check).unwrap().detail
+    judge_by(
+        &spec_with(change),
+        &policy_with(more),
+        HistoryCheck::NotKept("a test"),
+    )
 }
 
 fn payload(spec: &Spec) -> Value {
@@ -109,8 +101,9 @@ fn the_rest_of_a_file_is_one_line() {
     };
     assert_eq!(up(|_| ()), ["proxy", "all of the file but proxy"]);
     let again = |spec: &mut Spec| {
-        let actions = &mut spec.compose_manager.as_mut().unwrap().actions;
-        actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
+        manager(spec)
+            .actions
+            .push(compose_up(NOW - 60, "v0.0.3", &[]));
     };
     assert_eq!(up(again), ["all of the file"]);
 }
@@ -124,7 +117,7 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
             .push(|report| report["nvidia_payload"] = "x".into());
     };
     let no_log = |spec: &mut Spec| spec.compose_manager = None;
-    let bad_log = |spec: &mut Spec| spec.compose_manager.as_mut().unwrap().nonce = Some([1; 32]);
+    let bad_log = |spec: &mut Spec| manager(spec).nonce = Some([1; 32]);
     type Change = fn(&mut Spec);
     let rows: [(Change, &str, &str, &[CheckId]); 10] = [
         (no_gpus, "", "rejected_gpu_missing", &[]),
@@ -168,9 +161,11 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
     }
     let if_present = gpus_if_present();
     let by = |change: Change| {
-        let mut spec = spec();
-        change(&mut spec);
-        judge_by(&spec, &if_present, HistoryCheck::NotKept("a test"))
+        judge_by(
+            &spec_with(change),
+            &if_present,
+            HistoryCheck::NotKept("a test"),
+        )
     };
     assert_eq!(code(&by(bad_gpus)), "evidence_gpu_payload");
     let appraisal = by(no_gpus);
@@ -183,11 +178,8 @@ fn evidence_that_is_there_has_to_hold_unless_the_policy_does_not_look() {
 
 /// The valid machine's policy with nothing of `near`, by which GPUs may be left out.
 fn gpus_if_present() -> Policy {
-    let own = spec().policy_toml().replace("extends = \"near\"\n", "");
-    Policy::from_toml(&format!(
-        "{own}software = \"expected\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n[gpu]\nmode = \"if-present\"\nprotected_pcie = \"report\"\n"
-    ))
-    .unwrap()
+    let gpu = "[gpu]\nmode = \"if-present\"\nprotected_pcie = \"report\"\n";
+    Policy::from_toml(&(whole_policy_text() + gpu)).unwrap()
 }
 
 /// What a GPU signs of its mode and its switches is judged where the policy demands
@@ -195,12 +187,10 @@ fn gpus_if_present() -> Policy {
 #[test]
 fn gpus_in_no_protected_mode_are_no_pass() {
     let no_mode = |spec: &mut Spec| {
-        for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
-            gpu.message.push(|m| {
-                *m.field(field::PROTECTED_PCIE) = vec![0x55];
-                m.fields.retain(|(kind, _)| *kind != field::SWITCHES);
-            });
-        }
+        each_gpu(spec, |m| {
+            *m.field(field::PROTECTED_PCIE) = vec![0x55];
+            m.fields.retain(|(kind, _)| *kind != field::SWITCHES);
+        });
     };
     let rejected = judged(no_mode, "").outcome.unwrap_err();
     assert_eq!(rejected.code(), "rejected_gpu_mode");
@@ -219,10 +209,7 @@ fn gpus_in_no_protected_mode_are_no_pass() {
     );
     // A driver that states its mode, as newer ones do.
     let states = |spec: &mut Spec| {
-        for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
-            gpu.message
-                .push(|m| m.fields.push((field::FEATURE, vec![2, 0])));
-        }
+        each_gpu(spec, |m| m.fields.push((field::FEATURE, vec![2, 0])));
     };
     assert_eq!(status(&judged(states, ""), CheckId::GpuShape), Status::Pass);
     // One GPU has no neighbour that could name other switches.
@@ -255,7 +242,7 @@ fn a_number_that_nobody_expects_is_no_pass() {
         HistoryCheck::NotKept("a test"),
     );
     assert_eq!(status(&hardware, CheckId::GpuShape), Status::NotProved);
-    let eight = judge_by(&spec(), &policy(""), HistoryCheck::NotKept("a test"));
+    let eight = judge_by(&spec(), &policy_with(""), HistoryCheck::NotKept("a test"));
     assert_eq!(status(&eight, CheckId::GpuShape), Status::Pass);
 }
 
@@ -280,8 +267,7 @@ fn gpus_of_an_unknown_architecture_are_not_counted() {
         );
         assert_eq!(rejected.to_string(), said);
         assert!(rejected.hint().contains("Update verified-proxy"));
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         for policy in [&gpus_if_present(), &Policy::hardware()] {
             let appraisal = judge_by(&spec, policy, HistoryCheck::NotKept("a test"));
             assert_eq!(code(&appraisal), "verified");
@@ -506,11 +492,11 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
 
     // Another version, or a board that is not named, escapes no table of its kind.
     let driver = |spec: &mut Spec| {
-        each(spec, |m| *m.field(field::DRIVER) = b"535.00\0".to_vec());
+        each_gpu(spec, |m| *m.field(field::DRIVER) = b"535.00\0".to_vec());
     };
-    let vbios = |spec: &mut Spec| each(spec, |m| m.field(field::VBIOS)[4] = 9);
+    let vbios = |spec: &mut Spec| each_gpu(spec, |m| m.field(field::VBIOS)[4] = 9);
     let board = |spec: &mut Spec| {
-        each(spec, |m| {
+        each_gpu(spec, |m| {
             m.fields.retain(|(kind, _)| *kind != field::PROJECT)
         });
     };
@@ -556,13 +542,6 @@ fn measurements_are_compared_where_the_policy_has_a_table() {
     assert_eq!(code(&judged(driver, &other_kind)), "verified");
 }
 
-/// Changes what every GPU signs.
-fn each(spec: &mut Spec, change: fn(&mut Message)) {
-    for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
-        gpu.message.push(change);
-    }
-}
-
 #[test]
 fn commits_and_tags_are_compared_where_the_policy_names_them() {
     let report = judge(&spec()).report;
@@ -581,8 +560,9 @@ fn commits_and_tags_are_compared_where_the_policy_names_them() {
     assert!(rejected.hint().contains("deployment.commits = [\""));
 
     let branch = |spec: &mut Spec| {
-        let actions = &mut spec.compose_manager.as_mut().unwrap().actions;
-        actions.push(compose_up(NOW - 60, "main", &[]));
+        manager(spec)
+            .actions
+            .push(compose_up(NOW - 60, "main", &[]));
     };
     assert_eq!(
         code(&judged(branch, "deployment.tags = \"any\"")),
@@ -593,7 +573,7 @@ fn commits_and_tags_are_compared_where_the_policy_names_them() {
 #[test]
 fn a_log_is_held_against_the_one_last_seen() {
     let by_log = |spec: &Spec, logs: &History| {
-        let appraisal = judge_by(spec, &policy(""), HistoryCheck::Kept(logs));
+        let appraisal = judge_by(spec, &policy_with(""), HistoryCheck::Kept(logs));
         assert_eq!(code(&appraisal), "verified");
         let check = appraisal
             .report
@@ -607,8 +587,9 @@ fn a_log_is_held_against_the_one_last_seen() {
     };
     let before = spec();
     let mut after = spec();
-    let actions = &mut after.compose_manager.as_mut().unwrap().actions;
-    actions.push(compose_up(NOW - 60, "v0.0.3", &[]));
+    manager(&mut after)
+        .actions
+        .push(compose_up(NOW - 60, "v0.0.3", &[]));
 
     let mut logs = History::default();
     let (status, detail, seen) = by_log(&before, &logs);
@@ -636,7 +617,7 @@ fn a_log_is_held_against_the_one_last_seen() {
 /// No file was held against a rule, so none passed.
 #[test]
 fn an_empty_log_passes_no_rule() {
-    let empty = |spec: &mut Spec| spec.compose_manager.as_mut().unwrap().actions.clear();
+    let empty = |spec: &mut Spec| manager(spec).actions.clear();
     let refused = judged(empty, "");
     assert_eq!(code(&refused), "rejected_deployment_empty");
     let appraisal = judged(empty, "deployment.mode = \"if-present\"");
@@ -669,7 +650,7 @@ fn nothing_is_remembered_of_a_refused_machine() {
     let mut spec = spec();
     spec.gpus = None;
     let logs = History::default();
-    let appraisal = judge_by(&spec, &policy(""), HistoryCheck::Kept(&logs));
+    let appraisal = judge_by(&spec, &policy_with(""), HistoryCheck::Kept(&logs));
     assert_eq!(code(&appraisal), "rejected_gpu_missing");
     assert_eq!(appraisal.sighting, None);
 }
@@ -848,8 +829,10 @@ fn every_rule_counts_in_the_digest() {
         "deployment.sources = \"required\"\nleast.deployment = \"tagged\"",
         "deployment.commits = [\"0101010101010101010101010101010101010101\"]",
     ];
-    let digests: std::collections::BTreeSet<_> =
-        lines.iter().map(|more| policy(more).digest()).collect();
+    let digests: std::collections::BTreeSet<_> = lines
+        .iter()
+        .map(|more| policy_with(more).digest())
+        .collect();
     assert_eq!(digests.len(), lines.len());
 }
 
@@ -858,8 +841,9 @@ fn every_rule_counts_in_the_digest() {
 fn unknown_actions_are_told_and_known_ones_are_not() {
     let findings = |names: &[&str]| {
         let mut spec = spec();
-        let log = &mut spec.compose_manager.as_mut().unwrap().actions;
-        log.extend(names.iter().map(|name| action(NOW, name, &[])));
+        manager(&mut spec)
+            .actions
+            .extend(names.iter().map(|name| action(NOW, name, &[])));
         let appraisal = judge(&spec);
         assert_eq!(code(&appraisal), "verified");
         let all = appraisal.report.findings.into_iter();

@@ -7,9 +7,9 @@ use attest::{CheckId, Policy, Status};
 use fake_tee::{CertForm, MrConfig, Spec};
 use serde_json::{Value, json};
 
-use super::formats::{fact, status, verified};
+use super::formats::{fact, verified};
 use super::judge_under;
-use crate::support::{code, judge, spec};
+use crate::support::{code, judge, spec, spec_with, status};
 use crate::tampering::{remove, set};
 
 /// A machine, and what is said of its log, its boot events and its description.
@@ -181,9 +181,7 @@ fn the_hardware_policy_refuses_what_contradicts_a_register() {
         ),
     ];
     for (what, change, expected) in changes {
-        let mut spec = spec();
-        change(&mut spec);
-        let got = judge_under(&spec, &Policy::hardware());
+        let got = judge_under(&spec_with(change), &Policy::hardware());
         assert_eq!(code(&got), expected, "{what}");
     }
 }

@@ -9,10 +9,10 @@ use fake_tee::{Signer, Spec};
 
 use super::Change;
 use crate::support::{
-    NOW, anchors, challenge, code, editions, editions_parts, judge_with, policy, spec,
+    DAY, NOW, anchors, challenge, code, editions, editions_parts, judge_with, policy, spec,
+    spec_with,
 };
 
-const DAY: u64 = 86_400;
 /// When the fake's list of editions is issued.
 const LISTED: u64 = NOW - DAY;
 
@@ -92,8 +92,7 @@ fn collateral_never_goes_back() {
         ("root CRL", |s| s.crls.root.this_update -= 7 * DAY + 1),
     ];
     for (what, change) in lower {
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         for list in [List::Had, List::Missing] {
             let refused = kept(&floors, &spec, list);
             assert_eq!(code(&refused), "rejected_collateral_rollback", "{what}");
@@ -269,18 +268,14 @@ fn what_nobody_signed_raises_no_floor() {
         ("another root", |s| s.pki = fake_tee::Pki::other().unwrap()),
     ];
     for (what, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
-        let refused = kept(&Floors::default(), &spec, List::Missing);
+        let refused = kept(&Floors::default(), &spec_with(change), List::Missing);
         assert_eq!(code(&refused), "rejected_collateral_untrusted", "{what}");
         assert_eq!(refused.floor_seen, None, "{what}");
     }
 }
 
 fn list_of(change: impl FnOnce(&mut Spec)) -> EditionsParts {
-    let mut spec = spec();
-    change(&mut spec);
-    editions_parts(&spec.forge(&challenge()).unwrap())
+    editions_parts(&spec_with(change).forge(&challenge()).unwrap())
 }
 
 fn verified(parts: &EditionsParts) -> &'static str {

@@ -7,8 +7,8 @@ use fake_tee::{CertForm, MrConfig, Spec};
 use serde_json::json;
 
 use super::{Change, judge_under};
-use crate::support::{code, judge, spec};
-use crate::tampering::{flip, set};
+use crate::support::{code, judge, spec, spec_with, status};
+use crate::tampering::{before, flip, set};
 
 pub(super) fn verified(what: &str, appraisal: Appraisal) -> Appraisal {
     let rejected = &appraisal.report.rejected;
@@ -26,17 +26,6 @@ pub(super) fn fact<'a>(appraisal: &'a Appraisal, name: &str) -> Option<&'a str> 
     facts
         .find(|fact| fact.name == name)
         .map(|fact| &*fact.value)
-}
-
-pub(super) fn status(appraisal: &Appraisal, check: CheckId) -> Status {
-    appraisal.report.check(check).unwrap().status
-}
-
-fn before(spec: &mut Spec, name: &'static str, event: Event) {
-    spec.hooks.events.push(move |events| {
-        let at = events.iter().position(|event| event.event == name).unwrap();
-        events.insert(at, event.clone());
-    });
 }
 
 #[test]
@@ -122,9 +111,7 @@ fn newer_and_older_formats_hold_like_the_usual_ones() {
         ),
     ];
     for (what, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
-        let appraisal = verified(what, judge(&spec));
+        let appraisal = verified(what, judge(&spec_with(change)));
         for check in [
             CheckId::Rtmrs,
             CheckId::BootEvents,
@@ -231,8 +218,7 @@ fn a_certificate_in_a_newer_form_is_for_a_newer_program() {
         }),
     ];
     for (what, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         let rejected = judge(&spec).outcome.unwrap_err();
         assert_eq!(rejected.code(), "rejected_app_cert_form", "{what}");
         assert_eq!(rejected.blame(), attest::Blame::Age, "{what}");
@@ -281,8 +267,7 @@ fn copies_that_differ_from_what_is_measured_are_told() {
         }),
     ];
     for (field, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         let appraisal = verified(field, judge(&spec));
         let [finding] = of_topic(&appraisal, "copy_differs")[..] else {
             panic!("{field}: {:?}", appraisal.report.findings);

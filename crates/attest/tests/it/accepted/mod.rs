@@ -10,7 +10,9 @@ use attest::{Appraisal, FloorCheck, Policy};
 use fake_tee::event_log::DigestForm;
 use fake_tee::{QuoteFormat, Signing, Spec};
 
-use crate::support::{anchors, challenge, code, judge, judge_with, policy, spec};
+use crate::support::{
+    Beside, challenge, code, judge, judge_beside, judge_with, policy, spec, spec_with,
+};
 
 /// One honest change.
 type Change = (&'static str, fn(&mut Spec));
@@ -112,9 +114,7 @@ fn honest_changes_need_no_new_policy() {
         }),
     ];
     for (what, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
-        let appraisal = judge(&spec);
+        let appraisal = judge(&spec_with(change));
         assert_eq!(
             code(&appraisal),
             "verified",
@@ -132,24 +132,11 @@ fn a_new_tls_key_is_attested_like_the_old_one() {
     let appraisal = judge_with(&built, policy(), FloorCheck::NotKept("a test"));
     // The report is good, but it is about another key than the live one.
     assert_eq!(code(&appraisal), "rejected_spki_mismatch");
-    let evidence = attest::Evidence::parse(&built.report_bytes).unwrap();
-    let collateral = attest::Collateral::from_json(built.collateral_json.as_bytes()).unwrap();
-    let appraisal = attest::appraise(&attest::Appraise {
-        evidence: &evidence,
-        subject: &crate::support::subject(),
+    let beside = Beside {
         live_spki: attest::Spki::from_bytes([0x99; 32]),
-        nonce: attest::Nonce::from_bytes(crate::support::NONCE),
-        collateral: &collateral,
-        floor: FloorCheck::NotKept("a test"),
-        policy: policy(),
-        trust_anchors: &anchors(),
-        issuers: &attest::IssuerCache::new(),
-        history: attest::HistoryCheck::NotKept("a test"),
-        files: attest::FilesCheck::NotFetched("a test"),
-        tags: attest::TagsCheck::NotFetched("a test"),
-        nras: attest::NrasCheck::NotAsked("a test"),
-        now: attest::UnixTime(crate::support::NOW),
-    });
+        ..Beside::default()
+    };
+    let appraisal = judge_beside(&built, policy(), beside);
     assert_eq!(code(&appraisal), "verified");
 }
 
@@ -164,8 +151,4 @@ fn judge_under(spec: &Spec, policy: &Policy) -> Appraisal {
         policy,
         FloorCheck::NotKept("a test"),
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

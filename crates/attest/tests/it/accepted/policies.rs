@@ -3,8 +3,8 @@
 use attest::{FloorCheck, Policy};
 use fake_tee::Spec;
 
-use super::{Change, extended, hex, judge_under};
-use crate::support::{challenge, code, judge, judge_with, policy, spec};
+use super::{Change, extended, judge_under};
+use crate::support::{challenge, code, judge, judge_with, policy, spec, spec_with};
 
 #[test]
 fn out_of_date_passes_only_with_every_advisory_accepted() {
@@ -59,8 +59,7 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         }),
     ];
     for (expected, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         let refused = judge(&spec);
         assert_eq!(code(&refused), expected);
         let hint = refused.outcome.unwrap_err().hint();
@@ -105,9 +104,7 @@ fn another_kms_or_application_has_no_ready_made_line() {
         }),
     ];
     for (expected, change) in changes {
-        let mut spec = spec();
-        change(&mut spec);
-        let rejected = judge(&spec).outcome.unwrap_err();
+        let rejected = judge(&spec_with(change)).outcome.unwrap_err();
         assert_eq!(rejected.code(), expected);
         assert!(
             !rejected.hint().contains("policy line"),
@@ -134,8 +131,7 @@ fn a_policy_is_written_also_for_other_attributes_and_levels() {
         ),
         ("rejected_tcb_platform", |s| s.platform.pce_svn -= 1),
     ] {
-        let mut spec = spec();
-        change(&mut spec);
+        let spec = spec_with(change);
         assert_eq!(code(&judge(&spec)), expected);
         let policy = Policy::from_toml(&written(&spec).unwrap()).unwrap();
         assert_eq!(
@@ -233,7 +229,10 @@ fn pins_hold_what_they_name_and_nothing_else() {
     for line in lines
         .iter()
         .map(|line| format!("pins.{line}"))
-        .chain([format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0]))])
+        .chain([format!(
+            "pins.mr_kms = [\"{}\"]",
+            hex::encode(&spec.app.mr_kms[0])
+        )])
     {
         let judged = judge_under(&spec, &extended(&line));
         assert_eq!(code(&judged), "verified", "{line}");
@@ -261,12 +260,15 @@ fn pins_hold_what_they_name_and_nothing_else() {
     }
     let mut without = self::spec();
     without.app.mr_kms.clear();
-    let pinned = extended(&format!("pins.mr_kms = [\"{}\"]", hex(&spec.app.mr_kms[0])));
+    let pinned = extended(&format!(
+        "pins.mr_kms = [\"{}\"]",
+        hex::encode(&spec.app.mr_kms[0])
+    ));
     assert_eq!(code(&judge_under(&without, &pinned)), "rejected_pin");
     // Nor does a platform without an instance id satisfy a pin on one.
     let mut without = self::spec();
     let piid = without.platform.platform_instance_id.take().unwrap();
-    let pinned = extended(&format!("pins.piids = [\"{}\"]", hex(&piid)));
+    let pinned = extended(&format!("pins.piids = [\"{}\"]", hex::encode(piid)));
     assert_eq!(code(&judge_under(&spec, &pinned)), "verified");
     let refused = judge_under(&without, &pinned);
     assert_eq!(code(&refused), "rejected_pin");
@@ -285,7 +287,7 @@ fn a_report_names_the_pins_that_somebody_measures() {
         let check = report.check(attest::CheckId::Pins).unwrap();
         (check.status, check.detail.clone())
     };
-    let kms = format!("pins.mr_kms = [\"{}\"]\n", hex(&spec.app.mr_kms[0]));
+    let kms = format!("pins.mr_kms = [\"{}\"]\n", hex::encode(&spec.app.mr_kms[0]));
     let (status, detail) = pins(policy());
     assert_eq!(status, attest::Status::NotProved);
     assert_eq!(detail, "the policy pins none");
@@ -327,7 +329,7 @@ fn an_application_counts_under_its_own_kms_only() {
         .unwrap();
     // This KMS with another app, and this app with another KMS, do not add up.
     let other_app = line
-        .replace(&hex(&spec.app.app_id), &"07".repeat(20))
+        .replace(&hex::encode(&spec.app.app_id), &"07".repeat(20))
         .replace("identity = [", "");
     let other_kms = fake_tee::Kms::other().unwrap().root_spki_hex();
     let other_kms = line

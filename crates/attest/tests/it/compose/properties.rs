@@ -6,14 +6,7 @@ use attest::{ComposeDocument, FileRules, VmConfig, app_compose_findings, judge_c
 use proptest::prelude::*;
 
 use super::deployed;
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::support::cases;
 
 fn printable(text: &str) {
     assert!(text.len() < 20_000, "{} bytes", text.len());

@@ -5,8 +5,8 @@ use fake_tee::deployment::{ActionsForm, action, compose_up};
 use fake_tee::{ComposeManager, QuoteFormat, Signing, Spec};
 use serde_json::json;
 
-use super::{judge, machine, manager};
-use crate::support::NOW;
+use super::{judge, machine};
+use crate::support::{NOW, manager, spec_with};
 
 #[test]
 fn both_forms_are_recognised_whatever_the_order_on_the_wire() {
@@ -159,9 +159,7 @@ fn honest_changes_are_accepted() {
         }),
     ];
     for (what, change) in changes {
-        let mut spec = machine();
-        change(&mut spec);
-        if let Err(rejected) = judge(&spec) {
+        if let Err(rejected) = judge(&spec_with(change)) {
             panic!("{what}: {rejected}");
         }
     }

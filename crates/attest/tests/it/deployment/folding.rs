@@ -7,8 +7,8 @@ use fake_tee::deployment::{ActionsForm, action, compose_up};
 use fake_tee::hash::label;
 use serde_json::{Value, json};
 
-use super::{judge, machine, manager};
-use crate::support::NOW;
+use super::{judge, machine};
+use crate::support::{NOW, manager};
 
 type Fields = Vec<(String, Value)>;
 

@@ -11,7 +11,7 @@ use attest::{
     AppraiseDeployment, Collateral, Deployment, DeploymentRejected, Evidence, FloorCheck, Nonce,
     UnixTime, appraise_deployment,
 };
-use fake_tee::{Built, ComposeManager, Spec};
+use fake_tee::{Built, Spec};
 
 use crate::support::{
     NONCE, NOW, anchors, challenge, code, judge_with, policy_of_the_machine_alone, spec,
@@ -20,10 +20,6 @@ use crate::support::{
 /// A valid machine, which has a compose-manager.
 fn machine() -> Spec {
     spec()
-}
-
-fn manager(spec: &mut Spec) -> &mut ComposeManager {
-    spec.compose_manager.as_mut().unwrap()
 }
 
 fn judge(spec: &Spec) -> Result<Deployment, DeploymentRejected> {

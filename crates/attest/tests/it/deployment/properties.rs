@@ -11,18 +11,10 @@ use fake_tee::deployment::{ActionsForm, action};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{judge, machine, manager};
-use crate::support::{NONCE, NOW, anchors, challenge, judge_with, policy};
+use super::{judge, machine};
+use crate::support::{NONCE, NOW, anchors, cases, challenge, judge_with, manager, policy};
 
 type Fields = Vec<(String, Value)>;
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 struct Machine {
     built: Built,

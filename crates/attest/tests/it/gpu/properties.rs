@@ -7,15 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{anchors, blob, code, judge, set_blob, spec};
-use crate::support::{NONCE, NOW};
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::support::{NONCE, NOW, cases};
 
 /// One GPU, forged once.
 fn payload() -> &'static Value {

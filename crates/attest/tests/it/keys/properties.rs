@@ -7,15 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{ecdsa, evidence, judge_e2ee, judge_ohttp, report, word};
-use crate::support::spec;
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::support::{cases, spec};
 
 /// The reports of the valid machine with either key attested, forged once, without
 /// what makes each round slow.

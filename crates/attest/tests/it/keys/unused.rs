@@ -5,7 +5,7 @@ use fake_tee::{Signer, Spec};
 use serde_json::json;
 
 use super::ecdsa;
-use crate::support::{code, judge, spec};
+use crate::support::{code, judge, spec, spec_with};
 use crate::tampering::{flip, remove, set};
 
 /// Status and finding of one check, in a verdict that is "verified".
@@ -31,9 +31,11 @@ fn verified(spec: &Spec) -> Appraisal {
 
 #[track_caller]
 fn ohttp(change: impl FnOnce(&mut Spec)) -> (Status, bool) {
-    let mut spec = spec();
-    change(&mut spec);
-    said(&spec, CheckId::OhttpKey, "ohttp_key_contradicts")
+    said(
+        &spec_with(change),
+        CheckId::OhttpKey,
+        "ohttp_key_contradicts",
+    )
 }
 
 #[track_caller]

@@ -1,10 +1,10 @@
 //! Every claim of a signed token: that it is needed, its words, its times.
 
-use attest::{KeySet, Nonce, UnixTime, appraise_nras};
+use attest::UnixTime;
 use serde_json::{Value, json};
 
-use super::{anchors, code, judge, machine, spec};
-use crate::support::{NONCE, NOW};
+use super::{anchors, code, judge, judge_under, machine, spec};
+use crate::support::NOW;
 
 /// Every claim that a sound answer has is needed, and of its own kind.
 #[test]
@@ -109,17 +109,7 @@ fn the_bounds_of_time_are_exact() {
                 .claims
                 .push(move |claims| claims[claim] = value.into());
         }
-        appraise_nras(
-            spec.answer(&machine().payload)
-                .unwrap()
-                .to_string()
-                .as_bytes(),
-            &KeySet::parse(spec.key_set().unwrap().to_string().as_bytes()).unwrap(),
-            &anchors(),
-            Nonce::from_bytes(NONCE),
-            &machine().gpus,
-            UnixTime(now),
-        )
+        judge_under(&spec, &anchors(), now)
     };
     let time = "rejected_nras_time";
     for (now, claim, value, expected) in [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use attest::{KeySet, Nonce, NrasAnchors, Spki, UnixTime, appraise_nras};
+use attest::{KeySet, NrasAnchors, Spki};
 use fake_tee::Signer;
 use fake_tee::nras::{NrasPki, NrasSpec, SigningKey};
 use fake_tee::rcgen::{
@@ -10,10 +10,8 @@ use fake_tee::rcgen::{
 };
 use serde_json::{Value, json};
 
-use super::{Row, anchors, assert_refused, code, judge, machine, spec};
-use crate::support::{NONCE, NOW};
-
-const DAY: u64 = 86_400;
+use super::{Row, anchors, assert_refused, code, judge, judge_under, machine, spec};
+use crate::support::{DAY, NOW};
 
 /// Changes a byte, counted from the last of the identifier, in the field that the
 /// leaf's signature does not cover.
@@ -377,19 +375,7 @@ fn each_token_is_held_against_its_own_key() {
 fn the_fake_service_is_not_nvidia() {
     assert!(!anchors().is_nvidia());
     let spec = spec();
-    let appraise = |anchors: &NrasAnchors, now: u64| {
-        appraise_nras(
-            spec.answer(&machine().payload)
-                .unwrap()
-                .to_string()
-                .as_bytes(),
-            &KeySet::parse(spec.key_set().unwrap().to_string().as_bytes()).unwrap(),
-            anchors,
-            Nonce::from_bytes(NONCE),
-            &machine().gpus,
-            UnixTime(now),
-        )
-    };
+    let appraise = |anchors: &NrasAnchors, now: u64| judge_under(&spec, anchors, now);
     let refused = code(&appraise(&NrasAnchors::nvidia(), NOW));
     assert_eq!(refused, "rejected_nras_authority");
     // Several pins: any of them will do, none is none.

@@ -69,9 +69,25 @@ pub(super) fn judge_bytes(
 
 /// What is said of a service's answer under its own key set.
 pub(super) fn judge(spec: &NrasSpec) -> Result<NrasOpinion, NrasRejected> {
+    judge_under(spec, &anchors(), NOW)
+}
+
+/// The same under other anchors, at another time.
+pub(super) fn judge_under(
+    spec: &NrasSpec,
+    anchors: &NrasAnchors,
+    now: u64,
+) -> Result<NrasOpinion, NrasRejected> {
     let answer = spec.answer(&machine().payload).unwrap().to_string();
     let key_set = spec.key_set().unwrap().to_string();
-    judge_bytes(answer.as_bytes(), key_set.as_bytes(), &machine().gpus)
+    appraise_nras(
+        answer.as_bytes(),
+        &KeySet::parse(key_set.as_bytes())?,
+        anchors,
+        Nonce::from_bytes(NONCE),
+        &machine().gpus,
+        UnixTime(now),
+    )
 }
 
 /// The code of a refusal, or "verified".

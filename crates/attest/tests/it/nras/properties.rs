@@ -7,14 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Machine, assert_printable, code, judge, judge_bytes, spec};
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::support::cases;
 
 /// One GPU, its answer and the keys, forged once.
 struct One {

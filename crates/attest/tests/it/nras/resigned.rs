@@ -319,7 +319,7 @@ pub(super) const GPU: &[Row] = &[
     ("GPU: hexadecimal device", "rejected_nras_device", |s| {
         s.gpu(1).claims.push(|claims| {
             let ueid: Vec<u8> = machine().gpus.gpus()[1].ueid.as_bytes().to_vec();
-            claims["ueid"] = hex(&ueid).into();
+            claims["ueid"] = hex::encode(ueid).into();
         })
     }),
     ("GPU: two devices exchanged", "rejected_nras_device", |s| {
@@ -424,10 +424,6 @@ pub(super) const GPU: &[Row] = &[
         },
     ),
 ];
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// What NVIDIA looks at, one claim each.
 const CHECKS: [&str; 16] = [

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use attest::Domain;
 use proptest::prelude::*;
 
-use super::cases;
+use crate::support::cases;
 
 proptest! {
     #![proptest_config(cases(2048))]

@@ -9,26 +9,15 @@ mod signed;
 
 use std::sync::OnceLock;
 
-use attest::{
-    Appraisal, Appraise, Collateral, Evidence, FilesCheck, FloorCheck, HistoryCheck, IssuerCache,
-    Nonce, NrasCheck, Spki, TagsCheck, UnixTime, appraise,
-};
+use attest::{Appraisal, Collateral, Evidence, FloorCheck};
 use fake_tee::Built;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::meaning::differences;
 use crate::support::{
-    LIVE, NONCE, NOW, anchors, challenge, policy_of_the_machine_alone as policy, spec, subject,
+    Beside, cases, challenge, judge_parsed, policy_of_the_machine_alone as policy, spec,
 };
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 /// The valid machine, forged once.
 fn built() -> &'static Built {
@@ -68,22 +57,11 @@ fn judge_evidence(
     collateral: &Collateral,
     floor: FloorCheck<'_>,
 ) -> Appraisal {
-    appraise(&Appraise {
-        evidence,
-        subject: &subject(),
-        live_spki: Spki::from_bytes(LIVE),
-        nonce: Nonce::from_bytes(NONCE),
-        collateral,
+    let beside = Beside {
         floor,
-        policy: policy(),
-        trust_anchors: &anchors(),
-        issuers: &IssuerCache::new(),
-        history: HistoryCheck::NotKept("a test"),
-        files: FilesCheck::NotFetched("a test"),
-        tags: TagsCheck::NotFetched("a test"),
-        nras: NrasCheck::NotAsked("a test"),
-        now: UnixTime(NOW),
-    })
+        ..Beside::default()
+    };
+    judge_parsed(evidence, collateral, policy(), beside)
 }
 
 /// `None` if the report cannot be read.

@@ -3,8 +3,7 @@
 use attest::Policy;
 use proptest::prelude::*;
 
-use super::cases;
-use crate::support::policy;
+use crate::support::{cases, policy};
 
 /// A policy in which every list has several entries, so that they have an order.
 const LISTS: [(&str, [&str; 3]); 6] = [

@@ -9,10 +9,10 @@ use attest::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{base_evidence, cases, collateral, judge_evidence};
+use super::{base_evidence, collateral, judge_evidence};
 use crate::support::{
-    DOMAIN, LIVE, NOW, anchors, challenge, code, editions, policy_of_the_machine_alone as policy,
-    spec,
+    DOMAIN, LIVE, NOW, anchors, cases, challenge, code, editions,
+    policy_of_the_machine_alone as policy, spec,
 };
 
 const TTL: u64 = 3600;

@@ -4,7 +4,8 @@ use attest::{Collateral, FloorCheck};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{base_evidence, built, cases, judge_evidence, report, verifies};
+use super::{base_evidence, built, judge_evidence, report, verifies};
+use crate::support::cases;
 
 /// The report with another quote.
 fn with_quote(quote: &[u8]) -> Vec<u8> {

@@ -5,9 +5,8 @@ use fake_tee::{CertForm, Kms, Spec};
 use serde_json::json;
 
 use super::{Case, case, remove, set};
-use crate::support::NOW;
+use crate::support::{DAY, NOW};
 
-const DAY: u64 = 86_400;
 const ATTESTATION: &[u64] = &[1, 3, 6, 1, 4, 1, 62_397, 1, 8];
 const APP_ID: &[u64] = &[1, 3, 6, 1, 4, 1, 62_397, 1, 3];
 

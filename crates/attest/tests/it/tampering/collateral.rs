@@ -4,9 +4,7 @@ use fake_tee::Spec;
 use fake_tee::pki::Signer;
 
 use super::{Case, case};
-use crate::support::NOW;
-
-const DAY: u64 = 86_400;
+use crate::support::{DAY, NOW};
 
 pub(super) const CASES: &[Case] = &[
     case(

@@ -1,10 +1,9 @@
 //! The application description, its hash, and what the host launched the TD for.
 
-use fake_tee::event_log::DigestForm;
 use fake_tee::{Kms, MrConfig, Spec};
 use serde_json::json;
 
-use super::{Case, case, set};
+use super::{Case, case, edit, set};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -36,29 +35,15 @@ pub(super) const CASES: &[Case] = &[
         "A5",
         "another compose-hash event, signed",
         "rejected_compose_hash",
-        |s| {
-            s.hooks.events.push(|events| {
-                let event = events
-                    .iter_mut()
-                    .find(|event| event.event == "compose-hash")
-                    .unwrap();
-                event.event_payload[0] ^= 1;
-                event.rehash(DigestForm::V1);
-            });
-        },
+        |s| edit(s, "compose-hash", |event| event.event_payload[0] ^= 1),
     ),
     case(
         "A5",
         "a compose-hash event of 31 bytes, signed",
         "rejected_compose_hash",
         |s| {
-            s.hooks.events.push(|events| {
-                let event = events
-                    .iter_mut()
-                    .find(|event| event.event == "compose-hash")
-                    .unwrap();
+            edit(s, "compose-hash", |event| {
                 event.event_payload.pop();
-                event.rehash(DigestForm::V1);
             });
         },
     ),
@@ -74,31 +59,19 @@ pub(super) const CASES: &[Case] = &[
         "A5",
         "MRCONFIGID of form 2 with the compose hash itself, signed",
         "rejected_mr_config_id",
-        |s| {
-            let mut id = config_id(2, 0, 0);
-            id[1..33].copy_from_slice(&s.app.compose_hash());
-            s.overrides.mr_config_id = Some(id);
-        },
+        |s| own_hash(s, 2, 0),
     ),
     case(
         "A5",
         "MRCONFIGID with bytes behind the hash, signed",
         "rejected_mr_config_id",
-        |s| {
-            let mut id = config_id(1, 0, 7);
-            id[1..33].copy_from_slice(&s.app.compose_hash());
-            s.overrides.mr_config_id = Some(id);
-        },
+        |s| own_hash(s, 1, 7),
     ),
     case(
         "A5",
         "MRCONFIGID of form 0 with the compose hash, signed",
         "rejected_mr_config_id",
-        |s| {
-            let mut id = config_id(0, 0, 0);
-            id[1..33].copy_from_slice(&s.app.compose_hash());
-            s.overrides.mr_config_id = Some(id);
-        },
+        |s| own_hash(s, 0, 0),
     ),
     case(
         "A5",
@@ -200,6 +173,13 @@ fn config_of(spec: &mut Spec, form: MrConfig, change: fn(&mut Spec)) {
     let mut other = spec.clone();
     change(&mut other);
     spec.overrides.mr_config_id = Some(form.id(&other));
+}
+
+/// The compose hash itself, in a form and before a rest of one's choice.
+fn own_hash(spec: &mut Spec, version: u8, rest: u8) {
+    let mut id = config_id(version, 0, rest);
+    id[1..33].copy_from_slice(&spec.app.compose_hash());
+    spec.overrides.mr_config_id = Some(id);
 }
 
 fn config_id(version: u8, hash: u8, rest: u8) -> [u8; 48] {

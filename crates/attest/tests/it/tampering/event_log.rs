@@ -4,7 +4,7 @@ use fake_tee::Spec;
 use fake_tee::event_log::{DigestForm, Event};
 use serde_json::json;
 
-use super::{Case, case, set};
+use super::{Case, before, case, edit, find, set, swap, without};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -17,17 +17,13 @@ pub(super) const CASES: &[Case] = &[
         "A3",
         "payload of compose-hash exchanged, its digest kept",
         "rejected_event_digest",
-        |s| {
-            swap(s, "compose-hash");
-        },
+        |s| swap(s, "compose-hash"),
     ),
     case(
         "A3",
         "payload of instance-id exchanged, its digest kept",
         "rejected_event_digest",
-        |s| {
-            swap(s, "instance-id");
-        },
+        |s| swap(s, "instance-id"),
     ),
     case(
         "A3",
@@ -39,25 +35,19 @@ pub(super) const CASES: &[Case] = &[
         "A3",
         "payload of os-image-hash exchanged, its digest kept",
         "rejected_event_digest",
-        |s| {
-            swap(s, "os-image-hash");
-        },
+        |s| swap(s, "os-image-hash"),
     ),
     case(
         "A3",
         "payload of key-provider exchanged, its digest kept",
         "rejected_event_digest",
-        |s| {
-            swap(s, "key-provider");
-        },
+        |s| swap(s, "key-provider"),
     ),
     case(
         "A3",
         "payload of storage-fs exchanged, its digest kept",
         "rejected_event_digest",
-        |s| {
-            swap(s, "storage-fs");
-        },
+        |s| swap(s, "storage-fs"),
     ),
     case(
         "A3",
@@ -274,14 +264,14 @@ pub(super) const CASES: &[Case] = &[
         "A4",
         "an unknown event before app-id, signed",
         "rejected_boot_events",
-        |s| insert(s, "app-id", Event::runtime("unknown", b"", DigestForm::V1)),
+        |s| before(s, "app-id", Event::runtime("unknown", b"", DigestForm::V1)),
     ),
     case(
         "A4",
         "an unknown event before the first one, signed",
         "rejected_boot_events",
         |s| {
-            insert(
+            before(
                 s,
                 "system-preparing",
                 Event::runtime("unknown", b"", DigestForm::V1),
@@ -295,7 +285,7 @@ pub(super) const CASES: &[Case] = &[
         |s| {
             let mut event = Event::runtime("unknown", b"1", DigestForm::V1);
             event.event_payload = b"0".to_vec();
-            insert(s, "system-ready", event);
+            before(s, "system-ready", event);
         },
     ),
     case(
@@ -306,7 +296,7 @@ pub(super) const CASES: &[Case] = &[
             let mut event = Event::runtime("unknown", b"", DigestForm::V1);
             event.event_type = 1;
             event.rehash(DigestForm::V1);
-            insert(s, "system-ready", event);
+            before(s, "system-ready", event);
         },
     ),
     case(
@@ -392,14 +382,7 @@ pub(super) const CASES: &[Case] = &[
         "A3",
         "digests left out, and called those of the other version",
         "rejected_rtmr_replay",
-        |s| {
-            s.strip_digests = true;
-            s.hooks.report.push(|report| {
-                for event in report["event_log"].as_array_mut().unwrap() {
-                    event["version"] = 2.into();
-                }
-            });
-        },
+        |s| stripped(s, 2),
     ),
     case(
         "A15",
@@ -411,14 +394,7 @@ pub(super) const CASES: &[Case] = &[
         "A15",
         "a digest left out of an event of version 3",
         "evidence_bad_field",
-        |s| {
-            s.strip_digests = true;
-            s.hooks.report.push(|report| {
-                for event in report["event_log"].as_array_mut().unwrap() {
-                    event["version"] = 3.into();
-                }
-            });
-        },
+        |s| stripped(s, 3),
     ),
     case(
         "A4",
@@ -439,13 +415,7 @@ pub(super) const CASES: &[Case] = &[
         "A4",
         "a boot event of another type, signed",
         "rejected_boot_events",
-        |s| {
-            s.hooks.events.push(|events| {
-                let event = find(events, "app-id");
-                event.event_type = 1;
-                event.rehash(DigestForm::V1);
-            });
-        },
+        |s| edit(s, "app-id", |event| event.event_type = 1),
     ),
     case(
         "A4",
@@ -474,10 +444,8 @@ pub(super) const CASES: &[Case] = &[
         "an os-image-hash of 31 bytes, signed",
         "rejected_boot_events",
         |s| {
-            s.hooks.events.push(|events| {
-                let event = find(events, "os-image-hash");
+            edit(s, "os-image-hash", |event| {
                 event.event_payload.pop();
-                event.rehash(DigestForm::V1);
             });
             set(s, "/info/os_image_hash", json!(""));
             set(s, "/info/tcb_info/os_image_hash", json!(""));
@@ -579,16 +547,6 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-fn find<'a>(events: &'a mut [Event], name: &str) -> &'a mut Event {
-    events.iter_mut().find(|event| event.event == name).unwrap()
-}
-
-fn swap(spec: &mut Spec, name: &'static str) {
-    spec.hooks
-        .events_after
-        .push(move |events| find(events, name).event_payload[0] ^= 1);
-}
-
 fn leave_out(spec: &mut Spec, register: u32) {
     spec.hooks.events_after.push(move |events| {
         let at = events
@@ -599,17 +557,13 @@ fn leave_out(spec: &mut Spec, register: u32) {
     });
 }
 
-fn without(spec: &mut Spec, name: &'static str) {
-    spec.hooks
-        .events
-        .push(move |events| events.retain(|event| event.event != name));
-}
-
-/// Puts an event before another.
-fn insert(spec: &mut Spec, before: &'static str, event: Event) {
-    spec.hooks.events.push(move |events| {
-        let at = events.iter().position(|event| event.event == before);
-        events.insert(at.unwrap(), event.clone());
+/// Leaves the digests out of the log, and calls their events those of another version.
+fn stripped(spec: &mut Spec, version: u32) {
+    spec.strip_digests = true;
+    spec.hooks.report.push(move |report| {
+        for event in report["event_log"].as_array_mut().unwrap() {
+            event["version"] = version.into();
+        }
     });
 }
 

@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 
 use attest::{CheckId, Explanation, Status};
 use fake_tee::Spec;
+use fake_tee::event_log::{DigestForm, Event};
 use serde_json::Value;
 
 use crate::support::{code, judge, spec};
@@ -88,6 +89,41 @@ pub(crate) fn flip(spec: &mut Spec, pointer: &'static str) {
         let last = if text.pop() == Some('0') { '1' } else { '0' };
         text.push(last);
         *value = text.into();
+    });
+}
+
+fn find<'a>(events: &'a mut [Event], name: &str) -> &'a mut Event {
+    events.iter_mut().find(|event| event.event == name).unwrap()
+}
+
+/// Exchanges an event's payload and keeps its digest.
+pub(crate) fn swap(spec: &mut Spec, name: &'static str) {
+    spec.hooks
+        .events_after
+        .push(move |events| find(events, name).event_payload[0] ^= 1);
+}
+
+/// Changes an event, and its digest with it, before anything is signed.
+fn edit(spec: &mut Spec, name: &'static str, change: fn(&mut Event)) {
+    spec.hooks.events.push(move |events| {
+        let event = find(events, name);
+        change(event);
+        event.rehash(DigestForm::V1);
+    });
+}
+
+/// Leaves an event out before anything is signed.
+pub(crate) fn without(spec: &mut Spec, name: &'static str) {
+    spec.hooks
+        .events
+        .push(move |events| events.retain(|event| event.event != name));
+}
+
+/// Puts an event before the one of this name.
+pub(crate) fn before(spec: &mut Spec, name: &'static str, event: Event) {
+    spec.hooks.events.push(move |events| {
+        let at = events.iter().position(|event| event.event == name).unwrap();
+        events.insert(at, event.clone());
     });
 }
 

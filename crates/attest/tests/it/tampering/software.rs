@@ -1,8 +1,6 @@
 //! Other software on genuine hardware: everything signed, everything replays.
 
-use fake_tee::event_log::DigestForm;
-
-use super::{Case, case};
+use super::{Case, case, edit};
 
 const OTHER: [u8; 48] = [0x66; 48];
 
@@ -122,14 +120,7 @@ pub(super) const CASES: &[Case] = &[
         "another app-id in RTMR3 than the KMS signed, signed",
         "rejected_app_id_disagrees",
         |s| {
-            s.hooks.events.push(|events| {
-                let event = events
-                    .iter_mut()
-                    .find(|event| event.event == "app-id")
-                    .unwrap();
-                event.event_payload = vec![0x66; 20];
-                event.rehash(DigestForm::V1);
-            });
+            edit(s, "app-id", |event| event.event_payload = vec![0x66; 20]);
             super::set(s, "/info/app_id", serde_json::json!("66".repeat(20)));
         },
     ),

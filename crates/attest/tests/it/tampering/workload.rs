@@ -2,22 +2,16 @@
 //! `gpu` and `deployment` have tables of their own for everything inside.
 
 use super::{Case, case, remove, set};
+use crate::support::{each_gpu, manager};
 use fake_tee::Spec;
 use fake_tee::compose_file::commit;
 use fake_tee::deployment::compose_up;
-use fake_tee::gpu::{GpuSpec, Message, field};
+use fake_tee::gpu::{GpuSpec, field};
 use fake_tee::tags::PublishedTag;
 
 /// Changes what the repository of compose files has.
 fn upstream(spec: &mut Spec, change: fn(&mut Vec<PublishedTag>)) {
-    spec.compose_manager.as_mut().unwrap().tags.push(change);
-}
-
-/// Changes what every GPU signs.
-fn each(spec: &mut Spec, change: fn(&mut Message)) {
-    for gpu in &mut spec.gpus.as_mut().unwrap().gpus {
-        gpu.message.push(change);
-    }
+    manager(spec).tags.push(change);
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -81,14 +75,14 @@ pub(super) const CASES: &[Case] = &[
         "A16",
         "no GPU in Protected PCIe mode, signed",
         "rejected_gpu_mode",
-        |s| each(s, |m| *m.field(field::PROTECTED_PCIE) = vec![0x55]),
+        |s| each_gpu(s, |m| *m.field(field::PROTECTED_PCIE) = vec![0x55]),
     ),
     case(
         "A16",
         "no GPU that says in which mode it is, signed",
         "rejected_gpu_mode",
         |s| {
-            each(s, |m| {
+            each_gpu(s, |m| {
                 m.fields.retain(|(kind, _)| *kind != field::PROTECTED_PCIE)
             })
         },
@@ -107,19 +101,19 @@ pub(super) const CASES: &[Case] = &[
         "A16",
         "drivers that were set up for GPUs without switches, signed",
         "rejected_gpu_mode",
-        |s| each(s, |m| m.fields.push((field::FEATURE, vec![1, 0]))),
+        |s| each_gpu(s, |m| m.fields.push((field::FEATURE, vec![1, 0]))),
     ),
     case(
         "A16",
         "no GPU that names a switch, signed",
         "rejected_gpu_mode",
-        |s| each(s, |m| m.field(field::SWITCHES).fill(0)),
+        |s| each_gpu(s, |m| m.field(field::SWITCHES).fill(0)),
     ),
     case(
         "A16",
         "no GPU that has a list of switches, signed",
         "rejected_gpu_mode",
-        |s| each(s, |m| m.fields.retain(|(kind, _)| *kind != field::SWITCHES)),
+        |s| each_gpu(s, |m| m.fields.retain(|(kind, _)| *kind != field::SWITCHES)),
     ),
     case(
         "A16",
@@ -167,7 +161,7 @@ pub(super) const CASES: &[Case] = &[
         "provenance",
         "a log that names nothing, signed",
         "rejected_deployment_empty",
-        |s| s.compose_manager.as_mut().unwrap().actions.clear(),
+        |s| manager(s).actions.clear(),
     ),
     case(
         "provenance",
@@ -175,8 +169,7 @@ pub(super) const CASES: &[Case] = &[
         "rejected_deployment_tag",
         |s| {
             let now = s.now;
-            let actions = &mut s.compose_manager.as_mut().unwrap().actions;
-            actions.push(compose_up(now - 60, "main", &[]));
+            manager(s).actions.push(compose_up(now - 60, "main", &[]));
         },
     ),
     case(
@@ -185,8 +178,9 @@ pub(super) const CASES: &[Case] = &[
         "rejected_deployment_tag",
         |s| {
             let now = s.now;
-            let actions = &mut s.compose_manager.as_mut().unwrap().actions;
-            actions.insert(2, compose_up(now - 71 * 3600, "v0.0.1-rc1", &[]));
+            manager(s)
+                .actions
+                .insert(2, compose_up(now - 71 * 3600, "v0.0.1-rc1", &[]));
         },
     ),
     case(
@@ -220,7 +214,7 @@ pub(super) const CASES: &[Case] = &[
         |s| {
             let mut again = compose_up(s.now - 60, "v0.0.3", &[]);
             again[2].1 = "v0.0.1".into();
-            s.compose_manager.as_mut().unwrap().actions.push(again);
+            manager(s).actions.push(again);
         },
     ),
     case(

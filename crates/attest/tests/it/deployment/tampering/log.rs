@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::manager;
 use super::{Case, edit, set, transplant_log};
-use crate::support::NOW;
+use crate::support::{NOW, manager};
 
 pub(super) const CASES: &[Case] = &[
     (

@@ -13,8 +13,8 @@ use fake_tee::Spec;
 use fake_tee::quote::TdReport;
 use serde_json::Value;
 
-use super::{judge, judge_built, machine, manager};
-use crate::support::challenge;
+use super::{judge, judge_built, machine};
+use crate::support::{challenge, manager, spec_with};
 
 type Case = (&'static str, &'static str, fn(&mut Spec));
 
@@ -89,8 +89,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
 fn each_tampering_is_refused_by_its_own_code() {
     let mut wrong = String::new();
     for (what, code, change) in cases() {
-        let mut spec = machine();
-        change(&mut spec);
+        let spec = spec_with(change);
         match judge(&spec) {
             Err(rejected) if rejected.code() == *code => {}
             Err(rejected) => {

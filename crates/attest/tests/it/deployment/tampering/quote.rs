@@ -3,8 +3,8 @@
 use fake_tee::QuoteFormat;
 use fake_tee::pki::Signer;
 
-use super::super::manager;
 use super::{Case, block_of, edit, set, td, transplant};
+use crate::support::manager;
 
 pub(super) const CASES: &[Case] = &[
     ("half a quote", "rejected_deployment_quote_format", |s| {

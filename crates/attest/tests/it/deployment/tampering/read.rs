@@ -3,9 +3,8 @@
 use fake_tee::deployment::action;
 use serde_json::{Value, json};
 
-use super::super::manager;
 use super::{Case, edit, field, remove, set, without};
-use crate::support::NOW;
+use crate::support::{NOW, manager};
 
 pub(super) const MISSING: &[Case] = &[
     ("no log", "deployment_missing", |s| {
