@@ -1,10 +1,13 @@
 //! Evidence of GPUs: forged, recorded, and changed.
 
 mod cached;
+mod machine;
+mod payload;
 mod properties;
 mod recorded;
 mod resigned;
 mod said;
+mod unknown;
 mod unsigned;
 
 use std::sync::OnceLock;
