@@ -2,13 +2,15 @@
 //! `hold = true` where it went down.
 
 use attest::{
-    Appraisal, Blame, ChangeKind, CheckId, FilesAtHand, FilesCheck, History, HistoryCheck, Policy,
-    Status, TagsCheck,
+    Appraisal, Blame, ChangeKind, CheckId, History, HistoryCheck, Policy, Status, TagsCheck,
 };
 use fake_tee::deployment::{action, compose_up};
 use fake_tee::{Kms, Signing, Spec};
 
-use crate::support::{Beside, DOMAIN, NOW, challenge, code, judge_beside, spec, upstream};
+use crate::support::{
+    Beside, DOMAIN, NOW, challenge, code, judge_beside, judge_with_sources, manager, spec, status,
+    upstream,
+};
 
 /// A machine, its image's name in the policy, and further lines of it.
 struct Machine {
@@ -45,16 +47,11 @@ impl Machine {
             .filter(|line| self.more.is_empty() || !line.starts_with("machine"));
         let text: String = lines.map(|line| format!("{line}\n")).collect();
         let policy = Policy::from_toml(&format!("{text}{}{more}", self.more)).unwrap();
-        let mut files = FilesAtHand::default();
-        for file in &self.spec.compose_manager.as_ref().unwrap().files {
-            files.insert(&file.file, file.text.as_bytes());
+        if self.has_files {
+            return judge_with_sources(&self.spec, &policy, history);
         }
         let tags = upstream(&self.spec);
         let beside = Beside {
-            files: match self.has_files {
-                true => FilesCheck::AtHand(&files),
-                false => FilesCheck::NotFetched("a test"),
-            },
             tags: TagsCheck::AtHand(&tags),
             history,
             ..Beside::default()
@@ -79,10 +76,6 @@ fn after(seen: &[&Machine]) -> History {
     history
 }
 
-fn status(appraisal: &Appraisal) -> Status {
-    appraisal.report.check(CheckId::LastSeen).unwrap().status
-}
-
 /// The kinds of what changed, but for the deployment log, which has tests of its own.
 fn changes(appraisal: &Appraisal) -> Vec<(ChangeKind, bool)> {
     let changes = appraisal.report.changes.iter();
@@ -98,8 +91,9 @@ const HOLD: &str = "hold = true\n";
 fn what_went_down_is_said_and_refused_under_hold() {
     use ChangeKind::{Image, Kms as Root, Level, Remarks, SigningKey};
     let branch = |machine: &mut Machine| {
-        let manager = machine.spec.compose_manager.as_mut().unwrap();
-        manager.actions.push(compose_up(NOW - 60, "main", &[]));
+        manager(&mut machine.spec)
+            .actions
+            .push(compose_up(NOW - 60, "main", &[]));
     };
     type Row = (
         &'static str,
@@ -184,12 +178,12 @@ fn what_went_down_is_said_and_refused_under_hold() {
         } else {
             Status::Pass
         };
-        assert_eq!(status(&said), open, "{what}");
+        assert_eq!(status(&said, CheckId::LastSeen), open, "{what}");
 
         let held = machine.judged(HOLD, HistoryCheck::Kept(&history));
         let accepting = machine.judged(HOLD, HistoryCheck::Accepting(&history));
         assert_eq!(code(&accepting), "verified", "{what}");
-        assert_eq!(status(&accepting), open, "{what}");
+        assert_eq!(status(&accepting, CheckId::LastSeen), open, "{what}");
         if !down {
             assert_eq!(code(&held), "verified", "{what}");
             continue;
@@ -224,8 +218,9 @@ fn machines_that_take_turns_are_no_news() {
 #[test]
 fn a_level_that_a_source_left_open_is_neither_up_nor_down() {
     let branch = with(|m| {
-        let manager = m.spec.compose_manager.as_mut().unwrap();
-        manager.actions.push(compose_up(NOW - 60, "main", &[]));
+        manager(&mut m.spec)
+            .actions
+            .push(compose_up(NOW - 60, "main", &[]));
     });
     let history = after(&[&with(|m| m.has_files = false)]);
     let declared = branch.judged(HOLD, HistoryCheck::Kept(&history));
@@ -237,18 +232,19 @@ fn a_level_that_a_source_left_open_is_neither_up_nor_down() {
 fn what_was_not_seen_before_is_not_proved() {
     let first = machine().judged(HOLD, HistoryCheck::Kept(&History::default()));
     assert_eq!(code(&first), "verified");
-    assert_eq!(status(&first), Status::NotProved);
+    assert_eq!(status(&first, CheckId::LastSeen), Status::NotProved);
     assert_eq!(changes(&first), []);
     let without = machine().judged(HOLD, HistoryCheck::NotKept("a test"));
-    assert_eq!(status(&without), Status::NotProved);
+    assert_eq!(status(&without, CheckId::LastSeen), Status::NotProved);
     assert_eq!(without.report.new_remarks, None);
 }
 
 #[test]
 fn the_sentence_counts_what_is_new_at_this_domain() {
     let newer = with(|m| {
-        let manager = m.spec.compose_manager.as_mut().unwrap();
-        manager.actions.push(action(NOW - 60, "dance", &[]));
+        manager(&mut m.spec)
+            .actions
+            .push(action(NOW - 60, "dance", &[]));
     });
     let without = newer.judged("", HistoryCheck::NotKept("a test"));
     let all = without.report.remarks().len();
@@ -307,7 +303,6 @@ fn a_damaged_file_is_not_read() {
     let logs: serde_json::Value = serde_json::from_str(&whole).unwrap();
     let of_logs = History::from_json_of_logs(logs["logs"].to_string().as_bytes()).unwrap();
     let known = machine().judged("", HistoryCheck::Kept(&of_logs));
-    let continuity = known.report.check(CheckId::DeploymentContinuity).unwrap();
-    assert_eq!(continuity.status, Status::Pass);
-    assert_eq!(status(&known), Status::NotProved);
+    assert_eq!(status(&known, CheckId::DeploymentContinuity), Status::Pass);
+    assert_eq!(status(&known, CheckId::LastSeen), Status::NotProved);
 }
