@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// How much a finding weighs, the least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Severity {
     /// A fact, for the reader's orientation.
@@ -115,6 +116,7 @@ pub(crate) const TOPICS: &[&str] = &[
     LEFT_OUT,
     "gpu_copies_differ",
     "gpu_versions_differ",
+    "image_advisory",
     "mr_config_id_unset",
     "ohttp_key_contradicts",
 ];

@@ -3,6 +3,7 @@
 use super::Run;
 use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
+use crate::finding::Finding;
 use crate::levels::{BootLevel, IdentityLevel};
 use crate::policy::{AcpiMode, OsImage, Row, firmware_line, machine_line};
 use crate::quote::{Td, VerifiedQuote};
@@ -51,6 +52,12 @@ impl Run<'_> {
         self.report.named.image = Some(shown(row.name));
         self.workload.image.clone_from(&self.report.named.image);
         self.row(row);
+        let of_image = rules.image_advisories.iter();
+        let of_image = of_image.filter(|advisory| advisory.concerns(row.name));
+        self.report.findings.extend(of_image.map(|advisory| {
+            let detail = shown(&format!("{}: {advisory}", row.name));
+            Finding::new(advisory.severity, "image_advisory", detail)
+        }));
 
         self.begin(CheckId::Firmware);
         match rules.firmware(&rtmr0.firmware) {

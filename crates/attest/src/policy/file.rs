@@ -10,8 +10,8 @@ use super::exception::Exception;
 use super::findings::FindingRules;
 use super::gpu::{FileGpu, GpuRules};
 use super::rules::{
-    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, Mode, OsImage, Pins, Rules, TcbRules,
-    TdRules,
+    AcceptTcb, AcpiMode, FirmwareRule, Identity, ImageAdvisory, Machine, Mode, OsImage, Pins,
+    Rules, TcbRules, TdRules,
 };
 use crate::levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
 use crate::tcb::TcbStatus;
@@ -29,7 +29,7 @@ struct FileLeast {
 }
 
 /// The file. A policy that extends another adds its `identity`, `os_image`,
-/// `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
+/// `image_advisory`, `firmware`, `machine`, `td` and `tcb.accept_advisories` to the other's;
 /// `acpi`, `hold`, `tcb.accept`, `tcb.min_evaluation_number`, the modes of `gpu` and
 /// `deployment`, `gpu.count`, `gpu.protected_pcie`, `deployment.tags`, `deployment.files`
 /// and `deployment.sources` take the other's place; their lists are added, those of
@@ -63,6 +63,8 @@ pub(super) struct File {
     identity: Vec<Identity>,
     #[serde(default)]
     os_image: Vec<OsImage>,
+    #[serde(default)]
+    image_advisory: Vec<ImageAdvisory>,
     #[serde(default)]
     firmware: Vec<FirmwareRule>,
     #[serde(default)]
@@ -146,6 +148,7 @@ impl File {
         self.deployment.onto(&mut rules.deployment);
         rules.identities.extend(self.identity);
         rules.os_images.extend(self.os_image);
+        rules.image_advisories.extend(self.image_advisory);
         rules.firmwares.extend(self.firmware);
         rules.machines.extend(self.machine);
         rules.findings.refuse.extend(self.findings.refuse);
@@ -219,6 +222,7 @@ impl Rules {
             hold: false,
             pins: Pins::default(),
             os_images: BTreeSet::new(),
+            image_advisories: BTreeSet::new(),
             firmwares: BTreeSet::new(),
             machines: BTreeSet::new(),
         }
@@ -284,6 +288,15 @@ impl Rules {
             }
         }
         self.identities.iter().try_for_each(Identity::check)?;
+        let mut images = self.image_advisories.iter().flat_map(|own| &own.images);
+        if let Some(image) =
+            images.find(|&name| !self.os_images.iter().any(|own| own.name == *name))
+        {
+            return Err(format!(
+                "image_advisory names {}, which is the name of no os_image of the policy",
+                quoted(image)
+            ));
+        }
         for (place, exception) in self.exceptions() {
             exception.check(place)?;
         }

@@ -1,6 +1,7 @@
 //! The rules of a resolved policy, and what they admit.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::exception::{Day, Exception};
 use super::findings::FindingRules;
 use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
+use crate::finding::Severity;
 use crate::levels::Levels;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::tcb::{Component, Level, TcbStatus};
@@ -47,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) identities: BTreeSet<Identity>,
     #[serde(rename = "os_image")]
     pub(crate) os_images: BTreeSet<OsImage>,
+    #[serde(rename = "image_advisory")]
+    pub(crate) image_advisories: BTreeSet<ImageAdvisory>,
     #[serde(rename = "firmware")]
     pub(crate) firmwares: BTreeSet<FirmwareRule>,
     #[serde(rename = "machine")]
@@ -308,6 +312,32 @@ pub(crate) struct OsImage {
     /// Set where a user accepts it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exception: Option<Exception>,
+}
+
+/// A known weakness of images, for whoever hides prompts from the host: a finding.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageAdvisory {
+    id: String,
+    pub(crate) severity: Severity,
+    /// By their names in the policy.
+    pub(super) images: BTreeSet<String>,
+    /// The first version without it.
+    fixed: String,
+    /// What it lets somebody do.
+    what: String,
+}
+
+impl ImageAdvisory {
+    pub(crate) fn concerns(&self, image: &str) -> bool {
+        self.images.contains(image)
+    }
+}
+
+impl fmt::Display for ImageAdvisory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; fixed in {}", self.id, self.what, self.fixed)
+    }
 }
 
 /// The constant events of RTMR0 of one firmware. They count together only.

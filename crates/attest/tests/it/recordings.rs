@@ -211,6 +211,33 @@ fn both_verify_under_both_policies_at_their_own_time() {
     }
 }
 
+/// What "near-strict" refuses of them: known weaknesses of the image, of which "near"
+/// tells.
+#[test]
+fn open_advisories_of_their_image_refuse_under_near_strict_alone() {
+    let strict = "name = \"strict\"\nextends = \"near\"\ndate = \"2026-11-30\"\ntcb.min_evaluation_number = 18\nfindings.refuse = [\"image_advisory=danger\"]\n";
+    let strict = Policy::from_toml(strict).unwrap();
+    let rules = Policy::near_strict().to_toml();
+    assert!(
+        rules.contains("refuse = [\"image_advisory=danger\"]"),
+        "{rules}"
+    );
+    for recording in recordings() {
+        let rejected = judge(&recording, &strict, recording.at)
+            .outcome
+            .unwrap_err();
+        assert_eq!(rejected.code(), "rejected_finding");
+        assert!(
+            rejected.to_string().contains("dstack 1255 and 1447"),
+            "{rejected}"
+        );
+        let report = judge(&recording, &near_at(&recording), recording.at).report;
+        let of_image = report.findings.iter();
+        let of_image = of_image.filter(|finding| finding.topic == "image_advisory");
+        assert_eq!(of_image.count(), 7);
+    }
+}
+
 #[test]
 fn outside_the_collaterals_validity_they_are_refused_as_such() {
     for recording in recordings() {

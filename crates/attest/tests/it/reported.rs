@@ -2,7 +2,9 @@
 
 use attest::{CheckId, Evidence, FloorCheck, Group, PckCa, Policy, Report, Status, TrustAnchors};
 
-use crate::support::{challenge, judge, judge_with, spec};
+use crate::support::{
+    challenge, code, judge, judge_with, judge_with_tags, policy_text, policy_with, spec,
+};
 
 fn fact(report: &Report, name: &str) -> String {
     let fact = report.facts.iter().find(|fact| fact.name == name);
@@ -325,5 +327,48 @@ fn unreadable_texts_are_refused_with_the_place_and_the_reason() {
     assert!(
         text.contains("missing field `pck_crl_issuer_chain`"),
         "{text}"
+    );
+}
+
+/// An open weakness of an image is a finding, and refuses where the policy says so.
+#[test]
+fn advisories_of_an_image_are_findings() {
+    let advisory = |image: &str, severity: &str| {
+        format!(
+            "image_advisory = [{{ id = \"X-1\", severity = \"{severity}\", images = [\"{image}\"], fixed = \"1.1\", what = \"it leaks\" }}]\n"
+        )
+    };
+    let refuse = "findings.refuse = [\"image_advisory=danger\"]\n";
+    for (severity, under_refuse) in [
+        ("danger", "rejected_finding"),
+        ("warning", "verified"),
+        ("notice", "verified"),
+    ] {
+        let lines = advisory("fake image", severity);
+        let said = judge_with_tags(&spec(), &policy_with(&lines));
+        assert_eq!(code(&said), "verified");
+        let findings = said.report.findings.iter();
+        let told: Vec<_> = findings
+            .filter(|finding| finding.topic == "image_advisory")
+            .map(|finding| (finding.severity.as_str(), finding.detail.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [(severity, "fake image: X-1: it leaks; fixed in 1.1")]
+        );
+        let strict = judge_with_tags(&spec(), &policy_with(&(lines + refuse)));
+        assert_eq!(code(&strict), under_refuse, "{severity}");
+    }
+    // Of another image it says nothing; of one that the policy does not name it is an error.
+    let other = judge_with_tags(
+        &spec(),
+        &policy_with(&(advisory("dstack-nvidia-0.5.5", "danger") + refuse)),
+    );
+    assert_eq!(code(&other), "verified");
+    let unknown = Policy::from_toml(&policy_text(&advisory("unknown", "danger")));
+    let error = unknown.unwrap_err().to_string();
+    assert!(
+        error.contains("image_advisory names \"unknown\""),
+        "{error}"
     );
 }

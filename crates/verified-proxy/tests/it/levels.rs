@@ -150,7 +150,7 @@ const OTHER: &str = "other-llama.completions.near.ai";
 
 /// Machines without a deployment log are accepted, for requests that do not ask for one.
 fn any_log(fake: &Running) -> Config {
-    let policy = refusing(&fake.policy_toml, "deployment.mode = \"if-present\"\n");
+    let policy = fake_tee::refusing(&fake.policy_toml, "deployment.mode = \"if-present\"\n");
     Config {
         policy: Policy::from_toml(&policy).unwrap(),
         ..config(fake)
