@@ -237,7 +237,7 @@ impl Rules {
         for status in &self.tcb.accept {
             if !matches!(status, TcbStatus::UpToDate | TcbStatus::SWHardeningNeeded) {
                 return Err(format!(
-                    "tcb.accept = [\"{status}\"]: accept it by its advisories, as in tcb.accept_advisories = [{{ status = \"{status}\", advisories = [\"INTEL-SA-01036\"] }}]"
+                    "tcb.accept = [\"{status}\"]: accept it by its advisories, as in tcb.accept_advisories = [{{ status = \"{status}\", advisories = [\"INTEL-SA-01036\"], exception = {{ until = \"2027-02-28\", reason = \"say why\", by = \"your name\" }} }}]"
                 ));
             }
         }

@@ -282,20 +282,22 @@ impl GpuRules {
         }
     }
 
-    /// The first demand that a machine without GPU evidence cannot satisfy.
-    fn demand(&self) -> Option<&'static str> {
+    /// The first demand that a machine without GPU evidence cannot satisfy, and what to
+    /// say where nobody wrote it.
+    fn demand(&self) -> Option<(&'static str, &'static str)> {
         let demands = [
-            (self.count.is_some(), "gpu.count"),
-            (!self.devices.is_empty(), "gpu.devices"),
-            (!self.measurements.is_empty(), "gpu.measurements"),
-            (self.nras == Nras::Require, "gpu.nras = \"require\""),
+            (self.count.is_some(), "gpu.count", ""),
+            (!self.devices.is_empty(), "gpu.devices", ""),
+            (!self.measurements.is_empty(), "gpu.measurements", ""),
+            (self.nras == Nras::Require, "gpu.nras = \"require\"", ""),
             (
                 self.protected_pcie == ProtectedPcie::Required,
-                "gpu.protected_pcie = \"required\" (the default, where \"report\" is not said)",
+                "gpu.protected_pcie = \"required\", the default,",
+                " or gpu.protected_pcie = \"report\"",
             ),
         ];
-        let found = demands.into_iter().find(|(is_there, _)| *is_there);
-        found.map(|(_, line)| line)
+        let found = demands.into_iter().find(|(is_there, ..)| *is_there);
+        found.map(|(_, line, unless)| (line, unless))
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -312,9 +314,9 @@ impl GpuRules {
                     "gpu.mode = \"off\" looks at no GPU, but the policy names some".to_owned(),
                 );
             }
-            (Mode::IfPresent, Some(line)) => {
+            (Mode::IfPresent, Some((line, unless))) => {
                 return Err(format!(
-                    "{line} needs GPU evidence, which gpu.mode = \"if-present\" lets a machine leave out: expected gpu.mode = \"required\""
+                    "{line} needs GPU evidence, which gpu.mode = \"if-present\" lets a machine leave out: expected gpu.mode = \"required\"{unless}"
                 ));
             }
             _ => {}

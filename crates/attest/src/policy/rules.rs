@@ -116,14 +116,39 @@ impl TcbRules {
 /// module and quoting enclave alike, until the end of that day. A rule with advisories
 /// accepts no level without any; `OutOfDate:@2027-02-28` accepts just those.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "FileAcceptTcb")]
 pub struct AcceptTcb {
     /// Whose level; all three if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) component: Option<Component>,
     pub(super) status: TcbStatus,
     pub(super) advisories: BTreeSet<String>,
     pub(super) exception: Exception,
+}
+
+/// As a file says it. Files of older versions have no exception.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileAcceptTcb {
+    component: Option<Component>,
+    status: TcbStatus,
+    advisories: BTreeSet<String>,
+    exception: Option<Exception>,
+}
+
+impl TryFrom<FileAcceptTcb> for AcceptTcb {
+    type Error = &'static str;
+
+    fn try_from(file: FileAcceptTcb) -> Result<Self, Self::Error> {
+        Ok(Self {
+            component: file.component,
+            status: file.status,
+            advisories: file.advisories,
+            exception: file.exception.ok_or(
+                "tcb.accept_advisories: what is accepted has an end, a reason and a name; add exception = { until = \"2027-02-28\", reason = \"say why\", by = \"your name\" }",
+            )?,
+        })
+    }
 }
 
 impl FromStr for AcceptTcb {
