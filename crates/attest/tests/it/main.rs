@@ -25,6 +25,7 @@ mod last_seen;
 mod limits;
 mod meaning;
 mod nras;
+mod old_policies;
 mod opinion;
 mod pairs;
 mod policies;

@@ -26,8 +26,8 @@ use crate::support::{code, judge, spec};
 /// One change to a valid machine.
 pub(crate) struct Case {
     row: &'static str,
-    what: &'static str,
-    change: fn(&mut Spec),
+    pub(crate) what: &'static str,
+    pub(crate) change: fn(&mut Spec),
     code: &'static str,
 }
 
@@ -57,7 +57,7 @@ const PARTS: [(&str, &[Case]); 9] = [
     ("GPUs and deployment", workload::CASES),
 ];
 
-fn cases() -> impl Iterator<Item = &'static Case> {
+pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
     PARTS.into_iter().flat_map(|(_, cases)| cases)
 }
 
