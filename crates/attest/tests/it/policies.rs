@@ -420,7 +420,7 @@ fn no_policy_asks_for_more_than_it_rests_on() {
         (
             &near,
             "tcb.accept_advisories = [{ status = \"OutOfDate\", advisories = [\"INTEL-SA-1\"] }]".to_owned(),
-            "missing field `exception`",
+            "add exception = { until = ",
         ),
         (
             &near,
