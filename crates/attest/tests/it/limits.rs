@@ -4,7 +4,9 @@ use attest::{Evidence, UnixTime};
 use fake_tee::Spec;
 use serde_json::json;
 
-use crate::support::{NOW, challenge, code, cpu_time, judge, spec, spec_with};
+use crate::support::{
+    NOW, QUOTES, challenge, code, cost, cost_of_a_quote, cpu_time, judge, spec, spec_with,
+};
 use crate::tampering::set;
 
 /// What is refused is said; what is not gets past the limit and fails later or not at all.
@@ -299,6 +301,23 @@ fn keys_cost_little_more_to_read_than_values() {
             let took = time(&of_members(key, members), expected);
             // The bound is generous, since a busy machine stretches the longer one more.
             assert!(took < values * 16, "{key} {members}: {took:?}, {values:?}");
+        }
+    }
+}
+
+/// In one object, in objects of as many members as are read, and of few; with keys that
+/// fill a report.
+#[test]
+fn hostile_keys_cost_less_than_three_quotes() {
+    let quote = cost_of_a_quote();
+    for key in ["a", "\\u0061\\u0062"] {
+        for members in [89_999, 256, 30] {
+            let text = of_members(key, members);
+            assert!(text.len() < attest::MAX_REPORT_BYTES);
+            let took = cost(|| assert!(Evidence::parse(text.as_bytes()).is_err()));
+            let costs = format!("{members} keys {key} an object: {took:?}, quote {quote:?}");
+            println!("{costs}");
+            assert!(took < quote * QUOTES, "{costs}");
         }
     }
 }

@@ -261,7 +261,33 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
 /// does not tell, the wall's.
 pub(crate) fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Linux counts a running thread's time when it schedules, else every few milliseconds.
+    std::thread::yield_now();
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     told.and_then(|text| text.split(' ').next()?.parse().ok())
         .map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
+
+/// The least that some work took of some times.
+pub(crate) fn cost(mut work: impl FnMut()) -> Duration {
+    let mut once = || {
+        let before = cpu_time();
+        work();
+        cpu_time() - before
+    };
+    (0..3).map(|_| once()).min().unwrap()
+}
+
+/// What it costs to verify a quote, and the machine that it is of.
+pub(crate) fn cost_of_a_quote() -> Duration {
+    let built = spec().forge(&challenge()).unwrap();
+    cost(|| {
+        let floor = FloorCheck::NotKept("a test");
+        let judged = judge_with(&built, policy_of_the_machine_alone(), floor);
+        assert!(judged.outcome.is_ok());
+    })
+}
+
+/// What hostile bytes may cost in quotes; as much more as the crate's own code is slower
+/// where it is not optimised beside the cryptography, which always is.
+pub(crate) const QUOTES: u32 = if cfg!(debug_assertions) { 100 } else { 3 };

@@ -1,13 +1,11 @@
 //! The edges of a compose file: the last value that is taken, and the first that
 //! is not.
 
-use std::time::Duration;
-
-use attest::{FloorCheck, app_compose_findings};
+use attest::app_compose_findings;
 
 use super::code;
 use super::measured::quiet;
-use crate::support::{challenge, cpu_time, judge_with, policy_of_the_machine_alone, spec};
+use crate::support::{QUOTES, cost, cost_of_a_quote};
 
 /// One helper, in 10 nodes.
 const FILE: &str = "services: {a: {image: alpine}}\n";
@@ -91,32 +89,13 @@ fn a_description_of_512_kib_is_read_and_one_byte_more_is_not() {
     }
 }
 
-/// The least that some work took of some times.
-fn cost(mut work: impl FnMut()) -> Duration {
-    let mut once = || {
-        let before = cpu_time();
-        work();
-        cpu_time() - before
-    };
-    (0..3).map(|_| once()).min().unwrap()
-}
-
 /// What a file may cost: as much as reading so many times a file of 512 KiB in which
 /// there is nothing to find.
 const TIMES: u32 = 3;
 
-/// So many quotes, as much as the crate's own code is slower where it is not optimised
-/// beside the cryptography, which always is.
-const QUOTES: u32 = if cfg!(debug_assertions) { 100 } else { 3 };
-
 #[test]
 fn hostile_files_cost_no_more_than_others_of_their_size() {
-    let built = spec().forge(&challenge()).unwrap();
-    let quote = cost(|| {
-        let floor = FloorCheck::NotKept("a test");
-        let judged = judge_with(&built, policy_of_the_machine_alone(), floor);
-        assert!(judged.outcome.is_ok());
-    });
+    let quote = cost_of_a_quote();
     let engine = format!("image: \"vllm/vllm-openai@{}\"", super::digest('a'));
     let many =
         |count: usize, unit: &dyn Fn(usize) -> String| -> String { (0..count).map(unit).collect() };

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{REPORT, judged};
 use crate::support::{
-    NOW, challenge, code, cpu_time, judge_with, manager, policy_of_the_machine_alone, policy_with,
+    NOW, challenge, code, QUOTES, cpu_time, judge_with, manager, policy_of_the_machine_alone, policy_with,
     spec, spec_with,
 };
 
@@ -80,10 +80,13 @@ fn hostile_actions_cost_less_than_three_quotes() {
             let quote = time(&plain, alone, "verified");
             let reading = time(&hostile, alone, "verified");
             let log = time(&hostile, &both, expected).saturating_sub(reading);
-            (log.as_nanos() / quote.as_nanos().max(1), log, quote)
+            let times = log.as_nanos() / quote.as_nanos().max(1);
+            (times, log, reading.saturating_sub(quote), quote)
         });
-        let (times, log, quote) = rounds.min().unwrap();
-        println!("{count} times {escape}: {log:?} for the log, {quote:?} for a quote");
-        assert!(times < most, "{log:?} for the log, {quote:?} for a quote");
+        let (times, log, reading, quote) = rounds.min().unwrap();
+        let costs =
+            format!("{count} times {escape}: log {log:?}, reading {reading:?}, quote {quote:?}");
+        println!("{costs}");
+        assert!(times < most && reading < quote * QUOTES, "{costs}");
     }
 }
