@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{REPORT, judged};
 use crate::support::{
-    NOW, challenge, code, QUOTES, cpu_time, judge_with, manager, policy_of_the_machine_alone, policy_with,
+    NOW, challenge, code, QUOTES_FOR_THE_MOST, cpu_time, judge_with, manager, policy_of_the_machine_alone, policy_with,
     spec, spec_with,
 };
 
@@ -87,6 +87,6 @@ fn hostile_actions_cost_less_than_three_quotes() {
         let costs =
             format!("{count} times {escape}: log {log:?}, reading {reading:?}, quote {quote:?}");
         println!("{costs}");
-        assert!(times < most && reading < quote * QUOTES, "{costs}");
+        assert!(times < most && reading < quote * QUOTES_FOR_THE_MOST, "{costs}");
     }
 }
