@@ -5,10 +5,8 @@ use fake_tee::Spec;
 use serde_json::json;
 
 use crate::support::{
-use crate::support::{
-    NOW, QUOTES, QUOTES_FOR_THE_MOST, challenge, code, cost, cost_of_a_quote, cpu_time, judge, spec,
-    spec_with,
-};
+    NOW, QUOTES, QUOTES_FOR_THE_MOST, challenge, code, cost, cost_of_a_quote, cpu_time, judge,
+    spec, spec_with,
 };
 use crate::tampering::set;
 

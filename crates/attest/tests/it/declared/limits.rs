@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{REPORT, judged};
 use crate::support::{
-    NOW, challenge, code, QUOTES_FOR_THE_MOST, cpu_time, judge_with, manager, policy_of_the_machine_alone, policy_with,
-    spec, spec_with,
+    NOW, QUOTES_FOR_THE_MOST, challenge, code, cpu_time, judge_with, manager,
+    policy_of_the_machine_alone, policy_with, spec, spec_with,
 };
 
 /// As many as a person reads, and how many more there are.
@@ -87,6 +87,9 @@ fn hostile_actions_cost_less_than_three_quotes() {
         let costs =
             format!("{count} times {escape}: log {log:?}, reading {reading:?}, quote {quote:?}");
         println!("{costs}");
-        assert!(times < most && reading < quote * QUOTES_FOR_THE_MOST, "{costs}");
+        assert!(
+            times < most && reading < quote * QUOTES_FOR_THE_MOST,
+            "{costs}"
+        );
     }
 }
