@@ -116,7 +116,7 @@ pub(crate) const TOPICS: &[&str] = &[
     LEFT_OUT,
     "gpu_copies_differ",
     "gpu_versions_differ",
-    "image_advisory",
+    IMAGE_ADVISORY,
     "mr_config_id_unset",
     "ohttp_key_contradicts",
 ];
@@ -145,6 +145,9 @@ impl Finding {
 
 /// The topic of an application description that cannot be read.
 pub(crate) const UNREADABLE: &str = "app_compose_unreadable";
+
+/// The topic of a known weakness of the OS image.
+pub(crate) const IMAGE_ADVISORY: &str = "image_advisory";
 
 /// The topic of what a list that is too long does not name.
 pub(crate) const LEFT_OUT: &str = "findings_left_out";

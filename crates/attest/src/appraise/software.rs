@@ -3,7 +3,7 @@
 use super::Run;
 use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
-use crate::finding::Finding;
+use crate::finding::{Finding, IMAGE_ADVISORY};
 use crate::levels::{BootLevel, IdentityLevel};
 use crate::policy::{AcpiMode, OsImage, Row, firmware_line, machine_line};
 use crate::quote::{Td, VerifiedQuote};
@@ -56,7 +56,7 @@ impl Run<'_> {
         let of_image = of_image.filter(|advisory| advisory.concerns(row.name));
         self.report.findings.extend(of_image.map(|advisory| {
             let detail = shown(&format!("{}: {advisory}", row.name));
-            Finding::new(advisory.severity, "image_advisory", detail)
+            Finding::new(advisory.severity, IMAGE_ADVISORY, detail)
         }));
 
         self.begin(CheckId::Firmware);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{CheckId, Report, Status};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
 use crate::levels::{BootLevel, DeploymentLevel, HardwareLevel, IdentityLevel, Levels};
 
 /// Releases that are named before the sentence says "and others".
@@ -88,7 +88,14 @@ impl Report {
                 "The network cannot read your prompts. The machine's ACPI tables, which can hold code that its system runs, were not checked: its owner may be able to read your prompts.".to_owned()
             }
             (_, HardwareLevel::Current) => {
-                "The machine's owner and the network cannot read your prompts.".to_owned()
+                let weaknesses = match self.weaknesses() {
+                    0 => String::new(),
+                    1 => ", except that the owner may use a known weakness of this image".to_owned(),
+                    count => format!(
+                        ", except that the owner may use {count} known weaknesses of this image"
+                    ),
+                };
+                format!("The machine's owner and the network cannot read your prompts{weaknesses}.")
             }
             (_, HardwareLevel::Outdated) => {
                 let until = match &self.named.hardware_until {
@@ -138,6 +145,15 @@ impl Report {
     fn tables_hold(&self) -> bool {
         let acpi = self.check(CheckId::Acpi);
         acpi.is_some_and(|check| check.status == Status::Pass)
+    }
+
+    /// Open advisories of the image that let its owner read prompts.
+    fn weaknesses(&self) -> usize {
+        let findings = self.findings.iter();
+        findings
+            .filter(|finding| finding.topic == IMAGE_ADVISORY)
+            .filter(|finding| finding.severity == Severity::Danger)
+            .count()
     }
 
     fn operators(&self) -> String {

@@ -356,6 +356,11 @@ fn advisories_of_an_image_are_findings() {
             told,
             [(severity, "fake image: X-1: it leaks; fixed in 1.1")]
         );
+        let sentence = said.report.sentence().unwrap();
+        let is_told = sentence.contains(
+            "cannot read your prompts, except that the owner may use a known weakness of this image.",
+        );
+        assert_eq!(is_told, severity == "danger", "{sentence}");
         let strict = judge_with_tags(&spec(), &policy_with(&(lines + refuse)));
         assert_eq!(code(&strict), under_refuse, "{severity}");
     }
