@@ -200,7 +200,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
         policy: &policy,
         trust_anchors: &trust_anchors,
         issuers: &IssuerCache::new(),
-        history: HistoryCheck::NotKept("offline there is no memory of logs seen before"),
+        history: HistoryCheck::NotKept("offline there is no memory of what was seen before"),
         files: match &files {
             Some(files) => FilesCheck::AtHand(files),
             None => {

@@ -70,11 +70,11 @@ pub(crate) fn blames_tags(rejected: &Rejected) -> bool {
     )
 }
 
-/// True if what was started is worth less than the policy asks for.
+/// True if what was started is worth less than the policy asks for, or than before.
 pub(crate) fn blames_level(rejected: &Rejected) -> bool {
     matches!(
         rejected,
-        Rejected::Deployment(DeploymentRejected::Level { .. })
+        Rejected::Deployment(DeploymentRejected::Level { .. }) | Rejected::WentDown { .. }
     )
 }
 

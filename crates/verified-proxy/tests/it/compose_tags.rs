@@ -233,28 +233,34 @@ async fn a_new_release_has_the_list_fetched_anew() {
 /// reported: a newer list is asked for before the machine is refused for it.
 #[tokio::test]
 async fn a_new_release_is_found_where_only_its_level_refuses() {
-    let fake = fake().await;
-    let lines = "deployment.tags = \"report\"\ndeployment.sources = \"required\"\nleast.deployment = \"tagged\"\n";
-    let config = Config {
-        policy: Policy::from_toml(&refusing(&fake.policy_toml, lines)).unwrap(),
-        ..config(&fake)
-    };
-    let (config, ahead) = stepped(config, 20);
-    let proxy = Proxy::start(config).await;
-    assert_compared(&proxy).await;
-    release(&fake);
-    ahead.store(61, Ordering::SeqCst);
-    assert_compared(&proxy).await;
-    assert_eq!(fake.compose_tags_fetches(), 2);
-    fake.change(|spec| {
-        let manager = spec.compose_manager.as_mut().unwrap();
-        manager
-            .actions
-            .push(compose_up(unix_now() - 20, "main", &[]));
-    })
-    .unwrap();
-    ahead.store(122, Ordering::SeqCst);
-    assert_refused(&proxy, "rejected_deployment_level").await;
+    for (line, code) in [
+        (
+            "deployment.sources = \"required\"\nleast.deployment = \"tagged\"",
+            "rejected_deployment_level",
+        ),
+        ("hold = true", "rejected_went_down"),
+    ] {
+        let fake = fake().await;
+        let lines = format!("deployment.tags = \"report\"\n{line}\n");
+        let config = Config {
+            policy: Policy::from_toml(&refusing(&fake.policy_toml, &lines)).unwrap(),
+            ..config(&fake)
+        };
+        let (config, ahead) = stepped(config, 20);
+        let proxy = Proxy::start(config).await;
+        assert_compared(&proxy).await;
+        release(&fake);
+        ahead.store(61, Ordering::SeqCst);
+        assert_compared(&proxy).await;
+        assert_eq!(fake.compose_tags_fetches(), 2);
+        fake.change(|spec| {
+            let start = compose_up(unix_now() - 20, "main", &[]);
+            spec.compose_manager.as_mut().unwrap().actions.push(start);
+        })
+        .unwrap();
+        ahead.store(122, Ordering::SeqCst);
+        assert_refused(&proxy, code).await;
+    }
 }
 
 /// The list at hand speaks for an hour; a new process asks anew.

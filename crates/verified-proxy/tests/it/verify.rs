@@ -183,7 +183,7 @@ fn explained_it_says_what_was_compared_and_what_runs() {
         "  Manager: ",
         "  Log: 4 actions from ",
         "  Booted: 2026-11-19T11:50:00Z, by the identity certificate",
-        "  Continuity: offline there is no memory of logs",
+        "  Continuity: offline there is no memory of what",
         "fake.yaml@v",
         "  8 x GH100, driver ",
         "findings in what the measured description",
