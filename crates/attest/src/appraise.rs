@@ -125,7 +125,7 @@ struct Workload {
     deployment_is_open: bool,
     /// The key management service that signed its identity.
     kms_root: Option<String>,
-    /// The OS image: its name in the policy, or its hash.
+    /// The name of the OS image in the policy.
     image: Option<String>,
     /// When the machine booted, by the certificate of its identity.
     booted: Option<UnixTime>,
@@ -377,10 +377,10 @@ impl<'a> Run<'a> {
             signing_key: self.request.evidence.signing_key.to_string(),
         };
         let remarks = self.report.remarks();
-        let compared = history
-            .domains
-            .compare(domain, &state, remarks.iter().copied(), now);
-        let seen = DomainSeen::new(domain, state, remarks.into_iter(), now);
+        let holds = self.rules().hold;
+        let known = &history.domains;
+        let compared = known.compare(domain, &state, holds, remarks.iter().copied(), now);
+        let seen = DomainSeen::new(domain, state, holds, remarks.into_iter(), now);
         self.sighting.domain = Some(seen);
         self.report.new_remarks = Some(compared.new_remarks);
         let down = compared.changes.iter().filter(|change| change.down);
@@ -388,21 +388,18 @@ impl<'a> Run<'a> {
         let detail = down.join("; ");
         let is_accepted = matches!(self.request.history, HistoryCheck::Accepting(_));
         self.report.changes.extend(compared.changes);
-        match (compared.is_first, detail.as_str()) {
-            (true, _) => self
-                .report
-                .not_proved(CheckId::LastSeen, "this domain was not seen before"),
-            (false, "") => self.pass("no level, image, key management service or signing key"),
-            (false, _) if is_accepted => self.report.not_proved(
-                CheckId::LastSeen,
-                format!("accepted for this run of the program: {detail}"),
-            ),
-            (false, _) if self.rules().hold => return Err(Rejected::WentDown { detail }),
-            (false, _) => self.report.not_proved(
-                CheckId::LastSeen,
-                format!("{detail}; the policy does not refuse it (hold = false)"),
-            ),
-        }
+        let reason = match (detail.as_str(), compared.open) {
+            ("", _) if compared.is_first => "this domain was not seen before".to_owned(),
+            ("", Some(open)) => open.to_owned(),
+            ("", None) => {
+                self.pass("no level, image, key management service or signing key");
+                return Ok(());
+            }
+            (down, _) if is_accepted => format!("accepted for this run of the program: {down}"),
+            (_, _) if holds => return Err(Rejected::WentDown { detail }),
+            (down, _) => format!("{down}; the policy does not refuse it (hold = false)"),
+        };
+        self.report.not_proved(CheckId::LastSeen, reason);
         Ok(())
     }
 

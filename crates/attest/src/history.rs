@@ -14,10 +14,10 @@ use crate::json::{self, Limits};
 pub(crate) use self::domains::{DomainSeen, State};
 use self::domains::{Domains, MAX_DOMAINS, MAX_REMARKS, MAX_STATES};
 
-/// A log has five values; a state eleven, a remark three.
+/// A log has five values; a state fourteen, a remark three.
 const LIMITS: Limits = Limits {
     depth: 7,
-    values: 5 * MAX_LOGS + MAX_DOMAINS * (11 * MAX_STATES + 3 * MAX_REMARKS + 3) + 3,
+    values: 5 * MAX_LOGS + MAX_DOMAINS * (14 * MAX_STATES + 3 * MAX_REMARKS + 3) + 3,
     members: MAX_LOGS,
 };
 
@@ -129,7 +129,7 @@ impl Change {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ChangeKind {
-    /// A level is lower than at any time before.
+    /// A level is lower than in every state that is remembered.
     Level,
     /// The OS image.
     Image,

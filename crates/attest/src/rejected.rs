@@ -292,7 +292,7 @@ rejections! {
         "rejected_went_down" check LastSeen blame Unknown
         "at this domain, since it was last seen: {detail}"
         means "A level, the OS image's version, the key management service or the signing key is not what it was at this domain, and your policy holds what was seen (hold = true)."
-        remedy "An honest change and an attack look the same here. Ask the backend's operator, over another channel than this connection, about this change. To accept the change, start verified-proxy once with --accept-change DOMAIN.";
+        remedy "An honest change and an attack look the same here. Ask the backend's operator, over another channel than this connection, about this change, unless you changed your policy or --signing-algo. To accept all that changed at this domain, start verified-proxy with --accept-change DOMAIN, and without it the next time.";
     Model { got: String, expected: String }
         "rejected_model" check Model blame Request
         "the backend serves {got}, the endpoint list gives this domain {expected}"

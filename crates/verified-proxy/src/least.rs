@@ -1,5 +1,6 @@
 //! What requests, tokens and models ask of a verdict beyond the policy: a least level
-//! on some axes. Nothing of a request leaves where its verdict does not reach it.
+//! on some axes. Nothing of a request leaves where its verdict does not reach it; a body
+//! under way stops where a renewed verdict reaches it no more.
 
 use std::str::FromStr;
 
@@ -77,16 +78,16 @@ impl<'a> Demand<'a> {
         Self { asked, model }
     }
 
-    /// What a verdict lacks that reaches `levels` and attests the model `attested`.
-    pub(crate) fn shortfall(
-        self,
-        models: &[ModelLeast],
-        levels: &Levels,
-        attested: &str,
-    ) -> Option<Shortfall> {
-        let least = of_model(models, self.model.into_iter().chain([attested])).and(self.asked);
+    /// The least levels of a verdict that attests the model `attested`.
+    pub(crate) fn least(self, models: &[ModelLeast], attested: &str) -> LeastLevels {
+        of_model(models, self.model.into_iter().chain([attested])).and(self.asked)
+    }
+}
+
+impl Shortfall {
+    pub(crate) fn of(levels: &Levels, least: &LeastLevels) -> Option<Self> {
         let (axis, got, least) = least.shortfall(levels)?;
-        Some(Shortfall { axis, got, least })
+        Some(Self { axis, got, least })
     }
 }
 

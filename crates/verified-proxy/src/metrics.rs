@@ -156,12 +156,12 @@ impl Metrics {
             findings: new(
                 of,
                 "findings",
-                "Findings of verdicts, by topic and severity; a verdict that is renewed counts again",
+                "Findings of reports that were judged, by topic and severity; each attestation counts anew",
             ),
             changes: new(
                 of,
                 "changes",
-                "What differed from what was seen of a backend before, by kind; down: a policy can hold it",
+                "What differed from what was seen of a backend before, by kind; each attestation counts anew",
             ),
             attestation_seconds,
             withdrawn: new(

@@ -252,11 +252,13 @@ impl Upstream {
         asked: LeastLevels,
         served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if let Some(shortfall) = verified.shortfall(Demand::of(&request.view(), asked)) {
+        let demand = Demand::of(&request.view(), asked);
+        let least = verified.least(demand);
+        if let Some(shortfall) = verified.shortfall(demand) {
             verified.put_back();
             return Err(ForwardError::BelowLevel(shortfall));
         }
-        match self.verdicts.standing(&verified.key()) {
+        match self.verdicts.standing(&verified.key(), least) {
             Some(standing) => verified.forward(request, standing, served).await,
             None => Err(ForwardError::unsent(request, Unsent::Expired)),
         }

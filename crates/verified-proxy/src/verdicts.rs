@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use attest::{Domain, PolicyDigest, Record, Spki, UnixTime};
+use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -41,8 +41,8 @@ const MAX_FORMER: usize = 200;
 
 /// The part of its lifetime after which a record is made anew in the background.
 const RENEW_AFTER: f64 = 0.75;
-/// The same where a source that did not answer keeps a level low: requests may ask for
-/// more.
+/// The same where a source that did not answer keeps a level low, once: requests may ask
+/// for more, and a source that never answers must not cost an attestation each time.
 const RISE_AFTER: f64 = 1.0 / 12.0;
 
 /// What a record is found by.
@@ -163,17 +163,19 @@ impl Verdicts {
         (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
     }
 
-    /// A share in the verdict on `key`, if it stands at this moment.
-    pub(crate) fn standing(&self, key: &Key) -> Option<Standing> {
+    /// A share in the verdict on `key`, if it stands at this moment
+    /// and reaches the `least` levels.
+    pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<Standing> {
         let mut inner = self.lock();
-        if inner.records.get(key)?.made.elapsed() >= self.ttl {
+        let remembered = inner.records.get(key)?;
+        if remembered.made.elapsed() >= self.ttl {
             return None;
         }
-        let shared = match inner.shared.get(key) {
-            Some(shared) => Arc::clone(shared),
-            None => Arc::clone(inner.shared.entry(key.clone()).or_default()),
-        };
-        Some(Standing::new(key.domain.clone(), shared))
+        let levels = remembered.record.levels();
+        let shared = inner.shared.entry(key.clone());
+        let shared = shared.or_insert_with(|| Arc::new(Shared::new(levels)));
+        let standing = Standing::new(key.domain.clone(), Arc::clone(shared), least);
+        standing.holds().then_some(standing)
     }
 
     /// The last refusal of this key and how long it speaks for it: a backend
@@ -236,12 +238,17 @@ impl Verdicts {
         let made = Instant::now();
         let left = record.valid_until().0.saturating_sub(now.0);
         let lifetime = Duration::from_secs(left).min(self.ttl);
-        inner.forget(&key);
-        let renew_after = if report.may_rise {
+        let before = inner.records.get(&key);
+        let again = before.is_some_and(|before| before.report.may_rise);
+        let renew_after = if report.may_rise && !again {
             RISE_AFTER
         } else {
             RENEW_AFTER
         };
+        if let Some(shared) = inner.shared.get(&key) {
+            shared.now_reaches(record.levels());
+        }
+        inner.forget(&key);
         let remembered = Remembered {
             record: Arc::new(record),
             backend,

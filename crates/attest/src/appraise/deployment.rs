@@ -164,10 +164,9 @@ impl Run<'_> {
                 self.report.not_proved(check, reasons);
             }
         }
-        self.level(log, why)?;
         self.report.limits.push(LOG_NOT_PROVED);
         self.workload.deployment = Some(deployment);
-        Ok(())
+        self.level(log, why)
     }
 
     /// What needs neither tags nor files.

@@ -16,13 +16,13 @@ use crate::{Domain, UnixTime, hash};
 
 /// Four times the domains of today's fleet.
 pub(super) const MAX_DOMAINS: usize = 100;
-/// Machines of one domain that boot the same image share a state.
+/// Machines of one domain share a state where they have the same image, levels and keys.
 pub(super) const MAX_STATES: usize = 16;
 /// An honest machine has some twenty.
 pub(super) const MAX_REMARKS: usize = 512;
 
 /// A state that was not seen for so long, while others were, is gone: a return to it is
-/// a change.
+/// a change. The last ones stay, however long nobody asks.
 const STATE_DAYS: u64 = 30;
 /// The same of a remark.
 const REMARK_DAYS: u64 = 90;
@@ -41,10 +41,10 @@ pub(crate) struct State {
     /// The deployment level may be higher: a source was not at hand, which is no news of
     /// the machine.
     pub(crate) deployment_is_open: bool,
-    /// The policy's name of the OS image, or its hash.
+    /// The policy's name of the OS image.
     pub(crate) image: Option<String>,
     pub(crate) kms_root: Option<String>,
-    /// With its algorithm, which the user chooses.
+    /// With its algorithm: which one it is, the backend says.
     pub(crate) signing_key: String,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct State {
 pub(crate) struct DomainSeen {
     domain: String,
     state: State,
+    /// Under a policy that holds what was seen.
+    held: bool,
     remarks: BTreeSet<String>,
     day: u64,
 }
@@ -61,12 +63,14 @@ impl DomainSeen {
     pub(crate) fn new<'a>(
         domain: &Domain,
         state: State,
+        held: bool,
         remarks: impl Iterator<Item = &'a Finding>,
         now: UnixTime,
     ) -> Self {
         Self {
             domain: domain.to_string(),
             state,
+            held,
             remarks: remarks.map(remark_id).take(MAX_REMARKS).collect(),
             day: now.0 / DAY_SECONDS,
         }
@@ -96,6 +100,9 @@ struct Remembered {
 #[serde(deny_unknown_fields)]
 struct Dated {
     state: State,
+    /// A policy that holds what was seen let it pass. Such a policy compares with these
+    /// alone: another policy's verdict must not undo it.
+    held: bool,
     /// The day, since 1970, on which it was seen last.
     last: u64,
 }
@@ -105,6 +112,8 @@ struct Dated {
 pub(crate) struct Compared {
     /// Nothing was seen of the domain before.
     pub(crate) is_first: bool,
+    /// Why a fall may have gone unnoticed.
+    pub(crate) open: Option<&'static str>,
     pub(crate) changes: Vec<Change>,
     /// Remarks that were first seen less than [`NEW_DAYS`] days ago, or never.
     pub(crate) new_remarks: usize,
@@ -115,6 +124,7 @@ impl Domains {
         &self,
         domain: &Domain,
         state: &State,
+        held: bool,
         remarks: impl Iterator<Item = &'a Finding>,
         now: UnixTime,
     ) -> Compared {
@@ -133,7 +143,8 @@ impl Domains {
                 new_remarks = new_remarks.saturating_add(1);
             }
         }
-        let mut changes = known.map_or_else(Vec::new, |known| known.changes(state));
+        let seen = known.map_or_else(Vec::new, |known| known.states(held));
+        let (mut changes, open) = compared(&seen, state);
         if known.is_some() && unseen > 0 {
             let more = if topics.len() > SHOWN_TOPICS {
                 ", ..."
@@ -146,7 +157,8 @@ impl Domains {
             changes.push(Change::new(ChangeKind::Remarks, detail));
         }
         Compared {
-            is_first: known.is_none(),
+            is_first: seen.is_empty(),
+            open,
             changes,
             new_remarks,
         }
@@ -155,9 +167,14 @@ impl Domains {
     pub(super) fn remember(&mut self, seen: &DomainSeen) -> bool {
         let before = self.0.get(&seen.domain).cloned();
         if before.is_none() && self.0.len() >= MAX_DOMAINS {
+            // A name more must not push out one that is in use: whoever makes the proxy
+            // ask for a hundred names would have it forget.
             let oldest = self.0.iter().min_by_key(|(_, known)| known.last_day());
-            if let Some(oldest) = oldest.map(|(domain, _)| domain.clone()) {
-                self.0.remove(&oldest);
+            match oldest.map(|(domain, known)| (domain.clone(), known.last_day())) {
+                Some((oldest, last)) if last.saturating_add(STATE_DAYS) < seen.day => {
+                    self.0.remove(&oldest);
+                }
+                _ => return false,
             }
         }
         let known = self.0.entry(seen.domain.clone()).or_default();
@@ -171,82 +188,26 @@ impl Remembered {
         self.states.iter().map(|seen| seen.last).max().unwrap_or(0)
     }
 
-    fn states(&self) -> impl Iterator<Item = &State> {
-        self.states.iter().map(|seen| &seen.state)
-    }
-
-    fn changes(&self, now: &State) -> Vec<Change> {
-        let levels = || self.states().map(|seen| seen.levels);
-        let sure = |state: &&State| !state.deployment_is_open;
-        let deployment = now.levels.deployment;
-        let lower = [
-            lower(
-                "hardware",
-                now.levels.hardware,
-                levels().map(|own| own.hardware),
-            ),
-            lower("boot", now.levels.boot, levels().map(|own| own.boot)),
-            lower(
-                "identity",
-                now.levels.identity,
-                levels().map(|own| own.identity),
-            ),
-            lower(
-                "deployment",
-                deployment,
-                self.states()
-                    .filter(sure)
-                    .filter(|_| !now.deployment_is_open)
-                    .map(|own| own.levels.deployment),
-            ),
-            lower("gpu", now.levels.gpu, levels().map(|own| own.gpu)),
-        ];
-        let mut changes: Vec<_> = lower
-            .into_iter()
-            .flatten()
-            .map(|detail| Change::down(ChangeKind::Level, detail))
-            .collect();
-        changes.extend(self.image(now));
-        let roots = self.states().filter_map(|seen| seen.kms_root.as_deref());
-        if let Some(root) = now.kms_root.as_deref().and_then(|root| other(root, roots)) {
-            let detail = format!("the key management service is another one: {root}");
-            changes.push(Change::down(ChangeKind::Kms, detail));
-        }
-        let algorithm = |key: &str| key.split(':').next().map(str::to_owned);
-        let keys = self.states().map(|seen| seen.signing_key.as_str());
-        let keys = keys.filter(|key| algorithm(key) == algorithm(&now.signing_key));
-        if let Some(key) = other(&now.signing_key, keys) {
-            let detail = format!("the key that signs answers is another one: {key}");
-            changes.push(Change::down(ChangeKind::SigningKey, detail));
-        }
-        changes
-    }
-
-    fn image(&self, now: &State) -> Option<Change> {
-        let seen = || self.states().filter_map(|seen| seen.image.as_deref());
-        let image = other(now.image.as_deref()?, seen())?;
-        let before: BTreeSet<_> = seen().collect();
-        let before: Vec<_> = before.into_iter().collect();
-        let detail = format!("the OS image is {image}, before: {}", before.join(", "));
-        let own = version(image);
-        let of_family = seen().filter_map(version);
-        let of_family =
-            of_family.filter(|(family, _)| own.as_ref().is_some_and(|own| own.0 == *family));
-        Some(match of_family.min() {
-            Some(oldest) if own.is_some_and(|own| own < oldest) => {
-                Change::down(ChangeKind::Image, detail)
-            }
-            _ => Change::new(ChangeKind::Image, detail),
-        })
+    fn states(&self, held: bool) -> Vec<&State> {
+        let seen = self.states.iter().filter(|seen| seen.held || !held);
+        seen.map(|seen| &seen.state).collect()
     }
 
     fn remember(&mut self, seen: &DomainSeen) {
         match self.states.iter_mut().find(|own| own.state == seen.state) {
-            Some(own) => own.last = own.last.max(seen.day),
-            None => self.states.push(Dated {
-                state: seen.state.clone(),
-                last: seen.day,
-            }),
+            Some(own) => {
+                own.last = own.last.max(seen.day);
+                own.held |= seen.held;
+            }
+            // In front: of those of one day, the last that was seen is kept.
+            None => self.states.insert(
+                0,
+                Dated {
+                    state: seen.state.clone(),
+                    held: seen.held,
+                    last: seen.day,
+                },
+            ),
         }
         for id in &seen.remarks {
             let days = self
@@ -255,13 +216,22 @@ impl Remembered {
                 .or_insert((seen.day, seen.day));
             days.1 = days.1.max(seen.day);
         }
-        let today = self.last_day();
+        // Those that are held have a place, and time, of their own.
+        let newest = |held: bool| {
+            let of_kind = self.states.iter().filter(|own| own.held == held);
+            of_kind.map(|own| own.last).max().unwrap_or(0)
+        };
+        let (held, other) = (newest(true), newest(false));
+        self.states.retain(|own| {
+            let newest = if own.held { held } else { other };
+            own.last.saturating_add(STATE_DAYS) >= newest
+        });
         self.states
-            .retain(|own| own.last.saturating_add(STATE_DAYS) >= today);
+            .sort_by_key(|own| std::cmp::Reverse((own.held, own.last)));
+        self.states.truncate(MAX_STATES);
+        let today = self.last_day();
         self.remarks
             .retain(|_, (_, last)| last.saturating_add(REMARK_DAYS) >= today);
-        self.states.sort_by_key(|own| std::cmp::Reverse(own.last));
-        self.states.truncate(MAX_STATES);
         let more = self.remarks.len().saturating_sub(MAX_REMARKS);
         if more > 0 {
             let by_age = self
@@ -276,6 +246,64 @@ impl Remembered {
     }
 }
 
+/// What differs from all states that were seen, and why a fall may have gone unnoticed.
+fn compared(seen: &[&State], now: &State) -> (Vec<Change>, Option<&'static str>) {
+    let mut open = None;
+    let mut changes = Vec::new();
+    let levels = || seen.iter().map(|own| own.levels);
+    let sure = seen.iter().filter(|own| !own.deployment_is_open);
+    let sure: Vec<_> = sure.map(|own| own.levels.deployment).collect();
+    let deployment = if now.deployment_is_open || sure.is_empty() {
+        open = Some("a source did not answer, so the deployment level was not compared");
+        None
+    } else {
+        lower("deployment", now.levels.deployment, sure.into_iter())
+    };
+    let now_at = now.levels;
+    let lower = [
+        lower(
+            "hardware",
+            now_at.hardware,
+            levels().map(|own| own.hardware),
+        ),
+        lower("boot", now_at.boot, levels().map(|own| own.boot)),
+        lower(
+            "identity",
+            now_at.identity,
+            levels().map(|own| own.identity),
+        ),
+        deployment,
+        lower("gpu", now_at.gpu, levels().map(|own| own.gpu)),
+    ];
+    let lower = lower.into_iter().flatten();
+    changes.extend(lower.map(|detail| Change::down(ChangeKind::Level, detail)));
+    let images = || seen.iter().filter_map(|own| own.image.as_deref());
+    if let Some(image) = now.image.as_deref().and_then(|now| other(now, images())) {
+        let before: BTreeSet<_> = images().collect();
+        let before: Vec<_> = before.into_iter().collect();
+        let detail = format!("the OS image is {image}, before: {}", before.join(", "));
+        match is_older(image, images()) {
+            Some(true) => changes.push(Change::down(ChangeKind::Image, detail)),
+            Some(false) => changes.push(Change::new(ChangeKind::Image, detail)),
+            None => {
+                changes.push(Change::new(ChangeKind::Image, detail));
+                open = Some("which of the OS images is older is not known");
+            }
+        }
+    }
+    let roots = seen.iter().filter_map(|own| own.kms_root.as_deref());
+    if let Some(root) = now.kms_root.as_deref().and_then(|now| other(now, roots)) {
+        let detail = format!("the key management service is another one: {root}");
+        changes.push(Change::down(ChangeKind::Kms, detail));
+    }
+    let keys = seen.iter().map(|own| own.signing_key.as_str());
+    if let Some(key) = other(&now.signing_key, keys) {
+        let detail = format!("the key that signs answers is another one: {key}");
+        changes.push(Change::down(ChangeKind::SigningKey, detail));
+    }
+    (changes, open)
+}
+
 /// A level below all that were seen, in words.
 fn lower<T: Ord + fmt::Display>(
     axis: &str,
@@ -283,7 +311,7 @@ fn lower<T: Ord + fmt::Display>(
     seen: impl Iterator<Item = T>,
 ) -> Option<String> {
     let lowest = seen.min()?;
-    (now < lowest).then(|| format!("{axis}={now}, before: {lowest} or higher"))
+    (now < lowest).then(|| format!("{axis}={now}, never below {lowest} before"))
 }
 
 /// `now`, if something was seen before and never this.
@@ -292,9 +320,20 @@ fn other<'a>(now: &'a str, seen: impl Iterator<Item = &'a str>) -> Option<&'a st
     (!seen.is_empty() && !seen.contains(&now)).then_some(now)
 }
 
+/// Whether an image is older than each of its family that was seen; `None` if none was.
+fn is_older<'a>(image: &str, seen: impl Iterator<Item = &'a str>) -> Option<bool> {
+    let own = version(image)?;
+    let of_family = seen.filter_map(version).filter(|seen| seen.0 == own.0);
+    of_family.min().map(|oldest| own < oldest)
+}
+
 /// Family and version of `dstack-nvidia-0.5.11`.
 fn version(image: &str) -> Option<(&str, Vec<u64>)> {
     let (family, version) = image.rsplit_once('-')?;
+    // "+5" would be a number, too.
+    let digits = version
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     let numbers: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
-    Some((family, numbers.ok()?))
+    Some((family, numbers.ok().filter(|_| digits)?))
 }

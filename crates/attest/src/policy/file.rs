@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::PolicyError;
-use super::deployment::{DeploymentRules, FileDeployment};
+use super::deployment::{DeploymentRules, FileDeployment, Sources};
 use super::exception::Exception;
 use super::findings::FindingRules;
 use super::gpu::{FileGpu, GpuRules};
@@ -267,6 +267,15 @@ impl Rules {
         self.gpu.check()?;
         self.deployment.check(self.least.deployment)?;
         self.findings.check(self)?;
+        if self.hold
+            && self.deployment.mode != Mode::Off
+            && self.deployment.sources != Sources::Required
+        {
+            return Err(
+                "hold = true does not hold the deployment level where a file or a tag may be missing: set deployment.sources = \"required\", or deployment.mode = \"off\""
+                    .to_owned(),
+            );
+        }
         if self.hold && self.least.boot == BootLevel::Any {
             return Err(
                 "hold = true has no effect with least.boot = \"any\", because software that nobody verified can state any key; set least.boot = \"named\", or remove hold"

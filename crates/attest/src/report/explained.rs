@@ -119,7 +119,7 @@ impl CheckId {
             }
             Self::DeploymentContinuity => "the log with the one last seen of this instance",
             Self::LastSeen => {
-                "levels, OS image, key management service and signing key with those seen at this domain in the last month"
+                "levels, OS image, key management service and signing key with those that verdicts on this domain rested on"
             }
             Self::Findings => "what was seen with the findings that the policy refuses",
             Self::Gpus => {

@@ -65,10 +65,10 @@ fn kept(history: &History) -> History {
     History::from_json(history.to_json().as_bytes()).unwrap()
 }
 
-fn after(seen: &[&Machine]) -> History {
+fn after(hold: &str, seen: &[&Machine]) -> History {
     let mut history = History::default();
     for machine in seen {
-        let appraisal = machine.judged("", HistoryCheck::Kept(&history));
+        let appraisal = machine.judged(hold, HistoryCheck::Kept(&history));
         assert_eq!(code(&appraisal), "verified");
         history.remember(&appraisal.sighting.unwrap());
         history = kept(&history);
@@ -85,15 +85,14 @@ fn changes(appraisal: &Appraisal) -> Vec<(ChangeKind, bool)> {
         .collect()
 }
 
-const HOLD: &str = "hold = true\n";
+const HOLD: &str = "hold = true\ndeployment.sources = \"required\"\n";
 
 #[test]
 fn what_went_down_is_said_and_refused_under_hold() {
     use ChangeKind::{Image, Kms as Root, Level, Remarks, SigningKey};
-    let branch = |machine: &mut Machine| {
-        manager(&mut machine.spec)
-            .actions
-            .push(compose_up(NOW - 60, "main", &[]));
+    let dance = |machine: &mut Machine| {
+        let actions = &mut manager(&mut machine.spec).actions;
+        actions.push(action(NOW - 60, "dance", &[]));
     };
     type Row = (
         &'static str,
@@ -108,8 +107,8 @@ fn what_went_down_is_said_and_refused_under_hold() {
             &[(Level, true)],
         ),
         (
-            "a start from no release",
-            branch,
+            "an action that is not known",
+            dance,
             &[(Level, true), (Remarks, false)],
         ),
         ("files that did not come", |m| m.has_files = false, &[]),
@@ -153,7 +152,7 @@ fn what_went_down_is_said_and_refused_under_hold() {
                 m.spec.signing = Signing::ecdsa();
                 m.spec.ohttp = None;
             },
-            &[],
+            &[(SigningKey, true)],
         ),
         (
             "another instance",
@@ -161,7 +160,7 @@ fn what_went_down_is_said_and_refused_under_hold() {
             &[],
         ),
     ];
-    let history = after(&[&machine()]);
+    let history = after(HOLD, &[&machine()]);
     for (what, change, expected) in rows {
         let machine = with(change);
         let said = machine.judged("", HistoryCheck::Kept(&history));
@@ -173,7 +172,9 @@ fn what_went_down_is_said_and_refused_under_hold() {
             said.report.changes
         );
         let down = expected.iter().any(|(_, down)| *down);
-        let open = if down {
+        // What cannot be compared is not proved either.
+        let is_open = !machine.has_files || ["other-1.0", "fake"].contains(&machine.image);
+        let open = if down || is_open {
             Status::NotProved
         } else {
             Status::Pass
@@ -181,6 +182,10 @@ fn what_went_down_is_said_and_refused_under_hold() {
         assert_eq!(status(&said, CheckId::LastSeen), open, "{what}");
 
         let held = machine.judged(HOLD, HistoryCheck::Kept(&history));
+        if !machine.has_files {
+            assert_eq!(code(&held), "deployment_files_unavailable");
+            continue;
+        }
         let accepting = machine.judged(HOLD, HistoryCheck::Accepting(&history));
         assert_eq!(code(&accepting), "verified", "{what}");
         assert_eq!(status(&accepting, CheckId::LastSeen), open, "{what}");
@@ -203,11 +208,26 @@ fn what_went_down_is_said_and_refused_under_hold() {
     }
 }
 
+/// Whoever starts the program once without `hold`, or looks with another policy, has not
+/// accepted anything.
+#[test]
+fn another_policys_verdict_undoes_no_hold() {
+    let older = with(|m| m.image = "fake-image-1.9");
+    let mut history = after(HOLD, &[&machine()]);
+    let seen = older.judged("", HistoryCheck::Kept(&history));
+    assert_eq!(changes(&seen), [(ChangeKind::Image, true)]);
+    history.remember(&seen.sighting.unwrap());
+    let again = older.judged("", HistoryCheck::Kept(&kept(&history)));
+    assert_eq!(changes(&again), []);
+    let held = older.judged(HOLD, HistoryCheck::Kept(&kept(&history)));
+    assert_eq!(code(&held), "rejected_went_down");
+}
+
 /// Several machines of two images under one name take turns.
 #[test]
 fn machines_that_take_turns_are_no_news() {
     let old = with(|m| m.image = "fake-image-1.9");
-    let history = after(&[&old, &machine()]);
+    let history = after(HOLD, &[&old, &machine()]);
     for one in [&old, &machine()] {
         let held = one.judged(HOLD, HistoryCheck::Kept(&history));
         assert_eq!((code(&held), changes(&held)), ("verified", vec![]));
@@ -222,8 +242,8 @@ fn a_level_that_a_source_left_open_is_neither_up_nor_down() {
             .actions
             .push(compose_up(NOW - 60, "main", &[]));
     });
-    let history = after(&[&with(|m| m.has_files = false)]);
-    let declared = branch.judged(HOLD, HistoryCheck::Kept(&history));
+    let history = after("", &[&with(|m| m.has_files = false)]);
+    let declared = branch.judged("", HistoryCheck::Kept(&history));
     assert_eq!(code(&declared), "verified");
     assert!(!changes(&declared).contains(&(ChangeKind::Level, true)));
 }
@@ -260,7 +280,7 @@ fn the_sentence_counts_what_is_new_at_this_domain() {
     );
     // Seen on another machine of the domain before: nothing is left that is new, a week
     // later. Today it is.
-    let history = after(&[&machine()]);
+    let history = after("", &[&machine()]);
     let known = machine().judged("", HistoryCheck::Kept(&history)).report;
     let more = newer.judged("", HistoryCheck::Kept(&history)).report;
     assert_eq!(known.new_remarks, Some(known.remarks().len()));
@@ -275,10 +295,21 @@ fn the_sentence_counts_what_is_new_at_this_domain() {
 
 #[test]
 fn hold_without_a_named_system_is_refused() {
-    let text = "name = \"x\"\ndate = \"2026-11-30\"\nextends = \"hardware\"\nhold = true\n";
-    let error = Policy::from_toml(text).unwrap_err().to_string();
+    let of = |base: &str, more: &str| {
+        let head = "name = \"x\"\ndate = \"2026-11-30\"\nhold = true\n";
+        Policy::from_toml(&format!("{head}extends = \"{base}\"\n{more}"))
+    };
+    let error = of("hardware", "").unwrap_err().to_string();
     assert!(error.contains("hold = true has no effect"), "{error}");
-    let near = Policy::from_toml(&text.replace("hardware", "near")).unwrap();
+    // A file that does not come would leave the level open.
+    let error = of("near", "").unwrap_err().to_string();
+    assert!(
+        error.contains("deployment.sources = \"required\""),
+        "{error}"
+    );
+    assert!(of("near", "deployment.mode = \"off\"\n").unwrap().holds());
+    assert!(of("near-strict", "").unwrap().holds());
+    let near = of("near", "deployment.sources = \"required\"\n").unwrap();
     assert!(near.holds() && !Policy::near().holds());
     assert!(
         near.to_toml()
@@ -288,7 +319,7 @@ fn hold_without_a_named_system_is_refused() {
 
 #[test]
 fn a_damaged_file_is_not_read() {
-    let whole = after(&[&machine()]).to_json();
+    let whole = after("", &[&machine()]).to_json();
     assert!(whole.contains(DOMAIN));
     for damaged in [
         String::new(),

@@ -221,6 +221,14 @@ impl Shared {
                 }
             }
         }
+        if !self.proved.accept_change.is_empty() {
+            let domains = self.proved.accept_change.iter().map(Domain::as_str);
+            let domains: Vec<_> = domains.collect();
+            tracing::warn!(
+                "--accept-change: in this run all that went down at {} is accepted",
+                domains.join(" and ")
+            );
+        }
         let trust_anchors = self.proved.trust_anchors()?;
         if let Some(danger) = Danger::of(&trust_anchors) {
             tracing::warn!("DANGER: roots of trust are {}", danger.words);
@@ -231,7 +239,14 @@ impl Shared {
         }
         let state_dir = match self.files.state_dir.unwrap_or_else(StateDir::of_platform) {
             StateDir::At(folder) => Some(folder),
-            StateDir::Nowhere => None,
+            StateDir::Nowhere => {
+                if policy.holds() {
+                    tracing::warn!(
+                        "--state-dir none: the policy holds what was seen (hold = true), and each start forgets it"
+                    );
+                }
+                None
+            }
         };
         Ok(Config {
             nras_url: network.nras_url,

@@ -12,6 +12,9 @@ use super::{StateDir, StateError, files};
 /// domains 40 KB at most.
 const MAX_HISTORY_BYTES: u64 = 8 << 20;
 
+/// What waits for the disk: 30 KB each at most.
+const MAX_UNSAVED: usize = 256;
+
 /// A history in memory, and on disk if there is a state directory.
 #[derive(Debug)]
 pub(crate) struct HistoryKeeper(Arc<Kept>);
@@ -34,11 +37,19 @@ impl HistoryKeeper {
     pub(crate) fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         let history = match &state {
             None => History::default(),
-            Some(state) if holds => read(state).map_err(|detail| StateError::History {
-                path: path(state),
-                detail,
-            })?,
-            Some(state) => read_or_warn(state),
+            Some(state) => match read(state) {
+                Ok(history) => history,
+                Err(detail) if holds => {
+                    return Err(StateError::History {
+                        path: path(state),
+                        detail,
+                    });
+                }
+                Err(detail) => {
+                    warn_unread(state, &detail);
+                    History::default()
+                }
+            },
         };
         Ok(Self(Arc::new(Kept {
             history: Mutex::new(Arc::new(history)),
@@ -57,7 +68,12 @@ impl HistoryKeeper {
     pub(crate) fn remember(&self, seen: &Sighting) {
         let changed = Arc::make_mut(&mut lock(&self.0.history)).remember(seen);
         if changed && self.0.state.is_some() {
-            lock(&self.0.unsaved).push(seen.clone());
+            let mut unsaved = lock(&self.0.unsaved);
+            if unsaved.len() >= MAX_UNSAVED {
+                unsaved.remove(0);
+            }
+            unsaved.push(seen.clone());
+            drop(unsaved);
             let kept = Arc::clone(&self.0);
             tokio::task::spawn_blocking(move || kept.save());
         }
@@ -90,7 +106,11 @@ impl Kept {
             return;
         }
         let written = files::lock(&state.path).and_then(|_others_wait| {
-            let mut on_disk = read_or_warn(state);
+            // What this process knows is better than nothing.
+            let mut on_disk = read(state).unwrap_or_else(|detail| {
+                warn_unread(state, &detail);
+                History::clone(&lock(&self.history))
+            });
             for seen in &unsaved {
                 on_disk.remember(seen);
             }
@@ -108,32 +128,27 @@ fn path(state: &StateDir) -> PathBuf {
     state.by_root.join("history.json")
 }
 
-fn read_or_warn(state: &StateDir) -> History {
-    read(state).unwrap_or_else(|detail| {
-        tracing::warn!(
-            path = %path(state).display(), detail,
-            "not read; what changed at a backend since will not be noticed"
-        );
-        History::default()
-    })
+fn read(state: &StateDir) -> Result<History, String> {
+    match files::read(&path(state), MAX_HISTORY_BYTES) {
+        Ok(bytes) => History::from_json(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(of_version_0_1(state)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-fn read(state: &StateDir) -> Result<History, String> {
-    // Version 0.1 kept deployment logs alone.
-    let of_logs = state.by_root.join("deployment-logs.json");
-    type Parse = fn(&[u8]) -> Result<History, String>;
-    let files: [(PathBuf, Parse); 2] = [
-        (path(state), History::from_json),
-        (of_logs, History::from_json_of_logs),
-    ];
-    for (path, parse) in files {
-        match files::read(&path, MAX_HISTORY_BYTES) {
-            Ok(bytes) => return parse(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Ok(History::default())
+/// The deployment logs, which is all that was kept. What cannot be read keeps one change
+/// from being noticed.
+fn of_version_0_1(state: &StateDir) -> History {
+    let path = state.by_root.join("deployment-logs.json");
+    let bytes = files::read(&path, MAX_HISTORY_BYTES).unwrap_or_default();
+    History::from_json_of_logs(&bytes).unwrap_or_default()
+}
+
+fn warn_unread(state: &StateDir, detail: &str) {
+    tracing::warn!(
+        path = %path(state).display(), detail,
+        "not read; what changed at a backend since will not be noticed"
+    );
 }
 
 /// A poisoned lock guards logs that are whole.
@@ -210,7 +225,7 @@ mod tests {
         keeper.flush().await;
         let mut both = History::default();
         assert!(both.remember(&first) && both.remember(&second));
-        assert_eq!(read_or_warn(&state), both);
+        assert_eq!(read(&state).unwrap(), both);
     }
 
     #[tokio::test]
@@ -223,11 +238,11 @@ mod tests {
         let seen = seen(1);
         keeper.remember(&seen);
         keeper.flush().await;
-        assert_eq!(read_or_warn(&state), History::default());
+        assert_eq!(read(&state).unwrap(), History::default());
         drop(other_process);
         keeper.flush().await;
         let mut kept = History::default();
         assert!(kept.remember(&seen));
-        assert_eq!(read_or_warn(&state), kept);
+        assert_eq!(read(&state).unwrap(), kept);
     }
 }

@@ -237,7 +237,7 @@ impl Judge {
     }
 
     /// What `judge` says with the files and tags of the log that can be had. A refused
-    /// machine's log has nothing fetched, but for newer tags where tags refuse it.
+    /// machine's log has nothing fetched, but where a level or tags refuse it.
     async fn with_sources(
         &self,
         backend: &Domain,
@@ -394,15 +394,16 @@ impl Judge {
     }
 }
 
-/// The log of a machine that nothing speaks against: a refused machine's log has
-/// nothing fetched.
+/// The log of a machine that nothing speaks against, but for a level that files and
+/// tags may raise: what else is refused has nothing fetched.
 pub(crate) fn sound_log(appraisal: &Appraisal) -> Option<&Deployment> {
     let log = appraisal.deployment();
-    log.filter(|_| holds(appraisal, finds_nothing))
+    let may_rise = |rejected: &Rejected| finds_nothing(rejected) || blames_level(rejected);
+    log.filter(|_| holds(appraisal, may_rise))
 }
 
 /// True if nothing speaks against the machine, but for what was not asked for yet.
-fn holds(appraisal: &Appraisal, lacks: fn(&Rejected) -> bool) -> bool {
+fn holds(appraisal: &Appraisal, lacks: impl Fn(&Rejected) -> bool) -> bool {
     match &appraisal.outcome {
         Ok(_) => true,
         Err(rejected) => lacks(rejected),

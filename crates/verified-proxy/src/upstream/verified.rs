@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{NoDomain, Record, UnixTime};
+use attest::{LeastLevels, NoDomain, Record, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -103,9 +103,12 @@ impl Verified {
 
     /// What keeps a request that asks for this from going on this connection.
     pub(super) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
-        let proof = self.link.proof();
-        let models = &self.terms.model_levels;
-        demand.shortfall(models, &proof.levels(), proof.model_name())
+        Shortfall::of(&self.link.proof().levels(), &self.least(demand))
+    }
+
+    /// The least levels that a request asks for on this connection.
+    pub(super) fn least(&self, demand: Demand<'_>) -> LeastLevels {
+        demand.least(&self.terms.model_levels, self.link.proof().model_name())
     }
 
     /// The verdict's levels and its age, as a header.

@@ -25,9 +25,13 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// True if it is about the machine, whatever name that was asked under.
+    /// True if it is about the machine, whatever name that was asked under: not if it is
+    /// about what was expected under this name.
     pub(super) fn is_of_machine(&self) -> bool {
-        !matches!(self.rejected, Rejected::Model { .. })
+        !matches!(
+            self.rejected,
+            Rejected::Model { .. } | Rejected::WentDown { .. }
+        )
     }
 }
 

@@ -1,28 +1,51 @@
 //! Shares in a verdict: what a withdrawal stops, and what it lets run.
 //!
 //! Once a key is refused, no request is sent on its verdict, a body under way to
-//! it ends in the middle, and connections are not kept. An answer under way was
+//! it ends in the middle, and connections are not kept. The same holds for a request
+//! that asks for more than a renewed verdict reaches. An answer under way was
 //! asked for while the verdict stood, and runs on, marked in log and metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use attest::Domain;
+use attest::{Domain, LeastLevels, Levels};
 
-/// Whether the verdict that answers stand on still stands, and how many do.
-#[derive(Debug, Default)]
+/// Whether the verdict that answers stand on still stands, what it reaches, and how many
+/// they are.
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) answers: AtomicUsize,
     pub(super) withdrawn: AtomicBool,
+    levels: Mutex<Levels>,
 }
 
-/// Tells whether a verdict was withdrawn since.
+impl Shared {
+    pub(super) fn new(levels: Levels) -> Self {
+        Self {
+            answers: AtomicUsize::new(0),
+            withdrawn: AtomicBool::new(false),
+            levels: Mutex::new(levels),
+        }
+    }
+
+    /// The verdict was made anew.
+    pub(super) fn now_reaches(&self, levels: Levels) {
+        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
+    }
+}
+
+/// Tells whether a verdict was withdrawn since, or fell below what a request asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Withdrawal(Arc<Shared>);
+pub(crate) struct Withdrawal {
+    shared: Arc<Shared>,
+    least: LeastLevels,
+}
 
 impl Withdrawal {
     pub(crate) fn has_come(&self) -> bool {
-        self.0.withdrawn.load(Ordering::Acquire)
+        let levels = self.shared.levels.lock();
+        let levels = *levels.unwrap_or_else(PoisonError::into_inner);
+        self.shared.withdrawn.load(Ordering::Acquire) || self.least.shortfall(&levels).is_some()
     }
 }
 
@@ -31,34 +54,36 @@ impl Withdrawal {
 #[derive(Debug)]
 pub(crate) struct Standing {
     domain: Domain,
-    shared: Arc<Shared>,
+    withdrawal: Withdrawal,
 }
 
 impl Standing {
-    pub(super) fn new(domain: Domain, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(domain: Domain, shared: Arc<Shared>, least: LeastLevels) -> Self {
         shared.answers.fetch_add(1, Ordering::Relaxed);
-        Self { domain, shared }
+        let withdrawal = Withdrawal { shared, least };
+        Self { domain, withdrawal }
     }
 
     pub(crate) fn domain(&self) -> &Domain {
         &self.domain
     }
 
-    /// False once the key was refused.
+    /// False once the key was refused, or its verdict is less than the request asks for.
     pub(crate) fn holds(&self) -> bool {
-        !self.withdrawal().has_come()
+        !self.withdrawal.has_come()
     }
 
     /// For who needs to know and has no share.
     pub(crate) fn withdrawal(&self) -> Withdrawal {
-        Withdrawal(Arc::clone(&self.shared))
+        self.withdrawal.clone()
     }
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        self.shared.answers.fetch_sub(1, Ordering::Relaxed);
-        if !self.holds() {
+        let shared = &self.withdrawal.shared;
+        shared.answers.fetch_sub(1, Ordering::Relaxed);
+        if shared.withdrawn.load(Ordering::Acquire) {
             tracing::warn!(domain = %self.domain, "an answer ended after its verdict was withdrawn");
         }
     }

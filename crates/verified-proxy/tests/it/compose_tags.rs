@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use attest::{Policy, UnixTime};
 use fake_tee::ComposeManager;
 use fake_tee::compose_file::{PublishedFile, commit, compose_text};
-use fake_tee::deployment::compose_up;
+use fake_tee::deployment::{action, compose_up};
 use fake_tee::pki::Signer;
 use fake_tee::refusing;
 use fake_tee::serve::{Behaviour, NrasRoute, Options, Running, unix_now};
@@ -238,7 +238,10 @@ async fn a_new_release_is_found_where_only_its_level_refuses() {
             "deployment.sources = \"required\"\nleast.deployment = \"tagged\"",
             "rejected_deployment_level",
         ),
-        ("hold = true", "rejected_went_down"),
+        (
+            "deployment.sources = \"required\"\nhold = true",
+            "rejected_went_down",
+        ),
     ] {
         let fake = fake().await;
         let lines = format!("deployment.tags = \"report\"\n{line}\n");
@@ -254,8 +257,8 @@ async fn a_new_release_is_found_where_only_its_level_refuses() {
         assert_compared(&proxy).await;
         assert_eq!(fake.compose_tags_fetches(), 2);
         fake.change(|spec| {
-            let start = compose_up(unix_now() - 20, "main", &[]);
-            spec.compose_manager.as_mut().unwrap().actions.push(start);
+            let unknown = action(unix_now() - 20, "dance", &[]);
+            spec.compose_manager.as_mut().unwrap().actions.push(unknown);
         })
         .unwrap();
         ahead.store(122, Ordering::SeqCst);

@@ -1,15 +1,23 @@
 //! What a verdict shows, and what requests, tokens and models ask of it: nothing of a
 //! request leaves where its verdict does not reach what is asked for.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests play the client, who may dial"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use attest::{Policy, UnixTime};
 use bytes::Bytes;
+use fake_tee::deployment::action;
 use fake_tee::serve::{Behaviour, Connection, Options, Running, unix_now};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use verified_proxy::Config;
 use verified_proxy::config::{ClientTokens, Clock};
 
@@ -405,4 +413,67 @@ async fn a_verdict_that_lacks_a_source_is_made_anew_soon() {
         assert!(Instant::now() < until, "the verdict is not made anew");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// A body under way stops where the renewed verdict reaches less than its request asks
+/// for; one that asks for nothing runs on.
+#[tokio::test]
+async fn a_body_stops_where_a_renewed_verdict_reaches_less() {
+    let fake = fake().await;
+    let lines = "deployment.tags = \"report\"\ndeployment.files = \"report\"\n";
+    let proxy = Proxy::start(Config {
+        policy: Policy::from_toml(&format!("{}{lines}", fake.policy_toml)).unwrap(),
+        verdict_ttl: Duration::from_secs(4),
+        ..config(&fake)
+    })
+    .await;
+    let warm = asking(("x-verified-proxy-require", "deployment=tagged"), None);
+    let warm = proxy.request(warm).await;
+    assert_eq!(warm.status, StatusCode::OK, "{:?}", warm.body);
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let begin = async |asks: &str, name: &str| {
+        let mut upload = TcpStream::connect(proxy.address).await.unwrap();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{asks}content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        let body = chunk(&format!(
+            "{{\"model\":\"{MODEL}\",\"messages\":[\"{name}-first"
+        ));
+        upload.write_all((head + &body).as_bytes()).await.unwrap();
+        upload
+    };
+    let mut asking = begin("x-verified-proxy-require: deployment=tagged\r\n", "asking").await;
+    let mut other = begin("", "other").await;
+    let got = |what: &str| {
+        let received = fake.received();
+        let mut bytes = received
+            .iter()
+            .map(|one| String::from_utf8_lossy(&one.bytes));
+        bytes.any(|text| text.contains(what))
+    };
+    until("both have begun", || {
+        got("asking-first") && got("other-first")
+    })
+    .await;
+    let before = probes(&fake.received());
+    fake.change(|spec| {
+        let unknown = action(spec.now - 60, "dance", &[]);
+        spec.compose_manager.as_mut().unwrap().actions.push(unknown);
+    })
+    .unwrap();
+    until("a renewal", || probes(&fake.received()) > before).await;
+    let is_lower = async || {
+        let list = proxy.get("/_proxy/verdicts").await.json();
+        list["verdicts"][0]["levels"]["deployment"] == "declared"
+    };
+    while !is_lower().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for (upload, name) in [(&mut asking, "asking"), (&mut other, "other")] {
+        let _ = upload
+            .write_all(chunk(&format!("{name}-second")).as_bytes())
+            .await;
+    }
+    until("the other goes on", || got("other-second")).await;
+    assert!(!got("asking-second"));
 }

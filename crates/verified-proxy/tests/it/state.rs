@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use attest::TrustAnchors;
-use fake_tee::deployment::compose_up;
+use fake_tee::compose_file::{PublishedFile, commit, compose_text};
+use fake_tee::deployment::{action, compose_up};
 use fake_tee::serve::{Behaviour, Options, Route};
 use http::StatusCode;
 use verified_proxy::config::ComposeSource;
@@ -210,14 +211,15 @@ async fn floors_of_an_earlier_program_hold() {
     assert_eq!(answer.code(), "rejected_collateral_rollback");
 }
 
-/// A start from no release lowers the deployment's level. Under `hold` it refuses across
+/// An action that is not known lowers the deployment's level. Under `hold` it refuses across
 /// a restart, until the user accepts it once.
 #[tokio::test]
 async fn what_went_down_since_the_last_run_is_held() {
     let (fake, state) = (fake().await, place());
     let report = "deployment.tags = \"report\"\ndeployment.files = \"report\"\n";
     let policy = |hold| {
-        let text = format!("{}{report}hold = {hold}\n", fake.policy_toml);
+        let required = "deployment.sources = \"required\"\n";
+        let text = format!("{}{report}{required}hold = {hold}\n", fake.policy_toml);
         attest::Policy::from_toml(&text).unwrap()
     };
     let held = Config {
@@ -234,8 +236,8 @@ async fn what_went_down_since_the_last_run_is_held() {
     stop(proxy).await;
 
     fake.change(|spec| {
-        let start = compose_up(spec.now - 60, "main", &[]);
-        spec.compose_manager.as_mut().unwrap().actions.push(start);
+        let unknown = action(spec.now - 60, "dance", &[]);
+        spec.compose_manager.as_mut().unwrap().actions.push(unknown);
     })
     .unwrap();
     fake.clear();
@@ -244,12 +246,23 @@ async fn what_went_down_since_the_last_run_is_held() {
     assert_eq!(answer.code(), "rejected_went_down");
     let message = answer.message();
     assert!(
-        message.contains("deployment=declared, before: tagged")
+        message.contains("deployment=declared, never below tagged before")
             && message.contains("--accept-change"),
         "{message}"
     );
     assert_only_probes(&fake.received());
     stop(proxy).await;
+
+    // Another policy's verdict accepts nothing for this one.
+    let free = Config {
+        policy: policy(false),
+        ..held.clone()
+    };
+    for (config, status) in [(free, 200), (held.clone(), 502)] {
+        let proxy = Proxy::start(config).await;
+        assert_eq!(proxy.chat().await.status.as_u16(), status);
+        stop(proxy).await;
+    }
 
     let accepting = Config {
         accept_change: vec![DOMAIN.parse().unwrap()],
@@ -259,12 +272,12 @@ async fn what_went_down_since_the_last_run_is_held() {
     assert_eq!(proxy.chat().await.status, StatusCode::OK);
     let list = proxy.get("/_proxy/verdicts").await.json();
     let changes = list["verdicts"][0]["changes"].to_string();
-    assert!(changes.contains("before: tagged"), "{changes}");
+    assert!(changes.contains("never below tagged before"), "{changes}");
     let metrics = proxy.get("/_proxy/metrics").await.body;
     let metrics = String::from_utf8_lossy(&metrics);
     for expected in [
         "verified_proxy_changes_total{kind=\"level\",down=\"yes\"} 1",
-        "verified_proxy_findings_total{topic=\"deployment_untagged\",severity=\"warning\"} 1",
+        "verified_proxy_findings_total{topic=\"deployment_unknown_action\",severity=\"warning\"} 1",
     ] {
         assert!(metrics.contains(expected), "{expected}: {metrics}");
     }
@@ -294,6 +307,49 @@ async fn what_went_down_since_the_last_run_is_held() {
         "{message}"
     );
     Server::new(with_state(&fake, &state)).unwrap();
+}
+
+/// What was started before and after a boot is known by its files alone: a level that is
+/// refused without them has them fetched, also by a new process.
+#[tokio::test]
+async fn a_level_is_not_refused_before_its_files_are_read() {
+    for line in ["hold = true", "least.deployment = \"tagged\""] {
+        let (fake, state) = (fake().await, place());
+        fake.change(|spec| {
+            let now = spec.now;
+            spec.app.boot_time = now - 10 * 3_600;
+            let manager = spec.compose_manager.as_mut().unwrap();
+            for (hours, tag) in [(40, "main"), (39, "v0.0.2"), (2, "v0.0.2")] {
+                let start = compose_up(now - hours * 3_600, tag, &[]);
+                manager.actions.push(start);
+            }
+            manager.files.push(PublishedFile {
+                commit: commit("main"),
+                text: compose_text("main"),
+                ..manager.files[0].clone()
+            });
+        })
+        .unwrap();
+        let text = format!(
+            "{}deployment.tags = \"report\"\ndeployment.files = \"report\"\ndeployment.sources = \"required\"\n{line}\n",
+            fake.policy_toml
+        );
+        let config = Config {
+            policy: attest::Policy::from_toml(&text).unwrap(),
+            ..with_state(&fake, &state)
+        };
+        for _ in 0..2 {
+            let proxy = Proxy::start(config.clone()).await;
+            let answer = proxy.chat().await;
+            assert_eq!(answer.status, StatusCode::OK, "{line}: {:?}", answer.body);
+            assert!(
+                answer
+                    .header("x-verified-proxy-levels")
+                    .contains("deployment=tagged")
+            );
+            stop(proxy).await;
+        }
+    }
 }
 
 #[tokio::test]

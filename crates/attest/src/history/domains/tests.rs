@@ -32,11 +32,17 @@ fn remark(detail: &str) -> Finding {
 
 /// Remembers one verdict, and says what it changed and how many remarks were new.
 fn step(domains: &mut Domains, image: &str, remarks: &[&str], day: u64) -> (usize, usize) {
+    let compared = judged(domains, false, image, remarks, day);
+    (compared.changes.len(), compared.new_remarks)
+}
+
+fn judged(domains: &mut Domains, held: bool, image: &str, remarks: &[&str], day: u64) -> Compared {
     let remarks: Vec<_> = remarks.iter().map(|detail| remark(detail)).collect();
     let (state, now) = (of_image(image), UnixTime(day * DAY + 7));
-    let compared = domains.compare(&domain(0), &state, remarks.iter(), now);
-    domains.remember(&DomainSeen::new(&domain(0), state, remarks.iter(), now));
-    (compared.changes.len(), compared.new_remarks)
+    let compared = domains.compare(&domain(0), &state, held, remarks.iter(), now);
+    let seen = DomainSeen::new(&domain(0), state, held, remarks.iter(), now);
+    domains.remember(&seen);
+    compared
 }
 
 #[test]
@@ -80,6 +86,60 @@ fn versions_are_compared_as_numbers_within_a_family() {
     }
 }
 
+/// What another policy let pass is no measure for one that holds, however often and long.
+#[test]
+fn who_holds_compares_with_what_was_held() {
+    let mut domains = Domains::default();
+    let mut step = |held, image: &str, day| {
+        let compared = judged(&mut domains, held, image, &[], day);
+        let down = compared.changes.iter().filter(|change| change.down);
+        (compared.is_first, down.count())
+    };
+    assert_eq!(step(false, "i-9", 100), (true, 0));
+    assert_eq!(step(true, "i-9", 100), (true, 0));
+    for at in 0..40 {
+        assert!(!step(false, "i-8", 100 + at).0);
+        assert!(!step(false, &format!("j-{at}"), 100 + at).0);
+    }
+    let mut held = domains.clone();
+    assert_eq!(judged(&mut held, true, "i-9", &[], 140).changes, []);
+    let down = judged(&mut held, true, "i-8", &[], 140);
+    assert!(!down.is_first && down.changes.iter().any(|change| change.down));
+}
+
+/// The last of many states of one day is kept, so that what was accepted is.
+#[test]
+fn the_last_state_is_kept() {
+    let mut domains = Domains::default();
+    for at in 0..MAX_STATES + 3 {
+        judged(&mut domains, true, &format!("i-{at}"), &[], 100);
+        let again = judged(&mut domains, true, &format!("i-{at}"), &[], 100);
+        assert_eq!(again.changes, [], "{at}");
+    }
+}
+
+/// A hundred names more do not make the proxy forget one that is in use.
+#[test]
+fn a_domain_in_use_is_not_pushed_out() {
+    let mut domains = Domains::default();
+    let mut see = |number: usize, day: u64| {
+        let now = UnixTime(day * DAY);
+        let none = std::iter::empty();
+        domains.remember(&DomainSeen::new(
+            &domain(number),
+            of_image("i-1"),
+            true,
+            none,
+            now,
+        ))
+    };
+    for number in 0..MAX_DOMAINS {
+        assert!(see(number, 100));
+    }
+    assert!(!see(MAX_DOMAINS, 130));
+    assert!(see(MAX_DOMAINS, 131));
+}
+
 /// What a hostile operator can add is bounded, on disk too.
 #[test]
 fn memory_is_bounded_and_reads_back() {
@@ -92,20 +152,19 @@ fn memory_is_bounded_and_reads_back() {
         };
         let remarks: Vec<_> = (0..40).map(|at| remark(&format!("{image} {at}"))).collect();
         let now = UnixTime(number as u64 * DAY);
-        let seen = DomainSeen::new(&domain(number), state, remarks.iter(), now);
+        let seen = DomainSeen::new(&domain(number), state, false, remarks.iter(), now);
         assert!(history.domains.remember(&seen));
         assert!(!history.domains.remember(&seen));
     };
-    for number in 0..MAX_DOMAINS + 5 {
+    for number in 0..MAX_DOMAINS {
         see(number, 0);
     }
     for image in 1..MAX_STATES + 5 {
-        see(MAX_DOMAINS, image);
+        see(MAX_DOMAINS - 1, image);
     }
     let known = &history.domains.0;
     assert_eq!(known.len(), MAX_DOMAINS);
-    assert!(!known.contains_key(domain(4).as_str()), "the oldest went");
-    let full = &known[domain(MAX_DOMAINS).as_str()];
+    let full = &known[domain(MAX_DOMAINS - 1).as_str()];
     assert_eq!(
         (full.states.len(), full.remarks.len()),
         (MAX_STATES, MAX_REMARKS)
