@@ -121,7 +121,7 @@ struct Workload {
     /// What the log is worth, and the first reasons why it is not more.
     deployment_level: DeploymentLevel,
     not_tagged: Vec<String>,
-    /// The deployment level may be higher: a source was not at hand.
+    /// The deployment level may be higher: a file or a tag was missing.
     deployment_is_open: bool,
     /// The key management service that signed its identity.
     kms_root: Option<String>,
@@ -187,7 +187,7 @@ impl Appraisal {
     }
 
     /// True if the deployment level may be higher: nothing lowers it but files or tags
-    /// that were not at hand.
+    /// that were missing.
     #[must_use]
     pub fn deployment_is_open(&self) -> bool {
         self.workload.deployment_is_open

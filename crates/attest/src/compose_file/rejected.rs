@@ -130,7 +130,7 @@ rejections! {
     NotPinned { file: String, service: String, image: String }
         "rejected_compose_not_pinned" check DeploymentFiles blame Machine
         "compose file {file}, service {service}: {image} is not pinned by a digest, or a variable may replace it"
-        means "The file does not fix which program runs: the registry decided that when the image was downloaded, or whoever runs the machine decides it by a variable.";
+        means "The file does not fix which program runs: the registry decided that when the image was downloaded, or the machine's operator chooses it by a variable.";
     Digest { file: String, service: String, image: String, allowed: usize }
         "rejected_compose_digest" check DeploymentFiles blame Unknown
         "compose file {file}, service {service}: {image} is not among the {allowed} images that the rules allow"

@@ -103,7 +103,7 @@ rejections! {
     TagUnknown { file: String, got: String, known: usize }
         "rejected_deployment_tag_unknown" check DeploymentTags blame Unknown
         "{file} was started from the tag {got}, which is none of the {known} tags of its repository"
-        means "The log names a release that its operator never published, or has taken back; or one that is newer than the list of tags at hand."
+        means "The log names a release that its operator never published, or has taken back; or one that is newer than the fetched list of tags."
         remedy "Try again in a minute. If the refusal persists, ask the backend's operator. To accept the file as a finding, set deployment.tags = \"report\" in a policy of your own.";
     TagMoved { file: String, tag: String, got: String, expected: String }
         "rejected_deployment_tag_moved" check DeploymentTags blame Unknown

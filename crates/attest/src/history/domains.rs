@@ -22,7 +22,7 @@ pub(super) const MAX_STATES: usize = 16;
 pub(super) const MAX_REMARKS: usize = 512;
 
 /// A state that was not seen for so long, while others were, is gone: a return to it is
-/// a change. The last ones stay, however long nobody asks.
+/// a change. The newest states stay, however long the proxy is not used.
 const STATE_DAYS: u64 = 30;
 /// The same of a remark.
 const REMARK_DAYS: u64 = 90;
@@ -38,8 +38,8 @@ const SHOWN_TOPICS: usize = 6;
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
     pub(crate) levels: Levels,
-    /// The deployment level may be higher: a source was not at hand, which is no news of
-    /// the machine.
+    /// The deployment level may be higher: a file or a tag was missing, which says nothing
+    /// about the machine.
     pub(crate) deployment_is_open: bool,
     /// The policy's name of the OS image.
     pub(crate) image: Option<String>,
@@ -77,7 +77,7 @@ impl DomainSeen {
     }
 }
 
-/// 128 bits: whoever writes both texts must not find two that look the same.
+/// 128 bits, so that the author of both texts finds no two with one id.
 fn remark_id(finding: &Finding) -> String {
     let digest = hash::sha256(&[finding.topic.as_bytes(), b"\n", finding.detail.as_bytes()]);
     hex::encode(digest.get(..16).unwrap_or(&digest))
@@ -167,8 +167,8 @@ impl Domains {
     pub(super) fn remember(&mut self, seen: &DomainSeen) -> bool {
         let before = self.0.get(&seen.domain).cloned();
         if before.is_none() && self.0.len() >= MAX_DOMAINS {
-            // A name more must not push out one that is in use: whoever makes the proxy
-            // ask for a hundred names would have it forget.
+            // One more name must not replace a name that is in use: a client that asks for
+            // a hundred names would make the proxy forget what it holds.
             let oldest = self.0.iter().min_by_key(|(_, known)| known.last_day());
             match oldest.map(|(domain, known)| (domain.clone(), known.last_day())) {
                 Some((oldest, last)) if last.saturating_add(STATE_DAYS) < seen.day => {

@@ -278,7 +278,7 @@ impl Rules {
         }
         if self.hold && self.least.boot == BootLevel::Any {
             return Err(
-                "hold = true has no effect with least.boot = \"any\", because software that nobody verified can state any key; set least.boot = \"named\", or remove hold"
+                "hold = true has no effect with least.boot = \"any\", because unverified software can state any key; set least.boot = \"named\", or remove hold"
                     .to_owned(),
             );
         }

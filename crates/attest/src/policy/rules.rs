@@ -339,7 +339,8 @@ pub(crate) struct OsImage {
     pub(super) exception: Option<Exception>,
 }
 
-/// A known weakness of images, for whoever hides prompts from the host: a finding.
+/// A known weakness of images that concerns a user who hides prompts from the host. It
+/// is a finding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageAdvisory {

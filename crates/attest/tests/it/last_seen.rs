@@ -321,14 +321,21 @@ fn hold_without_a_named_system_is_refused() {
 fn a_damaged_file_is_not_read() {
     let whole = after("", &[&machine()]).to_json();
     assert!(whole.contains(DOMAIN));
-    for damaged in [
-        String::new(),
-        whole[..whole.len() - 1].to_owned(),
-        whole.replacen("\"levels\"", "\"level\"", 1),
-        whole.replacen("\"current\"", "\"best\"", 1),
-        whole.replacen("\"logs\"", "\"domains\"", 1),
+    for (damaged, word) in [
+        (String::new(), "EOF"),
+        (whole[..whole.len() - 1].to_owned(), "EOF"),
+        (
+            whole.replacen("\"levels\"", "\"level\"", 1),
+            "unknown field",
+        ),
+        (
+            whole.replacen("\"current\"", "\"best\"", 1),
+            "unknown variant",
+        ),
+        (whole.replacen("\"logs\"", "\"domains\"", 1), "twice"),
     ] {
-        assert!(History::from_json(damaged.as_bytes()).is_err(), "{damaged}");
+        let error = History::from_json(damaged.as_bytes()).unwrap_err();
+        assert!(error.contains(word), "{word}: {error}");
     }
     // Version 0.1 kept logs alone.
     let logs: serde_json::Value = serde_json::from_str(&whole).unwrap();

@@ -73,7 +73,7 @@ fn a_return_is_a_change_after_a_month() {
     assert_eq!(step("i-0.5.5", 161), 0);
     assert_eq!(step("i-0.5.11", 192), 0);
     assert_eq!(step("i-0.5.5", 192), 1);
-    // However long nobody asks, what was seen last counts.
+    // However long the proxy is not used, the newest state counts.
     assert_eq!(step("i-0.5.5", 9_000), 0);
     assert_eq!(step("i-0.5.4", 9_001), 1);
 }
