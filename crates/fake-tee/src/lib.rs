@@ -19,6 +19,7 @@
 //! The formulas here are written from the specifications a second time: this crate
 //! does not depend on the verifier that it tests.
 
+pub mod acpi;
 pub mod attestation;
 pub mod cli;
 pub mod collateral;

@@ -29,7 +29,8 @@ pub struct Challenge {
     pub spki_sha256: [u8; 32],
 }
 
-/// `vm_config`: what the host says about the VM. Unmeasured, but for the memory size in RTMR0.
+/// `vm_config`: what the host says about the VM. Unmeasured, but RTMR0 covers what the host
+/// makes of it: the TD HOB and the ACPI tables.
 #[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "the names are those of dstack's vm_config")]
 pub struct VmConfig {
@@ -37,6 +38,8 @@ pub struct VmConfig {
     pub os_image_hash: String,
     pub cpu_count: u32,
     pub memory_size: u64,
+    /// Left out if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub qemu_version: String,
     pub pci_hole64_size: u64,
     pub hugepages: bool,
@@ -44,6 +47,34 @@ pub struct VmConfig {
     pub num_nvswitches: u32,
     pub hotplug_off: bool,
     pub image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pic: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_nics: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_verity_volumes: Option<u32>,
+}
+
+impl VmConfig {
+    /// A machine with this many GPUs and the four switches between them.
+    pub(crate) fn new(num_gpus: u32, os_image_hash: [u8; 32]) -> Self {
+        Self {
+            spec_version: 1,
+            os_image_hash: hex::encode(os_image_hash),
+            cpu_count: 32,
+            memory_size: 1 << 40,
+            qemu_version: "9.2.1".to_owned(),
+            pci_hole64_size: 1 << 50,
+            hugepages: false,
+            num_gpus,
+            num_nvswitches: 4,
+            hotplug_off: true,
+            image: "fake-image-1.0".to_owned(),
+            pic: None,
+            num_nics: None,
+            num_verity_volumes: None,
+        }
+    }
 }
 
 /// The app that the VM runs and what dstack notes about it in RTMR3.
@@ -206,19 +237,10 @@ impl Spec {
             crls: Crls::new(now),
             quote: QuoteShape::new(),
             boot: BootDigests::new(),
-            vm_config: VmConfig {
-                spec_version: 1,
-                os_image_hash: hex::encode(os_image_hash),
-                cpu_count: 32,
-                memory_size: 1 << 40,
-                qemu_version: "9.2.1".to_owned(),
-                pci_hole64_size: 1 << 50,
-                hugepages: false,
-                num_gpus: u32::try_from(gpus.gpus.len()).unwrap_or(u32::MAX),
-                num_nvswitches: 4,
-                hotplug_off: true,
-                image: "fake-image-1.0".to_owned(),
-            },
+            vm_config: VmConfig::new(
+                u32::try_from(gpus.gpus.len()).unwrap_or(u32::MAX),
+                os_image_hash,
+            ),
             app: App {
                 app_id: label::<20>("app id").to_vec(),
                 instance_id: label::<20>("instance id").to_vec(),
