@@ -31,6 +31,8 @@ pub struct Gpu {
     pub kind: u8,
     /// The chip's name in certificates.
     pub chip: String,
+    /// The numbers of the NVSwitches that its links lead to.
+    pub switches: Vec<[u8; 8]>,
     /// The firmware, as the certificate names it.
     pub fwid: [u8; 48],
     /// Who signs the firmware's certificate.
@@ -94,6 +96,13 @@ impl GpuSpec {
         Ok(SHARED.get_or_init(|| made).clone())
     }
 
+    /// Connects all of them by this many switches, instead of four.
+    pub fn connect(&mut self, count: u32) {
+        for gpu in &mut self.gpus {
+            gpu.switches = switches(count);
+        }
+    }
+
     /// The text of `nvidia_payload` that answers a nonce.
     ///
     /// # Errors
@@ -122,6 +131,11 @@ impl GpuSpec {
     }
 }
 
+fn switches(count: u32) -> Vec<[u8; 8]> {
+    let number = |index| label(&format!("NVSwitch {index}"));
+    (1..=count).map(number).collect()
+}
+
 impl Gpu {
     fn new(index: usize) -> Result<Self, Error> {
         Ok(Self {
@@ -129,6 +143,7 @@ impl Gpu {
             pdi: label(&format!("GPU {index}")),
             kind: 0x41,
             chip: "GH100".to_owned(),
+            switches: switches(4),
             fwid: label384("GPU firmware"),
             leaf_signer: Signer::Proper,
             leaf_origin: None,
@@ -151,7 +166,7 @@ impl Gpu {
         let mut pem = pem_chain(&chain).into_bytes();
         self.pem.apply(&mut pem);
 
-        let mut message = Message::new(nonce, &self.fwid);
+        let mut message = Message::new(nonce, &self.fwid, &self.switches);
         self.message.apply(&mut message);
         let mut bytes = message.encode();
         self.signed.apply(&mut bytes);
@@ -159,5 +174,24 @@ impl Gpu {
         bytes.extend(signature);
         self.evidence.apply(&mut bytes);
         Ok((pem, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_gpu_names_the_switches_of_the_machine() {
+        for count in [0, 1, 4, 18] {
+            let links = Message::new(&[0; 32], &[0; 48], &switches(count))
+                .field(field::SWITCHES)
+                .clone();
+            assert_eq!(links.len(), 144);
+            let named: BTreeSet<_> = links.chunks(8).filter(|pdi| **pdi != [0; 8]).collect();
+            assert_eq!(named.len(), count as usize);
+        }
     }
 }

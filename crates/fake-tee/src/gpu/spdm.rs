@@ -26,6 +26,9 @@ pub mod field {
     pub const FEATURE: u16 = 36;
 }
 
+/// NVLinks of a Hopper GPU.
+const LINKS: usize = 18;
+
 /// One measurement block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -69,7 +72,7 @@ pub struct Message {
 }
 
 impl Message {
-    pub(super) fn new(nonce: &[u8; 32], fwid: &[u8; 48]) -> Self {
+    pub(super) fn new(nonce: &[u8; 32], fwid: &[u8; 48], switches: &[[u8; 8]]) -> Self {
         let blocks = (1..=64)
             .map(|index| Block {
                 index,
@@ -80,8 +83,11 @@ impl Message {
                 value: label384(&format!("GPU measurement {index}")).to_vec(),
             })
             .collect();
-        // Two links to the first switch, one to the second, one that is not used.
-        let [first, second] = ["NVSwitch 1", "NVSwitch 2"].map(label::<8>);
+        // The links are spread over the switches; without a switch none is used.
+        let links: Vec<_> = (0..LINKS)
+            .map(|link| switches.get(link * switches.len() / LINKS))
+            .map(|switch| switch.copied().unwrap_or_default())
+            .collect();
         Self {
             request: [0x11, 0xe0, 1, 0xff],
             nonce: *nonce,
@@ -102,7 +108,7 @@ impl Message {
                 (field::NVDEC0, vec![0x55]),
                 (field::FWID, fwid.to_vec()),
                 (field::PROTECTED_PCIE, vec![0xaa]),
-                (field::SWITCHES, [first, first, second, [0; 8]].concat()),
+                (field::SWITCHES, links.concat()),
             ],
             fields_len: None,
         }

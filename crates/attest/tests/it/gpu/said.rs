@@ -55,12 +55,12 @@ fn switches_are_named() {
             .push(|m| m.field(field::SWITCHES).truncate(16))
     })
     .unwrap_err();
-    let mut both = ["NVSwitch 1", "NVSwitch 2"].map(switch);
-    both.sort();
+    let mut all = [1, 2, 3, 4].map(|n| switch(&format!("NVSwitch {n}")));
+    all.sort();
     let expected = format!(
         "the switches of GPU 1: {}; of GPU 0: {}",
         switch("NVSwitch 1"),
-        both.join(", ")
+        all.join(", ")
     );
     assert_eq!(rejected.to_string(), expected);
 }
