@@ -7,6 +7,9 @@
 
 mod template;
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use crate::hash::sha384;
 use crate::spec::VmConfig;
 use template::render;
@@ -42,32 +45,23 @@ impl Tables {
     }
 }
 
+/// The digests of [`tables`].
+pub fn digests(config: &VmConfig) -> Digests {
+    // Tests forge the same machine again and again.
+    static MADE: LazyLock<Mutex<HashMap<Shape, Digests>>> = LazyLock::new(Mutex::default);
+    let shape = Shape::new(config);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digests) = made.get(&shape) {
+        return *digests;
+    }
+    let digests = shape.tables().digests();
+    made.insert(shape, digests);
+    digests
+}
+
 /// The tables of the machine that a `vm_config` describes.
 pub fn tables(config: &VmConfig) -> Tables {
-    let shape = Shape::new(config);
-    let mut file = File::default();
-    file.bytes.extend(b"FACS\x40\0\0\0");
-    file.bytes.resize(FACS_LENGTH, 0);
-    file.add(b"DSDT", 1, &shape.dsdt());
-    file.add(b"FACP", 3, &shape.facp());
-    file.add(b"APIC", 3, &shape.apic());
-    file.add(b"MCFG", 1, &render("mcfg", &[], &[]));
-    file.add(b"WAET", 1, &render("waet", &[], &[]));
-    let pointers: Vec<u8> = file.tables[1..]
-        .iter()
-        .flat_map(|table| table.start.to_le_bytes())
-        .collect();
-    file.add(b"RSDT", 1, &pointers);
-    let loader = file.loader();
-    let mut rsdp = b"RSD PTR \0BOCHS \0".to_vec();
-    rsdp.extend(file.tables[RSDT].start.to_le_bytes());
-    let mut tables = file.bytes;
-    tables.resize(tables.len().next_multiple_of(0x2_0000), 0);
-    Tables {
-        tables,
-        rsdp,
-        loader,
-    }
+    Shape::new(config).tables()
 }
 
 const FACS_LENGTH: usize = 64;
@@ -152,6 +146,7 @@ impl File {
 }
 
 /// What decides over the tables.
+#[derive(PartialEq, Eq, Hash)]
 struct Shape {
     flags: Vec<&'static str>,
     edge_only: bool,
@@ -196,6 +191,32 @@ impl Shape {
             ports,
             low_start: low_end as u32,
             high_length: hole.div_ceil(1 << 30).saturating_mul(1 << 30),
+        }
+    }
+
+    fn tables(&self) -> Tables {
+        let mut file = File::default();
+        file.bytes.extend(b"FACS\x40\0\0\0");
+        file.bytes.resize(FACS_LENGTH, 0);
+        file.add(b"DSDT", 1, &self.dsdt());
+        file.add(b"FACP", 3, &self.facp());
+        file.add(b"APIC", 3, &self.apic());
+        file.add(b"MCFG", 1, &render("mcfg", &[], &[]));
+        file.add(b"WAET", 1, &render("waet", &[], &[]));
+        let pointers: Vec<u8> = file.tables[1..]
+            .iter()
+            .flat_map(|table| table.start.to_le_bytes())
+            .collect();
+        file.add(b"RSDT", 1, &pointers);
+        let loader = file.loader();
+        let mut rsdp = b"RSD PTR \0BOCHS \0".to_vec();
+        rsdp.extend(file.tables[RSDT].start.to_le_bytes());
+        let mut tables = file.bytes;
+        tables.resize(tables.len().next_multiple_of(0x2_0000), 0);
+        Tables {
+            tables,
+            rsdp,
+            loader,
         }
     }
 

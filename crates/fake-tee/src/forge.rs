@@ -6,7 +6,7 @@ use crate::Error;
 use crate::attestation::Attestation;
 use crate::collateral::Collateral;
 use crate::encode::pem_chain;
-use crate::event_log::{DigestForm, Event, RUNTIME_EVENT_TYPE, replay};
+use crate::event_log::{DigestForm, Event, RUNTIME_EVENT_TYPE, replay, strip_boot_events};
 use crate::gpu::GpuSpec;
 use crate::hash::sha256;
 use crate::pki::{Issued, Signer};
@@ -56,6 +56,9 @@ impl Spec {
         td.mr_config_id = self.mr_config_id();
         let certified_registers = self.registers(self.certified(&events));
         td.rt_mr = self.registers(&events);
+        if self.strip_boot_events {
+            strip_boot_events(&mut events);
+        }
         self.hooks.events_after.apply(&mut events);
 
         let app_chain = self.app_certificates(

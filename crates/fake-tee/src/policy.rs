@@ -8,6 +8,7 @@ impl Spec {
     pub fn policy_toml(&self) -> String {
         let registers = replay(&self.events());
         let boot = &self.boot;
+        let acpi = boot.acpi(&self.vm_config);
         let h = |bytes: &[u8]| hex::encode(bytes);
         format!(
             r#"name = "fake"
@@ -25,9 +26,9 @@ firmware = [{{ name = "fake firmware", cfv = "{cfv}", secure_boot = "{secure_boo
             rtmr1 = h(&registers[1]),
             rtmr2 = h(&registers[2]),
             os_image_hash = h(&self.app.os_image_hash),
-            loader = h(&boot.acpi_loader),
-            rsdp = h(&boot.acpi_rsdp),
-            tables = h(&boot.acpi_tables),
+            loader = h(&acpi.loader),
+            rsdp = h(&acpi.rsdp),
+            tables = h(&acpi.tables),
             cfv = h(&boot.cfv),
             secure_boot = h(&boot.secure_boot),
             pk = h(&boot.pk),

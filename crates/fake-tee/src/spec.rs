@@ -187,6 +187,9 @@ pub struct Spec {
     pub digest_form: DigestForm,
     /// Whether the report leaves out digests of runtime events, as dstack 0.6 does.
     pub strip_digests: bool,
+    /// Whether the log leaves out the events of RTMR0 to 2, but for those of ACPI. The
+    /// registers are those of the whole log.
+    pub strip_boot_events: bool,
     /// What MRCONFIGID says.
     pub mr_config: MrConfig,
     /// How the KMS writes the leaf.
@@ -262,6 +265,7 @@ impl Spec {
             },
             digest_form: DigestForm::default(),
             strip_digests: false,
+            strip_boot_events: false,
             mr_config: MrConfig::default(),
             cert_form: CertForm::default(),
             model_name: "fake/llama".to_owned(),
@@ -305,7 +309,7 @@ impl Spec {
 
     /// The event log as the guest writes it, without any hook.
     pub fn events(&self) -> Vec<Event> {
-        let mut events = self.boot.events(self.vm_config.memory_size);
+        let mut events = self.boot.events(&self.vm_config);
         let app = &self.app;
         let mut add = |name: &str, payload: &[u8]| {
             events.push(Event::runtime(name, payload, self.digest_form));

@@ -113,7 +113,7 @@ tamperings! {
     "wrong-model", "a report that names another model",
         |spec| spec.model_name = "fake/another-model".to_owned();
     "acpi", "ACPI tables of an unknown machine shape, properly measured",
-        |spec| spec.boot.acpi_tables = label384("other ACPI tables");
+        |spec| spec.boot.acpi_tables = Some(label384("other ACPI tables"));
     "memory-size", "vm_config claims more memory than was measured",
         |spec| spec.hooks.report.push(|report| {
             if let Some(serde_json::Value::String(text)) = report.pointer_mut("/info/vm_config") {

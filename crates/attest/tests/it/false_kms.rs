@@ -63,7 +63,7 @@ fn a_genuine_certificate_of_another_state_is_refused() {
         ("another instance", |s| s.app.instance_id = vec![9; 20]),
         ("another description", |s| s.app.compose.push(' ')),
         ("another image", |s| s.boot.kernel = [9; 48]),
-        ("another shape", |s| s.boot.acpi_tables = [9; 48]),
+        ("another shape", |s| s.boot.acpi_tables = Some([9; 48])),
         ("other memory", |s| s.vm_config.memory_size = 2 << 40),
         ("an application's event before the certificate", |s| {
             s.app.app_events = vec![("x".to_owned(), vec![1])];

@@ -80,7 +80,7 @@ const PAIRS: &[(Member, Member)] = &[
     alike(
         "a machine of another shape",
         "tables with code of the host's",
-        |s| s.boot.acpi_tables = [7; 48],
+        |s| s.boot.acpi_tables = Some([7; 48]),
         "rejected_acpi unknown",
     ),
     (

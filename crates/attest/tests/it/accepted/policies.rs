@@ -47,7 +47,7 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
     let changes: [Change; 7] = [
         ("rejected_os_image", |s| s.td.mr_td = [7; 48]),
         ("rejected_firmware", |s| s.boot.cfv = [7; 48]),
-        ("rejected_acpi", |s| s.boot.acpi_tables = [7; 48]),
+        ("rejected_acpi", |s| s.boot.acpi_tables = Some([7; 48])),
         ("rejected_td_attributes", |s| s.td.td_attributes[3] |= 0x40),
         ("rejected_xfam", |s| s.td.xfam[2] ^= 1),
         ("rejected_tcb_qe", |s| {
@@ -156,7 +156,7 @@ fn a_policy_is_written_from_the_judged_evidence_only() {
 fn a_written_policy_accepts_the_report_it_was_written_from() {
     let mut spec = spec();
     spec.td.mr_td = [7; 48];
-    spec.boot.acpi_tables = [7; 48];
+    spec.boot.acpi_tables = Some([7; 48]);
     let refused = judge(&spec);
     assert_eq!(code(&refused), "rejected_os_image");
     let written = written(&spec).unwrap();
@@ -210,7 +210,7 @@ fn the_hardware_policy_stops_at_the_measured_boot() {
 #[test]
 fn acpi_may_be_reported_instead_of_required() {
     let mut spec = spec();
-    spec.boot.acpi_tables = [7; 48];
+    spec.boot.acpi_tables = Some([7; 48]);
     let appraisal = judge_under(&spec, &extended("acpi = \"report\"\n"));
     assert_eq!(code(&appraisal), "verified");
     let check = appraisal.report.check(attest::CheckId::Acpi).unwrap();

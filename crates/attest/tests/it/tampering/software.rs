@@ -99,13 +99,13 @@ pub(super) const CASES: &[Case] = &[
         "A2",
         "other ACPI loader commands, signed",
         "rejected_acpi",
-        |s| s.boot.acpi_loader = OTHER,
+        |s| s.boot.acpi_loader = Some(OTHER),
     ),
     case("A2", "another ACPI RSDP, signed", "rejected_acpi", |s| {
-        s.boot.acpi_rsdp = OTHER
+        s.boot.acpi_rsdp = Some(OTHER)
     }),
     case("A2", "other ACPI tables, signed", "rejected_acpi", |s| {
-        s.boot.acpi_tables = OTHER
+        s.boot.acpi_tables = Some(OTHER)
     }),
     case(
         "A1",

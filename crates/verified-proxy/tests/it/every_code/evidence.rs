@@ -189,7 +189,7 @@ pub(super) const SOFTWARE: &[Row] = &[
         let events = &mut s.hooks.events;
         events.push(|events| events[0].digest = OTHER.to_vec());
     }),
-    ("rejected_acpi", |s| s.boot.acpi_loader = OTHER),
+    ("rejected_acpi", |s| s.boot.acpi_loader = Some(OTHER)),
     ("rejected_app_id", |s| s.app.app_id = vec![0x66; 20]),
     ("rejected_app_id_disagrees", |s| {
         s.hooks.events.push(|events| {
