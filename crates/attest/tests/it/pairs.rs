@@ -505,7 +505,10 @@ const PAIRS: &[(Member, Member)] = &[
     (
         (
             "the host states another number of GPUs",
-            |s| s.vm_config.num_gpus = 7,
+            |s| {
+                s.pin_acpi();
+                s.vm_config.num_gpus = 7
+            },
             "tagged",
         ),
         (

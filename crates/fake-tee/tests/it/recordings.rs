@@ -58,6 +58,22 @@ fn formulas_hold_on_recordings() {
             serde_json::from_str(report["info"]["vm_config"].as_str().unwrap()).unwrap();
         let memory = vm_config["memory_size"].as_u64().unwrap();
         assert_eq!(events[0].digest, td_hob_digest(memory));
+        // And all of RTMR0, for a machine of this shape.
+        let number = |name: &str| vm_config[name].as_u64().unwrap();
+        let mut spec = spec();
+        let config = &mut spec.vm_config;
+        config.memory_size = memory;
+        config.cpu_count = number("cpu_count") as u32;
+        config.num_gpus = number("num_gpus") as u32;
+        config.num_nvswitches = number("num_nvswitches") as u32;
+        config.pci_hole64_size = number("pci_hole64_size");
+        config.hotplug_off = vm_config["hotplug_off"].as_bool().unwrap();
+        config.qemu_version = vm_config["qemu_version"].as_str().unwrap().to_owned();
+        let rtmr0 = |events: &[Event]| -> Vec<_> {
+            let own = events.iter().filter(|event| event.imr == 0);
+            own.map(|event| hex::encode(&event.digest)).collect()
+        };
+        assert_eq!(rtmr0(&spec.events()), rtmr0(&events));
         let compose = tcb_info["app_compose"].as_str().unwrap();
         assert_eq!(
             tcb_info["compose_hash"],
@@ -84,7 +100,7 @@ fn the_fake_has_the_shape_of_recordings() {
         same_keys("report", &report, &built.report);
         // Texts that the firmware and the kernel measure are the same everywhere.
         for (ours, theirs) in built.events.iter().zip(&recorded) {
-            if [4, 0x8000_0007].contains(&ours.event_type) {
+            if [4, 0x8000_0001, 0x8000_0002, 0x8000_0007].contains(&ours.event_type) {
                 assert_eq!(ours, theirs);
             }
         }

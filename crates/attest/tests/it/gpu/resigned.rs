@@ -95,8 +95,8 @@ const REFUSED: &[(&str, &str, Change)] = &[
     }),
     ("12 a field leads outside", "evidence_gpu_opaque", |g| {
         g.signed.push(|bytes| {
-            // The last field's size: four bytes before its 32 bytes of data.
-            let at = bytes.len() - 34;
+            // The last field's size: two bytes before its 144 bytes of data.
+            let at = bytes.len() - 146;
             bytes[at] += 1;
         })
     }),
@@ -307,7 +307,7 @@ fn a_machine_that_nobody_touched_verifies() {
     let Topology::SameSwitches(switches) = report.topology() else {
         panic!("{:?}", report.topology());
     };
-    assert_eq!(switches.len(), 2);
+    assert_eq!(switches.len(), 4);
     for gpu in report.gpus() {
         assert_eq!(gpu.architecture, Architecture::Hopper);
         assert_eq!(gpu.reported_fwid, Stated::Value(gpu.fwid));

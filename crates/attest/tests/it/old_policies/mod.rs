@@ -12,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use attest::{Appraisal, FilesAtHand, FilesCheck, Policy, TagsCheck, UpstreamTags};
+use fake_tee::hash::label384;
 use fake_tee::{Built, ComposeManager, Spec};
 
 use self::accepted::{ACCEPTED, ANY_SOFTWARE, FILES, TAGS, by_hardware};
-use crate::support::{Beside, challenge, code, judge_beside, spec, upstream};
+use crate::support::{self, Beside, challenge, code, judge_beside, upstream};
 use crate::tampering::cases;
 
 macro_rules! text {
@@ -52,6 +53,24 @@ const JUDGED: [&str; 5] = [
     "fake_off",
     "extends_hardware",
 ];
+
+/// The machine that the old texts accept: RTMR0 was of labels.
+fn spec() -> Spec {
+    let mut spec = support::spec();
+    let boot = &mut spec.boot;
+    boot.cfv = label384("CFV");
+    boot.secure_boot = label384("SecureBoot");
+    boot.pk = label384("PK");
+    boot.kek = label384("KEK");
+    boot.db = label384("db");
+    boot.dbx = label384("dbx");
+    boot.boot_order = label384("BootOrder");
+    boot.boot_0000 = label384("Boot0000");
+    boot.acpi_loader = Some(label384("ACPI loader"));
+    boot.acpi_rsdp = Some(label384("ACPI RSDP"));
+    boot.acpi_tables = Some(label384("ACPI tables"));
+    spec
+}
 
 fn text(name: &str) -> String {
     let found = TEXTS.into_iter().find(|(own, _)| *own == name);

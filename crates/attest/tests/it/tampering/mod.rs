@@ -287,6 +287,7 @@ const NOT_COMPARED: &[Case] = &[
         "unmeasured; the ACPI tables describe the machine's shape",
         "verified",
         |s| {
+            s.pin_acpi();
             s.vm_config.cpu_count = 1;
             s.vm_config.num_gpus = 3;
             s.vm_config.image = "x".to_owned();

@@ -64,12 +64,12 @@ fn a_valid_machine_shows_what_runs_on_which_gpus() {
     let report = &appraisal.report;
     let gpu = &report.gpus[0];
     assert_eq!(appraisal.gpu_level(), GpuLevel::Genuine);
-    for (name, value) in [("gpus_signed", "8"), ("gpu_switches", "2")] {
+    for (name, value) in [("gpus_signed", "8"), ("gpu_switches", "4")] {
         let fact = report.facts.iter().find(|fact| fact.name == name).unwrap();
         assert_eq!(fact.value, value);
     }
     let shape = format!(
-        "GH100 with driver {} and VBIOS {}, Protected PCIe {}, on one baseboard (2 switches)",
+        "GH100 with driver {} and VBIOS {}, Protected PCIe {}, on one baseboard (4 switches)",
         gpu.driver, gpu.vbios, gpu.protected_pcie
     );
     assert_eq!(detail(&appraisal, CheckId::GpuShape), shape);
