@@ -56,10 +56,13 @@ mod identifiers;
 mod json;
 mod keys;
 mod levels;
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "RTMR0 is not yet recomputed from it"
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "RTMR0 is not yet recomputed from it"
+    )
 )]
 mod machine;
 mod mr_config;

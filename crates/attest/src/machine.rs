@@ -10,6 +10,8 @@
 mod aml;
 mod dsdt;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::tables::tables;
 
