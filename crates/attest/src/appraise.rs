@@ -7,6 +7,7 @@ mod boot;
 mod deployment;
 mod gpus;
 mod hardware;
+mod machine;
 mod software;
 mod sources;
 
@@ -24,7 +25,7 @@ use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
 use crate::keys::NotBound;
 use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
-use crate::policy::{Exception, Hex, OsImage, Policy, Rules, Seen};
+use crate::policy::{Exception, Hex, Policy, Rules, Seen, SeenImage};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, Named, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
@@ -136,6 +137,8 @@ struct Workload {
     nras_unknown_key: bool,
     /// What the GPUs' evidence reached.
     gpu_level: GpuLevel,
+    /// PCI Express root ports in the machine's tables, where these explain themselves.
+    root_ports: Option<u32>,
 }
 
 impl Appraisal {
@@ -436,7 +439,7 @@ impl<'a> Run<'a> {
             (boot, quote.valid_until())
         } else {
             let (boot, rtmr0) = self.boot(quote.td())?;
-            self.software(quote.td(), &boot, &rtmr0)?;
+            self.software(quote.td(), &boot, rtmr0.as_ref())?;
             let until = self.identity(quote.td(), &boot)?;
             (Some(boot), until.min(quote.valid_until()))
         };
@@ -561,7 +564,7 @@ fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
     Some(Seen {
         attributes: Hex(td.attributes),
         xfam: Hex(td.xfam),
-        os_image: OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash),
+        os_image: SeenImage::new(td.mrtd, rtmr1, rtmr2, boot.os_image_hash),
         firmware: rtmr0.firmware,
         acpi: rtmr0.acpi,
         app_id: boot.app_id,

@@ -86,13 +86,27 @@ impl Event {
     }
 }
 
-/// Replays all four registers: `rtmr = SHA-384(rtmr || digest)` from 48 zeros
-/// (Intel TDX module, TDG.MR.RTMR.EXTEND).
+/// Names of the events of RTMR0 that a stripped log keeps.
+const KEPT_EVENTS: [&str; 3] = ["acpi-loader", "acpi-rsdp", "acpi-tables"];
+
+/// True for a log without the events of firmware and kernel (RTMR0 to RTMR2), as dstack
+/// 0.6 may serve it: then these registers have to be computed, since they cannot be
+/// replayed.
+pub(crate) fn is_stripped(events: &[Event]) -> bool {
+    events.iter().all(|event| match event.register {
+        0 => KEPT_EVENTS.contains(&event.name.as_str()),
+        register => register == 3,
+    })
+}
+
+/// Replays registers: `rtmr = SHA-384(rtmr || digest)` from 48 zeros
+/// (Intel TDX module, TDG.MR.RTMR.EXTEND); all four, of a stripped log RTMR3.
 ///
 /// # Errors
 /// [`Rejected::RtmrReplay`] for the first register that differs.
 pub(crate) fn replay(events: &[Event], td: &Td) -> Result<(), Rejected> {
-    for (register, quoted) in (0_u8..).zip(&td.rtmr) {
+    let from = if is_stripped(events) { 3 } else { 0 };
+    for (register, quoted) in (0_u8..).zip(&td.rtmr).skip(from) {
         let replayed = events
             .iter()
             .filter(|event| event.register == register)

@@ -117,6 +117,8 @@ pub(crate) const TOPICS: &[&str] = &[
     "gpu_copies_differ",
     "gpu_versions_differ",
     IMAGE_ADVISORY,
+    "image_to_be_replaced",
+    "machine_never_seen",
     "mr_config_id_unset",
     "ohttp_key_contradicts",
 ];

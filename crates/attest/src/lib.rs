@@ -11,9 +11,11 @@
 //! 3. platform, TDX module and quoting enclave are at accepted TCB levels;
 //! 4. the TD cannot be debugged, and has the expected attributes;
 //! 5. the quote binds this connection's TLS key, the signing key and our nonce;
-//! 6. the event log replays to all four RTMRs and the measured application is
+//! 6. the event log replays to all four RTMRs (a stripped one to RTMR3; the others are
+//!    then computed) and the measured application is
 //!    the described one;
-//! 7. image, firmware, memory map, machine shape and identity are the policy's;
+//! 7. image, firmware and identity are the policy's; memory map and ACPI tables are
+//!    those that QEMU makes of the stated shape;
 //! 8. the model is one of those asked for;
 //! 9. the deployment log is the machine's own, made for this request, and names
 //!    what the policy admits ([`appraise_deployment`]);
@@ -56,14 +58,6 @@ mod identifiers;
 mod json;
 mod keys;
 mod levels;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "RTMR0 is not yet recomputed from it"
-    )
-)]
 mod machine;
 mod mr_config;
 mod nras;
@@ -111,6 +105,7 @@ pub use keys::NotBound;
 pub use levels::{
     BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, LeastLevels, Levels,
 };
+pub use machine::NotRecomputable;
 pub use nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
     NrasOpinion, NrasRejected, appraise_nras,
@@ -123,6 +118,7 @@ pub use report::{
     Check, CheckId, DeploymentShown, Fact, FileShown, GpuShown, Group, NOT_REACHED, Named,
     PolicyName, Report, Status, UpShown,
 };
+pub use rtmr0::{ComputedRtmr0, compute_rtmr0};
 pub use tcb::{Accept, Component, Level, TcbStatus};
 pub use trust::TrustAnchors;
 pub use vm_config::VmConfig;

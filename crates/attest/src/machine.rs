@@ -9,14 +9,21 @@
 
 mod aml;
 mod dsdt;
+mod seen;
+mod shape;
 mod tables;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use self::tables::tables;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+pub(crate) use self::seen::seen;
+pub use self::shape::NotRecomputable;
+use self::tables::tables;
+use crate::hash;
+use crate::rtmr0::AcpiDigests;
 
 /// Versions of QEMU that make the same tables and measure memory in the same order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum QemuFamily {
     /// 8.0 to 8.2.
     V8,
@@ -35,7 +42,7 @@ pub(crate) enum QemuFamily {
 }
 
 /// What the tables depend on. Each number is within its bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) family: QemuFamily,
     /// Virtual CPUs: 1 to 4,096.
@@ -65,3 +72,32 @@ pub(crate) struct Tables {
     /// `etc/table-loader`.
     pub(crate) loader: Vec<u8>,
 }
+
+/// The digests of a shape's tables, computed once: a machine is appraised again with
+/// each new connection, and its tables have 128 KiB.
+pub(crate) fn digests(shape: &Shape) -> AcpiDigests {
+    static KNOWN: Mutex<BTreeMap<Shape, AcpiDigests>> = Mutex::new(BTreeMap::new());
+    // A poisoned map holds whole entries: a panic cannot leave one half written.
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(digests) = known().get(shape) {
+        return *digests;
+    }
+    let made = tables(shape);
+    let digests = AcpiDigests {
+        loader: hash::sha384(&[&made.loader]),
+        rsdp: hash::sha384(&[&made.rsdp]),
+        tables: hash::sha384(&[&made.tables]),
+    };
+    let mut known = known();
+    // Hosts choose shapes: those of one fleet are few, and a hostile one gains nothing.
+    if known.len() >= MAX_KNOWN {
+        known.clear();
+    }
+    known.insert(*shape, digests);
+    digests
+}
+
+const MAX_KNOWN: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::deployment::DeploymentRejected;
 use crate::finding::Severity;
 use crate::gpu::GpuRejected;
 use crate::nras::NrasRejected;
+use crate::policy::Day;
 use crate::refusal::{Explanation, rejections};
 use crate::report::CheckId;
 use crate::tcb::{Accept, Level};
@@ -216,6 +217,11 @@ rejections! {
         "the OS image is not among the {allowed} that the policy allows: MRTD {mrtd}, RTMR1 {rtmr1}, RTMR2 {rtmr2}, os-image-hash {os_image_hash}"
         means "The machine booted other firmware, kernel, initrd or command line than expected."
         remedy "Wait for a policy that knows the new image, or accept it in a policy of your own after checking where it comes from.";
+    OsImageWithdrawn { name: String, since: Day }
+        "rejected_os_image_withdrawn" check OsImage blame Machine
+        "the policy refuses the OS image {name} since {since}"
+        means "The machine runs an image that the policy accepted for a while only; a newer one is expected by now."
+        remedy "Ask the backend's operator for a newer image.";
     Firmware { event: &'static str, got: String, accept: String }
         "rejected_firmware" check Firmware blame Unknown
         "RTMR0 event {event} is {got}, which is in no firmware that the policy allows"
@@ -225,11 +231,16 @@ rejections! {
         "rejected_td_hob" check TdHob blame Machine
         "the TD HOB was measured as {got}, memory of {memory_size} bytes gives {expected}"
         means "The host handed the firmware another memory map than the machine's size explains.";
-    Acpi { loader: String, rsdp: String, tables: String, allowed: usize, accept: String }
+    Acpi { loader: String, rsdp: String, tables: String, allowed: usize, why: String, accept: String }
         "rejected_acpi" check Acpi blame Unknown
-        "the ACPI tables match none of the {allowed} machine shapes that the policy allows: loader {loader}, RSDP {rsdp}, tables {tables}"
+        "the ACPI tables (loader {loader}, RSDP {rsdp}, tables {tables}) match none of the {allowed} machine shapes that the policy allows; {why}"
         means "The host gave the guest ACPI tables that nobody has vouched for; such tables can hold code that the guest runs."
         remedy "A machine of a new shape looks like this too: accept it in a policy of your own after asking the operator.";
+    Rtmr0 { got: String, why: String }
+        "rejected_rtmr_computed" check Acpi blame Unknown
+        "RTMR0 is {got}, the log leaves out its events, and nothing that the policy accepts gives this value: {why}"
+        means "The backend does not say which firmware configuration, memory map and ACPI tables the machine booted with, and they are not those that its stated shape has."
+        remedy "Ask the backend's operator for the machine's shape, or for the whole event log.";
     AppCertMissing {}
         "rejected_app_cert_missing" check Kms blame Machine
         "the report has no identity certificate (info.app_cert)"

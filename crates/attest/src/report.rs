@@ -87,6 +87,7 @@ checks! {
     LastSeen Deployment "last_seen" "nothing went down since this domain was last seen";
     Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
     GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
+    GpuPlaces Gpus "gpu_places" "each measured place for a GPU or NVSwitch is accounted for";
     GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
     Nras Gpus "nras" "NVIDIA's attestation service finds nothing wrong";
     CaChain Beyond "ca_chain" "a certificate authority vouches for the domain";

@@ -8,7 +8,6 @@ impl Spec {
     pub fn policy_toml(&self) -> String {
         let registers = replay(&self.events());
         let boot = &self.boot;
-        let acpi = boot.acpi(&self.vm_config);
         let h = |bytes: &[u8]| hex::encode(bytes);
         format!(
             r#"name = "fake"
@@ -17,7 +16,6 @@ date = "2026-11-22"
 deployment.managers = ["fake/compose-manager"]
 identity = [{{ name = "fake app", operator = "Fake AI", app_id = "{app_id}", kms_root = "{kms_root}" }}]
 os_image = [{{ name = "fake image", mrtd = "{mrtd}", rtmr1 = "{rtmr1}", rtmr2 = "{rtmr2}", os_image_hash = "{os_image_hash}" }}]
-machine = [{{ name = "fake shape", acpi_loader = "{loader}", acpi_rsdp = "{rsdp}", acpi_tables = "{tables}" }}]
 firmware = [{{ name = "fake firmware", cfv = "{cfv}", secure_boot = "{secure_boot}", pk = "{pk}", kek = "{kek}", db = "{db}", dbx = "{dbx}", separator = "{separator}", boot_order = "{boot_order}", boot_0000 = "{boot_0000}" }}]
 "#,
             app_id = h(&self.app.app_id),
@@ -26,9 +24,6 @@ firmware = [{{ name = "fake firmware", cfv = "{cfv}", secure_boot = "{secure_boo
             rtmr1 = h(&registers[1]),
             rtmr2 = h(&registers[2]),
             os_image_hash = h(&self.app.os_image_hash),
-            loader = h(&acpi.loader),
-            rsdp = h(&acpi.rsdp),
-            tables = h(&acpi.tables),
             cfv = h(&boot.cfv),
             secure_boot = h(&boot.secure_boot),
             pk = h(&boot.pk),

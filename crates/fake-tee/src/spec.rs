@@ -307,15 +307,6 @@ impl Spec {
             .unwrap_or_else(|| format!(r#"{{"name":"kms","id":"{}"}}"#, self.kms.root_spki_hex()))
     }
 
-    /// Keeps the ACPI files that this machine has now, whatever `vm_config` says from here
-    /// on: the host states another shape than it gave the guest.
-    pub fn pin_acpi(&mut self) {
-        let made = self.boot.acpi(&self.vm_config);
-        self.boot.acpi_loader = Some(made.loader);
-        self.boot.acpi_rsdp = Some(made.rsdp);
-        self.boot.acpi_tables = Some(made.tables);
-    }
-
     /// The event log as the guest writes it, without any hook.
     pub fn events(&self) -> Vec<Event> {
         let mut events = self.boot.events(&self.vm_config);

@@ -6,14 +6,15 @@ use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
 use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
-use crate::policy::{Mode, Nras};
+use crate::policy::{Mode, Nras, Places};
 use crate::report::{CheckId, GpuShown};
 use crate::text::shown;
 use crate::{Evidence, GpuLevel, Rejected, UnixTime, VmConfig};
 
-const GPU_CHECKS: [CheckId; 4] = [
+const GPU_CHECKS: [CheckId; 5] = [
     CheckId::Gpus,
     CheckId::GpuShape,
+    CheckId::GpuPlaces,
     CheckId::GpuMeasurements,
     CheckId::Nras,
 ];
@@ -107,6 +108,8 @@ impl Run<'_> {
             (Some(_), _) => self.pass(shape),
         }
 
+        self.places(gpus.len(), report.switches().len())?;
+
         self.begin(CheckId::GpuMeasurements);
         let compared = rules.compare(gpus)?;
         let unknown: Vec<_> = compared.unknown.into_iter().collect();
@@ -129,6 +132,41 @@ impl Run<'_> {
         }
         self.report.limits.extend(GPUS_NOT_PROVED);
         Ok(Some(report))
+    }
+
+    /// A device in a place that nobody accounts for could be anything. The number of GPUs
+    /// that the host states is not looked at.
+    fn places(&mut self, gpus: usize, switches: usize) -> Result<(), Rejected> {
+        self.begin(CheckId::GpuPlaces);
+        let is_demanded = self.rules().gpu.places == Places::Accounted;
+        let Some(places) = self.workload.root_ports else {
+            if is_demanded {
+                return Err(GpuRejected::PlacesUnknown {}.into());
+            }
+            self.report.not_proved(
+                CheckId::GpuPlaces,
+                "the machine's tables were not recomputed, so their places are not known",
+            );
+            return Ok(());
+        };
+        if usize::try_from(places) == Ok(gpus.saturating_add(switches)) {
+            self.pass(format!(
+                "{places} places measured, {} and {switches} NVSwitches accounted for",
+                counted(gpus)
+            ));
+            return Ok(());
+        }
+        let rejected = GpuRejected::Places {
+            places,
+            gpus,
+            switches,
+        };
+        if is_demanded {
+            return Err(rejected.into());
+        }
+        let reason = format!("{rejected}; the policy only reports it");
+        self.report.not_proved(CheckId::GpuPlaces, reason);
+        Ok(())
     }
 
     /// The end of the GPUs' certificates, and of the opinion on them.

@@ -3,12 +3,12 @@
 use super::Run;
 use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
-use crate::finding::{Finding, IMAGE_ADVISORY};
+use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
 use crate::levels::{BootLevel, IdentityLevel};
-use crate::policy::{AcpiMode, OsImage, Row, firmware_line, machine_line};
+use crate::policy::{ImageDecision, ImageRow, Row, SeenImage};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::CheckId;
-use crate::rtmr0::{Rtmr0, td_hob_digest};
+use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
 use crate::{Rejected, UnixTime, app_cert};
 
@@ -31,27 +31,56 @@ impl Run<'_> {
         &mut self,
         td: &Td,
         boot: &BootEvents,
-        rtmr0: &Rtmr0,
+        rtmr0: Option<&Rtmr0>,
     ) -> Result<(), Rejected> {
         let rules = self.rules();
         self.begin(CheckId::OsImage);
         let [_, rtmr1, rtmr2, _] = td.rtmr;
-        let image = OsImage::seen(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
+        let image = SeenImage::new(td.mrtd, rtmr1, rtmr2, boot.os_image_hash);
         let now = self.request.now;
-        let Some(row) = rules.os_image(&image, now) else {
-            return Err(Rejected::OsImage {
-                mrtd: image.mrtd.to_string(),
-                rtmr1: image.rtmr1.to_string(),
-                rtmr2: image.rtmr2.to_string(),
-                os_image_hash: image.os_image_hash.to_string(),
-                allowed: rules.os_images.len(),
-                accept: image.line(now),
-            });
+        let ImageRow {
+            row,
+            forms,
+            warned,
+            refuse_from,
+        } = match rules.os_image(&image, now) {
+            ImageDecision::Accepted(row) => row,
+            ImageDecision::Withdrawn { name, since } => {
+                return Err(Rejected::OsImageWithdrawn {
+                    name: shown(name),
+                    since,
+                });
+            }
+            ImageDecision::Unknown => {
+                return Err(Rejected::OsImage {
+                    mrtd: image.mrtd.to_string(),
+                    rtmr1: image.rtmr1.to_string(),
+                    rtmr2: image.rtmr2.to_string(),
+                    os_image_hash: image.os_image_hash.to_string(),
+                    allowed: rules.os_images.len(),
+                    accept: image.line(now),
+                });
+            }
         };
         self.reached.boot = BootLevel::Named;
         self.report.named.image = Some(shown(row.name));
         self.workload.image.clone_from(&self.report.named.image);
         self.row(row);
+        if let Some(day) = refuse_from {
+            self.exceptions_end = self.exceptions_end.min(day.start());
+        }
+        if let Some(since) = warned {
+            let end = refuse_from.map(|day| format!(", and refuses it from {day} on"));
+            self.report.findings.push(Finding::new(
+                Severity::Warning,
+                "image_to_be_replaced",
+                format!(
+                    "the policy warns of {} since {since}{}",
+                    shown(row.name),
+                    end.unwrap_or_default()
+                ),
+            ));
+        }
         let of_image = rules.image_advisories.iter();
         let of_image = of_image.filter(|advisory| advisory.concerns(row.name));
         self.report.findings.extend(of_image.map(|advisory| {
@@ -59,63 +88,11 @@ impl Run<'_> {
             Finding::new(advisory.severity, IMAGE_ADVISORY, detail)
         }));
 
-        self.begin(CheckId::Firmware);
-        match rules.firmware(&rtmr0.firmware) {
-            Ok(name) => self.pass(shown(name)),
-            Err((event, got)) => {
-                return Err(Rejected::Firmware {
-                    event,
-                    got: hex::encode(got),
-                    accept: firmware_line(&rtmr0.firmware),
-                });
-            }
-        }
-
-        self.begin(CheckId::TdHob);
-        let memory_size = self
-            .request
-            .evidence
-            .vm
-            .clone()?
-            .memory_size
-            .ok_or_else(|| Rejected::EvidenceMissingField {
-                field: "info.vm_config.memory_size".to_owned(),
-            })?;
-        let expected = td_hob_digest(memory_size);
-        if expected != Some(rtmr0.td_hob) {
-            return Err(Rejected::TdHob {
-                got: hex::encode(rtmr0.td_hob),
-                expected: expected.map_or("no machine".to_owned(), hex::encode),
-                memory_size,
-            });
-        }
-        self.pass(format!("{memory_size} bytes of memory"));
-
-        self.begin(CheckId::Acpi);
-        match (rules.machine(&rtmr0.acpi, now), rules.acpi) {
-            (Some(row), _) => self.row(row),
-            (None, AcpiMode::Report) => {
-                self.reached.boot = BootLevel::AcceptedByYou;
-                self.report.not_proved(
-                    CheckId::Acpi,
-                    "no machine shape of the policy, which does not require one (acpi = \"report\")",
-                );
-            }
-            (None, AcpiMode::Require) => {
-                return Err(Rejected::Acpi {
-                    loader: hex::encode(rtmr0.acpi.loader),
-                    rsdp: hex::encode(rtmr0.acpi.rsdp),
-                    tables: hex::encode(rtmr0.acpi.tables),
-                    allowed: rules.machines.len(),
-                    accept: machine_line(&rtmr0.acpi, now),
-                });
-            }
-        }
-        Ok(())
+        self.machine(td, rtmr0, forms)
     }
 
     /// A row of the policy that holds, for good or for a while.
-    fn row(&mut self, row: Row<'_>) {
+    pub(super) fn row(&mut self, row: Row<'_>) {
         let name = shown(row.name);
         match row.exception {
             None => self.pass(name),

@@ -110,6 +110,16 @@ rejections! {
         "GPU {gpu} is the device {got}, which is not among the {allowed} that the policy names"
         means "A GPU is genuine, but none of those that your policy names."
         remedy "Add it to your policy if the machine was exchanged and you know why.";
+    Places { places: u32, gpus: usize, switches: usize }
+        "rejected_gpu_places" check GpuPlaces blame Unknown
+        "the machine was measured with {places} places for GPUs and NVSwitches; {gpus} GPUs signed our nonce and name {switches} NVSwitches"
+        means "A device that nobody vouches for is in the machine, or one that should be there did not answer."
+        remedy "Ask the backend's operator what is in the other places. To accept machines whose switches are not named, set gpu.places = \"report\" in a policy of your own.";
+    PlacesUnknown {}
+        "rejected_gpu_places_unknown" check GpuPlaces blame Unknown
+        "the machine's tables are accepted by a row of the policy, and its stated shape does not explain them: how many places for GPUs they have is not known"
+        means "The policy demands that each place for a GPU or NVSwitch is accounted for, and nobody says how many there are."
+        remedy "Say it in that row of your policy, as in places = 12 for eight GPUs and four NVSwitches, or set gpu.places = \"report\".";
     Measurement { gpu: usize, id: String, index: String, got: String }
         "rejected_gpu_measurement" check GpuMeasurements blame Unknown
         "measurement {index} of GPU {gpu} is {got}, which no table of the policy for {id} allows"

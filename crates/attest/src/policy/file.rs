@@ -9,9 +9,9 @@ use super::deployment::{DeploymentRules, FileDeployment, Sources};
 use super::exception::Exception;
 use super::findings::FindingRules;
 use super::gpu::{FileGpu, GpuRules};
+use super::image::{ImageAdvisory, OsImage};
 use super::rules::{
-    AcceptTcb, AcpiMode, FirmwareRule, Identity, ImageAdvisory, Machine, Mode, OsImage, Pins,
-    Rules, TcbRules, TdRules,
+    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, Mode, Pins, Rules, TcbRules, TdRules,
 };
 use crate::levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
 use crate::tcb::TcbStatus;
@@ -297,6 +297,7 @@ impl Rules {
             }
         }
         self.identities.iter().try_for_each(Identity::check)?;
+        self.os_images.iter().try_for_each(OsImage::check)?;
         let mut images = self.image_advisories.iter().flat_map(|own| &own.images);
         if let Some(image) =
             images.find(|&name| !self.os_images.iter().any(|own| own.name == *name))
@@ -379,8 +380,14 @@ impl Rules {
         match least.boot {
             BootLevel::Named | BootLevel::AcceptedByYou => {
                 if let Some((name, _)) = software.iter().find(|(_, is_empty)| *is_empty) {
+                    let mend = match *name {
+                        "machine" => {
+                            "; add the row that a report shows, or set acpi = \"recompute\", which accepts the tables that QEMU makes of the stated shape"
+                        }
+                        _ => "",
+                    };
                     return Err(format!(
-                        "{name} allows nothing, but the policy asks for least.boot = \"{}\" (software = \"expected\")",
+                        "{name} allows nothing, but the policy asks for least.boot = \"{}\" (software = \"expected\"){mend}",
                         least.boot
                     ));
                 }

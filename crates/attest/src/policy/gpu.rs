@@ -16,6 +16,8 @@ pub(crate) struct GpuRules {
     /// Exactly so many; any number if absent.
     pub(crate) count: Option<u32>,
     pub(crate) protected_pcie: ProtectedPcie,
+    #[serde(skip_serializing_if = "Places::is_report")]
+    pub(crate) places: Places,
     /// The devices (PDI) that may be in the list; any if empty.
     pub(crate) devices: BTreeSet<Hex<8>>,
     pub(crate) measurements: BTreeSet<MeasurementTable>,
@@ -30,6 +32,24 @@ pub(crate) enum ProtectedPcie {
     Required,
     /// It is reported.
     Report,
+}
+
+/// What is expected of the places for GPUs and NVSwitches that the machine's tables have.
+/// RTMR0 measures places and not devices: eight GPUs and four switches make the same
+/// tables as twelve GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Places {
+    /// In each is a GPU that signed the nonce, or a switch that one of them names.
+    Accounted,
+    /// It is reported.
+    Report,
+}
+
+impl Places {
+    fn is_report(&self) -> bool {
+        *self == Self::Report
+    }
 }
 
 /// Whether NVIDIA's attestation service is asked for its opinion.
@@ -248,6 +268,7 @@ pub(super) struct FileGpu {
     pub(super) mode: Option<Mode>,
     count: Option<u32>,
     protected_pcie: Option<ProtectedPcie>,
+    places: Option<Places>,
     devices: BTreeSet<Hex<8>>,
     measurements: Vec<MeasurementTable>,
     nras: Option<Nras>,
@@ -260,9 +281,11 @@ impl FileGpu {
         if rules.mode == Mode::Off {
             rules.count = None;
             rules.protected_pcie = ProtectedPcie::Report;
+            rules.places = Places::Report;
         }
         rules.count = self.count.or(rules.count);
         rules.protected_pcie = self.protected_pcie.unwrap_or(rules.protected_pcie);
+        rules.places = self.places.unwrap_or(rules.places);
         rules.nras = self.nras.unwrap_or(rules.nras);
         rules.devices.extend(self.devices);
         rules.measurements.extend(self.measurements);
@@ -276,6 +299,7 @@ impl GpuRules {
             mode: Mode::Required,
             count: None,
             protected_pcie: ProtectedPcie::Required,
+            places: Places::Report,
             devices: BTreeSet::new(),
             measurements: BTreeSet::new(),
             nras: Nras::Off,
@@ -289,6 +313,11 @@ impl GpuRules {
             (self.count.is_some(), "gpu.count", ""),
             (!self.devices.is_empty(), "gpu.devices", ""),
             (!self.measurements.is_empty(), "gpu.measurements", ""),
+            (
+                self.places == Places::Accounted,
+                "gpu.places = \"accounted\"",
+                " or gpu.places = \"report\"",
+            ),
             (self.nras == Nras::Require, "gpu.nras = \"require\"", ""),
             (
                 self.protected_pcie == ProtectedPcie::Required,

@@ -1,7 +1,6 @@
 //! The rules of a resolved policy, and what they admit.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use super::exception::{Day, Exception};
 use super::findings::FindingRules;
 use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
-use crate::finding::Severity;
+use super::image::{ImageAdvisory, OsImage};
 use crate::levels::Levels;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::tcb::{Component, Level, TcbStatus};
@@ -60,10 +59,12 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AcpiMode {
-    /// A machine shape of the policy.
+    /// Those that QEMU makes of the stated shape, or a row of the policy.
+    Recompute,
+    /// A row of the policy.
     Require,
-    /// Any; the verdict says "not proved", and its boot is no better than accepted by
-    /// the user.
+    /// Any; the verdict says "not proved" of what neither explains, and its boot is then
+    /// no better than accepted by the user.
     Report,
 }
 
@@ -325,47 +326,6 @@ impl Rules {
     }
 }
 
-/// Firmware, kernel and initrd of one image. They count together only.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OsImage {
-    pub(super) name: String,
-    pub(crate) mrtd: Hex<48>,
-    pub(crate) rtmr1: Hex<48>,
-    pub(crate) rtmr2: Hex<48>,
-    pub(crate) os_image_hash: Hex<32>,
-    /// Set where a user accepts it for a while.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) exception: Option<Exception>,
-}
-
-/// A known weakness of images that concerns a user who hides prompts from the host. It
-/// is a finding.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ImageAdvisory {
-    id: String,
-    pub(crate) severity: Severity,
-    /// By their names in the policy.
-    pub(super) images: BTreeSet<String>,
-    /// The first version without it.
-    fixed: String,
-    /// What it lets somebody do.
-    what: String,
-}
-
-impl ImageAdvisory {
-    pub(crate) fn concerns(&self, image: &str) -> bool {
-        self.images.contains(image)
-    }
-}
-
-impl fmt::Display for ImageAdvisory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; fixed in {}", self.id, self.what, self.fixed)
-    }
-}
-
 /// The constant events of RTMR0 of one firmware. They count together only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -406,9 +366,22 @@ pub(crate) struct Machine {
     pub(super) acpi_loader: Hex<48>,
     pub(super) acpi_rsdp: Hex<48>,
     pub(super) acpi_tables: Hex<48>,
+    /// The places for GPUs and NVSwitches that these tables have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    places: Option<u32>,
     /// Set where a user accepts it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exception: Option<Exception>,
+}
+
+impl Machine {
+    fn digests(&self) -> AcpiDigests {
+        AcpiDigests {
+            loader: self.acpi_loader.0,
+            rsdp: self.acpi_rsdp.0,
+            tables: self.acpi_tables.0,
+        }
+    }
 }
 
 /// A row of the policy that what was seen is equal to.
@@ -418,33 +391,39 @@ pub(crate) struct Row<'a> {
     pub(crate) exception: Option<&'a Exception>,
 }
 
+/// A row of tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MachineRow<'a> {
+    pub(crate) row: Row<'a>,
+    pub(crate) tables: AcpiDigests,
+    /// As its author says.
+    pub(crate) places: Option<u32>,
+}
+
+impl Row<'_> {
+    fn holds(&self, now: UnixTime) -> bool {
+        self.exception.is_none_or(|exception| exception.holds(now))
+    }
+}
+
 /// Of equal rows the one that is no exception, else the one that lasts longest.
-fn best<'a>(rows: impl Iterator<Item = Row<'a>>, now: UnixTime) -> Option<Row<'a>> {
-    rows.filter(|row| row.exception.is_none_or(|exception| exception.holds(now)))
-        .max_by_key(|row| match row.exception {
+pub(super) fn best<'a, T>(
+    rows: impl Iterator<Item = T>,
+    row: impl Fn(&T) -> Row<'a>,
+    now: UnixTime,
+) -> Option<T> {
+    rows.filter(|own| row(own).holds(now))
+        .max_by_key(|own| match row(own).exception {
             None => (true, None),
             Some(exception) => (false, Some(exception.until)),
         })
 }
 
 impl Rules {
-    /// The image, if it is allowed now.
-    pub(crate) fn os_image(&self, seen: &OsImage, now: UnixTime) -> Option<Row<'_>> {
-        let rows = self.os_images.iter().filter(|allowed| {
-            (
-                allowed.mrtd,
-                allowed.rtmr1,
-                allowed.rtmr2,
-                allowed.os_image_hash,
-            ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
-        });
-        best(
-            rows.map(|allowed| Row {
-                name: &allowed.name,
-                exception: allowed.exception.as_ref(),
-            }),
-            now,
-        )
+    /// Each firmware that is allowed, by its name.
+    pub(crate) fn firmwares(&self) -> impl Iterator<Item = (&str, Firmware)> {
+        let rows = self.firmwares.iter();
+        rows.map(|row| (row.name.as_str(), row.digests()))
     }
 
     /// The name of the firmware, if it is allowed; else the first event that
@@ -469,22 +448,23 @@ impl Rules {
         Err(nearest.map_or(("cfv", seen.cfv), |(_, first)| first))
     }
 
-    /// The machine shape, if it is allowed now.
-    pub(crate) fn machine(&self, seen: &AcpiDigests, now: UnixTime) -> Option<Row<'_>> {
-        let rows = self.machines.iter().filter(|allowed| {
-            (
-                allowed.acpi_loader.0,
-                allowed.acpi_rsdp.0,
-                allowed.acpi_tables.0,
-            ) == (seen.loader, seen.rsdp, seen.tables)
+    /// The rows of machines that are allowed now.
+    pub(crate) fn machines_at(&self, now: UnixTime) -> impl Iterator<Item = MachineRow<'_>> {
+        let rows = self.machines.iter().map(|own| MachineRow {
+            row: Row {
+                name: &own.name,
+                exception: own.exception.as_ref(),
+            },
+            tables: own.digests(),
+            places: own.places,
         });
-        best(
-            rows.map(|allowed| Row {
-                name: &allowed.name,
-                exception: allowed.exception.as_ref(),
-            }),
-            now,
-        )
+        rows.filter(move |own| own.row.holds(now))
+    }
+
+    /// The row of these tables, if they are allowed now.
+    pub(crate) fn machine(&self, seen: &AcpiDigests, now: UnixTime) -> Option<MachineRow<'_>> {
+        let rows = self.machines_at(now).filter(|own| own.tables == *seen);
+        best(rows, |own| own.row, now)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::exception::Exception;
 use super::hex::Hex;
-use super::rules::OsImage;
+use super::image::SeenImage;
 use crate::compose_file::FileRules;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::{Fmspc, SigningKey, UnixTime};
@@ -15,7 +15,7 @@ use crate::{Fmspc, SigningKey, UnixTime};
 pub(crate) struct Seen {
     pub(crate) attributes: Hex<8>,
     pub(crate) xfam: Hex<8>,
-    pub(crate) os_image: OsImage,
+    pub(crate) os_image: SeenImage,
     pub(crate) firmware: Firmware,
     pub(crate) acpi: AcpiDigests,
     pub(crate) app_id: [u8; 20],
@@ -31,24 +31,7 @@ pub(crate) struct Seen {
     pub(crate) signing_key: SigningKey,
 }
 
-impl OsImage {
-    /// What a quote and its boot events show.
-    pub(crate) fn seen(
-        mrtd: [u8; 48],
-        rtmr1: [u8; 48],
-        rtmr2: [u8; 48],
-        os_image_hash: [u8; 32],
-    ) -> Self {
-        Self {
-            name: "seen".to_owned(),
-            mrtd: Hex(mrtd),
-            rtmr1: Hex(rtmr1),
-            rtmr2: Hex(rtmr2),
-            os_image_hash: Hex(os_image_hash),
-            exception: None,
-        }
-    }
-
+impl SeenImage {
     /// The policy line that allows this image for a while.
     pub(crate) fn line(&self, now: UnixTime) -> String {
         self.row(&format!(", {}", Exception::proposed(now)))

@@ -99,7 +99,9 @@ impl CheckId {
             Self::TdHob => {
                 "the first event of RTMR0 with the one that the stated memory size gives"
             }
-            Self::Acpi => "three events of RTMR0 with a machine shape of the policy",
+            Self::Acpi => {
+                "three events of RTMR0 with the tables that QEMU makes of the stated shape, or with a row of the policy"
+            }
             Self::Kms => {
                 "the identity certificate with the policy's KMS, and the registers inside with the quote's"
             }
@@ -127,6 +129,9 @@ impl CheckId {
             }
             Self::GpuShape => {
                 "the number and mode of the GPUs with the policy, and the switches that they name with each other's"
+            }
+            Self::GpuPlaces => {
+                "the GPUs that signed and the switches that they name with the places that the measured tables have"
             }
             Self::GpuMeasurements => "the GPUs' measurements with the policy's tables",
             Self::Nras => "what NVIDIA's service signed about these GPUs with what we found",

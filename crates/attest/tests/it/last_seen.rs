@@ -102,8 +102,11 @@ fn what_went_down_is_said_and_refused_under_hold() {
     let rows: [Row; 12] = [
         ("nothing", |_| (), &[]),
         (
-            "tables that the policy does not compare",
-            |m| m.more = "acpi = \"report\"\n",
+            "tables that nothing explains, which the policy only reports",
+            |m| {
+                m.spec.boot.acpi_tables = Some([7; 48]);
+                m.more = "acpi = \"report\"\ngpu.places = \"report\"\n";
+            },
             &[(Level, true)],
         ),
         (

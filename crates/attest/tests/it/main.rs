@@ -23,6 +23,7 @@ mod identifiers;
 mod keys;
 mod last_seen;
 mod limits;
+mod machine;
 mod meaning;
 mod nras;
 mod old_policies;

@@ -78,7 +78,7 @@ const PAIRS: &[(Member, Member)] = &[
         ),
     ),
     alike(
-        "a machine of another shape",
+        "tables of a machine that nothing is computed of",
         "tables with code of the host's",
         |s| s.boot.acpi_tables = Some([7; 48]),
         "rejected_acpi unknown",
@@ -504,13 +504,54 @@ const PAIRS: &[(Member, Member)] = &[
     ),
     (
         (
-            "the host states another number of GPUs",
+            "the host counts its switches as GPUs",
             |s| {
-                s.pin_acpi();
-                s.vm_config.num_gpus = 7
+                s.vm_config.num_gpus = 12;
+                s.vm_config.num_nvswitches = 0;
             },
             "tagged",
         ),
+        (
+            "a place for a device that no GPU names",
+            |s| s.vm_config.num_gpus = 9,
+            "rejected_gpu_places unknown",
+        ),
+    ),
+    (
+        (
+            "a machine of another shape, as it is",
+            |s| s.vm_config.cpu_count = 128,
+            "tagged",
+        ),
+        (
+            "another shape is stated than was measured",
+            |s| {
+                s.hooks.report.push(|report| {
+                    let text = report["info"]["vm_config"].as_str().unwrap();
+                    report["info"]["vm_config"] =
+                        text.replace("\"cpu_count\":", "\"cpu_count\":1").into();
+                });
+            },
+            "rejected_acpi unknown",
+        ),
+    ),
+    (
+        (
+            "a log without the events of firmware and kernel",
+            |s| s.strip_boot_events = true,
+            "tagged",
+        ),
+        (
+            "such a log, and other tables were measured",
+            |s| {
+                s.strip_boot_events = true;
+                s.boot.acpi_tables = Some([7; 48]);
+            },
+            "rejected_rtmr_computed unknown",
+        ),
+    ),
+    (
+        ("ordinary GPUs", |_| {}, "tagged"),
         (
             "GPUs whose traffic is not protected",
             |s| each_gpu(s, |m| *m.field(field::PROTECTED_PCIE) = vec![0x55]),

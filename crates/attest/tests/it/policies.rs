@@ -65,10 +65,6 @@ fn what_a_policy_needs_is_asked_for_by_name() {
             "firmware allows nothing, but the policy asks for least.boot",
         ),
         (
-            "machine = ",
-            "machine allows nothing, but the policy asks for least.boot",
-        ),
-        (
             "identity = ",
             "identity allows nothing, but the policy asks for least.identity",
         ),
@@ -82,13 +78,12 @@ fn what_a_policy_needs_is_asked_for_by_name() {
         let refused = refusal(&without);
         assert!(refused.contains(expected), "{line}: {refused}");
     }
-    // No machine shape is needed where none is required.
-    let reported: String = whole
-        .lines()
-        .filter(|own| !own.starts_with("machine = "))
-        .map(|own| format!("{own}\n"))
-        .collect();
-    assert!(Policy::from_toml(&format!("{reported}acpi = \"report\"\n")).is_ok());
+    // A machine row is needed only where nothing else accepts tables.
+    let rows_only = whole.replace("acpi = \"recompute\"", "acpi = \"require\"");
+    let refused = refusal(&rows_only);
+    assert!(refused.contains("machine allows nothing"), "{refused}");
+    let reported = whole.replace("acpi = \"recompute\"", "acpi = \"report\"");
+    assert!(Policy::from_toml(&reported).is_ok());
 }
 
 #[test]
@@ -223,7 +218,10 @@ fn what_a_policy_must_not_say_is_refused() {
             "looks at no image, machine or identity",
         ),
         (
-            format!("{any}{}\n", line("machine")),
+            format!(
+                "{any}machine = [{{ name = \"x\", acpi_loader = \"{0}\", acpi_rsdp = \"{0}\", acpi_tables = \"{0}\" }}]\n",
+                "00".repeat(48)
+            ),
             "looks at no image, machine or identity",
         ),
         (
@@ -275,7 +273,7 @@ fn extending_adds_lists_and_replaces_single_values() {
         |line: &str| Policy::from_toml(&format!("{HEAD}extends = \"near\"\n{line}\n")).unwrap();
     // Nothing added: the same rules, under another name.
     assert_eq!(with("").digest(), near.digest());
-    assert_eq!(with("acpi = \"require\"").digest(), near.digest());
+    assert_eq!(with("acpi = \"recompute\"").digest(), near.digest());
     assert_eq!(
         with("tcb.accept = [\"SWHardeningNeeded\", \"UpToDate\"]").digest(),
         near.digest()
@@ -463,7 +461,7 @@ fn under_any_identity_nothing_is_pinned_that_the_application_chooses() {
     let identity = own.lines().find(|line| line.starts_with("identity = "));
     let rest = own.replace(identity.unwrap(), "");
     let base = format!(
-        "{rest}software = \"expected\"\nleast.identity = \"any\"\nleast.deployment = \"none\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
+        "{rest}acpi = \"recompute\"\nsoftware = \"expected\"\nleast.identity = \"any\"\nleast.deployment = \"none\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
     );
     Policy::from_toml(&base).unwrap();
     for (pin, value) in [

@@ -85,7 +85,7 @@ pub(crate) fn policy_of_the_machine_alone() -> &'static Policy {
 pub(crate) fn whole_policy_text() -> String {
     let own = spec().policy_toml().replace("extends = \"near\"\n", "");
     format!(
-        "{own}software = \"expected\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
+        "{own}software = \"expected\"\nacpi = \"recompute\"\ntcb.accept = [\"UpToDate\"]\ntd.attributes = [\"0000001000000000\"]\ntd.xfam = [\"e702060000000000\"]\n"
     )
 }
 

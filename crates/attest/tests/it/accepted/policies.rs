@@ -71,6 +71,7 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         assert_ne!(parsed.digest(), Policy::near().digest(), "{expected}");
         // Beside the machine's own values it is just what was missing.
         let own = self::spec().policy_toml();
+        let line = line.replace("machine = [{ ", "machine = [{ places = 12, ");
         let (key, value) = line.split_once(" = ").unwrap();
         let value = value.trim_start_matches('[').trim_end_matches(']');
         let start = own
@@ -212,6 +213,9 @@ fn acpi_may_be_reported_instead_of_required() {
     let mut spec = spec();
     spec.boot.acpi_tables = Some([7; 48]);
     let appraisal = judge_under(&spec, &extended("acpi = \"report\"\n"));
+    assert_eq!(code(&appraisal), "rejected_gpu_places_unknown");
+    let more = "acpi = \"report\"\ngpu.places = \"report\"\n";
+    let appraisal = judge_under(&spec, &extended(more));
     assert_eq!(code(&appraisal), "verified");
     let check = appraisal.report.check(attest::CheckId::Acpi).unwrap();
     assert_eq!(check.status, attest::Status::NotProved);

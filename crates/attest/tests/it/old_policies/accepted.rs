@@ -108,7 +108,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         sentence: COPIES,
-        policies: GPUS,
+        policies: &["extends_hardware"],
         finding: Some("gpu_copies_differ"),
         changes: &[("vm_config.num_gpus is another number", None)],
     },
@@ -130,8 +130,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         ],
     },
     Accepted {
-        sentence: "`num_gpus` of `vm_config` decides nothing: the GPUs that signed are counted.",
-        policies: SOFTWARE,
+        sentence: "`num_gpus` of `vm_config` counts no GPU: the GPUs that signed are counted.",
+        policies: &["fake_shown", "fake_off"],
         finding: None,
         changes: &[("vm_config.num_gpus is a text", None)],
     },

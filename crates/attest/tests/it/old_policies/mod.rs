@@ -3,7 +3,8 @@
 //! but for what CHANGELOG.md says.
 //!
 //! The texts and outcomes.tsv are what commit d31c286 had and said, and stay as they
-//! are. KMS_ROOT stands for the forged KMS's root key, which each run makes anew.
+//! are. KMS_ROOT stands for the forged KMS's root key, which each run makes anew, and the
+//! digests of a forged machine's tables of then for those of today's.
 
 mod accepted;
 mod rows;
@@ -12,11 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use attest::{Appraisal, FilesAtHand, FilesCheck, Policy, TagsCheck, UpstreamTags};
-use fake_tee::hash::label384;
 use fake_tee::{Built, ComposeManager, Spec};
 
 use self::accepted::{ACCEPTED, ANY_SOFTWARE, FILES, TAGS, by_hardware};
-use crate::support::{self, Beside, challenge, code, judge_beside, upstream};
+use crate::support::{Beside, challenge, code, judge_beside, spec, upstream};
 use crate::tampering::cases;
 
 macro_rules! text {
@@ -54,28 +54,20 @@ const JUDGED: [&str; 5] = [
     "extends_hardware",
 ];
 
-/// The machine that the old texts accept: RTMR0 was of labels.
-fn spec() -> Spec {
-    let mut spec = support::spec();
-    let boot = &mut spec.boot;
-    boot.cfv = label384("CFV");
-    boot.secure_boot = label384("SecureBoot");
-    boot.pk = label384("PK");
-    boot.kek = label384("KEK");
-    boot.db = label384("db");
-    boot.dbx = label384("dbx");
-    boot.boot_order = label384("BootOrder");
-    boot.boot_0000 = label384("Boot0000");
-    boot.acpi_loader = Some(label384("ACPI loader"));
-    boot.acpi_rsdp = Some(label384("ACPI RSDP"));
-    boot.acpi_tables = Some(label384("ACPI tables"));
-    spec
-}
-
 fn text(name: &str) -> String {
     let found = TEXTS.into_iter().find(|(own, _)| *own == name);
     let (_, text) = found.unwrap_or_else(|| panic!("no text {name}"));
-    text.replace("KMS_ROOT", &spec().kms.root_spki_hex())
+    let tables = fake_tee::acpi::digests(&spec().vm_config);
+    let mut text = text.replace("KMS_ROOT", &spec().kms.root_spki_hex());
+    for (then, now) in [
+        ("ACPI loader", tables.loader),
+        ("ACPI RSDP", tables.rsdp),
+        ("ACPI tables", tables.tables),
+    ] {
+        let then = hex::encode(fake_tee::hash::label384(then));
+        text = text.replace(&then, &hex::encode(now));
+    }
+    text
 }
 
 /// Words of a refusal, and the change to the text that they ask for.

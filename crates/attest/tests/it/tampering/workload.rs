@@ -62,7 +62,6 @@ pub(super) const CASES: &[Case] = &[
         "rejected_gpu_count",
         |s| {
             s.gpus.as_mut().unwrap().gpus.truncate(7);
-            s.pin_acpi();
             s.vm_config.num_gpus = 7;
         },
     ),

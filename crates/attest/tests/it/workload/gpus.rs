@@ -28,6 +28,9 @@ fn gpus_in_no_protected_mode_are_no_pass() {
     let said = "Protected PCIe of GPU 0: off; the policy demands on";
     assert_eq!(rejected.to_string(), said);
     let report = "gpu.protected_pcie = \"report\"";
+    // Nor can switches that nobody names be in a place.
+    assert_eq!(code(&judged(no_mode, report)), "rejected_gpu_places");
+    let report = "gpu.protected_pcie = \"report\"\ngpu.places = \"report\"";
     let appraisal = judged(no_mode, report);
     assert_eq!(code(&appraisal), "verified");
     assert_eq!(status(&appraisal, CheckId::GpuShape), Status::NotProved);
@@ -141,8 +144,8 @@ fn a_repaired_gpu_and_the_hosts_copy_are_findings() {
     let detail = "info.vm_config.num_gpus is 4, the report has evidence of 8 GPUs";
     assert_eq!(
         topics(|spec| {
-            spec.pin_acpi();
             spec.vm_config.num_gpus = 4;
+            spec.vm_config.num_nvswitches = 8;
         }),
         [(Severity::Notice, "gpu_copies_differ", detail.to_owned())]
     );
@@ -206,7 +209,6 @@ fn demands_on_gpus_need_a_mode_that_demands_evidence() {
 fn a_machine_of_another_shape_is_accepted_by_the_line_that_the_refusal_names() {
     let seven = |spec: &mut Spec| {
         spec.gpus.as_mut().unwrap().gpus.truncate(7);
-        spec.pin_acpi(); // of which the policy lists one shape
         spec.vm_config.num_gpus = 7;
     };
     let rejected = judged(seven, "").outcome.unwrap_err();
