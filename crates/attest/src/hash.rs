@@ -25,3 +25,22 @@ fn digest<const LEN: usize>(algorithm: &'static Algorithm, parts: &[&[u8]]) -> [
     out.copy_from_slice(context.finish().as_ref());
     out
 }
+
+/// SHA-384 of what comes piece by piece.
+pub(crate) struct Sha384(Context);
+
+impl Sha384 {
+    pub(crate) fn new() -> Self {
+        Self(Context::new(&SHA384))
+    }
+
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 48] {
+        let mut out = [0; 48];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+}

@@ -55,6 +55,7 @@ mod gpu;
 mod hash;
 mod history;
 mod identifiers;
+pub mod image;
 mod json;
 mod keys;
 mod levels;

@@ -20,6 +20,7 @@ mod false_kms;
 mod files;
 mod gpu;
 mod identifiers;
+mod image;
 mod keys;
 mod last_seen;
 mod limits;
