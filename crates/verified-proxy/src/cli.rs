@@ -4,6 +4,7 @@ mod clients;
 mod config_file;
 mod doctor;
 mod generated;
+mod image;
 mod inputs;
 mod logs;
 mod models;
@@ -61,6 +62,7 @@ enum Command {
     Models(Box<models::Args>),
     Doctor(Box<doctor::Args>),
     Policy(policy::Args),
+    Image(image::Args),
     Completions(generated::Completions),
     /// Print the man page, in roff: verified-proxy man | man -l -
     Man,
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Models(args) => finish(models::main(*args)),
         Command::Doctor(args) => finish(doctor::main(*args)),
         Command::Policy(args) => policy::main(&args),
+        Command::Image(args) => finish(image::main(&args)),
         Command::Completions(args) => finish(generated::completions(&args)),
         Command::Man => finish(generated::man()),
     }

@@ -5,6 +5,7 @@
     reason = "tests play the client, who may dial"
 )]
 
+mod image;
 mod listening;
 mod logs;
 

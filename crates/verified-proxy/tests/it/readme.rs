@@ -54,6 +54,11 @@ fn table<'a>(text: &'a str, head: &str) -> Vec<Vec<&'a str>> {
     rows
 }
 
+fn with_subcommands(command: &clap::Command) -> Vec<&clap::Command> {
+    let below = command.get_subcommands().flat_map(with_subcommands);
+    std::iter::once(command).chain(below).collect()
+}
+
 #[test]
 fn the_options_that_readmes_name_exist() {
     let commands = [
@@ -62,7 +67,7 @@ fn the_options_that_readmes_name_exist() {
     ];
     let mut known: BTreeSet<_> = OTHER_PROGRAMS.iter().map(|&name| name.to_owned()).collect();
     let mut variables = BTreeSet::from(["VERIFIED_PROXY_API_KEY".to_owned()]);
-    for command in commands.iter().flat_map(|c| c.get_subcommands().chain([c])) {
+    for command in commands.iter().flat_map(with_subcommands) {
         for option in command.get_arguments() {
             known.extend(option.get_long().map(str::to_owned));
             variables.extend(
