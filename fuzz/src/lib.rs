@@ -9,6 +9,7 @@ pub mod body;
 pub mod compose;
 pub mod deployment;
 pub mod gpu;
+pub mod image;
 pub mod keys;
 #[path = "../../crates/attest/tests/it/meaning.rs"]
 mod meaning;
