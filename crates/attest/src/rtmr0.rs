@@ -240,7 +240,7 @@ const HOB_BASE: u64 = 0x80_9000;
 
 /// Memory that the firmware's metadata has accepted before the list is read,
 /// as (start, length); part of the OS image.
-const ACCEPTED: [(u64, u64); 4] = [
+pub(crate) const ACCEPTED: [(u64, u64); 4] = [
     (0x80_0000, 0x6000),
     (0x80_9000, 0x2000),
     (0x80_b000, 0x2000),

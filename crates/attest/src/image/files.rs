@@ -7,6 +7,7 @@ use super::kernel::{Kernel, SPLIT_FROM};
 use super::metadata::Metadata;
 use super::tdvf::{Passes, Tdvf};
 use crate::hash;
+use crate::rtmr0::{ACCEPTED, ComputedRtmr0, compute_rtmr0};
 use crate::text::quoted;
 
 const LIST: &str = "sha256sum.txt";
@@ -294,21 +295,52 @@ impl Measured<'_> {
         self.kernel_header
     }
 
-    /// The row of a policy that accepts these files, for QEMU 9.0 and later. A name has no
-    /// quotation mark in it.
+    /// RTMR0 of a machine of the shape that `vm_config` states, with this firmware.
+    ///
+    /// # Errors
+    /// In words, why it cannot be recomputed.
+    pub fn rtmr0(&self, vm_config: &str) -> Result<ComputedRtmr0, String> {
+        if let Some(why) = self.metadata.ovmf_variant.rtmr0_not_recomputable() {
+            return Err(why.to_owned());
+        }
+        if self.accepted != ACCEPTED {
+            return Err(
+                "this firmware accepts other memory than dstack's before it reads the hand-off block list"
+                    .to_owned(),
+            );
+        }
+        compute_rtmr0(vm_config, Some(self.cfv)).map_err(|error| error.to_string())
+    }
+
+    /// The row of a policy that accepts these files, in every form in which QEMU measures
+    /// them with 2816 MiB of memory or more.
     #[must_use]
     pub fn policy_row(&self, name: &str) -> String {
         let name: String = crate::text::shown(name)
             .chars()
             .filter(|c| !matches!(c, '"' | '\\'))
             .collect();
-        format!(
-            "[[os_image]]\nname = \"{name}\"\nmrtd = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\nos_image_hash = \"{}\"\n",
-            hex::encode(self.mrtd.single_pass),
-            hex::encode(self.rtmr1),
-            hex::encode(self.rtmr2),
-            hex::encode(self.os_image_hash)
-        )
+        // A row with one value in two forms is refused.
+        let other = |one, other| (one != other).then_some(other);
+        let Mrtd {
+            single_pass,
+            two_pass,
+        } = self.mrtd;
+        let registers = [
+            ("mrtd", Some(single_pass)),
+            ("mrtd_two_pass", other(single_pass, two_pass)),
+            ("rtmr1", Some(self.rtmr1)),
+            ("rtmr1_unpatched", other(self.rtmr1, self.rtmr1_unpatched)),
+            ("rtmr2", Some(self.rtmr2)),
+        ];
+        let mut row = format!("[[os_image]]\nname = \"{name}\"\n");
+        for (member, digest) in registers {
+            if let Some(digest) = digest {
+                row.push_str(&format!("{member} = \"{}\"\n", hex::encode(digest)));
+            }
+        }
+        let os_image_hash = hex::encode(self.os_image_hash);
+        row + &format!("os_image_hash = \"{os_image_hash}\"\n")
     }
 
     /// Files that are what the list says.

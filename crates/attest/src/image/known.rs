@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::files::{Measured, Mrtd};
-use crate::policy::{Day, Hex, OsImage};
+use crate::policy::{Day, Hex, ImageDecision, SeenImage};
 use crate::{Policy, Severity, UnixTime};
 
 const KNOWN: &str = include_str!("known.toml");
@@ -317,8 +317,11 @@ impl Policy {
         [Some(own.mrtd), own.mrtd_two_pass]
             .into_iter()
             .flatten()
-            .map(|mrtd| OsImage::seen(mrtd, own.rtmr1, own.rtmr2, hash))
-            .any(|seen| self.rules().os_image(&seen, now).is_some())
+            .map(|mrtd| SeenImage::new(mrtd, own.rtmr1, own.rtmr2, hash))
+            .any(|seen| {
+                let decision = self.rules().os_image(&seen, now);
+                matches!(decision, ImageDecision::Accepted(_))
+            })
     }
 }
 

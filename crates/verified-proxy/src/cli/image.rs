@@ -3,7 +3,6 @@
 mod files;
 mod list;
 mod measure;
-mod rtmr0;
 
 use std::process::ExitCode;
 

@@ -55,6 +55,47 @@ fn what_the_firmware_accepts_is_in_order() {
     });
 }
 
+/// Of one page there is one order, and a row does not give one value in two forms.
+#[test]
+fn code_of_one_page() {
+    let mut image = Image::small();
+    let code = image.firmware.code();
+    code.data_offset = 0x5000;
+    code.raw_size = 0x1000;
+    code.memory_size = 0x1000;
+    must_agree(&image);
+    measured(&image.contents(), |measured| {
+        let measured = measured.unwrap();
+        assert_eq!(measured.mrtd().single_pass, measured.mrtd().two_pass);
+        let row = measured.policy_row("\"one\" page");
+        assert!(row.contains("name = \"one page\""), "{row}");
+        let policy = format!("name = \"x\"\nextends = \"near\"\ndate = \"2026-11-30\"\n{row}");
+        attest::Policy::from_toml(&policy).unwrap();
+    });
+}
+
+/// Of a firmware that accepts other memory, the hand-off block list is not known.
+#[test]
+fn rtmr0_needs_the_memory_of_dstacks_firmware() {
+    let config = r#"{"cpu_count": 4, "memory_size": 8589934592, "num_gpus": 0, "qemu_version": "9.2.1", "hotplug_off": true}"#;
+    let rtmr0 = |image: &Image| {
+        measured(&image.contents(), |measured| {
+            measured.unwrap().rtmr0(config).map(|rtmr0| rtmr0.register)
+        })
+    };
+    assert!(
+        rtmr0(&Image::small()).is_ok(),
+        "{:?}",
+        rtmr0(&Image::small())
+    );
+    let mut image = Image::small();
+    image.firmware.sections[2].memory_size = 0xf000;
+    assert!(rtmr0(&image).unwrap_err().contains("accepts other memory"));
+    let mut image = Image::small();
+    image.set("ovmf_variant", "stable202505");
+    assert!(rtmr0(&image).unwrap_err().contains("SMBIOS"));
+}
+
 /// Measures files that were changed after they were listed, listed anew; a file that
 /// does not exist would not be asked for.
 fn of_changed(change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> Option<[[u8; 48]; 6]> {

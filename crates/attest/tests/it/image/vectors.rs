@@ -11,6 +11,19 @@ use serde_json::Value;
 
 use super::{Contents, measured};
 
+/// RTMR0 of NEAR AI's machines of 2 TiB with an image's own configuration.
+fn rtmr0_of_near(vectors: &Value, image: &str, measured: &Measured<'_>) {
+    // Its machines of 1 TiB stand in the first row, with the version of QEMU.
+    let mut config = vectors["acpi_and_rtmr0"][0]["vm_config"].clone();
+    config["memory_size"] = (2_u64 << 40).into();
+    let computed = measured.rtmr0(&config.to_string()).unwrap();
+    let expected = text(&vectors["images"][image], "/rtmr0_near_2tib_cfv_of_file");
+    assert_eq!(hex::encode(computed.register), expected);
+    assert_eq!(computed.events.len(), 13);
+    assert_eq!(computed.events[1], ("cfv", measured.cfv_digest()));
+    assert!(measured.rtmr0("{}").is_err());
+}
+
 /// None where there are no vectors, which is said.
 fn vectors() -> Option<Value> {
     let Some(folder) = std::env::var_os("VERIFIED_PROXY_SHARED").map(PathBuf::from) else {
@@ -133,6 +146,7 @@ fn what_can_be_made_anew_of_the_smaller_image() {
             hex::encode(measured.cfv_digest()),
             text(tiny, "/cfv_of_file")
         );
+        rtmr0_of_near(&vectors, "tiny", &measured);
     });
 }
 
@@ -178,6 +192,7 @@ fn the_image_of_debian() {
             hex::encode(measured.os_image_hash()),
             text(deb, "/os_image_hash")
         );
+        rtmr0_of_near(&vectors, "deb", &measured);
         let rows = deb["by_memory"].as_array().unwrap();
         assert_eq!(rows.len(), 6);
         for row in rows {

@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use attest::VmConfig;
 use attest::image::{FileList, ImageError, KernelHeader, KnownImage, Measured, known_by_hash};
+use attest::{ComputedRtmr0, VmConfig};
 use serde_json::{Value, json};
 
-use super::rtmr0::{self, Rtmr0};
 use super::{NO_PROOF, files};
 use crate::cli::inputs::{self, Failure};
 use crate::cli::print;
@@ -102,7 +101,7 @@ fn shape(path: &Path) -> Result<Shape, Failure> {
 struct Machine {
     /// Where its memory is known: RTMR1 with it, or why there is none.
     rtmr1: Option<(u64, Result<[u8; 48], String>)>,
-    rtmr0: Result<Rtmr0, String>,
+    rtmr0: Result<ComputedRtmr0, String>,
 }
 
 impl Machine {
@@ -112,7 +111,7 @@ impl Machine {
                 let rtmr1 = measured.rtmr1_with(memory);
                 (memory, rtmr1.map_err(|error| error.to_string()))
             }),
-            rtmr0: rtmr0::recomputed(measured, &shape.text),
+            rtmr0: measured.rtmr0(&shape.text),
         }
     }
 }
@@ -225,7 +224,7 @@ impl Shown<'_> {
         let mut text = format!(
             "# {NO_PROOF}: whoever makes files can make a list of them, and its hash.\n\
              # Where are these files from, and who else says that this hash is that release's?\n\
-             # For QEMU 9.0 and later, and 2816 MiB of memory or more.\n"
+             # For 2816 MiB of memory or more.\n"
         );
         if self.measured.metadata().is_dev {
             text.push_str(

@@ -95,6 +95,28 @@ fn a_machine_of_little_memory_has_another_rtmr1() {
     let rtmr1 = hex::encode(image.registers(1 << 30).rtmr1);
     assert_eq!(said["machine"]["rtmr1"], rtmr1);
     assert_ne!(said["rtmr1"], rtmr1);
+    // Without a version and CPUs there are no tables.
+    assert_eq!(said["machine"]["rtmr0"], Value::Null);
+    let why = said["machine"]["rtmr0_not_recomputable"].as_str().unwrap();
+    assert!(!why.is_empty());
+    let near = r#"{"cpu_count": 64, "num_gpus": 8, "num_nvswitches": 4, "hotplug_off": true, "pci_hole64_size": 1125899906842624, "memory_size": 2199023255552, "qemu_version": "9.2.1"}"#;
+    let (code, said, _) = config(near);
+    assert_eq!(code, Some(0));
+    let said: Value = serde_json::from_str(&said).unwrap();
+    // By dstack's program and another one, for NEAR AI's machines with this configuration.
+    assert_eq!(
+        said["machine"]["rtmr0"],
+        "32fe7cbd9f046feeb77616e3757ebe53310dc45d55ff7b634dd18c0d0b9e59f1cdfc924df5445daceff790f893501d8e"
+    );
+    let events = said["machine"]["rtmr0_events"].as_array().unwrap();
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (names.len(), names[0], names[12]),
+        (13, "td_hob", "boot_0000")
+    );
     for wrong in ["", "[]", r#"{"memory_size": 1, "memory_size": 2}"#] {
         let (code, _, errors) = config(wrong);
         assert_eq!(code, Some(3), "{errors}");
