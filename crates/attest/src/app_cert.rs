@@ -14,7 +14,7 @@ use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
-use crate::policy::Rules;
+use crate::policy::{Exception, Rules};
 use crate::quote::{ParsedQuote, Td};
 use crate::text::{quoted, shown};
 use crate::x509::{self, P256Key};
@@ -59,6 +59,8 @@ pub(crate) struct AppIdentity {
     pub(crate) valid_until: UnixTime,
     /// Whose application it is, by the policy.
     pub(crate) operator: Option<String>,
+    /// Set where the policy accepts it for a while.
+    pub(crate) exception: Option<Exception>,
 }
 
 /// Verifies the chain, its purpose, and that it was issued for this machine's state.
@@ -93,8 +95,8 @@ pub(crate) fn verify(
         x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
     let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
     let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
-    let (operator, root_until) = rules.admit_identity(&kms_root, &app_id, now)?;
-    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?.min(root_until);
+    let admitted = rules.admit_identity(&kms_root, &app_id, now)?;
+    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?.min(admitted.until);
 
     if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
         return Err(refuse(
@@ -119,7 +121,8 @@ pub(crate) fn verify(
         app_id,
         booted: booted(leaf, now),
         valid_until,
-        operator: operator.map(str::to_owned),
+        operator: admitted.operator.map(str::to_owned),
+        exception: admitted.exception.cloned(),
     })
 }
 

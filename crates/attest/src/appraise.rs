@@ -19,17 +19,17 @@ use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
 use crate::deployment::{ComposeFile, Deployment, DeploymentRejected, FilesCheck, TagsCheck};
 use crate::event_log::{self, BootEvents};
 use crate::evidence::Evidence;
-use crate::finding::{Finding, Severity};
+use crate::finding::{ACCEPTED_BY_YOU, Finding, Severity};
 use crate::gpu::IssuerCache;
 use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
 use crate::keys::NotBound;
 use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
 use crate::nras::KeySet;
-use crate::policy::{Exception, Hex, Policy, Rules, Seen, SeenImage};
+use crate::policy::{Exception, Hex, Policy, Rules, Seen, SeenImage, ValueRule, finding_value};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::{CheckId, Named, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
-use crate::text::{quoted, shown_hex};
+use crate::text::{quoted, shown, shown_hex};
 use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding, mr_config};
 
 /// Everything a verdict depends on.
@@ -227,8 +227,10 @@ impl Appraisal {
 /// the machine: files and tags of its log first, then NVIDIA's opinion.
 #[must_use]
 pub fn appraise(request: &Appraise<'_>) -> Appraisal {
+    let rules = request.policy.rules().at(request.now);
     let mut run = Run {
         request: *request,
+        rules: &rules,
         report: new_report(request.policy, request.trust_anchors, request.now),
         current: CheckId::Evidence,
         floor_seen: None,
@@ -246,6 +248,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     if let Err(rejected) = &outcome {
         let check = rejected.check(run.current);
         run.report.set(check, Status::Fail, rejected.to_string());
+        run.report.differences = rules.differences(rejected);
         run.report.rejected = Some(rejected.clone());
     }
     Appraisal {
@@ -274,6 +277,8 @@ fn new_report(policy: &Policy, trust_anchors: &TrustAnchors, now: UnixTime) -> R
 
 struct Run<'a> {
     request: Appraise<'a>,
+    /// The policy's, with what it accepts beside them now.
+    rules: &'a Rules,
     report: Report,
     /// The check that a refusal belongs to.
     current: CheckId,
@@ -316,6 +321,8 @@ impl<'a> Run<'a> {
             });
         }
         self.pass(format!("none of {}", rules.refuse.len()));
+        let values: Vec<_> = self.report.findings.iter().map(finding_value).collect();
+        self.accepted_values(ValueRule::Finding, values.iter().map(String::as_str));
         Ok(())
     }
 
@@ -334,6 +341,31 @@ impl<'a> Run<'a> {
             *first = Some(until);
         }
         format!("accepted until {}", exception.until)
+    }
+
+    /// Says of each value that was seen whether the policy accepts it for a while only:
+    /// for as long as it does, whoever reads a verdict reads that too.
+    fn accepted_values<'v>(&mut self, rule: ValueRule, seen: impl Iterator<Item = &'v str>) {
+        for value in seen {
+            let rules = self.rules;
+            if let Some(exception) = rules.accepted(rule, value, self.request.now) {
+                self.accepted_by_you(&format!("{rule} = {}", quoted(value)), exception);
+            }
+        }
+    }
+
+    fn accepted_by_you(&mut self, what: &str, exception: &Exception) {
+        self.exceptions_end = self.exceptions_end.min(exception.until.end());
+        let Exception { until, reason, by } = exception;
+        let detail = format!(
+            "{what} is accepted until {until}, by {}: {}",
+            shown(by),
+            shown(reason)
+        );
+        let finding = Finding::new(Severity::Warning, ACCEPTED_BY_YOU, detail);
+        if !self.report.findings.contains(&finding) {
+            self.report.findings.push(finding);
+        }
     }
 
     /// The levels that the evidence reaches, and whether they are enough.
@@ -413,7 +445,7 @@ impl<'a> Run<'a> {
     }
 
     fn rules(&self) -> &'a Rules {
-        self.request.policy.rules()
+        self.rules
     }
 
     fn checks(&mut self) -> Result<Attested, Rejected> {

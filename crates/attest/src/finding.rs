@@ -47,6 +47,7 @@ impl serde::Serialize for Severity {
 
 /// Every kind of finding: a policy that names another one is refused.
 pub(crate) const TOPICS: &[&str] = &[
+    ACCEPTED_BY_YOU,
     "app_capabilities",
     UNREADABLE,
     "app_devices",
@@ -144,6 +145,9 @@ impl Finding {
         }
     }
 }
+
+/// The topic of a value that the policy accepts for a while only.
+pub(crate) const ACCEPTED_BY_YOU: &str = "accepted_by_you";
 
 /// The topic of an application description that cannot be read.
 pub(crate) const UNREADABLE: &str = "app_compose_unreadable";

@@ -111,7 +111,10 @@ pub use nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
     NrasOpinion, NrasRejected, appraise_nras,
 };
-pub use policy::{AcceptTcb, Day, Exception, Policy, PolicyError};
+pub use policy::{
+    AcceptTcb, Acceptance, AcceptedChange, Base, Day, Difference, Exception, Explains, Known,
+    KnownImage, NotAcceptable, Policy, PolicyError, SeenTables, Terms, accept,
+};
 pub use quote::VerifiedQuote;
 pub use refusal::{Blame, Explanation};
 pub use rejected::Rejected;

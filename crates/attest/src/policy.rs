@@ -5,23 +5,34 @@
 //! hardware-only wherever it appears. What a policy asks for can be no weaker than what
 //! it rests on, which is looked at when it is loaded.
 
+mod accept;
+mod accepted;
 mod deployment;
+mod difference;
 mod exception;
 mod file;
 mod findings;
 mod gpu;
 mod hex;
 mod image;
+mod known;
 mod origins;
+mod row;
 mod rules;
 mod written;
 
+pub use self::accept::{
+    Acceptance, Accepted as AcceptedChange, Base, NotAcceptable, Terms, accept,
+};
+pub(crate) use self::accepted::{ValueRule, finding_value};
 pub(crate) use self::deployment::{BrokenFiles, Sources, Tags, admit_release};
+pub use self::difference::Difference;
 pub use self::exception::{Day, Exception};
 use self::file::File;
 pub(crate) use self::gpu::{Nras, Places};
 pub(crate) use self::hex::Hex;
 pub(crate) use self::image::{Forms, ImageDecision, ImageRow, SeenImage};
+pub use self::known::{Explains, Known, KnownImage, SeenTables};
 pub use self::rules::AcceptTcb;
 pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use crate::finding::Finding;
 use crate::history::Change;
 use crate::levels::Levels;
-use crate::{PolicyDigest, Rejected, TrustAnchors, UnixTime};
+use crate::{Difference, PolicyDigest, Rejected, TrustAnchors, UnixTime};
 
 macro_rules! checks {
     ($($variant:ident $group:ident $id:literal $title:literal;)*) => {
@@ -201,6 +201,8 @@ pub struct Fact {
 pub struct Report {
     /// `None` means verified; the proof itself is [`Attested`](crate::Attested).
     pub rejected: Option<Rejected>,
+    /// What the policy expected beside what was seen, where a refusal compares.
+    pub differences: Vec<Difference>,
     /// The policy.
     pub policy: PolicyName,
     /// The time it was judged at.
@@ -245,6 +247,7 @@ impl Report {
         };
         Self {
             rejected: None,
+            differences: Vec::new(),
             policy,
             at,
             intel_root: anchors.is_intel(),
@@ -332,7 +335,7 @@ impl Report {
     }
 }
 
-/// The shape that scripts read: `{"verdict","code","message","hint","blame","levels","sentence",
+/// The shape that scripts read: `{"verdict","code","message","hint","blame","differences":[{"what","expected","seen"}],"levels","sentence",
 /// "policy",
 /// "at","trust_root","gpu_root","nras_root","checks":[{"id","group","title","status","detail"}],
 /// "facts","deployment","gpus","findings":[{"severity","topic","detail"}],
@@ -363,6 +366,7 @@ impl serde::Serialize for Report {
             "message": self.rejected.as_ref().map(ToString::to_string),
             "hint": self.rejected.as_ref().map(Rejected::hint),
             "blame": self.rejected.as_ref().map(|rejected| rejected.blame().as_str()),
+            "differences": self.differences,
             "levels": self.levels,
             "sentence": self.sentence(),
             "policy": {

@@ -17,7 +17,7 @@ use crate::event_log::BootEvents;
 use crate::finding::{Finding, Severity};
 use crate::history::{Change, ChangeKind};
 use crate::levels::DeploymentLevel;
-use crate::policy::{BrokenFiles, Mode, Tags};
+use crate::policy::{BrokenFiles, Mode, Tags, ValueRule};
 use crate::quote::VerifiedQuote;
 use crate::report::{CheckId, DeploymentShown, Status};
 use crate::text::shown;
@@ -184,6 +184,15 @@ impl Run<'_> {
             return Err(DeploymentRejected::Empty {}.into());
         }
         rules.admit(&all)?;
+        let commits: Vec<_> = all.iter().map(|source| source.commit.to_string()).collect();
+        self.accepted_values(ValueRule::Commit, commits.iter().map(String::as_str));
+        // Which files an image stands in is not looked up: each row is told.
+        let images = self.rules().accepted.iter();
+        let images = images.filter(|row| row.rule == ValueRule::ServiceImage);
+        self.accepted_values(
+            ValueRule::ServiceImage,
+            images.map(|row| row.value.as_str()),
+        );
         if all.is_empty() {
             self.report.not_proved(check, NOTHING_STARTED);
         } else {

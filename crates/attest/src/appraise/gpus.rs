@@ -6,7 +6,7 @@ use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
 use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
-use crate::policy::{Mode, Nras, Places};
+use crate::policy::{Mode, Nras, Places, ValueRule};
 use crate::report::{CheckId, GpuShown};
 use crate::text::shown;
 use crate::{Evidence, GpuLevel, Rejected, UnixTime, VmConfig};
@@ -93,6 +93,11 @@ impl Run<'_> {
             .findings
             .extend(other_number(request.evidence, gpus.len()));
         rules.admit(gpus)?;
+        let devices: Vec<_> = gpus
+            .iter()
+            .map(|gpu| hex::encode(gpu.pdi.as_bytes()))
+            .collect();
+        self.accepted_values(ValueRule::GpuDevice, devices.iter().map(String::as_str));
         let shape = shape(&report);
         match (rules.count, report.topology()) {
             (None, _) => self.report.not_proved(
@@ -113,6 +118,7 @@ impl Run<'_> {
         self.begin(CheckId::GpuMeasurements);
         let compared = rules.compare(gpus)?;
         let unknown: Vec<_> = compared.unknown.into_iter().collect();
+        self.accepted_values(ValueRule::GpuVersion, unknown.iter().map(String::as_str));
         self.workload.gpu_level = if unknown.is_empty() {
             GpuLevel::Measured
         } else {

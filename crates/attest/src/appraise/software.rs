@@ -5,7 +5,7 @@ use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
 use crate::levels::{BootLevel, IdentityLevel};
-use crate::policy::{ImageDecision, ImageRow, Row, SeenImage};
+use crate::policy::{ImageDecision, ImageRow, Row, SeenImage, ValueRule};
 use crate::quote::{Td, VerifiedQuote};
 use crate::report::CheckId;
 use crate::rtmr0::Rtmr0;
@@ -151,6 +151,9 @@ impl Run<'_> {
         self.pass("the same KMS");
         self.reached.identity = IdentityLevel::Expected;
         self.report.named.operator = identity.operator;
+        if let Some(exception) = &identity.exception {
+            self.accepted_by_you("identity", exception);
+        }
         Ok(identity.valid_until)
     }
 
@@ -217,6 +220,7 @@ impl Run<'_> {
             ),
         ];
         let mut compared = Vec::new();
+        let mut values = Vec::new();
         for (what, allowed, seen) in pinned {
             if allowed.is_empty() {
                 continue;
@@ -237,6 +241,16 @@ impl Run<'_> {
                 });
             }
             compared.push(what);
+            let rule = ValueRule::ALL.iter();
+            let mut rule = rule.filter(|rule| rule.as_str().strip_prefix("pins.") == Some(what));
+            values.extend(
+                rule.next()
+                    .into_iter()
+                    .flat_map(|rule| seen.iter().map(|value| (*rule, value.clone()))),
+            );
+        }
+        for (rule, value) in &values {
+            self.accepted_values(*rule, std::iter::once(value.as_str()));
         }
         if compared.is_empty() {
             self.report

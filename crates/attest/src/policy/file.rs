@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::PolicyError;
+use super::accepted::AcceptedValue;
 use super::deployment::{DeploymentRules, FileDeployment, Sources};
 use super::exception::Exception;
 use super::findings::FindingRules;
@@ -59,6 +60,8 @@ pub(super) struct File {
     findings: FindingRules,
     #[serde(default)]
     pins: Pins,
+    #[serde(default)]
+    accepted: BTreeSet<AcceptedValue>,
     #[serde(default)]
     identity: Vec<Identity>,
     #[serde(default)]
@@ -154,6 +157,7 @@ impl File {
         rules.findings.refuse.extend(self.findings.refuse);
         rules.findings.quiet.extend(self.findings.quiet);
         rules.pins = self.pins;
+        rules.accepted = self.accepted;
         self.least.onto(&mut rules);
         Ok(rules)
     }
@@ -221,6 +225,7 @@ impl Rules {
             findings: FindingRules::default(),
             hold: false,
             pins: Pins::default(),
+            accepted: BTreeSet::new(),
             os_images: BTreeSet::new(),
             image_advisories: BTreeSet::new(),
             firmwares: BTreeSet::new(),
@@ -310,6 +315,7 @@ impl Rules {
         for (place, exception) in self.exceptions() {
             exception.check(place)?;
         }
+        self.check_accepted()?;
         self.check_levels()
     }
 
@@ -318,9 +324,13 @@ impl Rules {
         let tcb = self.tcb.accept_advisories.iter();
         let images = self.os_images.iter();
         let machines = self.machines.iter();
+        let identities = self.identities.iter();
+        let values = self.accepted.iter();
         tcb.map(|rule| ("tcb.accept_advisories", &rule.exception))
             .chain(images.filter_map(|row| Some(("os_image", row.exception.as_ref()?))))
             .chain(machines.filter_map(|row| Some(("machine", row.exception.as_ref()?))))
+            .chain(identities.filter_map(|row| Some(("identity", row.exception.as_ref()?))))
+            .chain(values.map(|row| (row.rule.as_str(), &row.exception)))
     }
 
     /// The levels that the policy asks for can be reached, and what they rest on is
@@ -351,7 +361,7 @@ impl Rules {
                 return in_vain("acpi = \"report\"", "boot", "named");
             }
             let mut exceptions = self.exceptions().map(|(place, _)| place);
-            if let Some(place) = exceptions.find(|place| *place != "tcb.accept_advisories") {
+            if let Some(place) = exceptions.find(|place| matches!(*place, "os_image" | "machine")) {
                 return in_vain(&format!("the exception of {place}"), "boot", "named");
             }
         }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::accepted::finding_value;
 use super::exception::Day;
 use super::rules::Rules;
 use super::{BrokenFiles, Mode, Sources};
@@ -22,6 +23,9 @@ pub(crate) struct FindingRules {
     pub(crate) refuse: BTreeSet<Refused>,
     /// These are no remarks: `topic until 2027-02-28`.
     pub(crate) quiet: BTreeSet<Quiet>,
+    /// Findings that do not refuse for a while: `topic: detail`.
+    #[serde(skip)]
+    accepted: BTreeSet<String>,
 }
 
 /// A kind of finding that refuses.
@@ -43,10 +47,21 @@ impl FindingRules {
     /// be any of them.
     pub(crate) fn refused<'a>(&self, findings: &'a [Finding]) -> Option<&'a Finding> {
         findings.iter().find(|finding| {
-            self.refuse
-                .iter()
-                .any(|rule| rule.is_met_by(finding) || rule.may_be_among(finding))
+            let is_accepted = || self.accepted.contains(&finding_value(finding));
+            let mut rules = self.refuse.iter();
+            rules.any(|rule| rule.may_be_among(finding))
+                || self.refuse.iter().any(|rule| rule.is_met_by(finding)) && !is_accepted()
         })
+    }
+
+    /// Lets one finding pass that a rule refuses.
+    pub(super) fn accept(&mut self, value: &str) -> Result<(), String> {
+        let topic = value.split(": ").next().unwrap_or_default();
+        if !self.refuse.iter().any(|rule| rule.topic == topic) {
+            return Err("the policy does not refuse this finding".to_owned());
+        }
+        self.accepted.insert(value.to_owned());
+        Ok(())
     }
 
     /// Checks that the policy requires the evidence of each finding that it refuses: a

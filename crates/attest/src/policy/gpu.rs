@@ -22,6 +22,9 @@ pub(crate) struct GpuRules {
     pub(crate) devices: BTreeSet<Hex<8>>,
     pub(crate) measurements: BTreeSet<MeasurementTable>,
     pub(crate) nras: Nras,
+    /// Versions that need no table for a while.
+    #[serde(skip)]
+    versions: BTreeSet<String>,
 }
 
 /// What is expected of the mode in which GPUs and switches trust each other.
@@ -65,8 +68,8 @@ pub(crate) enum Nras {
 }
 
 /// How NVIDIA's names of reference measurements begin.
-const DRIVER_TABLE: &str = "NV_GPU_DRIVER_";
-const VBIOS_TABLE: &str = "NV_GPU_VBIOS_";
+pub(super) const DRIVER_TABLE: &str = "NV_GPU_DRIVER_";
+pub(super) const VBIOS_TABLE: &str = "NV_GPU_VBIOS_";
 
 /// The driver's mode, where it states one: Protected PCIe.
 const PPCIE: u16 = 2;
@@ -152,7 +155,7 @@ impl GpuRules {
                 let tables = || self.measurements.iter().filter(|table| table.id == id);
                 if tables().next().is_none() {
                     let mut all = self.measurements.iter();
-                    if all.any(|table| table.id.starts_with(kind)) {
+                    if !self.versions.contains(&id) && all.any(|table| table.id.starts_with(kind)) {
                         return Err(GpuRejected::NoTable {
                             gpu,
                             id: quoted(&id),
@@ -303,7 +306,28 @@ impl GpuRules {
             devices: BTreeSet::new(),
             measurements: BTreeSet::new(),
             nras: Nras::Off,
+            versions: BTreeSet::new(),
         }
+    }
+
+    /// Lets a version that has no table pass as one that is not compared.
+    pub(super) fn accept_version(&mut self, id: &str) -> Result<(), String> {
+        let kinds = [DRIVER_TABLE, VBIOS_TABLE];
+        let kind = kinds.into_iter().find(|kind| id.starts_with(kind));
+        let kind = kind.ok_or_else(|| {
+            format!("expected an id that begins with {DRIVER_TABLE} or {VBIOS_TABLE}")
+        })?;
+        let of_kind = |table: &&MeasurementTable| table.id.starts_with(kind);
+        if !self.measurements.iter().any(|table| of_kind(&table)) {
+            return Err(
+                "the policy has no table of this kind, so it refuses no version".to_owned(),
+            );
+        }
+        if self.measurements.iter().any(|table| table.id == id) {
+            return Err("the policy has a table for this version".to_owned());
+        }
+        self.versions.insert(id.to_owned());
+        Ok(())
     }
 
     /// The first demand that a machine without GPU evidence cannot satisfy, and what to

@@ -105,6 +105,23 @@ pub(crate) struct ImageRow<'a> {
 }
 
 impl OsImage {
+    /// What was seen, as a row that holds for a while.
+    pub(super) fn excepted(name: String, seen: SeenImage, exception: Exception) -> Self {
+        Self {
+            name,
+            mrtd: seen.mrtd,
+            mrtd_two_pass: None,
+            rtmr1: seen.rtmr1,
+            rtmr1_unpatched: None,
+            rtmr2: seen.rtmr2,
+            os_image_hash: seen.os_image_hash,
+            confirmed_by: BTreeSet::new(),
+            warn_from: None,
+            refuse_from: None,
+            exception: Some(exception),
+        }
+    }
+
     /// The forms that these values have in this row, if they are its.
     fn forms(&self, seen: &SeenImage) -> Option<Forms> {
         let form = |seen: Hex<48>, one: Hex<48>, other: Option<Hex<48>>| match other {

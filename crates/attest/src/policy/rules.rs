@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::accepted::AcceptedValue;
 use super::deployment::DeploymentRules;
 use super::exception::{Day, Exception};
 use super::findings::FindingRules;
@@ -44,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) deployment: DeploymentRules,
     pub(crate) findings: FindingRules,
     pub(crate) pins: Pins,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) accepted: BTreeSet<AcceptedValue>,
     #[serde(rename = "identity")]
     pub(crate) identities: BTreeSet<Identity>,
     #[serde(rename = "os_image")]
@@ -242,6 +245,9 @@ pub(crate) struct Identity {
     /// keeps the old one until it boots again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) kms_roots: BTreeSet<RootEpoch>,
+    /// Set where a user accepts it for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exception: Option<Exception>,
 }
 
 /// A root key, and the days on which it is accepted.
@@ -267,13 +273,18 @@ impl Identity {
     /// Until when the root key is accepted, if it is one of this identity now.
     fn root_until(&self, kms_root: &str, now: UnixTime) -> Option<UnixTime> {
         const NEVER: UnixTime = UnixTime(u64::MAX);
+        let last = match &self.exception {
+            None => NEVER,
+            Some(exception) if exception.holds(now) => exception.until.end(),
+            Some(_) => return None,
+        };
         if self.kms_root.as_ref().is_some_and(|own| own.0 == kms_root) {
-            return Some(NEVER);
+            return Some(last);
         }
         let epochs = self.kms_roots.iter();
         let holding = epochs.filter(|epoch| epoch.key.0 == kms_root && epoch.holds(now));
         holding
-            .map(|epoch| epoch.until.map_or(NEVER, Day::end))
+            .map(|epoch| epoch.until.map_or(NEVER, Day::end).min(last))
             .max()
     }
 
@@ -297,6 +308,14 @@ impl Identity {
     }
 }
 
+/// The identity that the policy names, and until when.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) operator: Option<&'a str>,
+    pub(crate) exception: Option<&'a Exception>,
+    pub(crate) until: UnixTime,
+}
+
 impl Rules {
     /// Some identity names this KMS, and one names it with this application: the
     /// operator that the policy gives it.
@@ -305,7 +324,7 @@ impl Rules {
         kms_root: &str,
         app_id: &[u8],
         now: UnixTime,
-    ) -> Result<(Option<&str>, UnixTime), Rejected> {
+    ) -> Result<Admitted<'_>, Rejected> {
         let of_kms = || {
             let identities = self.identities.iter();
             identities.filter_map(|own| Some((own, own.root_until(kms_root, now)?)))
@@ -318,7 +337,11 @@ impl Rules {
         }
         let of_app = of_kms().filter(|(own, _)| own.app_id.0 == app_id);
         match of_app.max_by_key(|(_, until)| *until) {
-            Some((identity, until)) => Ok((identity.operator.as_deref(), until)),
+            Some((identity, until)) => Ok(Admitted {
+                operator: identity.operator.as_deref(),
+                exception: identity.exception.as_ref(),
+                until,
+            }),
             None => Err(Rejected::AppId {
                 got: shown_hex(app_id),
             }),
@@ -343,7 +366,7 @@ pub(crate) struct FirmwareRule {
 }
 
 impl FirmwareRule {
-    fn digests(&self) -> Firmware {
+    pub(super) fn digests(&self) -> Firmware {
         Firmware {
             cfv: self.cfv.0,
             secure_boot: self.secure_boot.0,
@@ -368,7 +391,7 @@ pub(crate) struct Machine {
     pub(super) acpi_tables: Hex<48>,
     /// The places for GPUs and NVSwitches that these tables have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    places: Option<u32>,
+    pub(super) places: Option<u32>,
     /// Set where a user accepts it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exception: Option<Exception>,

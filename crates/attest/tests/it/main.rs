@@ -11,6 +11,7 @@
 )]
 
 mod accepted;
+mod accepting;
 mod compose;
 mod declared;
 mod deployment;

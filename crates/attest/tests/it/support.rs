@@ -134,6 +134,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) tags: TagsCheck<'a>,
     pub(crate) nras: NrasCheck<'a>,
     pub(crate) trust_anchors: TrustAnchors,
+    pub(crate) now: UnixTime,
 }
 
 impl Default for Beside<'_> {
@@ -146,12 +147,13 @@ impl Default for Beside<'_> {
             tags: TagsCheck::NotFetched("a test"),
             nras: NrasCheck::NotAsked("a test"),
             trust_anchors: anchors(),
+            now: UnixTime(NOW),
         }
     }
 }
 
 pub(crate) fn judge_beside(built: &Built, policy: &Policy, beside: Beside<'_>) -> Appraisal {
-    let now = UnixTime(NOW);
+    let now = beside.now;
     let unreadable = |rejected: Rejected| Appraisal::unreadable(rejected, policy, &anchors(), now);
     let evidence = match Evidence::parse(&built.report_bytes) {
         Ok(evidence) => evidence,
@@ -184,7 +186,7 @@ pub(crate) fn judge_parsed(
         files: beside.files,
         tags: beside.tags,
         nras: beside.nras,
-        now: UnixTime(NOW),
+        now: beside.now,
     })
 }
 
@@ -210,11 +212,7 @@ pub(crate) fn judge_with_sources(
     history: HistoryCheck<'_>,
 ) -> Appraisal {
     let built = spec.forge(&challenge()).unwrap();
-    let mut files = FilesAtHand::default();
-    let manager = spec.compose_manager.iter();
-    for file in manager.flat_map(|manager| &manager.files) {
-        files.insert(&file.file, file.text.as_bytes());
-    }
+    let files = files_of(spec);
     let tags = upstream(spec);
     let beside = Beside {
         files: FilesCheck::AtHand(&files),
@@ -226,6 +224,16 @@ pub(crate) fn judge_with_sources(
 }
 
 /// The tags of the repository that a machine's log speaks of.
+/// The files of the machine's own repository.
+pub(crate) fn files_of(spec: &Spec) -> FilesAtHand {
+    let mut files = FilesAtHand::default();
+    let manager = spec.compose_manager.iter();
+    for file in manager.flat_map(|manager| &manager.files) {
+        files.insert(&file.file, file.text.as_bytes());
+    }
+    files
+}
+
 pub(crate) fn upstream(spec: &Spec) -> UpstreamTags {
     let manager = spec.compose_manager.as_ref();
     let tags = manager.map_or(Vec::new(), ComposeManager::published_tags);
