@@ -8,6 +8,7 @@
 mod accept;
 mod accepted;
 mod deployment;
+mod diff;
 mod difference;
 mod exception;
 mod file;
@@ -26,6 +27,7 @@ pub use self::accept::{
 };
 pub(crate) use self::accepted::{ValueRule, finding_value};
 pub(crate) use self::deployment::{BrokenFiles, Sources, Tags, admit_release};
+pub use self::diff::{Effect, RuleChange};
 pub use self::difference::Difference;
 pub use self::exception::{Day, Exception};
 use self::file::File;

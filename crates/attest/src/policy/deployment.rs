@@ -100,6 +100,11 @@ impl DeploymentRules {
         }
     }
 
+    /// For people.
+    pub(super) fn manager_names(&self) -> impl Iterator<Item = String> {
+        self.managers.iter().map(ToString::to_string)
+    }
+
     /// True if the policy names repositories of the manager.
     pub(crate) fn names_managers(&self) -> bool {
         !self.managers.is_empty()

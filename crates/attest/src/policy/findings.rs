@@ -111,6 +111,12 @@ impl FindingRules {
         Ok(())
     }
 
+    /// Each topic that refuses, and from which severity.
+    pub(super) fn refused_topics(&self) -> impl Iterator<Item = (&str, Severity)> {
+        let rules = self.refuse.iter();
+        rules.map(|rule| (rule.topic.as_str(), rule.least))
+    }
+
     /// The topics that are no remarks now.
     pub(crate) fn quiet_at(&self, now: UnixTime) -> BTreeSet<String> {
         let holding = self.quiet.iter().filter(|rule| now < rule.until.end());

@@ -32,6 +32,7 @@ mod old_policies;
 mod opinion;
 mod pairs;
 mod policies;
+mod policy_diff;
 mod properties;
 mod recordings;
 mod remembered;
