@@ -46,7 +46,7 @@ impl Page {
     ) -> Self {
         let codes: serde_json::Map<_, _> = Explanation::all()
             .map(|of| {
-                let words = serde_json::json!({ "meaning": of.meaning, "remedy": of.remedy });
+                let words = serde_json::json!({ "meaning": of.meaning, "remedy": advice(of) });
                 (of.code.to_owned(), words)
             })
             .collect();
@@ -143,6 +143,20 @@ impl Page {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Some(response)
+    }
+}
+
+/// What to do about a refusal, without commands, options and lines for a policy: whoever
+/// holds the port can show a page like this one, so none of them may be usual here.
+fn advice(of: &Explanation) -> &'static str {
+    let is_command = |text: &str| {
+        let signs = ["--", " = ", "`", "verified-proxy "];
+        signs.iter().any(|sign| text.contains(sign))
+    };
+    if is_command(of.remedy) {
+        of.blame.remedy()
+    } else {
+        of.remedy
     }
 }
 

@@ -129,7 +129,7 @@ function refusalCard() {
   const when = make("p", "times");
   const meaning = make("p");
   const remedy = make("p");
-  const report = reportDetails("Every check, what was found, and a hint");
+  const report = reportDetails("Every check, what was found, and what differs");
   const element = make("article", "",
     make("div", "head", make("h3", "", code), make("p", "state bad", "✕ refused")),
     domain, meaning, remedy, when, report.element);

@@ -110,6 +110,16 @@ function factPairs(facts) {
   return [...known, ...others].map(({ name, words }) => [words, make("code", "", String(facts[name]))]);
 }
 
+/**
+ * Old beside new. No command stands here, nor a line for a policy: whoever holds this port can show
+ * a page like this one, and people would copy theirs.
+ */
+function differenceParts(differences) {
+  if (differences.length === 0) return [];
+  return [make("h4", "", "What differs"), table(["Of", "Expected", "Seen"], differences.map(
+    ({ what, expected, seen }) => [what, expected, seen]))];
+}
+
 /** In the order of an explanation: from the hardware up to the connection. */
 function reportParts(report) {
   const parts = [definitions([
@@ -120,8 +130,7 @@ function reportParts(report) {
     ["Verdict", make("code", "", report.id)],
   ])];
   if (report.message) {
-    parts.push(make("h4", "", "Found"), make("p", "detail", report.message),
-      make("h4", "", "Hint"), make("p", "detail", report.hint));
+    parts.push(make("h4", "", "Found"), make("p", "detail", report.message), ...differenceParts(report.differences));
   }
   if (report.changes.length) parts.push(make("h4", "", "Changed since it was last seen"), changeList(report.changes));
   for (const { title, proves } of about.groups) {

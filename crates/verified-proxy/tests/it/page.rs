@@ -223,7 +223,10 @@ async fn it_says_what_this_proxy_is_and_what_codes_mean() {
     assert_eq!(codes.len(), attest::Explanation::all().count());
     for known in attest::Explanation::all() {
         assert_eq!(codes[known.code]["meaning"], known.meaning);
-        assert_eq!(codes[known.code]["remedy"], known.remedy);
+        let advice = codes[known.code]["remedy"].as_str().unwrap();
+        assert!([known.remedy, known.blame.remedy()].contains(&advice));
+        assert_no_command(known.code, advice);
+        assert_no_command(known.code, known.meaning);
     }
     // Each fact of a report has words, which are no names of JSON.
     let facts = about["facts"].as_array().unwrap();
@@ -250,6 +253,66 @@ async fn it_says_what_this_proxy_is_and_what_codes_mean() {
         assert!(own["proves"].is_string(), "{own}");
     }
     assert_eq!(groups.len(), attest::Group::ALL.len());
+}
+
+/// What people could be made to copy from a page that only looks like this one.
+fn assert_no_command(of: &str, text: &str) {
+    for command in [
+        "verified-proxy ",
+        "policy accept ",
+        "--",
+        "`",
+        "policy line",
+    ] {
+        assert!(!text.contains(command), "{of}: {text}");
+    }
+}
+
+/// What the page shows of a refusal: what differs, and nothing to copy.
+#[tokio::test]
+async fn a_refusal_shows_what_differs_and_no_command() {
+    for (tampering, what) in [
+        ("other-os-image", "firmware (MRTD)"),
+        ("tcb-out-of-date", "patch level of the platform"),
+        ("debug-td", "attributes of the virtual machine"),
+    ] {
+        let fake = fake().await;
+        fake.tamper(tampering).unwrap();
+        let proxy = Proxy::start(config(&fake)).await;
+        assert_ne!(proxy.chat().await.status, StatusCode::OK);
+        let list = proxy.get("/_proxy/verdicts").await.json();
+        let id = list["verdicts"][0]["id"].as_str().unwrap().to_owned();
+        let report = proxy.get(&format!("/_proxy/verdicts/{id}")).await.json();
+        let differences = report["differences"].as_array().unwrap();
+        assert!(
+            differences.iter().any(|own| own["what"] == what),
+            "{report}"
+        );
+        let mut shown = vec![report["message"].as_str().unwrap().to_owned()];
+        for own in differences {
+            assert_ne!(own["expected"], own["seen"], "{own}");
+            let parts = ["what", "expected", "seen"];
+            shown.extend(parts.map(|part| own[part].as_str().unwrap().to_owned()));
+        }
+        for check in report["checks"].as_array().unwrap() {
+            shown.push(check["detail"].as_str().unwrap().to_owned());
+        }
+        for text in shown {
+            assert_no_command(tampering, &text);
+        }
+    }
+    // The hint of a verdict has such lines: it is for programs and the terminal.
+    let page = include_str!("../../src/page/page.js").to_owned()
+        + include_str!("../../src/page/report.js")
+        + include_str!("../../src/page/page.html");
+    for word in [
+        "hint",
+        "verified-proxy policy",
+        "policy accept ",
+        "--accept",
+    ] {
+        assert!(!page.contains(word), "{word}");
+    }
 }
 
 #[tokio::test]
