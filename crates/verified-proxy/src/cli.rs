@@ -1,5 +1,6 @@
 //! The command line.
 
+mod accept;
 mod clients;
 mod config_file;
 mod doctor;
@@ -85,7 +86,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::main(*args),
         Command::Models(args) => finish(models::main(*args)),
         Command::Doctor(args) => finish(doctor::main(*args)),
-        Command::Policy(args) => policy::main(&args),
+        Command::Policy(args) => policy::main(args),
         Command::Image(args) => finish(image::main(&args)),
         Command::Completions(args) => finish(generated::completions(&args)),
         Command::Man => finish(generated::man()),
@@ -187,9 +188,11 @@ fn variables_are_text() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of the subcommand, which may be left out.
+/// Those of the subcommand, which may be left out, and of the one within it.
 fn chosen(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, matches)| matches)
+    matches
+        .subcommand()
+        .map_or(matches, |(_, inner)| chosen(inner))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use attest::{Domain, UnixTime};
+use attest::{Appraisal, Domain, Policy, UnixTime};
 
 use crate::backend::Backend;
 use crate::collateral::SourceError;
@@ -68,6 +68,17 @@ impl Examiner {
     /// One new connection to `backend`.
     pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         self.upstream.examine(backend).await
+    }
+
+    /// What `backend` showed, judged again under another policy: it is not asked again.
+    /// Nothing if Intel's documents cannot be had.
+    pub(crate) async fn again(
+        &self,
+        backend: &Backend,
+        examined: &Examined,
+        policy: &Policy,
+    ) -> Option<Appraisal> {
+        self.upstream.again(backend, examined, policy).await
     }
 
     /// What each source of collateral has for what `backend` showed.

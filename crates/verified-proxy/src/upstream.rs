@@ -31,7 +31,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use attest::{Domain, LeastLevels, Spki, UnixTime};
+use attest::{Appraisal, Domain, LeastLevels, Policy, Spki, UnixTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
@@ -280,6 +280,21 @@ impl Upstream {
                 waited_for: self.waited_for(&position),
             }),
         }
+    }
+
+    /// What was shown, judged again under another policy: nothing is sent.
+    pub(crate) async fn again(
+        &self,
+        backend: &Backend,
+        examined: &Examined,
+        policy: &Policy,
+    ) -> Option<Appraisal> {
+        let evidence = examined.evidence.as_ref()?;
+        let (spki, nonce, lane) = (examined.spki, examined.nonce, Lane::default());
+        let judged = self
+            .judge
+            .appraise_under(policy, evidence, backend, spki, nonce, &lane);
+        judged.await.ok()
     }
 
     /// What each source of collateral gives for what `backend` showed.

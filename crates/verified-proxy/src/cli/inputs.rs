@@ -106,18 +106,22 @@ pub(super) fn compose_tags(path: &Path) -> Result<UpstreamTags, Failure> {
         .map_err(|error| Failure::Unreadable(format!("{}: {error}", path.display())))
 }
 
+/// The file of a policy that is not built in.
+pub(super) fn policy_text(name: &str) -> Result<String, Failure> {
+    let bytes = read(Path::new(name)).map_err(|failure| {
+        Failure::Unreadable(format!(
+            "policy {failure}\nhint: \"near\" and \"hardware\" are built in; anything else is a file"
+        ))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("policy {name}: not UTF-8")))
+}
+
 /// "near", "hardware" or a file, plus what the user accepts besides.
 pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Failure> {
     let policy = match Policy::built_in(name) {
         Some(policy) => policy,
         None => {
-            let bytes = read(Path::new(name)).map_err(|failure| {
-                Failure::Unreadable(format!(
-                    "policy {failure}\nhint: \"near\" and \"hardware\" are built in; anything else is a file"
-                ))
-            })?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| Failure::Usage(format!("policy {name}: not UTF-8")))?;
+            let text = policy_text(name)?;
             Policy::from_toml(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?
         }
     };

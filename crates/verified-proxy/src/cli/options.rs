@@ -101,6 +101,11 @@ impl Proved {
         inputs::policy(&self.policy, &self.accept_tcb)
     }
 
+    /// The policy's name or file, and what is accepted besides on the command line.
+    pub(super) fn named_policy(&self) -> (&str, &[AcceptTcb]) {
+        (&self.policy, &self.accept_tcb)
+    }
+
     pub(super) fn trust_anchors(&self) -> Result<TrustAnchors, Failure> {
         inputs::trust_anchors(
             self.danger_tdx_root.as_deref(),

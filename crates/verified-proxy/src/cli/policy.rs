@@ -1,11 +1,15 @@
-//! `verified-proxy policy`: shows and checks policies.
+//! `verified-proxy policy`: shows, checks and compares policies, and accepts changes.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::inputs::{self, Failure};
+use attest::Effect;
 
-/// Show or check a policy
+use super::inputs::{self, Failure};
+use super::{accept, print};
+
+/// Show, check or compare policies, or accept a change for a while
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,16 +30,34 @@ enum Action {
         #[arg(value_name = "near|near-strict|hardware|FILE")]
         policy: String,
     },
+    /// Say what a policy accepts more and less than another
+    ///
+    /// Rules are compared by what they mean, not by how files write them. Exit code 0: NEW accepts
+    /// nothing that OLD refuses; 1: it may; 2 and 3: one of them cannot be used or read.
+    Diff {
+        /// "near", "near-strict", "hardware" or a TOML file
+        #[arg(value_name = "OLD")]
+        old: String,
+        /// "near", "near-strict", "hardware" or a TOML file
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
+    Accept(Box<accept::Args>),
 }
 
-pub(super) fn main(args: &Args) -> ExitCode {
-    let (name, show) = match &args.action {
-        Action::Show { policy } => (policy, true),
-        Action::Check { policy } => (policy, false),
-    };
+pub(super) fn main(args: Args) -> ExitCode {
+    match args.action {
+        Action::Show { policy } => show(&policy, true),
+        Action::Check { policy } => show(&policy, false),
+        Action::Diff { old, new } => super::finish(diff(&old, &new)),
+        Action::Accept(args) => accept::main(*args),
+    }
+}
+
+fn show(name: &str, whole: bool) -> ExitCode {
     match inputs::policy(name, &[]) {
         Ok(policy) => {
-            let text = if show {
+            let text = if whole {
                 policy.to_toml()
             } else {
                 format!(
@@ -63,4 +85,40 @@ pub(super) fn main(args: &Args) -> ExitCode {
             }
         }
     }
+}
+
+fn diff(old: &str, new: &str) -> Result<ExitCode, Failure> {
+    let changes = inputs::policy(old, &[])?.changes_to(&inputs::policy(new, &[])?);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for (effect, heading) in [
+        (Effect::More, format!("{new} accepts more than {old}:")),
+        (Effect::Less, format!("{new} accepts less than {old}:")),
+        (
+            Effect::Neither,
+            format!("{new} reports otherwise than {old}:"),
+        ),
+    ] {
+        let mut of_effect = changes
+            .iter()
+            .filter(|change| change.effect == effect)
+            .peekable();
+        if of_effect.peek().is_some() {
+            let _ = writeln!(text, "{heading}");
+        }
+        for change in of_effect {
+            let _ = writeln!(text, "  {change}");
+        }
+    }
+    let is_weaker = changes.iter().any(|change| change.effect == Effect::More);
+    let _ = match (changes.is_empty(), is_weaker) {
+        (true, _) => writeln!(text, "{new} accepts exactly what {old} accepts."),
+        (_, true) => writeln!(
+            text,
+            "\nWEAKER: {new} accepts something that {old} refuses."
+        ),
+        (_, false) => writeln!(text, "\n{new} accepts nothing that {old} refuses."),
+    };
+    print(&text)?;
+    Ok(ExitCode::from(u8::from(is_weaker)))
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, Nonce, NrasCheck, Rejected, Report, Spki, Subject, TagsCheck,
-    UnixTime, appraise,
+    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesAtHand, FilesCheck,
+    FloorCheck, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Report, Spki,
+    Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 
 use super::inputs::{self, Failure};
@@ -35,7 +35,7 @@ pub(super) struct Args {
     pub(super) target: Option<String>,
 
     /// Connections to each backend, to see the TLS keys of several instances
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, conflicts_with = "evidence", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(super) connections: u32,
 
     /// Write a policy that accepts what this report shows, for review; never over a file
@@ -60,10 +60,10 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "A recorded report")]
-struct Recorded {
+pub(super) struct Recorded {
     /// The backend's report: the exact body of GET /v1/attestation/report
-    #[arg(long, value_name = "FILE", requires_all = ["nonce", "spki", "collateral"], conflicts_with_all = ["target", "connections"])]
-    evidence: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires_all = ["nonce", "spki", "collateral"], conflicts_with = "target")]
+    pub(super) evidence: Option<PathBuf>,
 
     /// The nonce that was sent with the request
     #[arg(long, value_name = "HEX", requires = "evidence")]
@@ -148,75 +148,103 @@ fn run(mut args: Args) -> Result<ExitCode, Failure> {
 
 /// The evidence, if it could be read, and the verdict.
 fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
-    let Recorded {
-        evidence: Some(evidence),
-        nonce: Some(nonce),
-        spki: Some(spki),
-        collateral: Some(collateral),
-        compose_files,
-        compose_tags,
-        at,
-        domain,
-    } = &args.recorded
-    else {
-        // clap asks for all of them.
-        let missing = "--evidence needs --nonce, --spki and --collateral";
-        return Err(Failure::Usage(missing.to_owned()));
-    };
     let policy = args.shared.proved.policy()?;
-    let trust_anchors = args.shared.proved.trust_anchors()?;
-    let evidence = inputs::read(evidence)?;
-    let collateral = inputs::read(collateral)?;
-    let files = compose_files.as_deref().map(inputs::compose_files);
-    let files = files.transpose()?;
-    let tags = compose_tags.as_deref().map(inputs::compose_tags);
-    let tags = tags.transpose()?;
-    let now = at.unwrap_or_else(|| Clock::system().now());
-    let unreadable =
-        |rejected: Rejected| Appraisal::unreadable(rejected, &policy, &trust_anchors, now);
-    let evidence = match Evidence::parse(&evidence) {
-        Ok(evidence) => evidence,
-        Err(rejected) => return Ok((None, unreadable(rejected))),
-    };
-    let collateral = match Collateral::from_json(&collateral) {
-        Ok(collateral) => collateral,
-        Err(rejected) => return Ok((None, unreadable(rejected))),
-    };
-    let appraisal = appraise(&Appraise {
-        evidence: &evidence,
-        subject: &Subject {
-            domain: match domain {
-                Some(domain) => Expected::Known(domain.clone()),
-                None => Expected::NotChecked("no --domain was given"),
+    let anchors = args.shared.proved.trust_anchors()?;
+    let case = args.recorded.read()?;
+    let appraisal = case.judge(&policy, &anchors);
+    Ok((case.evidence.ok(), appraisal))
+}
+
+/// A recorded report with all that it is judged by, but for the policy.
+pub(super) struct Case {
+    pub(super) evidence: Result<Evidence, Rejected>,
+    collateral: Result<Collateral, Rejected>,
+    files: Option<FilesAtHand>,
+    tags: Option<UpstreamTags>,
+    subject: Subject,
+    spki: Spki,
+    nonce: Nonce,
+    now: UnixTime,
+}
+
+impl Recorded {
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Case, Failure> {
+        let Self {
+            evidence: Some(evidence),
+            nonce: Some(nonce),
+            spki: Some(spki),
+            collateral: Some(collateral),
+            compose_files,
+            compose_tags,
+            at,
+            domain,
+        } = self
+        else {
+            // clap asks for all of them.
+            let missing = "--evidence needs --nonce, --spki and --collateral";
+            return Err(Failure::Usage(missing.to_owned()));
+        };
+        let evidence = inputs::read(evidence)?;
+        let collateral = inputs::read(collateral)?;
+        let files = compose_files.as_deref().map(inputs::compose_files);
+        let tags = compose_tags.as_deref().map(inputs::compose_tags);
+        Ok(Case {
+            evidence: Evidence::parse(&evidence),
+            collateral: Collateral::from_json(&collateral),
+            files: files.transpose()?,
+            tags: tags.transpose()?,
+            subject: Subject {
+                domain: match domain {
+                    Some(domain) => Expected::Known(domain.clone()),
+                    None => Expected::NotChecked("no --domain was given"),
+                },
+                models: Expected::NotChecked(
+                    "offline there is no attested channel that vouches for the name",
+                ),
             },
-            models: Expected::NotChecked(
-                "offline there is no attested channel that vouches for the name",
-            ),
-        },
-        live_spki: *spki,
-        nonce: *nonce,
-        collateral: &collateral,
-        floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
-        policy: &policy,
-        trust_anchors: &trust_anchors,
-        issuers: &IssuerCache::new(),
-        history: HistoryCheck::NotKept("offline there is no memory of what was seen before"),
-        files: match &files {
-            Some(files) => FilesCheck::AtHand(files),
-            None => {
-                FilesCheck::NotFetched("offline none are fetched, and no --compose-files was given")
+            spki: *spki,
+            nonce: *nonce,
+            now: at.unwrap_or_else(|| Clock::system().now()),
+        })
+    }
+}
+
+impl Case {
+    pub(super) fn judge(&self, policy: &Policy, anchors: &TrustAnchors) -> Appraisal {
+        let (evidence, collateral) = match (&self.evidence, &self.collateral) {
+            (Ok(evidence), Ok(collateral)) => (evidence, collateral),
+            (Err(rejected), _) | (_, Err(rejected)) => {
+                return Appraisal::unreadable(rejected.clone(), policy, anchors, self.now);
             }
-        },
-        tags: match &tags {
-            Some(tags) => TagsCheck::AtHand(tags),
-            None => {
-                TagsCheck::NotFetched("offline nobody is asked, and no --compose-tags was given")
-            }
-        },
-        nras: NrasCheck::NotAsked("offline nobody is asked"),
-        now,
-    });
-    Ok((Some(evidence), appraisal))
+        };
+        appraise(&Appraise {
+            evidence,
+            subject: &self.subject,
+            live_spki: self.spki,
+            nonce: self.nonce,
+            collateral,
+            floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
+            policy,
+            trust_anchors: anchors,
+            issuers: &IssuerCache::new(),
+            history: HistoryCheck::NotKept("offline there is no memory of what was seen before"),
+            files: match &self.files {
+                Some(files) => FilesCheck::AtHand(files),
+                None => FilesCheck::NotFetched(
+                    "offline none are fetched, and no --compose-files was given",
+                ),
+            },
+            tags: match &self.tags {
+                Some(tags) => TagsCheck::AtHand(tags),
+                None => TagsCheck::NotFetched(
+                    "offline nobody is asked, and no --compose-tags was given",
+                ),
+            },
+            nras: NrasCheck::NotAsked("offline nobody is asked"),
+            now: self.now,
+        })
+    }
 }
 
 fn write_policy(policy: Option<String>, path: &PathBuf) -> Result<(), Failure> {

@@ -146,6 +146,22 @@ impl Judge {
         nonce: Nonce,
         lane: &Lane,
     ) -> Result<Appraisal, CollateralError> {
+        let policy = &self.policy;
+        self.appraise_under(policy, evidence, backend, live_spki, nonce, lane)
+            .await
+    }
+
+    /// The same under another policy, which leaves nothing behind of what was seen of the
+    /// backend.
+    pub(super) async fn appraise_under(
+        &self,
+        policy: &Policy,
+        evidence: &Evidence,
+        backend: &Backend,
+        live_spki: Spki,
+        nonce: Nonce,
+        lane: &Lane,
+    ) -> Result<Appraisal, CollateralError> {
         let subject = backend.subject();
         let key = match evidence.collateral_key() {
             Ok(key) => key,
@@ -165,7 +181,8 @@ impl Judge {
                 Err(error) => return refused.ok_or(error),
             };
             let judge = |tags: &TagsAtHand, nras: NrasCheck<'_>| {
-                self.appraise_with(&fetched, evidence, &subject, live_spki, nonce, tags, nras)
+                let about = (evidence, &subject, live_spki, nonce);
+                self.appraise_with(policy, &fetched, about, tags, nras)
             };
             lane.reach(Stage::ComposeFiles);
             let before_nras = |tags: &TagsAtHand| judge(tags, NrasCheck::NotAsked("not asked yet"));
@@ -174,12 +191,14 @@ impl Judge {
                 .await;
             lane.reach(Stage::Opinion);
             let judge = |nras: NrasCheck<'_>| judge(&tags, nras);
-            let asked = self.second_opinion(evidence, live_spki, appraisal, judge);
+            let asks = policy.asks_nras();
+            let asked = self.second_opinion(asks, evidence, live_spki, appraisal, judge);
             let appraisal = asked.await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
-                    if let Some(seen) = &appraisal.sighting {
+                    let is_own = policy.digest() == self.policy_digest;
+                    if let Some(seen) = appraisal.sighting.as_ref().filter(|_| is_own) {
                         self.memory.history.remember(seen);
                     }
                     if appraisal.floor_seen.is_some() {
@@ -203,13 +222,14 @@ impl Judge {
     /// that is refused, and nobody but a genuine machine has anything shown to it.
     async fn second_opinion(
         &self,
+        asks: bool,
         evidence: &Evidence,
         machine: Spki,
         appraisal: Appraisal,
         judge: impl Fn(NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
         let payload = match evidence.gpu_payload() {
-            Some(payload) if holds(&appraisal, lacks_opinion) && self.policy.asks_nras() => payload,
+            Some(payload) if holds(&appraisal, lacks_opinion) && asks => payload,
             _ => return appraisal,
         };
         let said = match self.nras.ask(payload, machine).await {
@@ -272,14 +292,11 @@ impl Judge {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one `Appraise`")]
     fn appraise_with(
         &self,
+        policy: &Policy,
         fetched: &Fetched,
-        evidence: &Evidence,
-        subject: &Subject,
-        live_spki: Spki,
-        nonce: Nonce,
+        (evidence, subject, live_spki, nonce): (&Evidence, &Subject, Spki, Nonce),
         tags: &TagsAtHand,
         nras: NrasCheck<'_>,
     ) -> Appraisal {
@@ -297,7 +314,7 @@ impl Judge {
                 floors: &floors,
                 editions: editions.as_deref(),
             },
-            policy: &self.policy,
+            policy,
             trust_anchors: &self.trust_anchors,
             issuers: &self.issuers,
             history: match &subject.domain {
@@ -341,8 +358,8 @@ impl Judge {
         let tags = self.compose_tags.at_hand();
         let judged = |fetched: &Arc<Fetched>| {
             let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
-            let appraisal =
-                self.appraise_with(fetched, evidence, subject, live_spki, nonce, &tags, nras);
+            let about = (evidence, subject, live_spki, nonce);
+            let appraisal = self.appraise_with(&self.policy, fetched, about, &tags, nras);
             match appraisal.outcome {
                 Err(rejected) if blames_collateral(&rejected) => Judged::Refused(rejected),
                 _ if appraisal.floor_seen.is_some() => Judged::Genuine,

@@ -6,6 +6,7 @@
     reason = "a test that cannot set its scene up has failed; clippy knows tests, not their helpers"
 )]
 
+mod accept;
 mod attacks;
 mod bodies;
 mod chat;

@@ -11,10 +11,10 @@ const NONCE: [u8; 32] = [0x5a; 32];
 const LIVE: [u8; 32] = [0xc3; 32];
 
 /// A folder of this test's own, with a forged report and all that belongs to it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(name: &str, change: impl FnOnce(&mut Spec)) -> Self {
+    pub(crate) fn new(name: &str, change: impl FnOnce(&mut Spec)) -> Self {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("verify-{name}"));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -42,14 +42,19 @@ impl Folder {
         folder
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.0.join(name), bytes).unwrap();
     }
 
-    fn verify(&self, more: &[&str]) -> Output {
+    pub(crate) fn verify(&self, more: &[&str]) -> Output {
+        self.run(&["verify"], more)
+    }
+
+    /// A command that judges the recorded report.
+    pub(crate) fn run(&self, command: &[&str], more: &[&str]) -> Output {
         let path = |name: &str| self.0.join(name).display().to_string();
         Command::new(env!("CARGO_BIN_EXE_verified-proxy"))
-            .arg("verify")
+            .args(command)
             .args(["--evidence", &path("report.json")])
             .args(["--collateral", &path("collateral.json")])
             .args(["--danger-tdx-root", &path("root.der")])
@@ -62,9 +67,9 @@ impl Folder {
     }
 }
 
-const AT: [&str; 2] = ["--at", "1795348800"];
+pub(crate) const AT: [&str; 2] = ["--at", "1795348800"];
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -1,0 +1,78 @@
+//! Where an accepted line is written: into the policy that was named, or a file of its own.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::inputs::{self, Failure};
+
+/// A file that may be written.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// There is none of this name yet.
+    New(PathBuf),
+    /// The policy that was named, which had this text when it was read.
+    Own(PathBuf, String),
+}
+
+impl Target {
+    /// `to`, if it is no file that the user may not mean: the policy's own (its name and
+    /// text), or none yet.
+    pub(super) fn of(to: &Path, own: Option<(&str, &str)>) -> Result<Self, Failure> {
+        let Ok(path) = fs::canonicalize(to) else {
+            return Ok(Self::New(to.to_owned()));
+        };
+        match own {
+            Some((name, text)) if fs::canonicalize(name).is_ok_and(|own| own == path) => {
+                Ok(Self::Own(path, text.to_owned()))
+            }
+            _ => Err(Failure::Usage(format!(
+                "--to {}: the file exists and is not the policy named\nhint: a line is added to the file of --policy only; name that, or a new file",
+                to.display()
+            ))),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::New(path) | Self::Own(path, _) => path,
+        }
+    }
+
+    pub(super) fn write(&self, text: &str) -> Result<(), Failure> {
+        let written = match self {
+            Self::New(path) => {
+                File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()))
+            }
+            Self::Own(path, read) => {
+                if inputs::read(path)? != read.as_bytes() {
+                    return Err(Failure::Unreadable(format!(
+                        "--to {}: the file was changed meanwhile; nothing was written",
+                        path.display()
+                    )));
+                }
+                replace(path, text)
+            }
+        };
+        written.map_err(|error| {
+            Failure::Unreadable(format!("--to {}: {error}", self.path().display()))
+        })
+    }
+}
+
+/// Old or new, never half of it, whatever happens meanwhile.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = File::create_new(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(fs::metadata(path)?.permissions())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
