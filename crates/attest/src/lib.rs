@@ -112,8 +112,8 @@ pub use nras::{
     NrasOpinion, NrasRejected, appraise_nras,
 };
 pub use policy::{
-    AcceptTcb, Acceptance, AcceptedChange, Base, Day, Difference, Effect, Exception, Explains,
-    Known, KnownImage, NotAcceptable, Policy, PolicyError, RuleChange, SeenTables, Terms, accept,
+    AcceptTcb, Acceptance, AcceptedChange, Base, Day, Difference, Effect, Exception, Known,
+    KnownImage, NotAcceptable, Policy, PolicyError, RuleChange, Terms, accept,
 };
 pub use quote::VerifiedQuote;
 pub use refusal::{Blame, Explanation};

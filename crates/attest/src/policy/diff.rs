@@ -16,7 +16,7 @@ use super::Policy;
 use super::accepted::ValueRule;
 use super::deployment::{BrokenFiles, Sources, Tags};
 use super::exception::Day;
-use super::gpu::{DRIVER_TABLE, Nras, ProtectedPcie, VBIOS_TABLE};
+use super::gpu::{DRIVER_TABLE, Nras, Places, ProtectedPcie, VBIOS_TABLE};
 use super::rules::{AcpiMode, Mode, Rules};
 use crate::finding::{IMAGE_ADVISORY, Severity};
 use crate::levels::{BootLevel, IdentityLevel};
@@ -204,15 +204,21 @@ impl Changes {
 
     fn software(&mut self, old: &Rules, new: &Rules) {
         self.list("os_image", &images(old), &images(new));
+        for image in new.os_images.difference(&old.os_images) {
+            let known = old.os_images.iter().find(|own| own.is_of(image));
+            if let Some(words) = known.and_then(|known| image.said_otherwise(known)) {
+                self.add(Effect::Neither, "os_image", words);
+            }
+        }
         self.list("firmware", &firmwares(old), &firmwares(new));
         let acpi = |rules: &Rules| match rules.acpi {
-            AcpiMode::Require => (1, "require"),
+            AcpiMode::Require => (2, "require"),
+            AcpiMode::Recompute => (1, "recompute"),
             AcpiMode::Report => (0, "report"),
         };
         self.rank("acpi", acpi(old), acpi(new));
-        if (old.acpi, new.acpi) == (AcpiMode::Require, AcpiMode::Require) {
-            self.list("machine", &machines(old), &machines(new));
-        }
+        // Also where any tables pass: a row says how many places they have.
+        self.list("machine", &machines(old), &machines(new));
         let refuses = |rules: &Rules| {
             let topics = refused(rules);
             topics.contains_key(IMAGE_ADVISORY)
@@ -286,6 +292,11 @@ impl Changes {
             pcie(was.protected_pcie),
             pcie(is.protected_pcie),
         );
+        let places = |places| match places {
+            Places::Accounted => (1, "accounted"),
+            Places::Report => (0, "report"),
+        };
+        self.rank("gpu.places", places(was.places), places(is.places));
         let nras = |nras| match nras {
             Nras::Require => (1, "require"),
             Nras::Report => (0, "report"),

@@ -138,6 +138,57 @@ impl OsImage {
         })
     }
 
+    /// The values that the row accepts together, each with words for its form.
+    pub(super) fn all_forms(&self) -> Vec<(&'static str, Hex<48>, Hex<48>)> {
+        let mrtds = [
+            Some(("", self.mrtd)),
+            self.mrtd_two_pass
+                .map(|own| (" as QEMU 8 measures it", own)),
+        ];
+        let rtmr1s = [
+            Some(("", self.rtmr1)),
+            self.rtmr1_unpatched
+                .map(|own| (" with the kernel's own header", own)),
+        ];
+        let forms = mrtds.into_iter().flatten().flat_map(|(of_mrtd, mrtd)| {
+            rtmr1s.into_iter().flatten().map(move |(of_rtmr1, rtmr1)| {
+                let form = if of_mrtd.is_empty() {
+                    of_rtmr1
+                } else {
+                    of_mrtd
+                };
+                (form, mrtd, rtmr1)
+            })
+        });
+        forms.collect()
+    }
+
+    /// The last day on which it is accepted, if there is one.
+    pub(super) fn last_day(&self) -> Option<Day> {
+        let accepted = self.exception.as_ref().map(|exception| exception.until);
+        let before = |day: Day| Day::of(UnixTime(day.start().0.saturating_sub(1)));
+        let refused = self.refuse_from.map(before);
+        match (accepted, refused) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The same image, in some words.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        (self.rtmr2, self.os_image_hash) == (other.rtmr2, other.os_image_hash)
+    }
+
+    /// What it says otherwise than another row of the image and that refuses nothing.
+    pub(super) fn said_otherwise(&self, known: &Self) -> Option<String> {
+        let is_other =
+            (self.warn_from, &self.confirmed_by) != (known.warn_from, &known.confirmed_by);
+        is_other.then(|| match self.warn_from {
+            Some(day) => format!("warns of {} from {day} on", self.name),
+            None => format!("says otherwise who confirmed {}", self.name),
+        })
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         let is_other =
             self.mrtd_two_pass != Some(self.mrtd) && self.rtmr1_unpatched != Some(self.rtmr1);

@@ -1,11 +1,9 @@
-//! What this program knows of images and machine shapes beside the policy that judges:
-//! the one place where `policy accept` asks whether a change is one that the program
-//! can explain.
+//! What this program knows of images beside the policy that judges: the one place where
+//! `policy accept` asks whether it knows an image.
 
 use super::Policy;
 use super::hex::Hex;
 use super::image::SeenImage;
-use crate::rtmr0::AcpiDigests;
 
 /// An image whose every register is known, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,36 +24,10 @@ pub struct KnownImage {
     pub weaknesses: Vec<String>,
 }
 
-/// Digests of the ACPI tables that a host gave a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeenTables {
-    /// The loader's commands.
-    pub loader: [u8; 48],
-    /// The root pointer.
-    pub rsdp: [u8; 48],
-    /// The tables.
-    pub tables: [u8; 48],
-}
-
-impl From<&AcpiDigests> for SeenTables {
-    fn from(seen: &AcpiDigests) -> Self {
-        Self {
-            loader: seen.loader,
-            rsdp: seen.rsdp,
-            tables: seen.tables,
-        }
-    }
-}
-
-/// Says in words which machine a `vm_config` (JSON) describes, if the rules of QEMU give
-/// these tables for it.
-pub type Explains = fn(vm_config: &str, seen: &SeenTables) -> Option<String>;
-
 /// What this program knows beside the policy. It comes in as a value, like roots.
 #[derive(Debug, Clone)]
 pub struct Known {
     images: Vec<KnownImage>,
-    explains: Explains,
 }
 
 impl Known {
@@ -79,15 +51,14 @@ impl Known {
         });
         Self {
             images: images.collect(),
-            explains: |_, _| None,
         }
     }
 
-    /// DANGER: with these images and shapes. Whoever chooses them decides which changes
-    /// can be accepted; for tests.
+    /// DANGER: with these images. Whoever chooses them decides which changes can be
+    /// accepted; for tests.
     #[must_use]
-    pub fn danger_with(images: Vec<KnownImage>, explains: Explains) -> Self {
-        Self { images, explains }
+    pub fn danger_with(images: Vec<KnownImage>) -> Self {
+        Self { images }
     }
 
     /// The image, if each of its registers is the known one.
@@ -100,10 +71,5 @@ impl Known {
                 Hex(known.os_image_hash),
             ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
         })
-    }
-
-    /// The machine that the tables are explained by.
-    pub(super) fn machine(&self, vm_config: &str, seen: &SeenTables) -> Option<String> {
-        (self.explains)(vm_config, seen)
     }
 }

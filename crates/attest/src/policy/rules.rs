@@ -398,7 +398,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn digests(&self) -> AcpiDigests {
+    pub(super) fn digests(&self) -> AcpiDigests {
         AcpiDigests {
             loader: self.acpi_loader.0,
             rsdp: self.acpi_rsdp.0,

@@ -54,15 +54,45 @@ fn variants() -> Vec<String> {
         .iter()
         .map(|line| policy_text(&format!("{line}\n")))
         .collect();
+    let row = |more: String| policy_text("").replacen("rtmr1 = ", &format!("{more}, rtmr1 = "), 1);
+    texts.extend([
+        row(format!("mrtd_two_pass = \"{}\"", "08".repeat(48))),
+        row("warn_from = \"2026-11-01\"".to_owned()),
+        row("refuse_from = \"2026-11-01\"".to_owned()),
+        row("refuse_from = \"2026-12-01\"".to_owned()),
+        row("confirmed_by = [\"a test\"]".to_owned()),
+    ]);
+    let tables = |places: &str| {
+        let digest = "07".repeat(48);
+        format!(
+            "machine = [{{ name = \"x\"{places}, acpi_loader = \"{digest}\", acpi_rsdp = \"{digest}\", acpi_tables = \"{digest}\" }}]\n"
+        )
+    };
+    texts.extend([
+        policy_text("gpu.places = \"report\"\n"),
+        policy_text(&tables("")),
+        policy_text(&tables(", places = 12")),
+        policy_text(&format!("acpi = \"require\"\n{}", tables(", places = 12"))),
+    ]);
     texts.push("name = \"any\"\nextends = \"hardware\"\ndate = \"2026-11-22\"\n".to_owned());
     texts
 }
 
 fn machines() -> Vec<Spec> {
-    let changes: [fn(&mut Spec); 12] = [
+    let changes: [fn(&mut Spec); 15] = [
         |_| (),
         |s| s.td.mr_td = [7; 48],
-        |s| s.boot.acpi_tables = [7; 48],
+        |s| s.boot.acpi_tables = Some([7; 48]),
+        |s| {
+            s.boot.acpi_loader = Some([7; 48]);
+            s.boot.acpi_rsdp = Some([7; 48]);
+            s.boot.acpi_tables = Some([7; 48]);
+        },
+        |s| s.vm_config.num_gpus = 9,
+        |s| {
+            s.vm_config.qemu_version = "8.2.2".to_owned();
+            s.td.mr_td = [8; 48];
+        },
         |s| s.gpus = None,
         |s| s.gpus.as_mut().unwrap().gpus.truncate(7),
         |s| s.compose_manager = None,

@@ -8,7 +8,7 @@ use super::super::difference::{pinned, point};
 use super::super::exception::{Day, Exception};
 use super::super::hex::{Hex, HexText};
 use super::super::image::{OsImage, SeenImage};
-use super::super::known::{Known, SeenTables};
+use super::super::known::Known;
 use super::super::row::Row;
 use super::super::rules::{AcceptTcb, Identity, Machine, RootEpoch};
 use super::{Acceptance, NotAcceptable, Terms};
@@ -17,6 +17,7 @@ use crate::deployment::DeploymentRejected;
 use crate::event_log::BootEvents;
 use crate::finding::{IMAGE_ADVISORY, LEFT_OUT, UNREADABLE};
 use crate::gpu::GpuRejected;
+use crate::machine::{self, Shape};
 use crate::tcb::{Component, Level, TcbStatus};
 use crate::text::hex_array;
 use crate::{Evidence, Rejected, UnixTime, advisories, app_cert};
@@ -108,7 +109,7 @@ pub(super) fn proposal(
                     exception: Some(exception.clone()),
                 })
             })();
-            machine(rejected, read.ok_or_else(of_code)?, known, evidence)
+            machine_row(rejected, read.ok_or_else(of_code)?, evidence)
         }
         Rejected::TcbPlatform { level, .. } => tcb(rejected, Component::Platform, level, exception),
         Rejected::TcbModule { level, .. } => tcb(rejected, Component::Module, level, exception),
@@ -172,19 +173,15 @@ fn image(
     })
 }
 
-fn machine(
+fn machine_row(
     rejected: &Rejected,
     seen: Machine,
-    known: &Known,
     evidence: &Evidence,
 ) -> Result<Proposal, NotAcceptable> {
-    let tables = SeenTables {
-        loader: seen.acpi_loader.0,
-        rsdp: seen.acpi_rsdp.0,
-        tables: seen.acpi_tables.0,
-    };
     let config = evidence.vm_config.as_deref().unwrap_or_default();
-    let Some(shape) = known.machine(config, &tables) else {
+    let stated = Shape::read(config).ok();
+    let explaining = stated.filter(|shape| machine::digests(shape) == seen.digests());
+    let Some(shape) = explaining.map(|shape| shape.to_string()) else {
         return Err(NotAcceptable::new(
             rejected,
             "the machine's own description (vm_config) does not give these ACPI tables, or this program cannot recompute them: tables can hold code that the host chose",

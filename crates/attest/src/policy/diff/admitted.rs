@@ -80,16 +80,15 @@ pub(super) fn identities(rules: &Rules) -> Admitted {
 pub(super) fn images(rules: &Rules) -> Admitted {
     let mut admitted = Admitted::new();
     for row in &rules.os_images {
-        let key = format!(
-            "{} {} {} {}",
-            row.mrtd, row.rtmr1, row.rtmr2, row.os_image_hash
-        );
-        let name = format!(
-            "the OS image {} (os-image-hash {})",
-            row.name,
-            short(&row.os_image_hash.to_string())
-        );
-        insert(&mut admitted, key, name, until(row.exception.as_ref()));
+        for (form, mrtd, rtmr1) in row.all_forms() {
+            let key = format!("{mrtd} {rtmr1} {} {}", row.rtmr2, row.os_image_hash);
+            let name = format!(
+                "the OS image {} (os-image-hash {}){form}",
+                row.name,
+                short(&row.os_image_hash.to_string())
+            );
+            insert(&mut admitted, key, name, row.last_day());
+        }
     }
     admitted
 }
@@ -116,9 +115,14 @@ pub(super) fn firmwares(rules: &Rules) -> Admitted {
 pub(super) fn machines(rules: &Rules) -> Admitted {
     let mut admitted = Admitted::new();
     for row in &rules.machines {
-        let key = format!("{} {} {}", row.acpi_loader, row.acpi_rsdp, row.acpi_tables);
+        let places = row.places.map(|places| format!(", {places} places"));
+        let places = places.unwrap_or_default();
+        let key = format!(
+            "{} {} {}{places}",
+            row.acpi_loader, row.acpi_rsdp, row.acpi_tables
+        );
         let name = format!(
-            "the machine shape {} (tables {})",
+            "the machine shape {} (tables {}{places})",
             row.name,
             short(&row.acpi_tables.to_string())
         );
