@@ -112,8 +112,8 @@ pub use nras::{
     NrasOpinion, NrasRejected, appraise_nras,
 };
 pub use policy::{
-    AcceptTcb, Acceptance, AcceptedChange, Base, Day, Difference, Effect, Exception, Known,
-    KnownImage, NotAcceptable, Policy, PolicyError, RuleChange, Terms, accept,
+    AcceptTcb, AcceptableImage, Acceptance, AcceptedChange, Base, Day, Difference, Effect,
+    Exception, Known, NotAcceptable, Policy, PolicyError, RuleChange, Terms, accept,
 };
 pub use quote::VerifiedQuote;
 pub use refusal::{Blame, Explanation};

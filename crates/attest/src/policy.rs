@@ -34,7 +34,7 @@ use self::file::File;
 pub(crate) use self::gpu::{Nras, Places};
 pub(crate) use self::hex::Hex;
 pub(crate) use self::image::{Forms, ImageDecision, ImageRow, SeenImage};
-pub use self::known::{Known, KnownImage};
+pub use self::known::{AcceptableImage, Known};
 pub use self::rules::AcceptTcb;
 pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules};
 pub(crate) use self::written::{Seen, firmware_line, machine_line};

@@ -1,13 +1,13 @@
 //! What this program knows of images beside the policy that judges: the one place where
 //! `policy accept` asks whether it knows an image.
 
-use super::Policy;
 use super::hex::Hex;
 use super::image::SeenImage;
+use crate::image;
 
 /// An image whose every register is known, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownImage {
+pub struct AcceptableImage {
     /// The image's name.
     pub name: String,
     /// Who computed the values, or whose policy names them.
@@ -27,42 +27,50 @@ pub struct KnownImage {
 /// What this program knows beside the policy. It comes in as a value, like roots.
 #[derive(Debug, Clone)]
 pub struct Known {
-    images: Vec<KnownImage>,
+    images: Vec<AcceptableImage>,
 }
 
 impl Known {
-    /// What this program knows: the images that its own policies name.
+    /// The images of this program's table whose every register is known, in each form.
+    /// Development images, candidates of a release and images that the table refuses are
+    /// not among them.
     #[must_use]
     pub fn of_this_program() -> Self {
-        let near = Policy::near().rules;
-        let weaknesses = |image: &str| {
-            let advisories = near.image_advisories.iter();
-            let advisories = advisories.filter(|advisory| advisory.concerns(image));
-            advisories.map(ToString::to_string).collect()
-        };
-        let images = near.os_images.iter().map(|row| KnownImage {
-            name: row.name.clone(),
-            weaknesses: weaknesses(&row.name),
-            source: "the built-in policy \"near\" names it".to_owned(),
-            mrtd: row.mrtd.0,
-            rtmr1: row.rtmr1.0,
-            rtmr2: row.rtmr2.0,
-            os_image_hash: row.os_image_hash.0,
-        });
-        Self {
-            images: images.collect(),
+        let mut images = Vec::new();
+        for own in image::known() {
+            let (Some(registers), Some(os_image_hash)) = (own.registers, own.os_image_hash) else {
+                continue;
+            };
+            if own.dev || own.prerelease || own.refuse.is_some() {
+                continue;
+            }
+            let open = own.weaknesses();
+            let open = open.map(|(known, _)| format!("{}: {}", known.id, known.what));
+            let weaknesses: Vec<_> = open.collect();
+            for mrtd in [Some(registers.mrtd), registers.mrtd_two_pass] {
+                images.extend(mrtd.map(|mrtd| AcceptableImage {
+                    name: own.name.clone(),
+                    source: format!("values confirmed by {}", own.confirmed_by.join(", ")),
+                    mrtd,
+                    rtmr1: registers.rtmr1,
+                    rtmr2: registers.rtmr2,
+                    os_image_hash,
+                    weaknesses: weaknesses.clone(),
+                }));
+            }
         }
+        Self { images }
     }
 
     /// DANGER: with these images. Whoever chooses them decides which changes can be
     /// accepted; for tests.
     #[must_use]
-    pub fn danger_with(images: Vec<KnownImage>) -> Self {
+    pub fn danger_with(images: Vec<AcceptableImage>) -> Self {
         Self { images }
     }
 
     /// The image, if each of its registers is the known one.
-    pub(super) fn image(&self, seen: &SeenImage) -> Option<&KnownImage> {
+    pub(super) fn image(&self, seen: &SeenImage) -> Option<&AcceptableImage> {
         self.images.iter().find(|known| {
             (
                 Hex(known.mrtd),

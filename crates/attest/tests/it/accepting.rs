@@ -2,7 +2,7 @@
 //! written line accepts exactly that, and when it ends.
 
 use attest::{
-    Acceptance, AcceptedChange, Base, Evidence, Explanation, FilesCheck, Known, KnownImage,
+    AcceptableImage, Acceptance, AcceptedChange, Base, Evidence, Explanation, FilesCheck, Known,
     NotAcceptable, Policy, TagsCheck, Terms, UnixTime, accept,
 };
 use fake_tee::event_log::replay;
@@ -24,9 +24,9 @@ pub(crate) fn terms() -> Terms {
 }
 
 /// The image of a machine, as a table of images would have it.
-fn image_of(spec: &Spec) -> KnownImage {
+fn image_of(spec: &Spec) -> AcceptableImage {
     let registers = replay(&spec.events());
-    KnownImage {
+    AcceptableImage {
         name: "dstack-nvidia-0.5.13".to_owned(),
         source: "recomputed from the files of its release".to_owned(),
         mrtd: spec.td.mr_td,
@@ -501,7 +501,7 @@ fn what_no_table_explains_is_refused() {
         "{why}"
     );
     // One register of a known image is not the image.
-    let changes: [fn(&mut KnownImage); 4] = [
+    let changes: [fn(&mut AcceptableImage); 4] = [
         |own| own.mrtd[0] ^= 1,
         |own| own.rtmr1[0] ^= 1,
         |own| own.rtmr2[0] ^= 1,
@@ -519,6 +519,42 @@ fn what_no_table_explains_is_refused() {
     assert!(why.why.contains("vm_config"), "{why}");
     let why = accept_with(&image, &policy, &terms(), &Known::of_this_program()).unwrap_err();
     assert!(why.why.contains("in no table of this program"), "{why}");
+}
+
+/// An image of the program's own table, on a machine whose log leaves out the events that
+/// no test can make: the table has digests only.
+#[test]
+fn an_image_of_the_programs_own_table() {
+    let known = attest::image::known();
+    let own = known.iter().find(|own| own.name == "dstack-0.5.4").unwrap();
+    let registers = own.registers.unwrap();
+    let machine = |mrtd: [u8; 48], version: &str| {
+        spec_with(|s| {
+            s.strip_boot_events = true;
+            s.vm_config.qemu_version = version.to_owned();
+            s.td.mr_td = mrtd;
+            s.overrides.rt_mr[1] = Some(registers.rtmr1);
+            s.overrides.rt_mr[2] = Some(registers.rtmr2);
+            s.app.os_image_hash = own.os_image_hash.unwrap();
+        })
+    };
+    let policy = policy_text("");
+    let accept = |spec: &Spec| accept_with(spec, &policy, &terms(), &Known::of_this_program());
+    for (mrtd, version) in [
+        (registers.mrtd, "9.2.1"),
+        (registers.mrtd_two_pass.unwrap(), "8.2.2"),
+    ] {
+        let spec = machine(mrtd, version);
+        assert_eq!(verdict(&spec, &policy, NOW), "rejected_os_image");
+        let text = accept(&spec).unwrap().text;
+        assert_eq!(verdict(&spec, &text, NOW), "verified");
+        let mut other = spec.clone();
+        other.overrides.rt_mr[2].as_mut().unwrap()[0] ^= 1;
+        assert_eq!(verdict(&other, &text, NOW), "rejected_os_image");
+        assert!(accept(&other).is_err());
+    }
+    let refused = known.iter().filter(|own| own.dev || own.refuse.is_some());
+    assert!(refused.count() > 3);
 }
 
 /// A verdict that fails in two rules has no line, whichever they are.
