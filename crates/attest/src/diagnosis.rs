@@ -460,11 +460,7 @@ fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
 
 /// Attributes that no policy can allow, so no line is offered.
 fn never_accepted(got: String) -> Rejected {
-    Rejected::TdAttributes {
-        got,
-        allowed: 0,
-        accept: String::new(),
-    }
+    Rejected::TdAttributes { got, allowed: 0 }
 }
 
 /// A TCB status that Intel's specification does not have.

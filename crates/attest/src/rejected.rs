@@ -156,20 +156,20 @@ rejections! {
         "rejected_td_debug" check TdAttributes blame Machine
         "the TD can be debugged from outside: td_attributes {attributes}"
         means "The host can read the memory of this virtual machine.";
-    TdAttributes { got: String, allowed: usize, accept: String }
+    TdAttributes { got: String, allowed: usize }
         "rejected_td_attributes" check TdAttributes blame Unknown
         "td_attributes {got} are not among the {allowed} that the policy allows"
         means "The virtual machine was started with other protections than expected."
-        remedy "Add the value to a policy of your own if you know why it changed.";
+        remedy "Ask the backend's operator, over another channel, why the machine is started in another way; then write the value into a policy of your own.";
     ServiceTd { got: String }
         "rejected_service_td" check TdAttributes blame Machine
         "the TD is bound to a service TD: {got}"
         means "Another virtual machine has rights over this one, for example to migrate it.";
-    Xfam { got: String, allowed: usize, accept: String }
+    Xfam { got: String, allowed: usize }
         "rejected_xfam" check Xfam blame Unknown
         "xfam {got} is not among the {allowed} that the policy allows"
         means "The virtual machine was started with other CPU features than expected."
-        remedy "Add the value to a policy of your own if you know why it changed.";
+        remedy "Ask the backend's operator, over another channel, why the machine is started in another way; then write the value into a policy of your own.";
 
     SpkiMismatch { live: String, attested: String }
         "rejected_spki_mismatch" check TlsKey blame Unknown
@@ -212,30 +212,30 @@ rejections! {
         "mr_config_id is of form {form}, which this version does not understand"
         means "The quote's register MRCONFIGID binds the virtual machine to an application in a form that is newer than this program.";
 
-    OsImage { mrtd: String, rtmr1: String, rtmr2: String, os_image_hash: String, allowed: usize, accept: String }
+    OsImage { mrtd: String, rtmr1: String, rtmr2: String, os_image_hash: String, allowed: usize }
         "rejected_os_image" check OsImage blame Unknown
         "the OS image is not among the {allowed} that the policy allows: MRTD {mrtd}, RTMR1 {rtmr1}, RTMR2 {rtmr2}, os-image-hash {os_image_hash}"
         means "The machine booted other firmware, kernel, initrd or command line than expected."
-        remedy "Wait for a policy that knows the new image, or accept it in a policy of your own after checking where it comes from.";
+        remedy "Look for a newer verified-proxy, whose policy may name the image. Else use verified-proxy policy accept, for an image that this program knows, or verified-proxy image measure, for a release whose files you have.";
     OsImageWithdrawn { name: String, since: Day }
         "rejected_os_image_withdrawn" check OsImage blame Machine
         "the policy refuses the OS image {name} since {since}"
         means "The machine runs an image that the policy accepted for a while only; a newer one is expected by now."
         remedy "Ask the backend's operator for a newer image.";
-    Firmware { event: &'static str, got: String, accept: String }
+    Firmware { event: &'static str, got: String }
         "rejected_firmware" check Firmware blame Unknown
         "RTMR0 event {event} is {got}, which is in no firmware that the policy allows"
         means "The machine booted with another firmware configuration than expected."
-        remedy "Accept it in a policy of your own after checking where it comes from.";
+        remedy "Measure the release that the backend's operator names with verified-proxy image measure, and compare.";
     TdHob { got: String, expected: String, memory_size: u64 }
         "rejected_td_hob" check TdHob blame Machine
         "the TD HOB was measured as {got}, memory of {memory_size} bytes gives {expected}"
         means "The host handed the firmware another memory map than the machine's size explains.";
-    Acpi { loader: String, rsdp: String, tables: String, allowed: usize, why: String, accept: String }
+    Acpi { loader: String, rsdp: String, tables: String, allowed: usize, why: String }
         "rejected_acpi" check Acpi blame Unknown
         "the ACPI tables (loader {loader}, RSDP {rsdp}, tables {tables}) match none of the {allowed} machine shapes that the policy allows; {why}"
         means "The host gave the guest ACPI tables that nobody has vouched for; such tables can hold code that the guest runs."
-        remedy "A machine of a new shape looks like this too: accept it in a policy of your own after asking the operator.";
+        remedy "Ask the backend's operator for the machine's shape. If your policy compares with rows only, verified-proxy policy accept adds one for tables that this program can compute.";
     Rtmr0 { got: String, why: String }
         "rejected_rtmr_computed" check Acpi blame Unknown
         "RTMR0 is {got}, the log leaves out its events, and nothing that the policy accepts gives this value: {why}"
@@ -325,17 +325,12 @@ impl Rejected {
     /// What the reader can do: the exact policy line where one would accept
     /// what was seen, else the general remedy.
     ///
-    /// There is no line for another KMS root or app-id: whoever has those has the
-    /// keys, and a value that the evidence shows is no reason to trust it.
+    /// There is no line for another KMS root, app-id, image, firmware, table or attribute:
+    /// a value that the evidence shows is no reason to trust it.
     #[must_use]
     pub fn hint(&self) -> String {
         let (option, line) = match self {
-            Self::TdAttributes { accept, .. }
-            | Self::Xfam { accept, .. }
-            | Self::OsImage { accept, .. }
-            | Self::Firmware { accept, .. }
-            | Self::Acpi { accept, .. }
-            | Self::Pin { accept, .. } => (None, Some(accept.clone())),
+            Self::Pin { accept, .. } => (None, Some(accept.clone())),
             Self::TcbPlatform { accept, .. }
             | Self::TcbModule { accept, .. }
             | Self::TcbQe { accept, .. } => (accept.option.clone(), accept.line.clone()),

@@ -5,7 +5,7 @@ use crate::Rejected;
 use crate::finding::{Finding, Severity};
 use crate::levels::BootLevel;
 use crate::machine::{self, NotRecomputable, Shape};
-use crate::policy::{AcpiMode, Forms, firmware_line, machine_line};
+use crate::policy::{AcpiMode, Forms};
 use crate::quote::Td;
 use crate::report::CheckId;
 use crate::rtmr0::{AcpiDigests, Rtmr0, td_hob_digest};
@@ -33,7 +33,6 @@ impl Run<'_> {
                 return Err(Rejected::Firmware {
                     event,
                     got: hex::encode(got),
-                    accept: firmware_line(&rtmr0.firmware),
                 });
             }
         }
@@ -95,7 +94,6 @@ impl Run<'_> {
                     tables: hex::encode(measured.tables),
                     allowed: rules.machines.len(),
                     why,
-                    accept: machine_line(measured, now),
                 });
             }
         }

@@ -290,7 +290,7 @@ fn stays(rows: &[Row]) -> String {
             "the OS image, firmware, memory map, key management service, application, GPUs and deployment"
         }
         Some(Row::Tcb(_)) => {
-            "the quote's signature, the OS image, machine tables, key management service, application, GPUs and deployment"
+            "the quote's signature, the OS image, machine tables, key management service, application, GPUs and deployment, as far as attestation on a machine with these weaknesses can be believed"
         }
         Some(Row::Identity(_)) => "the hardware, the OS image, machine tables, GPUs and deployment",
         Some(Row::Value(_)) | None => {
@@ -328,7 +328,7 @@ impl fmt::Display for Accepted {
         writeln!(f, "What stays protected: {}", self.stays)?;
         writeln!(
             f,
-            "Until: {until} (the last day), accepted by {by}: {reason}"
+            "It would hold until {until}, that day included. {by} proposes it: {reason}"
         )?;
         writeln!(
             f,

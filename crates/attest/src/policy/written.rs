@@ -1,9 +1,8 @@
-//! The other direction: lines and whole policies that accept what was seen.
+//! The other direction: a policy that accepts what was seen, for review.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::exception::Exception;
 use super::hex::Hex;
 use super::image::SeenImage;
 use crate::compose_file::FileRules;
@@ -31,30 +30,24 @@ pub(crate) struct Seen {
     pub(crate) signing_key: SigningKey,
 }
 
-impl SeenImage {
-    /// The policy line that allows this image for a while.
-    pub(crate) fn line(&self, now: UnixTime) -> String {
-        self.row(&format!(", {}", Exception::proposed(now)))
-    }
-
-    fn row(&self, more: &str) -> String {
-        format!(
-            "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\"{more} }}]",
-            self.mrtd, self.rtmr1, self.rtmr2, self.os_image_hash
-        )
-    }
+/// The row of an image.
+fn image_row(seen: &SeenImage) -> String {
+    format!(
+        "os_image = [{{ name = \"reviewed\", mrtd = \"{}\", rtmr1 = \"{}\", rtmr2 = \"{}\", os_image_hash = \"{}\" }}]",
+        seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash
+    )
 }
 
-/// The policy line that allows this application under this KMS.
-pub(crate) fn identity_line(app_id: &[u8], kms_root: &str) -> String {
+/// The row of an application under a KMS.
+fn identity_row(app_id: &[u8], kms_root: &str) -> String {
     format!(
         "identity = [{{ name = \"reviewed\", app_id = \"{}\", kms_root = \"{kms_root}\" }}]",
         ::hex::encode(app_id)
     )
 }
 
-/// The policy line that allows these digests of a firmware.
-pub(crate) fn firmware_line(seen: &Firmware) -> String {
+/// The row of a firmware.
+fn firmware_row(seen: &Firmware) -> String {
     let fields: Vec<_> = seen
         .events()
         .iter()
@@ -66,14 +59,10 @@ pub(crate) fn firmware_line(seen: &Firmware) -> String {
     )
 }
 
-/// The policy line that allows this machine shape for a while.
-pub(crate) fn machine_line(seen: &AcpiDigests, now: UnixTime) -> String {
-    machine_row(seen, &format!(", {}", Exception::proposed(now)))
-}
-
-fn machine_row(seen: &AcpiDigests, more: &str) -> String {
+/// The row of a machine's tables.
+fn machine_row(seen: &AcpiDigests) -> String {
     format!(
-        "machine = [{{ name = \"reviewed\", acpi_loader = \"{}\", acpi_rsdp = \"{}\", acpi_tables = \"{}\"{more} }}]",
+        "machine = [{{ name = \"reviewed\", acpi_loader = \"{}\", acpi_rsdp = \"{}\", acpi_tables = \"{}\" }}]",
         ::hex::encode(seen.loader),
         ::hex::encode(seen.rsdp),
         ::hex::encode(seen.tables)
@@ -132,11 +121,11 @@ deployment.read_only_paths = [{read_only_paths}]
 {piid}# pins.fmspcs = ["{fmspc}"]
 # pins.signing_keys = ["{signing_key}"]
 "#,
-            os_image = self.os_image.row(""),
-            firmware = firmware_line(&self.firmware),
-            machine = machine_row(&self.acpi, ""),
+            os_image = image_row(&self.os_image),
+            firmware = firmware_row(&self.firmware),
+            machine = machine_row(&self.acpi),
             identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
-                Some(root) => identity_line(&self.app_id, &root),
+                Some(root) => identity_row(&self.app_id, &root),
                 None => "# The report has no certificate of a KMS: there is no identity to accept."
                     .to_owned(),
             },

@@ -165,6 +165,16 @@ const ON_THE_WAY: &[Event] = &[
         s.fake.compose_files(Behaviour::Gone);
         s.policy("deployment.sources = \"required\"");
     }),
+    ("rejected_os_image_withdrawn", 502, |s| {
+        let text = refusing(&s.fake.policy_toml, "");
+        let row = text.replace("rtmr1 = ", "refuse_from = \"2020-01-01\", rtmr1 = ");
+        s.config.policy = Policy::from_toml(&row).unwrap();
+    }),
+    ("rejected_gpu_places_unknown", 502, |s| {
+        let change = |spec: &mut fake_tee::Spec| spec.boot.acpi_tables = Some([7; 48]);
+        s.fake.change(change).unwrap();
+        s.policy("acpi = \"report\"");
+    }),
     ("rejected_tcb_evaluation", 502, |s| {
         s.policy("tcb.min_evaluation_number = 1000000");
     }),

@@ -160,14 +160,14 @@ fn image(
         what: "the OS image: firmware, kernel and root file system of the machine".to_owned(),
         known_from: format!("{}: {}", image.name, image.source),
         meaning: format!(
-            "The machine booted {}, which this program knows and your policy does not name. The image decides everything that runs in the machine: whoever built it could read your prompts. All of its four measurements are those of this program's table, so it is no other image. {}",
+            "The machine booted {}, which this program knows and your policy does not name. The image decides everything that runs in the machine: whoever built it could read your prompts. Firmware, kernel, command line with initrd and the hash of the release are all those of this program's table, so it is no other image. {}",
             image.name,
             match image.weaknesses.as_slice() {
                 [] => "This program knows of no weakness of it.".to_owned(),
                 known => format!("Known weaknesses of it: {}.", known.join("; ")),
             }
         ),
-        weakens: "No rule is switched off. One more image is accepted, with any weakness that it has: the boot level is accepted-by-you and no longer named.".to_owned(),
+        weakens: "A little: one more image is accepted, with any weakness that it has. No rule is switched off. The boot level is accepted-by-you, which is below named.".to_owned(),
         row: Row::Image(OsImage::excepted(image.name.clone(), seen, exception.clone())),
         rule: rule(rejected).unwrap_or_default(),
     })
@@ -194,7 +194,7 @@ fn machine_row(
         meaning: format!(
             "The machine has another shape than those that your policy names ({shape}). The tables can hold code that the machine's system runs, but these are exactly the ones that QEMU makes for this shape, so they hold none that the host wrote."
         ),
-        weakens: "No rule is switched off. Machines of this one shape are accepted besides: the boot level is accepted-by-you and no longer named.".to_owned(),
+        weakens: "Hardly: machines of this one shape are accepted besides. No rule is switched off. The boot level is accepted-by-you, which is below named.".to_owned(),
         row: Row::Machine(Machine {
             name: shape,
             ..seen
@@ -237,7 +237,7 @@ fn tcb(
             "Security updates are missing on the machine: its owner may be able to read your prompts. {which}"
         ),
         weakens: format!(
-            "Yes: the protection against the machine's owner is weaker by these advisories, on every machine that this policy is used for. Another advisory, another status and another part than {part} are refused as before; the hardware level is outdated and no longer current."
+            "Yes: the protection against the machine's owner is weaker by these advisories, on every machine that this policy is used for. Another advisory, another status and another part than {part} are refused as before; the hardware level is outdated, which is below current."
         ),
         row: Row::Tcb(AcceptTcb {
             component: Some(component),
@@ -341,8 +341,7 @@ fn root(
 
 /// A plain value of a list, or a finding.
 fn value(rejected: &Rejected, exception: &Exception) -> Option<Proposal> {
-    let one_more =
-        "No rule is switched off. This one value is accepted besides those that the policy names.";
+    let one_more = "A little: this one value is accepted besides those that the policy names. No rule is switched off.";
     let (rule_of, text, what, meaning, weakens) = match rejected {
         Rejected::Pin { what, got, .. } => {
             let names = ValueRule::ALL.iter();

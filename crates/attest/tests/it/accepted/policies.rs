@@ -42,14 +42,38 @@ fn out_of_date_passes_only_with_every_advisory_accepted() {
     assert_eq!(code(&judge_under(&spec, &halves)), "rejected_tcb_platform");
 }
 
+/// A value that only the evidence shows is no reason to trust it.
 #[test]
-fn the_hinted_policy_line_accepts_what_was_refused() {
+fn no_line_accepts_what_a_host_chooses() {
     let changes: [Change; 7] = [
         ("rejected_os_image", |s| s.td.mr_td = [7; 48]),
         ("rejected_firmware", |s| s.boot.cfv = [7; 48]),
         ("rejected_acpi", |s| s.boot.acpi_tables = Some([7; 48])),
         ("rejected_td_attributes", |s| s.td.td_attributes[3] |= 0x40),
         ("rejected_xfam", |s| s.td.xfam[2] ^= 1),
+        ("rejected_kms_root", |s| {
+            s.kms = fake_tee::Kms::other().unwrap()
+        }),
+        ("rejected_app_id", |s| s.app.app_id = vec![7; 20]),
+    ];
+    for (expected, change) in changes {
+        let refused = judge(&spec_with(change));
+        assert_eq!(code(&refused), expected);
+        let hint = refused.outcome.unwrap_err().hint();
+        assert!(
+            !hint.contains("policy line") && !hint.contains(" = ["),
+            "{hint}"
+        );
+    }
+}
+
+#[test]
+fn the_hinted_policy_line_accepts_what_was_refused() {
+    let changes: [Change; 3] = [
+        ("rejected_tcb_platform", |s| {
+            s.tcb_info
+                .set_platform_status("OutOfDate", &["INTEL-SA-00007"]);
+        }),
         ("rejected_tcb_qe", |s| {
             s.qe_identity.set_status("OutOfDate", &["INTEL-SA-00008"]);
         }),
@@ -71,7 +95,6 @@ fn the_hinted_policy_line_accepts_what_was_refused() {
         assert_ne!(parsed.digest(), Policy::near().digest(), "{expected}");
         // Beside the machine's own values it is just what was missing.
         let own = self::spec().policy_toml();
-        let line = line.replace("machine = [{ ", "machine = [{ places = 12, ");
         let (key, value) = line.split_once(" = ").unwrap();
         let value = value.trim_start_matches('[').trim_end_matches(']');
         let start = own

@@ -190,6 +190,10 @@ pub(super) const SOFTWARE: &[Row] = &[
         events.push(|events| events[0].digest = OTHER.to_vec());
     }),
     ("rejected_acpi", |s| s.boot.acpi_loader = Some(OTHER)),
+    ("rejected_rtmr_computed", |s| {
+        s.strip_boot_events = true;
+        s.boot.acpi_loader = Some(OTHER);
+    }),
     ("rejected_app_id", |s| s.app.app_id = vec![0x66; 20]),
     ("rejected_app_id_disagrees", |s| {
         s.hooks.events.push(|events| {

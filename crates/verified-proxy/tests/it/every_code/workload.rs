@@ -215,6 +215,7 @@ pub(super) const GPUS: &[Row] = &[
     ("rejected_gpu_count", |s| {
         s.gpus.as_mut().unwrap().gpus.truncate(4);
     }),
+    ("rejected_gpu_places", |s| s.vm_config.num_nvswitches = 5),
     ("rejected_gpu_mode", |s| {
         for gpu in &mut s.gpus.as_mut().unwrap().gpus {
             gpu.message
