@@ -99,6 +99,13 @@ pub(crate) fn is_stripped(events: &[Event]) -> bool {
     })
 }
 
+/// True if an event of RTMR0 in a stripped log has the digest of the file that it names,
+/// in the order of [`KEPT_EVENTS`].
+pub(crate) fn is_kept(event: &Event, digests: [&[u8; 48]; 3]) -> bool {
+    let mut named = KEPT_EVENTS.iter().zip(digests);
+    named.any(|(name, digest)| event.name == *name && event.digest == *digest)
+}
+
 /// Replays registers: `rtmr = SHA-384(rtmr || digest)` from 48 zeros
 /// (Intel TDX module, TDG.MR.RTMR.EXTEND); all four, of a stripped log RTMR3.
 ///

@@ -36,7 +36,7 @@ pub(crate) use self::hex::Hex;
 pub(crate) use self::image::{Forms, ImageDecision, ImageRow, SeenImage};
 pub use self::known::{AcceptableImage, Known};
 pub use self::rules::AcceptTcb;
-pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules};
+pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules, best};
 pub(crate) use self::written::Seen;
 use crate::levels::{BootLevel, HardwareLevel, Levels};
 use crate::text::{quoted, shown};

@@ -236,6 +236,11 @@ rejections! {
         "the ACPI tables (loader {loader}, RSDP {rsdp}, tables {tables}) match none of the {allowed} machine shapes that the policy allows; {why}"
         means "The host gave the guest ACPI tables that nobody has vouched for; such tables can hold code that the guest runs."
         remedy "Ask the backend's operator for the machine's shape. If your policy compares with rows only, verified-proxy policy accept adds one for tables that this program can compute.";
+    QemuVersion { why: String }
+        "rejected_qemu_version" check Acpi blame Unknown
+        "the tables are those of the stated machine, and another register is not: {why}"
+        means "The stated version of QEMU makes these tables, and measures firmware or kernel in another way than the quote shows, so the statement is not true of one machine."
+        remedy "Ask the backend's operator which version of QEMU the machine runs on.";
     Rtmr0 { got: String, why: String }
         "rejected_rtmr_computed" check Acpi blame Unknown
         "RTMR0 is {got}, the log leaves out its events, and nothing that the policy accepts gives this value: {why}"

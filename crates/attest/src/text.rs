@@ -3,6 +3,18 @@
 /// The longest piece of foreign text that a message repeats.
 const SHOWN_CHARS: usize = 160;
 
+/// Foreign text of a known length, with everything but printable ASCII escaped.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            _ => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+
 /// Foreign text as a person may see it: bounded, and with everything but
 /// printable ASCII escaped, so that it can neither move a terminal's cursor nor
 /// reorder a line.

@@ -157,7 +157,7 @@ impl Run<'_> {
         };
         if usize::try_from(places) == Ok(gpus.saturating_add(switches)) {
             self.pass(format!(
-                "{places} places measured, {} and {switches} NVSwitches accounted for",
+                "{places} places measured, as many as {} that signed and {switches} NVSwitches that they name",
                 counted(gpus)
             ));
             return Ok(());

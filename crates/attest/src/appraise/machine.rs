@@ -2,10 +2,11 @@
 
 use super::Run;
 use crate::Rejected;
+use crate::event_log;
 use crate::finding::{Finding, Severity};
 use crate::levels::BootLevel;
 use crate::machine::{self, NotRecomputable, Shape};
-use crate::policy::{AcpiMode, Forms};
+use crate::policy::{AcpiMode, Forms, best};
 use crate::quote::Td;
 use crate::report::CheckId;
 use crate::rtmr0::{AcpiDigests, Rtmr0, td_hob_digest};
@@ -67,13 +68,13 @@ impl Run<'_> {
         let why = match (rules.acpi, explained) {
             (AcpiMode::Require, _) => ROWS_ONLY.to_owned(),
             (AcpiMode::Recompute | AcpiMode::Report, Err(why)) => why,
-            (AcpiMode::Recompute | AcpiMode::Report, Ok(shape)) => match forms.contradict(&shape) {
-                Some(contradiction) => contradiction,
-                None => {
-                    self.recomputed(&shape, measured);
-                    return Ok(());
+            (AcpiMode::Recompute | AcpiMode::Report, Ok(shape)) => {
+                if let Some(why) = forms.contradict(&shape) {
+                    return Err(Rejected::QemuVersion { why });
                 }
-            },
+                self.recomputed(&shape, measured);
+                return Ok(());
+            }
         };
         match (rules.machine(measured, now), rules.acpi) {
             (Some(own), _) => {
@@ -140,23 +141,23 @@ impl Run<'_> {
                     }
                     (Some((name, _)), None) => {
                         self.workload.root_ports = Some(shape.root_ports);
-                        self.as_a_whole(name, memory_size);
+                        self.as_a_whole(name, memory_size, digests);
                         self.recomputed(shape, digests);
                         return Ok(());
                     }
                 },
             }
         }
-        for own in rules.machines_at(now) {
-            if let Some((name, _)) = gives(own.tables) {
-                let explained = computed.as_ref().ok();
-                let explained = explained.filter(|(_, digests)| *digests == own.tables);
-                let places = explained.map(|(shape, _)| shape.root_ports);
-                self.workload.root_ports = places.or(own.places);
-                self.as_a_whole(name, memory_size);
-                self.row(own.row);
-                return Ok(());
-            }
+        let rows = rules.machines_at(now);
+        let rows = rows.filter_map(|own| Some((own, gives(own.tables)?.0)));
+        if let Some((own, firmware)) = best(rows, |(own, _)| own.row, now) {
+            let explained = computed.as_ref().ok();
+            let explained = explained.filter(|(_, digests)| *digests == own.tables);
+            let places = explained.map(|(shape, _)| shape.root_ports);
+            self.workload.root_ports = places.or(own.places);
+            self.as_a_whole(firmware, memory_size, &own.tables);
+            self.row(own.row);
+            return Ok(());
         }
         Err(refused(why))
     }
@@ -193,8 +194,21 @@ impl Run<'_> {
     }
 
     /// Of a stripped log: its other registers are the image's, and RTMR0 is computed.
-    fn as_a_whole(&mut self, firmware: &str, memory_size: u64) {
+    fn as_a_whole(&mut self, firmware: &str, memory_size: u64, tables: &AcpiDigests) {
+        let used = [&tables.loader, &tables.rsdp, &tables.tables];
+        let events = self.request.evidence.events.as_deref().unwrap_or_default();
+        let kept = events.iter().filter(|event| event.register == 0);
+        let differs = kept
+            .filter(|event| !event_log::is_kept(event, used))
+            .count();
         let report = &mut self.report;
+        if differs > 0 {
+            report.findings.push(Finding::new(
+                Severity::Warning,
+                "copy_differs",
+                format!("event_log has {differs} events of RTMR0 that are not those of the tables which give the register"),
+            ));
+        }
         report.pass(
             CheckId::Rtmrs,
             "RTMR3 replays; RTMR0 is computed, RTMR1 and RTMR2 are the image's",

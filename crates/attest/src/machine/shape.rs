@@ -26,6 +26,9 @@ const MAX_CPUS: u64 = 4096;
 /// every machine (host bridge, root disk, data disk, socket, shared folder).
 const MAX_DEVICES: u64 = 26;
 
+/// Devices of every machine beside the host bridge.
+const ALWAYS: u32 = 4;
+
 /// Where the firmware of these images puts the 64-bit PCI window, which QEMU then
 /// states in the tables. The last byte of memory has to lie below.
 pub(super) const WINDOW: u64 = 0x3800_0000_0000;
@@ -62,9 +65,15 @@ impl Shape {
         let members: Members<'_> = json::parse_object(text.as_bytes(), &json::NESTED)
             .map_err(|error| NotRecomputable(format!("info.vm_config: {error}")))?;
         for name in NOT_COMPUTED {
-            let value = members.get(name).map_or("null", |raw| raw.get().trim());
-            if !["null", "false", "0", "[]", "{}", "\"\""].contains(&value) {
-                return Err(refused(name, value, "no tables are computed for it"));
+            let value = members.get(name).map_or("null", |raw| raw.get());
+            let is_nothing = ["null", "false", "0", "[]", "{}", "\"\""]
+                .contains(&value.split_whitespace().collect::<String>().as_str());
+            if !is_nothing {
+                return Err(refused(
+                    name,
+                    &quoted(value),
+                    "no tables are computed for it",
+                ));
             }
         }
         if members
@@ -116,15 +125,24 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Devices that are in no root port: nobody accounts for them.
+    pub(crate) fn other_devices(&self) -> u32 {
+        self.devices.saturating_add(ALWAYS)
+    }
+}
+
 /// As a person reads it; QEMU's version as a family.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} CPUs, {} MiB of memory, {} places for GPUs and NVSwitches, QEMU {}",
+            "{} CPUs, {} MiB of memory, {} places for GPUs and NVSwitches, {} other devices on the root bus, hot-plug {}, QEMU {}",
             self.cpus,
             self.memory / MIB,
             self.root_ports,
+            self.other_devices(),
+            if self.hotplug { "on" } else { "off" },
             self.family
         )
     }
@@ -233,7 +251,6 @@ fn number(
 }
 
 fn refused(name: &str, value: &str, expected: &str) -> NotRecomputable {
-    let value: String = value.chars().take(64).collect();
     NotRecomputable(format!("info.vm_config.{name} is {value}: {expected}"))
 }
 

@@ -20,6 +20,7 @@ use super::gpu::{DRIVER_TABLE, Nras, Places, ProtectedPcie, VBIOS_TABLE};
 use super::rules::{AcpiMode, Mode, Rules};
 use crate::finding::{IMAGE_ADVISORY, Severity};
 use crate::levels::{BootLevel, IdentityLevel};
+use crate::text::escaped;
 
 /// What a change of a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +75,8 @@ impl Changes {
         self.0.push(RuleChange {
             effect,
             rule: rule.to_owned(),
-            words: words.into(),
+            // Names are the words of whoever wrote the file.
+            words: escaped(&words.into()),
         });
     }
 

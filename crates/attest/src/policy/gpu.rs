@@ -43,7 +43,7 @@ pub(crate) enum ProtectedPcie {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Places {
-    /// In each is a GPU that signed the nonce, or a switch that one of them names.
+    /// They are as many as the GPUs that signed and the switches that these name.
     Accounted,
     /// It is reported.
     Report,

@@ -430,7 +430,7 @@ impl Row<'_> {
 }
 
 /// Of equal rows the one that is no exception, else the one that lasts longest.
-pub(super) fn best<'a, T>(
+pub(crate) fn best<'a, T>(
     rows: impl Iterator<Item = T>,
     row: impl Fn(&T) -> Row<'a>,
     now: UnixTime,

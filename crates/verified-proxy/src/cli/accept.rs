@@ -39,11 +39,11 @@ pub(super) struct Args {
     target: Option<String>,
 
     /// Why you accept it, for whoever reads the policy next
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = words)]
     reason: String,
 
     /// Who accepts it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = words)]
     by: String,
 
     /// The last day on which it is accepted, within a year [default: 90 days from now]
@@ -63,11 +63,11 @@ pub(super) struct Args {
     /// The root key of the key management service that you expect, from its operator
     ///
     /// SubjectPublicKeyInfo in DER. It is accepted only if it is the one that was seen.
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = hex)]
     expect_root: Option<String>,
 
     /// The application id that you expect, from its operator
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = hex)]
     expect_app_id: Option<String>,
 
     #[command(flatten)]
@@ -75,6 +75,24 @@ pub(super) struct Args {
 
     #[command(flatten)]
     shared: Shared,
+}
+
+/// As an exception of a policy takes it.
+fn words(text: &str) -> Result<String, String> {
+    let is_plain = (1..=200).contains(&text.len()) && !text.chars().any(char::is_control);
+    is_plain
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected one line of 1 to 200 bytes".to_owned())
+}
+
+fn hex(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_hex = text.len() >= 2
+        && text.len().is_multiple_of(2)
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex
+        .then(|| text.to_ascii_lowercase())
+        .ok_or_else(|| "expected hexadecimal digits, two for each byte".to_owned())
 }
 
 /// Why there is no line.
@@ -119,6 +137,9 @@ fn run(args: Args) -> Result<ExitCode, Refused> {
         None => Base::BuiltIn(&name),
         Some(text) => Base::File(text),
     };
+    if let Some(text) = &own {
+        Policy::from_toml(text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    }
     // Before anybody is asked, and anything shown.
     let target = args
         .to

@@ -57,7 +57,7 @@ fn it_shows_old_beside_new_and_writes_nothing_by_itself() {
         "    seen      OutOfDate (level of ",
         "its owner may be able to read your prompts",
         "INTEL-SA-01036",
-        "Until: 2027-02-20 (the last day), accepted by Ada: Intel's update is on its way",
+        "It would hold until 2027-02-20, that day included. Ada proposes it: Intel's update is on its way",
         "hardware=outdated",
         "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-01036\"], exception = { until = \"2027-02-20\", reason = \"Intel's update is on its way\", by = \"Ada\" } }]",
         "Nothing was written: --to FILE writes it.",

@@ -170,6 +170,15 @@ const ON_THE_WAY: &[Event] = &[
         let row = text.replace("rtmr1 = ", "refuse_from = \"2020-01-01\", rtmr1 = ");
         s.config.policy = Policy::from_toml(&row).unwrap();
     }),
+    ("rejected_qemu_version", 502, |s| {
+        // The machine's MRTD is the form of QEMU 8, which it does not state.
+        let text = refusing(&s.fake.policy_toml, "");
+        let row = text.replace(
+            "mrtd = ",
+            &format!("mrtd = \"{}\", mrtd_two_pass = ", "07".repeat(48)),
+        );
+        s.config.policy = Policy::from_toml(&row).unwrap();
+    }),
     ("rejected_gpu_places_unknown", 502, |s| {
         let change = |spec: &mut fake_tee::Spec| spec.boot.acpi_tables = Some([7; 48]);
         s.fake.change(change).unwrap();

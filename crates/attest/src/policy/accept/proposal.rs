@@ -123,17 +123,24 @@ pub(super) fn proposal(
                 "--expect-app-id",
                 got,
             )?;
+            // The policy may end the root key before the new row ends.
+            let identities = policy.rules().identities.iter();
+            let epochs: BTreeSet<_> = identities
+                .flat_map(|own| &own.kms_roots)
+                .filter(|epoch| epoch.key.0 == root)
+                .cloned()
+                .collect();
             Ok(Proposal {
                 what: "the application that the key management service signed for".to_owned(),
                 known_from: "the id that you typed (--expect-app-id)".to_owned(),
                 meaning: "Another application has other keys, and whoever operates it decides what runs in the machine and could read your prompts. This program cannot know whose it is: it only saw that it is the one that you named.".to_owned(),
-                weakens: "Machines of this application are accepted besides, under the key management service that the policy names already.".to_owned(),
+                weakens: "A little: machines of this application are accepted besides, under the key management service that the policy names already, for as long as it names it.".to_owned(),
                 row: Row::Identity(Identity {
                     name,
                     operator: None,
                     app_id: Hex(hex_array(&expected).ok_or_else(of_code)?),
-                    kms_root: Some(HexText(root)),
-                    kms_roots: BTreeSet::new(),
+                    kms_root: epochs.is_empty().then_some(HexText(root)),
+                    kms_roots: epochs,
                     exception: Some(exception.clone()),
                 }),
                 rule: rule(rejected).unwrap_or_default(),
@@ -153,7 +160,7 @@ fn image(
         return Err(NotAcceptable::new(
             rejected,
             "the OS image is in no table of this program: anybody's image would look like this",
-            "Get the files of the release from where its makers publish them, and measure them with `verified-proxy image measure DIR`: it prints the row for a policy if they give these registers.",
+            "Get the files of the release from where its makers publish them, and measure them with `verified-proxy image measure DIR`: it prints their registers, to be compared with these, and the row for a policy.",
         ));
     };
     Ok(Proposal {
@@ -322,7 +329,7 @@ fn root(
         what: "the root key of the key management service that gives the machine its keys".to_owned(),
         known_from: "the key that you typed (--expect-root)".to_owned(),
         meaning: "Whoever has this root key decides which machines get the application's keys, and could read your prompts. This program cannot know whose key it is: it only saw that it is the one that you typed.".to_owned(),
-        weakens: "The application is accepted under this root key besides the ones that the policy names.".to_owned(),
+        weakens: "Yes, if the key is not whose you think: whoever holds it can sign for any machine. The application is accepted under this root key besides the ones that the policy names.".to_owned(),
         row: Row::Identity(Identity {
             name,
             operator: identity.operator.clone(),
@@ -411,7 +418,10 @@ fn value(rejected: &Rejected, exception: &Exception) -> Option<Proposal> {
 /// A finding whose words were cut could be another one with the same beginning. Those of
 /// images are the policy's own words, and begin with what tells them apart.
 fn is_cut(topic: &str, detail: &str) -> bool {
-    (detail.contains("...") && topic != IMAGE_ADVISORY) || [LEFT_OUT, UNREADABLE].contains(&topic)
+    // Lists end so where names are left out.
+    let is_shortened = detail.ends_with(" more") || detail.contains(" more;");
+    ((detail.contains("...") || is_shortened) && topic != IMAGE_ADVISORY)
+        || [LEFT_OUT, UNREADABLE].contains(&topic)
 }
 
 fn pin_means(what: &str) -> &'static str {

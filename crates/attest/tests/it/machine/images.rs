@@ -34,8 +34,8 @@ fn each_version_measures_its_own_form() {
     for (version, form, expected) in [
         ("9.2.1", None, "verified"),
         ("8.2.2", Some(OTHER_FORM), "verified"),
-        ("9.2.1", Some(OTHER_FORM), "rejected_acpi"),
-        ("8.2.2", None, "rejected_acpi"),
+        ("9.2.1", Some(OTHER_FORM), "rejected_qemu_version"),
+        ("8.2.2", None, "rejected_qemu_version"),
         ("9.2.1", Some([9; 48]), "rejected_os_image"),
     ] {
         let appraisal = judge(&on(version, form), &two_pass);
@@ -54,8 +54,8 @@ fn a_kernel_has_two_forms() {
     for (version, kernel, expected) in [
         ("10.1.0", None, "verified"),
         ("10.2.0", Some([8; 48]), "verified"),
-        ("10.2.0", None, "rejected_acpi"),
-        ("10.1.0", Some([8; 48]), "rejected_acpi"),
+        ("10.2.0", None, "rejected_qemu_version"),
+        ("10.1.0", Some([8; 48]), "rejected_qemu_version"),
         ("11.1.0", Some([8; 48]), "verified"),
     ] {
         let spec = spec_with(|s| {

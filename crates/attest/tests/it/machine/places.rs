@@ -32,7 +32,7 @@ fn only_what_signed_and_is_named_fills_a_place() {
         assert_eq!(code(&all), "verified", "{gpus} + {switches}");
         assert_eq!(
             detail(&all, CheckId::GpuPlaces),
-            "12 places measured, 8 GPUs and 4 NVSwitches accounted for"
+            "12 places measured, as many as 8 GPUs that signed and 4 NVSwitches that they name"
         );
         let one = judge(1, 4);
         assert_eq!(code(&one), "rejected_gpu_places", "{gpus} + {switches}");

@@ -132,6 +132,7 @@ fn what_no_tables_are_computed_of() {
         ("pic", json!(1), "expected true or false"),
         ("hugepages", json!(true), "no tables are computed for it"),
         ("hugepages", json!("no"), "no tables are computed for it"),
+        ("hugepages", json!("\u{1b}[2J\u{202e}"), "is \"\\\""),
         (
             "numa_nodes",
             json!([{"pxb_bus": 5}]),
@@ -150,10 +151,13 @@ fn what_no_tables_are_computed_of() {
         ("", "info.vm_config"),
         ("[]", "info.vm_config"),
         (r#"{"cpu_count": 4, "cpu_count": 5}"#, "info.vm_config"),
+        ("{\"hugepages\": [\n\"\u{9b}\u{202e}\"\n]}", "hugepages is"),
         (r#"{"cpu_count": 4, "cpu\u005fcount": 5}"#, "info.vm_config"),
     ] {
         let refused = compute_rtmr0(text, None).unwrap_err();
         assert!(refused.to_string().contains(reason), "{text}: {refused}");
+        let is_plain = |c: char| (' '..='~').contains(&c);
+        assert!(refused.to_string().chars().all(is_plain), "{refused:?}");
     }
 }
 

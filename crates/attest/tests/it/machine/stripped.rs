@@ -139,3 +139,45 @@ fn the_hardware_policy_says_what_is_left_out() {
     let said = detail(&appraisal, CheckId::Rtmrs);
     assert!(said.contains("leaves out the events of RTMR0"), "{said}");
 }
+
+/// The tables' own events in such a log are copies: what gives the register decides.
+#[test]
+fn events_that_are_not_those_of_the_tables_are_a_finding() {
+    let spec = stripped(|s| {
+        s.hooks.events_after.push(|events| {
+            let tables = events.iter_mut().find(|event| event.event == "acpi-tables");
+            tables.unwrap().digest = vec![7; 48];
+        });
+    });
+    let appraisal = judge_under(&spec, "");
+    assert_eq!(code(&appraisal), "verified");
+    let mut findings = appraisal.report.findings.iter();
+    let said =
+        "event_log has 1 events of RTMR0 that are not those of the tables which give the register";
+    assert!(
+        findings.any(|finding| finding.detail == said),
+        "{:?}",
+        appraisal.report.findings
+    );
+}
+
+/// Of rows with equal tables the one that holds for good, as with a whole log.
+#[test]
+fn the_best_row_counts() {
+    let made = fake_tee::acpi::digests(&crate::support::spec().vm_config);
+    let [loader, rsdp, tables] = [made.loader, made.rsdp, made.tables].map(hex::encode);
+    let row = |name: &str, more: &str| {
+        format!(
+            "{{ name = \"{name}\", places = 12, acpi_loader = \"{loader}\", acpi_rsdp = \"{rsdp}\", acpi_tables = \"{tables}\"{more} }}"
+        )
+    };
+    let ends = ", exception = { until = \"2026-11-22\", reason = \"a test\", by = \"me\" }";
+    let rows = format!(
+        "acpi = \"require\"\nmachine = [{}, {}]\n",
+        row("a", ends),
+        row("z", "")
+    );
+    let appraisal = judge_under(&stripped(|_| {}), &rows);
+    assert_eq!(code(&appraisal), "verified");
+    assert_eq!(appraisal.report.levels.unwrap().boot.as_str(), "named");
+}

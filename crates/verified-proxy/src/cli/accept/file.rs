@@ -67,7 +67,14 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = PathBuf::from(beside);
     let written = File::create_new(&beside).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
-        file.set_permissions(fs::metadata(path)?.permissions())?;
+        let known = fs::metadata(path)?;
+        // Whoever reads the policy has to be able to read it afterwards.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()))?;
+        }
+        file.set_permissions(known.permissions())?;
         file.sync_all()?;
         fs::rename(&beside, path)
     });

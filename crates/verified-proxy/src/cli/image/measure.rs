@@ -15,8 +15,8 @@ use crate::cli::print;
 
 /// Compute MRTD, RTMR1 and RTMR2 from the files of a release, and print the row for a policy
 ///
-/// Exit codes: 0 measured, 1 the files contradict themselves or what is known of the image,
-/// 2 wrong usage, 3 something could not be read.
+/// Exit codes: 0 measured, 1 the files contradict themselves or what is known of the image, or
+/// RTMR0 of the machine cannot be computed, 2 wrong usage, 3 something could not be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The folder of an unpacked release, with sha256sum.txt, ovmf.fd, bzImage,
@@ -93,7 +93,14 @@ struct Shape {
 fn shape(path: &Path) -> Result<Shape, Failure> {
     let unreadable = |why: &str| Failure::Unreadable(format!("{}: {why}", path.display()));
     let text = String::from_utf8(inputs::read(path)?).map_err(|_| unreadable("not UTF-8"))?;
-    let config = VmConfig::read(&text).map_err(|error| unreadable(&error.to_string()))?;
+    // A report has it as a text within its JSON.
+    let text = serde_json::from_str::<String>(&text).unwrap_or(text);
+    let config = VmConfig::read(&text).map_err(|_| {
+        Failure::Usage(format!(
+            "{}: expected a JSON object with cpu_count, memory_size and what else a machine's vm_config states\nhint: take it out of a report with: jq -r .info.vm_config report.json",
+            path.display()
+        ))
+    })?;
     Ok(Shape { text, config })
 }
 
@@ -127,7 +134,13 @@ impl Shown<'_> {
     fn name(&self) -> String {
         match self.known {
             Some(image) => image.name.clone(),
-            None => format!("unlisted {}", self.measured.metadata().version),
+            None => {
+                // The files say it: what is not a version's has no place in a name.
+                let version = &self.measured.metadata().version;
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+                let plain: String = version.chars().filter(|c| is_plain(*c)).take(32).collect();
+                format!("unlisted {plain}")
+            }
         }
     }
 
@@ -141,9 +154,12 @@ impl Shown<'_> {
                 image.name
             ));
         }
-        (self.measured.kernel_header() == KernelHeader::NotAsStated).then(|| {
-            "metadata.json says that the kernel's header is normalised, and QEMU would rewrite it for 2816 MiB of memory: RTMR1 depends on QEMU's version".to_owned()
-        })
+        if self.measured.kernel_header() == KernelHeader::NotAsStated {
+            return Some("metadata.json says that the kernel's header is normalised, and QEMU would rewrite it for 2816 MiB of memory: RTMR1 depends on QEMU's version".to_owned());
+        }
+        let rtmr0 = self.shape.as_ref().map(|machine| machine.rtmr0.as_ref());
+        let why = rtmr0?.err()?;
+        Some(format!("RTMR0 of the machine is not computed: {why}"))
     }
 
     /// What this program's table says of the hash.
@@ -177,10 +193,11 @@ impl Shown<'_> {
         } else {
             "production"
         };
-        line("version", &format!("{}, {kind}", metadata.version));
+        line("version", &format!("\"{}\", {kind}", metadata.version));
+        let commit = metadata.git_revision.as_deref();
         line(
             "commit",
-            metadata.git_revision.as_deref().unwrap_or("not stated"),
+            &commit.map_or("not stated".to_owned(), |commit| format!("\"{commit}\"")),
         );
         line("firmware", &metadata.ovmf_variant.to_string());
         line("kernel header", header(measured.kernel_header()));
@@ -234,7 +251,13 @@ impl Shown<'_> {
         if let Some(why) = self.known.and_then(|image| image.refuse.as_ref()) {
             let _ = writeln!(text, "# Accept it nowhere: {why}.");
         }
-        text + &self.measured.policy_row(&self.name())
+        let row = self.measured.policy_row(&self.name());
+        if self.measured.kernel_header() == KernelHeader::NotAsStated {
+            text.push_str("# The files contradict themselves, so this is no row:\n");
+            let lines = row.lines().map(|line| format!("# {line}\n"));
+            return text + &lines.collect::<String>();
+        }
+        text + &row
     }
 
     fn as_json(&self) -> String {
