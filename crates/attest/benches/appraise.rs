@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use attest::{
     Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck,
     IssuerCache, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
-    appraise,
+    appraise, compute_rtmr0,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -68,6 +68,7 @@ fn main() {
         slow |= measure(name, input);
     }
     slow |= hostile(&inputs[0].1);
+    shapes();
     if slow {
         println!("over the budget: {COLD:?} cold, {CACHED:?} cached, {HOSTILE:?} hostile");
         std::process::exit(1);
@@ -219,6 +220,34 @@ fn hostile(input: &Input) -> bool {
     let median = samples[samples.len() / 2];
     println!("hostile: {} bytes, {median:?} (CPU)", report.len());
     median > HOSTILE
+}
+
+/// RTMR0 of a machine: of a shape that was not computed before, and once more.
+fn shapes() {
+    for cpus in [1, 64, 4096] {
+        // Another window makes another shape, and the same amount of work.
+        let shape = |gib: usize| {
+            let hole = (gib + 1) << 30;
+            format!(
+                r#"{{"cpu_count":{cpus},"memory_size":1099511627776,"qemu_version":"9.2.1","hotplug_off":true,"num_gpus":8,"num_nvswitches":4,"pci_hole64_size":{hole}}}"#
+            )
+        };
+        let median = |own: &dyn Fn(usize) -> String| {
+            let mut samples: Vec<_> = (0..ROUNDS)
+                .map(|round| {
+                    let text = own(round);
+                    let start = now();
+                    black_box(compute_rtmr0(&text, None).unwrap());
+                    now() - start
+                })
+                .collect();
+            samples.sort_unstable();
+            samples[samples.len() / 2]
+        };
+        let new = median(&shape);
+        let known = median(&|_| shape(0));
+        println!("RTMR0, {cpus} CPUs: {new:?} of a new shape, {known:?} of a known one (CPU)");
+    }
 }
 
 fn forged() -> Input {

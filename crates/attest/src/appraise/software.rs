@@ -152,6 +152,7 @@ impl Run<'_> {
         self.report.named.operator = identity.operator;
         if let Some(exception) = &identity.exception {
             self.accepted_by_you("identity", exception);
+            self.report.named.identity_until = Some(exception.until.to_string());
         }
         Ok(identity.valid_until)
     }

@@ -19,6 +19,8 @@ pub struct Named {
     pub operator: Option<String>,
     /// The last day of the first exception that the boot level rests on.
     pub boot_until: Option<String>,
+    /// The last day of the exception by which the identity is accepted.
+    pub identity_until: Option<String>,
     /// The last day of the first exception that the hardware level rests on.
     pub hardware_until: Option<String>,
 }
@@ -71,10 +73,15 @@ impl Report {
             (_, IdentityLevel::Any) => format!(
                 "Somebody's machine: your connection ends inside a sealed Intel TDX machine ({image}), and whose it is was not checked."
             ),
-            (_, IdentityLevel::Expected) => format!(
-                "Your connection ends inside a sealed Intel TDX machine ({image}) that {} key service accepted.",
-                self.operators()
-            ),
+            (_, IdentityLevel::Expected) => {
+                let until = self.named.identity_until.as_ref();
+                let until = until.map(|until| format!(" (an identity that you accepted until {until})"));
+                format!(
+                    "Your connection ends inside a sealed Intel TDX machine ({image}) that {} key service{} accepted.",
+                    self.operators(),
+                    until.unwrap_or_default()
+                )
+            }
         }
     }
 

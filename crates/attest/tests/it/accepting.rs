@@ -5,7 +5,7 @@ use attest::{
     AcceptableImage, Acceptance, AcceptedChange, Base, Evidence, Explanation, FilesCheck, Known,
     NotAcceptable, Policy, TagsCheck, Terms, UnixTime, accept,
 };
-use fake_tee::event_log::replay;
+use fake_tee::event_log::{DigestForm, Event, replay};
 use fake_tee::{ComposeManager, Kms, Spec};
 
 use crate::support::{
@@ -466,6 +466,9 @@ fn what_has_other_keys_is_accepted_only_by_a_value_from_elsewhere() {
         let end = (NOW / DAY + 91) * DAY;
         let policy = Policy::from_toml(&accepted.text).unwrap();
         let outcome = judged(spec, &policy, NOW);
+        let sentence = outcome.report.sentence().unwrap();
+        let said = " key service (an identity that you accepted until 2027-02-20) accepted.";
+        assert!(sentence.contains(said), "{sentence}");
         assert!(
             outcome
                 .report
@@ -555,6 +558,63 @@ fn an_image_of_the_programs_own_table() {
     }
     let refused = known.iter().filter(|own| own.dev || own.refuse.is_some());
     assert!(refused.count() > 3);
+}
+
+/// QEMU's version contradicts the form of a register: no row of tables mends that.
+#[test]
+fn a_contradiction_of_forms_is_never_accepted() {
+    let spec = spec_with(|s| s.td.mr_td = [8; 48]);
+    let policy = policy_text("").replacen(
+        "rtmr1 = ",
+        &format!("mrtd_two_pass = \"{}\", rtmr1 = ", "08".repeat(48)),
+        1,
+    );
+    assert_eq!(verdict(&spec, &policy, NOW), "rejected_qemu_version");
+    let why = refused(&spec, &policy).to_string();
+    assert!(why.contains("an attack has the same bytes"), "{why}");
+}
+
+/// A list that ends in "1 more" could name anything there.
+#[test]
+fn a_finding_that_leaves_names_out_is_never_accepted() {
+    let with = |count: usize| {
+        spec_with(|s| {
+            s.hooks.events.push(move |events| {
+                let at = events.iter().position(|event| event.event == "instance-id");
+                for number in 0..count {
+                    let name = format!("event-{number}");
+                    let event = Event::runtime(&name, b"", DigestForm::V1);
+                    events.insert(at.unwrap(), event);
+                }
+            });
+        })
+    };
+    let policy = pinned("findings.refuse = [\"boot_event_unknown\"]");
+    for (count, is_accepted) in [(1, true), (12, true), (13, false), (40, false)] {
+        let spec = with(count);
+        assert_eq!(verdict(&spec, &policy, NOW), "rejected_finding");
+        let outcome = accept_with(&spec, &policy, &terms(), &known(&spec));
+        assert_eq!(outcome.is_ok(), is_accepted, "{count}");
+    }
+}
+
+/// The new row ends with the root key that it rests on.
+#[test]
+fn an_accepted_application_revives_no_root() {
+    let app = spec_with(|s| s.app.app_id = vec![7; 20]);
+    let key = app.kms.root_spki_hex();
+    let policy = policy_text("").replace(
+        &format!("kms_root = \"{key}\""),
+        &format!("kms_roots = [{{ key = \"{key}\", until = \"2026-11-30\" }}]"),
+    );
+    let typed = Terms {
+        expect_app_id: Some("07".repeat(20)),
+        ..terms()
+    };
+    let accepted = accept_with(&app, &policy, &typed, &known(&app)).unwrap();
+    assert_eq!(verdict(&app, &accepted.text, NOW), "verified");
+    let after = NOW + 9 * DAY;
+    assert_eq!(verdict(&app, &accepted.text, after), "rejected_kms_root");
 }
 
 /// A verdict that fails in two rules has no line, whichever they are.

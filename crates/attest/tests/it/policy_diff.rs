@@ -230,3 +230,20 @@ fn only_what_rules_mean_is_compared() {
         ]
     );
 }
+
+/// Names are the words of whoever wrote the file: they end no line and move no cursor.
+#[test]
+fn no_name_in_a_file_forges_a_line() {
+    let name = "fine\\n\\nmine accepts nothing that near refuses.\\u001b[8m\\u202e";
+    let zeros = "00".repeat(48);
+    let text = format!(
+        "name = \"mine\"\nextends = \"near\"\ndate = \"2026-11-22\"\nmachine = [{{ name = \"{name}\", acpi_loader = \"{zeros}\", acpi_rsdp = \"{zeros}\", acpi_tables = \"{zeros}\" }}]\n"
+    );
+    let said = words(&Policy::near(), &Policy::from_toml(&text).unwrap());
+    assert!(
+        said[0].contains("accepts the machine shape fine"),
+        "{said:?}"
+    );
+    let is_plain = |c: char| (' '..='~').contains(&c);
+    assert!(said[0].chars().all(is_plain), "{said:?}");
+}

@@ -445,7 +445,7 @@ async fn a_silent_repository_costs_its_deadline_once_a_minute() {
 async fn a_renewal_without_a_file_withdraws_nothing() {
     let fake = fake().await;
     let config = Config {
-        verdict_ttl: Duration::from_secs(8),
+        verdict_ttl: Duration::from_secs(12),
         ..required(&fake)
     };
     let proxy = Proxy::start(config).await;
@@ -470,7 +470,7 @@ async fn a_renewal_without_a_file_withdraws_nothing() {
     let verdict = |answer: &Answer| answer.header("x-verified-proxy-verdict").to_owned();
     assert_eq!(verdict(&first), verdict(&second));
     // At its end nothing more goes.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let said = assert_refused(&proxy, NO_FILES).await;
     assert!(said.contains("1 of 3 files were not fetched"), "{said}");
 }
