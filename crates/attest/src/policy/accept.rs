@@ -148,7 +148,7 @@ pub fn accept(
     mut judge: impl FnMut(&Policy) -> Appraisal,
 ) -> Result<Accepted, NotAcceptable> {
     let unusable =
-        |error: PolicyError| NotAcceptable::terms(error.to_string(), "Mend the policy first.");
+        |error: PolicyError| NotAcceptable::terms(error.to_string(), "Correct the policy first.");
     let old = base.policy().map_err(unusable)?;
     let first = judge(&old);
     let now = first.report.at;

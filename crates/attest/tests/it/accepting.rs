@@ -554,7 +554,8 @@ fn an_image_of_the_programs_own_table() {
         let mut other = spec.clone();
         other.overrides.rt_mr[2].as_mut().unwrap()[0] ^= 1;
         assert_eq!(verdict(&other, &text, NOW), "rejected_os_image");
-        assert!(accept(&other).is_err());
+        let why = accept(&other).unwrap_err().to_string();
+        assert!(why.contains("in no table of this program"), "{why}");
     }
     let refused = known.iter().filter(|own| own.dev || own.refuse.is_some());
     assert!(refused.count() > 3);
