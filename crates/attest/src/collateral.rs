@@ -204,7 +204,7 @@ impl Collateral {
     #[must_use]
     pub fn next_update(&self) -> Option<UnixTime> {
         let documents = &self.documents;
-        // RFC 5280 §5.1.2.5 demands a nextUpdate; without one a list ends nothing.
+        // RFC 5280 §5.1.2.5 demands a nextUpdate; a list without it sets no limit here.
         let of_crl = |der: &[u8]| {
             let list = x509::crl(der).ok()?.tbs_cert_list;
             Some(list.next_update.map_or(UnixTime(u64::MAX), x509::unix))

@@ -170,7 +170,8 @@ impl Documents {
         if let Some(rejected) = self.wrong_kind().or_else(|| self.wrong_time(now)) {
             return Some(rejected);
         }
-        // Whatever else a quote brings along, a backend has made up.
+        // Only signed certificates from here on: everything else in the quote is the
+        // backend's choice.
         let [leaf, ca] = self.signed_platform(root)?;
         if !self.pck_crl_is_of(ca) {
             return Some(Rejected::CollateralUntrusted {

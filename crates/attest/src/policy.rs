@@ -248,8 +248,8 @@ impl Policy {
         self.rules.deployment.mode != Mode::Off && self.rules.deployment.tags != Tags::Any
     }
 
-    /// True if the files of a deployment log have to be at hand, and its tags if
-    /// they are compared.
+    /// True if a verdict requires the deployment log's files (and its tags, where they are
+    /// compared) to be available.
     #[must_use]
     pub fn requires_sources(&self) -> bool {
         self.rules.deployment.mode != Mode::Off

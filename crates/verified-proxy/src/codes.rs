@@ -52,7 +52,7 @@ codes! {
         "The endpoint list has no such model."
         "GET /v1/models lists the names; the message names close matches.";
     NotFound "not_found" "404"
-        "The proxy has no such page, no longer has this report, or does not know who served the answer whose signature is asked for."
+        "The proxy has no such page, no longer has this report, or does not know which backend gave the answer whose signature was requested."
         "/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
     MethodNotAllowed "method_not_allowed" "405"
         "The proxy's own pages are read with GET."
@@ -65,7 +65,7 @@ codes! {
         "Try again; check the network and, behind a TLS-inspecting proxy, --extra-ca.";
     BackendTimeout "backend_timeout" "504"
         "The backend did not answer in time."
-        "Try again; --attest-timeout is the time for a first request to find a verified connection.";
+        "Try again. --attest-timeout limits how long a first request may wait for a verified connection.";
     BackendCertificate "backend_certificate" "502"
         "No certificate authority vouches for the backend's name, or the backend does not hold its key."
         "Name an authority of your own with --extra-ca. If the key is not held, somebody is in the middle.";
@@ -88,7 +88,7 @@ codes! {
         "Intel's documents about the backend's platform could not be fetched, or not in time."
         "Check the network; --pccs-url names another source.";
     SourceTimeout "source_timeout" "503"
-        "Compose files or NVIDIA's opinion were still waited for when the time for a first request was over; the message says which."
+        "The proxy was still waiting for compose files or for NVIDIA's opinion when the time for a first request ended; the message says which."
         "Try again; raise --attest-timeout, which is shorter than these sources may take, or see what --compose-files-url and --nras-url name.";
     NoRandomness "no_randomness" "503"
         "This machine's random number generator failed, so no nonce could be made."
@@ -121,7 +121,7 @@ const fn words_of(blame: Blame) -> &'static str {
 pub fn document() -> String {
     let mut text = String::from(
         "# Codes\n\n\
-         Generated from the code: `UPDATE_DOCS=1 cargo test -p verified-proxy --test it docs`. Codes are never renamed.\n\
+         Generated from the code by `scripts/docs`. Codes are never renamed.\n\
          They stand in `error.code` of an answer, and in `code` of `verify --json`.\n\n\
          ## The proxy's own\n\n| code | status | what it means | what to do |\n|---|---|---|---|\n",
     );

@@ -89,7 +89,8 @@ pub(crate) struct Fetched {
 
 impl Fetched {
     fn new(collateral: Collateral, index: usize, source: FetchUrl, at: Stamp) -> Self {
-        // What cannot be read is refused by the appraisal; soon it may be mended.
+        // Unreadable documents are kept for MIN_AGE only, so that a repaired source is
+        // soon asked again. The appraisal refuses them.
         let next_update = collateral.next_update().unwrap_or_default();
         let left = Duration::from_secs(next_update.0.saturating_sub(at.wall().0));
         Self {
@@ -392,7 +393,7 @@ impl Shared {
         F: Future<Output = Result<T, SourceError>> + Send + 'static,
     {
         let mut failures: Vec<(usize, SourceError)> = Vec::new();
-        // Dropped with the search: who is overtaken is hung up on.
+        // Dropping the set aborts requests to the slower sources.
         let mut asked = JoinSet::new();
         let mut waiting = HashSet::new();
         let mut next = order.iter().copied().peekable();

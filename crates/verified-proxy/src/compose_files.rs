@@ -95,7 +95,7 @@ pub(crate) enum FileError {
     Fetch(#[from] FetchError),
     #[error("status {0}")]
     Status(StatusCode),
-    #[error("other bytes came than the log says: SHA-256 {got}")]
+    #[error("the file has SHA-256 {got}, which is not the one in the deployment log")]
     OtherBytes { got: FileDigest },
     #[error("its name leads out of the repository")]
     Path,
@@ -222,7 +222,7 @@ impl ComposeFiles {
     ) -> Result<(), FileError> {
         match file {
             Some(file) => self.0.fetch(base, file).await.map(drop),
-            // Below it are commits; itself it need not be anything.
+            // Only paths below the base (COMMIT/FILE) must exist; this tests that it answers.
             None => Ok(self.0.fetcher.get(base, MAX_FILE_BYTES).await.map(drop)?),
         }
     }
@@ -283,7 +283,8 @@ impl Shared {
         let fetches = all.entry(backend.clone()).or_default();
         let mut digests = HashSet::new();
         let mut begun = Begun::default();
-        // Under the lock under which flights end: what is in neither is to be fetched.
+        // Read under the lock that finished fetches take: a file that is neither stored
+        // nor being fetched must be fetched.
         let at_hand = Arc::clone(&lock(&self.at_hand).files);
         for file in wanted {
             if at_hand.contains(&file.sha256) {
@@ -326,8 +327,8 @@ impl Shared {
         since: Stamp,
     ) -> bool {
         let outcome = {
-            // Not the file's fault: its time begins with its turn. Each turn ends, so
-            // the wait does.
+            // Waiting for a permit does not count against the file's deadline. The wait
+            // is bounded, since each holder is.
             let _turn = turns.acquire().await;
             let came = lock(&self.at_hand).files.contains(&file.sha256);
             if came {

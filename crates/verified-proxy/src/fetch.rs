@@ -148,13 +148,13 @@ pub(crate) enum FetchError {
         host: String,
         source: Arc<std::io::Error>,
     },
-    #[error("{host} is no name for TLS")]
+    #[error("{host} is not a valid TLS server name")]
     Name { host: String },
     #[error("the exchange broke off: {0}")]
     Http(Arc<hyper::Error>),
     #[error("the answer has more than {max} bytes")]
     TooLarge { max: usize },
-    #[error("no complete answer in {} s", FETCH_TIMEOUT.as_secs())]
+    #[error("the server did not send a complete answer within {} s", FETCH_TIMEOUT.as_secs())]
     Timeout,
 }
 

@@ -137,8 +137,8 @@ impl Guard {
         head: &mut Parts,
         local: Option<IpAddr>,
     ) -> Result<Admitted, NotAdmitted> {
-        // The target's authority takes the header's place (RFC 9112 §3.2.2); who
-        // shows two names has to be right with both.
+        // RFC 9112 §3.2.2 prefers the target's authority over Host. If a request has
+        // both, both must be allowed.
         let hosts = head.headers.get_all(header::HOST).iter();
         let mut hosts = hosts.map(HeaderValue::to_str).map(Result::ok);
         let target = head.uri.authority().map(|target| Some(target.as_str()));
@@ -242,7 +242,8 @@ impl Guard {
             let lets_in = values
                 .filter_map(|value| known(value, token))
                 .reduce(LeastLevels::and);
-            // Without "Bearer", say: it lets nobody in and stays here all the same.
+            // A known token in another form (without `Bearer`, for example) does not
+            // authorise, but is removed too: it must not reach a backend.
             let last_word: fn(&str) -> Option<&str> = |text| text.split_whitespace().next_back();
             let mut values = headers.get_all(&name).iter();
             if lets_in.is_some() || values.any(|value| known(value, last_word).is_some()) {

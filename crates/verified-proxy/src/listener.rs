@@ -162,7 +162,7 @@ async fn set_stale_aside(path: &Path, aside: &Path) -> io::Result<()> {
     if file_at(aside)? == found {
         return Ok(());
     }
-    // It was replaced meanwhile, by one that lives.
+    // Another process has put a live socket here in the meantime: put it back and give up.
     move_to_free(aside, path)?;
     Err(io::ErrorKind::AddrInUse.into())
 }

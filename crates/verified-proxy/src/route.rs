@@ -17,7 +17,7 @@ pub(crate) enum RouteError {
     Malformed(&'static str),
     #[error("the model {model:?} is not in the endpoint list")]
     ModelNotFound { model: String, close: Vec<String> },
-    #[error("who served the answer with this id is not known")]
+    #[error("this proxy does not know which backend gave the answer with this id")]
     UnknownAnswer,
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),

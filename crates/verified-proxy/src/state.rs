@@ -92,7 +92,7 @@ pub enum StateError {
     /// The floors cannot be read.
     #[error(
         "{path}: {detail}; it remembers how new Intel's collateral has to be, so it is not overwritten. \
-         Restore it from a backup; or remove it, which admits once more what was seen before",
+         Restore it from a backup; or delete it; older collateral than already seen will then be accepted again",
         path = path.display()
     )]
     Floors {

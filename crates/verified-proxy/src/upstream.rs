@@ -79,12 +79,12 @@ pub(crate) enum AttemptError {
     Attest(#[from] AttestError),
     #[error("the backend closed the connection after its report: {0}")]
     ClosedAfterProbe(#[source] hyper::Error),
-    #[error("another instance of the backend answered than the one that was asked for")]
+    #[error("the connection reached a different instance of the backend than the one requested")]
     OtherInstance,
     /// The connection is verified, and good for a request that asks for less.
     #[error(transparent)]
     BelowLevel(Shortfall),
-    #[error("the time for a first request (--attest-timeout, {} s) was over, waiting for {waited_for}", .limit.as_secs())]
+    #[error("no verified connection within {} s (--attest-timeout); still waiting for {waited_for}", .limit.as_secs())]
     Deadline {
         limit: Duration,
         waited_for: WaitedFor,
@@ -428,13 +428,14 @@ impl Upstream {
         if lane.timeouts() != timeouts {
             return Err(AttestError::Timeout(self.terms.timeouts.report).into());
         }
-        // Somebody may have flown before.
+        // Another task may have attested this key while this one waited.
         let unverified = match self.recall(unverified, &key)? {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
         let outcome = self.attest(unverified, key, &lane).await;
-        // Not reached by who is cut off: what held it up still holds up the next.
+        // Skipped if the deadline drops this future: the lane then still shows the stage
+        // that hung, for the next waiter's message.
         lane.reach(Stage::Report);
         let verified = outcome?;
         verified

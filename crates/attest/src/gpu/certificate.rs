@@ -81,8 +81,8 @@ impl Issuer {
         let tbs = certificate.tbs_certificate();
         understood(certificate)?;
         let constraints = tbs.get_extension::<BasicConstraints>().map_err(extension)?;
-        // NVIDIA's CAs state no length. One that did would have to be counted
-        // with, and what is kept of an issuer holds wherever it stands.
+        // NVIDIA's CAs state no path length. A certificate with one is refused: issuers
+        // are cached without their depth, so the limit could not be enforced.
         match constraints {
             Some((true, constraints))
                 if constraints.ca && constraints.path_len_constraint.is_none() => {}

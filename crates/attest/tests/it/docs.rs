@@ -14,6 +14,6 @@ pub(crate) fn compare(name: &str, text: &str) {
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         there == text,
-        "docs/{name} is out of date: run UPDATE_DOCS=1 cargo test -p attest --test it"
+        "docs/{name} is out of date: run scripts/docs"
     );
 }

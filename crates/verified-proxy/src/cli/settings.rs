@@ -73,7 +73,7 @@ fn options(command: &Command) -> impl Iterator<Item = &Arg> {
 pub(super) fn document(command: &Command) -> String {
     let mut text = String::from(
         "# Options\n\n\
-         Generated from the code: `UPDATE_DOCS=1 cargo test -p verified-proxy --test it documented`.\n\n\
+         Generated from the code by `scripts/docs`.\n\n\
          Each option of `verified-proxy serve` is a flag, an environment variable and a key of the TOML\n\
          file that `--config` names; the first of flag, environment, file and default counts. A key is\n\
          the flag without dashes; repeatable options take an array there, and a list in the variable.\n\

@@ -123,7 +123,7 @@ pub(crate) fn remedy(error: &EndpointsError) -> &'static str {
             ..
         } => "behind a TLS-inspecting proxy name its authority with --extra-ca",
         EndpointsError::Fetch { .. } | EndpointsError::Lost { .. } => {
-            "check the network and --endpoints-url; a way out through a proxy is not taken"
+            "check the network and --endpoints-url; HTTP proxies (HTTPS_PROXY) are not used"
         }
         EndpointsError::Status { .. } | EndpointsError::Format { .. } => {
             "check --endpoints-url, and whether a network's login page answers in its place"

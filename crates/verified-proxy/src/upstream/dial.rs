@@ -49,7 +49,7 @@ impl WebPki {
 pub(crate) enum DialError {
     #[error("no connection: {0}")]
     Connect(#[source] std::io::Error),
-    #[error("no connection in {} s", .0.as_secs())]
+    #[error("could not connect within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error("the certificate is not accepted: {0}")]
     Certificate(#[source] rustls::Error),

@@ -218,8 +218,8 @@ impl Judge {
     }
 
     /// What `judge` says with NVIDIA's opinion, where the policy wants one and
-    /// nothing else speaks against the machine. So NVIDIA learns nothing of one
-    /// that is refused, and nobody but a genuine machine has anything shown to it.
+    /// nothing else speaks against the machine. So NVIDIA is not told about a machine that
+    /// is refused.
     async fn second_opinion(
         &self,
         asks: bool,
@@ -334,7 +334,8 @@ impl Judge {
             nras,
             now: self.clock.now(),
         });
-        // Also what refuses a platform has been seen.
+        // Raise the floor even if the platform was refused: the collateral was genuine,
+        // so its version counts as seen.
         if let Some(seen) = &appraisal.floor_seen {
             self.memory.floors.raise(seen);
         }

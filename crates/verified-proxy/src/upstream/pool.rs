@@ -144,8 +144,9 @@ impl Place {
             }
         }
         idle.retain(|resting| self.shelf.serves(resting));
-        // On other keys, which those who ask for one that is gone would pile up:
-        // each place in use, this one too, has a connection or is about to.
+        // The idle connections all have other keys. Close as many as there are too few
+        // free places for; otherwise requests for a key that no longer exists would pile
+        // them up. Every place in use has a connection, or is about to.
         let free = self.shelf.places.available_permits();
         let surplus = idle.len().saturating_sub(free);
         idle.drain(..surplus);

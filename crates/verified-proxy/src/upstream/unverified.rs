@@ -170,7 +170,7 @@ impl Unverified {
         lane.reach(Stage::Report);
         match self.examine_once(judge, lane).await {
             Ok(again) => Ok(again),
-            // Who answers no more is no better for it: the refusal stands.
+            // If the second attempt fails, the first refusal stands.
             Err(error) => {
                 tracing::info!(%domain, %error, "nothing came of asking again");
                 Ok(examined)
@@ -183,7 +183,7 @@ impl Unverified {
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
         let nonce = Nonce::from_bytes(nonce);
         let probe = Probe::new(&self.backend, nonce, judge.signing_algo());
-        // What the machine will be judged by comes while it collects evidence.
+        // Fetch collateral and key lists while the backend collects its evidence.
         judge.prewarm();
         let body = {
             let _only_one = tokio::time::timeout(PROBE_TURN, lane.probing()).await;

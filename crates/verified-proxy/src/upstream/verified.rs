@@ -197,8 +197,9 @@ impl Verified {
         if let Ok(host) = HeaderValue::from_str(self.backend.domain().as_str()) {
             head.headers.insert(header::HOST, host);
         }
-        // A page causes what a browser shows, though it cannot read it, and so does a
-        // link in a mail: neither spends the key (threats.md C2, C3).
+        // A web page or a link in a mail can trigger a request whose answer the browser
+        // displays, even if the page cannot read it. The proxy's API key is not added to
+        // such a request (threats.md C2, C3).
         let shown = guard::is_shown(&head.method, &head.headers);
         if let Some(key) = self.terms.api_key.as_ref().filter(|_| !shown) {
             headers::add_key(&mut head.headers, key);

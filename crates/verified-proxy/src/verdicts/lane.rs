@@ -40,9 +40,9 @@ impl Lane {
         }
     }
 
-    /// Waits for leave to attest, which ends when it is dropped. Who gets it
-    /// looks for a record first; a leader that failed leaves none, and the next
-    /// one tries on its own connection.
+    /// Waits until this task may attest the key; dropping the guard admits the next.
+    /// Look for a record first: the previous holder may have made one. If it failed there
+    /// is none, and the next tries on its own connection.
     pub(crate) async fn leave(&self) -> MutexGuardAsync<'_, ()> {
         self.leave.lock().await
     }

@@ -521,6 +521,6 @@ fn the_options_are_documented() {
     }
     assert!(
         std::fs::read_to_string(&path).unwrap() == text,
-        "docs/options.md is out of date: UPDATE_DOCS=1 cargo test -p verified-proxy --test it documented"
+        "docs/options.md is out of date: run scripts/docs"
     );
 }

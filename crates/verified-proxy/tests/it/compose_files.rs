@@ -328,7 +328,7 @@ async fn other_bytes_do_not_pass_for_the_log_s() {
     let proxy = Proxy::in_front_of(&fake).await;
     assert_missing(&proxy, 1, 2).await;
     let warned = Log::captured().text();
-    assert!(warned.contains("other bytes came than the log says"));
+    assert!(warned.contains("which is not the one in the deployment log"));
 }
 
 #[tokio::test]

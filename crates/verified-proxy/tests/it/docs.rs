@@ -11,6 +11,6 @@ fn the_codes_are_documented() {
     }
     assert!(
         std::fs::read_to_string(&path).unwrap() == text,
-        "docs/codes.md is out of date: UPDATE_DOCS=1 cargo test -p verified-proxy --test it docs"
+        "docs/codes.md is out of date: run scripts/docs"
     );
 }

@@ -164,7 +164,7 @@ async fn no_list_says_who_finds_out_why() {
     assert_eq!(answer.code(), "endpoints_unavailable");
     assert!(
         answer.message().ends_with(
-            "\nhint: check the network and --endpoints-url; a way out through a proxy is not taken; `verified-proxy doctor` finds out why"
+            "\nhint: check the network and --endpoints-url; HTTP proxies (HTTPS_PROXY) are not used; `verified-proxy doctor` finds out why"
         ),
         "{}",
         answer.message()

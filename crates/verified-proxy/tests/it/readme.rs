@@ -152,3 +152,74 @@ fn the_links_of_readmes_lead_somewhere() {
         }
     }
 }
+
+/// Every Rust file below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn threats_that_comments_cite_are_listed_with_tests_that_exist() {
+    let page = page("docs/threats.md");
+    let rows: Vec<Vec<_>> = ["## A.", "## B.", "## C."]
+        .iter()
+        .flat_map(|part| {
+            let (_, rest) = page.split_once(part).unwrap();
+            table(rest, "| id | what is wrong |")
+        })
+        .collect();
+    let ids: BTreeSet<_> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(ids.len(), rows.len(), "an id stands twice");
+
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files);
+    let mut cited = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (_, rest) in text
+            .lines()
+            .filter_map(|line| line.split_once("threats.md "))
+        {
+            for id in rest.split(|c: char| !c.is_ascii_alphanumeric()) {
+                let number = id.trim_start_matches(['A', 'B', 'C']);
+                if number.len() + 1 == id.len() && number.parse::<u8>().is_ok() {
+                    assert!(ids.contains(id), "{}: threats.md {id}", file.display());
+                    cited += 1;
+                }
+            }
+        }
+    }
+    assert!(cited > 20, "{cited} citations found");
+
+    for row in rows {
+        for (krate, folder) in [("attest ", "attest"), ("proxy ", "verified-proxy")] {
+            let Some((_, named)) = row[3].split_once(krate) else {
+                continue;
+            };
+            let named = named.split("proxy ").next().unwrap();
+            for module in named.split('`').skip(1).step_by(2) {
+                let path = root()
+                    .join("crates")
+                    .join(folder)
+                    .join("tests/it")
+                    .join(module);
+                let unit = root().join("crates").join(folder).join("src").join(module);
+                assert!(
+                    [&path, &unit]
+                        .iter()
+                        .any(|path| path.is_dir() || path.with_extension("rs").is_file())
+                        || module.starts_with("scripts/"),
+                    "{}: no tests {module}",
+                    row[0]
+                );
+            }
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(super) fn policy(config: &Config) -> Check {
     );
     if policy.hardware_only() {
         detail.push_str("; ANY software on a genuine TDX machine passes it");
-        let fix = "use --policy near, unless software is no matter to you";
+        let fix = "use --policy near, unless you do not need to know which software runs";
         return Check::warning(Id::Policy, detail, fix);
     }
     let now = config.clock.now();
@@ -128,7 +128,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
                 "{}: {detail}; it remembers how new Intel's documents have to be",
                 path.display()
             ),
-            "restore it from a backup; or remove it, which admits once more what was seen before"
+            "restore it from a backup; or delete it; older collateral than already seen will then be accepted again"
                 .to_owned(),
         ),
     };

@@ -139,8 +139,7 @@ pub(super) async fn backend(
 }
 
 fn explained(why: Explained, domain: &str) -> Check {
-    let usual =
-        "try again; if it stays so, check that connections to port 443 are let out (firewall, VPN)";
+    let usual = "try again; if it stays so, check that outgoing connections to port 443 are allowed (firewall, VPN)";
     Check::failed(
         Id::Backend,
         format!("{domain}{}: {}", why.code, why.message),
@@ -218,7 +217,7 @@ impl Outcome {
         let mut fix = "name another source with --pccs-url";
         if let SourceError::Fetch { source, .. } = error {
             times.failure(source);
-            fix = "check that connections to it are let out (firewall, VPN), or name another source with --pccs-url";
+            fix = "check that outgoing connections to it are allowed (firewall, VPN), or name another source with --pccs-url";
         }
         Self::Bad(error.to_string(), fix)
     }

@@ -57,13 +57,13 @@ pub(super) async fn compose_files(
         }
         (Ok(()), _) => Check::skipped(
             Id::ComposeFiles,
-            "it answers; no backend's log was there to ask for a file of",
+            "it answers; no deployment log was available, so no file was requested",
         ),
         (Err(error), _) => {
             let fix = match &error {
                 FileError::Fetch(source) => {
                     times.failure(source);
-                    "check that connections to it are let out (firewall, VPN), or name another repository with --compose-files-url"
+                    "check that outgoing connections to it are allowed (firewall, VPN), or name another repository with --compose-files-url"
                 }
                 _ => "check --compose-files-url, below which COMMIT/FILE has to be",
             };
@@ -96,7 +96,7 @@ pub(super) async fn compose_tags(
             let fix = match &error {
                 ListError::Fetch(source) => {
                     times.failure(source);
-                    "check that connections to it are let out (firewall, VPN), or name another repository with --compose-tags-url"
+                    "check that outgoing connections to it are allowed (firewall, VPN), or name another repository with --compose-tags-url"
                 }
                 _ => "check --compose-tags-url, which has to be a git repository over HTTP",
             };
@@ -134,7 +134,7 @@ pub(super) async fn nras(
                 "name another address with --nras-url; a policy without gpu.nras asks nobody";
             if let NrasError::Fetch { source, .. } = &error {
                 times.failure(source);
-                fix = "check that connections to it are let out (firewall, VPN), or name another address with --nras-url; a policy without gpu.nras asks nobody";
+                fix = "check that outgoing connections to it are allowed (firewall, VPN), or name another address with --nras-url; a policy without gpu.nras asks nobody";
             }
             if opinion == Opinion::Required {
                 Check::failed(Id::Nras, error.to_string(), fix)

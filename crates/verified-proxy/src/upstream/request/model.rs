@@ -34,7 +34,8 @@ impl Found {
             (Self::Named(body), Self::Named(query)) if body != query => {
                 Self::Malformed("the body names one model, the query (?model=) another")
             }
-            // Its fields are not read, a backend may do that.
+            // The proxy does not parse URL-encoded fields but a backend might, and would
+            // see another model than the query's: refuse.
             (Self::Absent(URL_ENCODED), Self::Named(_)) => Self::Malformed(URL_ENCODED),
             (Self::Absent(_), query @ Self::Named(_)) => query,
             (Self::Absent(_) | Self::Named(_), query @ Self::Malformed(_)) => query,

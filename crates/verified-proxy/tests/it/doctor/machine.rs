@@ -188,7 +188,7 @@ async fn a_policy_is_old_after_ninety_days() {
     let said = doctor(&fake, &["--policy", "hardware"]).await;
     let line = found(&said, "policy");
     assert!(
-        line.ends_with("; ANY software on a genuine TDX machine passes it\nfix: use --policy near, unless software is no matter to you"),
+        line.ends_with("; ANY software on a genuine TDX machine passes it\nfix: use --policy near, unless you do not need to know which software runs"),
         "{line}"
     );
 }

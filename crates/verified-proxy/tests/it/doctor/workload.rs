@@ -6,7 +6,8 @@ use fake_tee::serve::NrasRoute;
 
 use super::*;
 
-const LET_OUT: &str = "check that connections to it are let out (firewall, VPN), or name another";
+const LET_OUT: &str =
+    "check that outgoing connections to it are allowed (firewall, VPN), or name another";
 
 #[tokio::test]
 async fn the_repository_of_compose_files_is_looked_at() {
@@ -19,10 +20,7 @@ async fn the_repository_of_compose_files_is_looked_at() {
     // Nothing is refused without them, and less is proved.
     for (behaviour, why) in [
         (Behaviour::Status(404), "status 404 Not Found"),
-        (
-            Behaviour::Html,
-            "other bytes came than the log says: SHA-256 ",
-        ),
+        (Behaviour::Html, "the file has SHA-256 "),
     ] {
         fake.compose_files(behaviour);
         let said = doctor(&fake, &[]).await;
@@ -124,8 +122,9 @@ async fn without_a_log_the_repository_has_to_answer() {
     fake.tamper("debug-td").unwrap();
     let said = doctor(&fake, &[]).await;
     let files = format!("compose files from {}", fake.compose_files_url());
-    let line =
-        format!("skipped  {files}: it answers; no backend's log was there to ask for a file of");
+    let line = format!(
+        "skipped  {files}: it answers; no deployment log was available, so no file was requested"
+    );
     assert_found(&said, 1, &files, &line);
 }
 
@@ -137,8 +136,9 @@ async fn a_refused_backend_s_log_has_nothing_fetched() {
     assert_eq!(said.0, Some(1), "{}", said.1);
     assert!(found(&said, "backend").contains("rejected_gpu_missing"));
     let files = format!("compose files from {}", fake.compose_files_url());
-    let line =
-        format!("skipped  {files}: it answers; no backend's log was there to ask for a file of");
+    let line = format!(
+        "skipped  {files}: it answers; no deployment log was available, so no file was requested"
+    );
     assert_found(&said, 1, &files, &line);
     assert_eq!(fake.compose_files_fetched(), Vec::<String>::new());
 }

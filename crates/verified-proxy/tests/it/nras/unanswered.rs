@@ -48,7 +48,7 @@ async fn a_service_that_does_not_answer() {
         (
             &NrasRoute::ALL[..1],
             Behaviour::Hang,
-            "no complete answer in 10 s",
+            "the server did not send a complete answer within 10 s",
         ),
     ] {
         fake.nras(&NrasRoute::ALL, &Behaviour::Normal);
@@ -112,7 +112,10 @@ async fn a_silent_service_is_noticed_though_clients_leave() {
     let second = tokio::time::timeout(patience, proxy.chat()).await.unwrap();
     let (status, detail) = check(&proxy, &second).await;
     assert_eq!(status, "not_proved");
-    assert!(detail.contains("no complete answer in 10 s"), "{detail}");
+    assert!(
+        detail.contains("the server did not send a complete answer within 10 s"),
+        "{detail}"
+    );
     assert_eq!(asked(&fake).0, 1);
 }
 
