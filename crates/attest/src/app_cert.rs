@@ -14,11 +14,13 @@ use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
+use crate::hash;
+use crate::identifiers::UnixTime;
 use crate::policy::{Exception, Rules};
 use crate::quote::{ParsedQuote, Td};
+use crate::rejected::Rejected;
 use crate::text::{quoted, shown};
 use crate::x509::{self, P256Key};
-use crate::{Rejected, UnixTime, hash};
 
 /// A real chain has 19 KB of PEM.
 const MAX_PEM_BYTES: usize = 256 << 10;

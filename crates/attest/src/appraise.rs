@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::app_compose::app_compose_findings;
 use crate::attested::{Attested, Claims, Expected, Subject};
+use crate::binding;
 use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
 use crate::deployment::{ComposeFile, Deployment, DeploymentRejected, FilesCheck, TagsCheck};
 use crate::event_log::{self, BootEvents};
@@ -22,15 +23,18 @@ use crate::evidence::Evidence;
 use crate::finding::{ACCEPTED_BY_YOU, Finding, Severity};
 use crate::gpu::IssuerCache;
 use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
+use crate::identifiers::{Nonce, Spki, UnixTime};
 use crate::keys::NotBound;
 use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
+use crate::mr_config;
 use crate::nras::KeySet;
 use crate::policy::{Exception, Hex, Policy, Rules, Seen, SeenImage, ValueRule, finding_value};
 use crate::quote::{Td, VerifiedQuote};
+use crate::rejected::Rejected;
 use crate::report::{CheckId, Named, PolicyName, Report, Status};
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Nonce, Rejected, Spki, TrustAnchors, UnixTime, binding, mr_config};
+use crate::trust::TrustAnchors;
 
 /// Everything a verdict depends on.
 #[derive(Debug, Clone, Copy)]

@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use crate::evidence::SigningKey;
+use crate::identifiers::{Domain, Nonce, PolicyDigest, Spki, UnixTime};
 use crate::levels::Levels;
-use crate::{Domain, Nonce, PolicyDigest, SigningKey, Spki, UnixTime};
 
 /// Why a value is absent: never a bare `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]

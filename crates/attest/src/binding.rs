@@ -5,9 +5,11 @@
 //! nonce) binds no TLS key and is never tried.
 
 use crate::evidence::Evidence;
+use crate::hash;
+use crate::identifiers::{Nonce, Spki};
 use crate::quote::Td;
+use crate::rejected::Rejected;
 use crate::text::shown;
-use crate::{Nonce, Rejected, Spki, hash};
 
 /// The key that the report names is the one of this connection.
 pub(crate) fn tls_key(evidence: &Evidence, live: Spki) -> Result<(), Rejected> {

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 pub use self::editions::{Editions, EditionsParts};
 pub(crate) use self::floors::{Admitted, Document, Seen};
 pub use self::floors::{Floor, FloorKey, FloorSeen, Floors, Issued};
-use crate::{Fmspc, Rejected, UnixTime, diagnosis, json, x509};
+use crate::diagnosis;
+use crate::identifiers::{Fmspc, UnixTime};
+use crate::json;
+use crate::rejected::Rejected;
+use crate::x509;
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
 /// stays far below this.

@@ -50,10 +50,14 @@ pub(crate) use self::remarks::{MAX_TOLD, and_more};
 pub use self::tags::{MAX_TAGS_BYTES, TagsCheck, TagsError, UpstreamTags};
 
 use self::block::Block;
+use crate::collateral::Collateral;
+use crate::evidence::Evidence;
 use crate::finding::Finding;
+use crate::identifiers::{LogDigest, Nonce, UnixTime};
 use crate::quote::{ParsedQuote, VerifiedQuote};
+use crate::rejected::Rejected;
 use crate::text::{quoted, shown};
-use crate::{Collateral, Evidence, LogDigest, Nonce, Rejected, TrustAnchors, UnixTime};
+use crate::trust::TrustAnchors;
 
 /// Everything that the judgement of a deployment depends on.
 #[derive(Debug, Clone, Copy)]

@@ -9,10 +9,12 @@
 use x509_cert::Certificate;
 
 use crate::collateral::{Collateral, Document, Seen, begun_by, current};
+use crate::identifiers::{Fmspc, UnixTime};
 use crate::quote::{ParsedQuote, Refusal};
+use crate::rejected::Rejected;
 use crate::tcb::{Accept, Svns, TcbStatus, platform_and_module, qe_level};
+use crate::trust::TrustAnchors;
 use crate::x509::{self, P256Key};
-use crate::{Fmspc, Rejected, TrustAnchors, UnixTime};
 
 /// Names the reason of a refusal.
 pub(crate) fn explain(

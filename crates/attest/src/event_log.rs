@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::hash;
 use crate::quote::Td;
+use crate::rejected::Rejected;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Rejected, hash};
 
 /// dstack's runtime events; the TCG has no type for them.
 pub(crate) const RUNTIME_EVENT: u32 = 0x0800_0001;

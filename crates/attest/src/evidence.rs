@@ -18,10 +18,11 @@ use self::wire::{
 
 use crate::collateral::CollateralKey;
 use crate::event_log::Event;
+use crate::identifiers::Spki;
 use crate::json;
 use crate::quote::ParsedQuote;
+use crate::rejected::Rejected;
 use crate::text::hex_bytes;
-use crate::{Rejected, Spki};
 
 /// Real reports have 0.32 to 0.35 MB.
 pub const MAX_REPORT_BYTES: usize = 2 << 20;

@@ -28,8 +28,8 @@ pub use report::{
 pub use spdm::Measurement;
 
 use crate::finding::{Finding, Severity};
+use crate::identifiers::{Nonce, UnixTime};
 use crate::text::{quoted, shown};
-use crate::{Nonce, UnixTime};
 use chain::{Firmware, Verified};
 use payload::{Item, Payload};
 use spdm::Spdm;

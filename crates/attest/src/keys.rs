@@ -15,8 +15,9 @@ use aws_lc_rs::signature::{ECDSA_P256K1_SHA256_FIXED, ParsedPublicKey};
 use serde_json::value::RawValue;
 use sha3::{Digest as _, Keccak256};
 
+use crate::evidence::{Evidence, SigningAlgo, SigningKey};
+use crate::json;
 use crate::text::{hex_bytes, quoted};
-use crate::{Evidence, SigningAlgo, SigningKey, json};
 
 /// Why the attested signing key does not vouch for a key. Messages quote foreign text
 /// bounded and escaped.

@@ -8,7 +8,8 @@ use sha3::{Digest as _, Keccak256};
 
 use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
-use crate::{Rejected, hash};
+use crate::hash;
+use crate::rejected::Rejected;
 
 /// A register that says nothing which RTMR3 contradicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,9 +21,11 @@ use serde::Deserialize;
 pub use jwks::{KeySet, MAX_NRAS_KEY_SET_BYTES, NrasAnchors};
 pub use rejected::NrasRejected;
 
+use crate::gpu::{GpuFinding, GpuReport};
+use crate::hash;
+use crate::identifiers::{Nonce, UnixTime};
 use crate::json::{self, Limits};
 use crate::text::quoted;
-use crate::{GpuFinding, GpuReport, Nonce, UnixTime, hash};
 use claims::{Claims, Times};
 use jwks::Vouched;
 use jwt::Token;

@@ -38,9 +38,10 @@ pub use self::known::{AcceptableImage, Known};
 pub use self::rules::AcceptTcb;
 pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules, best};
 pub(crate) use self::written::Seen;
+use crate::hash;
+use crate::identifiers::PolicyDigest;
 use crate::levels::{BootLevel, HardwareLevel, Levels};
 use crate::text::{quoted, shown};
-use crate::{PolicyDigest, hash};
 
 /// A policy file is written by hand; near.toml has 4 KB.
 const MAX_POLICY_BYTES: usize = 256 << 10;

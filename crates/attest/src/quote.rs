@@ -12,8 +12,10 @@ pub use self::verified::VerifiedQuote;
 pub(crate) use self::verified::{Refusal, verify};
 
 use crate::collateral::{CollateralKey, PckCa};
+use crate::hash;
+use crate::identifiers::Fmspc;
+use crate::rejected::Rejected;
 use crate::text::shown;
-use crate::{Fmspc, Rejected, hash};
 
 /// dcap-qvl with the one crypto library that the project uses.
 pub(crate) struct AwsLcConfig;

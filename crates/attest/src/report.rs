@@ -13,8 +13,11 @@ use std::collections::BTreeSet;
 
 use crate::finding::Finding;
 use crate::history::Change;
+use crate::identifiers::{PolicyDigest, UnixTime};
 use crate::levels::Levels;
-use crate::{Difference, PolicyDigest, Rejected, TrustAnchors, UnixTime};
+use crate::policy::Difference;
+use crate::rejected::Rejected;
+use crate::trust::TrustAnchors;
 
 macro_rules! checks {
     ($($variant:ident $group:ident $id:literal $title:literal;)*) => {

@@ -7,9 +7,10 @@
 //! its events out, the register is computed from the same parts.
 
 use crate::event_log::Event;
+use crate::hash;
 use crate::machine::{self, NotRecomputable, Shape};
+use crate::rejected::Rejected;
 use crate::text::hex_array;
-use crate::{Rejected, hash};
 
 /// The thirteen events of RTMR0, by what they measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

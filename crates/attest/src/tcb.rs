@@ -12,7 +12,7 @@ use std::str::FromStr;
 use dcap_qvl::policy::QuoteClaims;
 use dcap_qvl::{QeIdentity, TcbInfo, TcbLevel};
 
-use crate::UnixTime;
+use crate::identifiers::UnixTime;
 use crate::policy::{AcceptTcb, Exception};
 use crate::text::shown;
 

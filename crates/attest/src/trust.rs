@@ -3,8 +3,9 @@
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+use crate::gpu::GpuAnchors;
+use crate::nras::NrasAnchors;
 use crate::x509::{self, P256Key};
-use crate::{GpuAnchors, NrasAnchors};
 
 /// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
 const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");

@@ -9,8 +9,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::Rejected;
 use crate::json;
+use crate::rejected::Rejected;
 use crate::text::{quoted, shown};
 
 /// A machine's shape in its host's words; each field is none where the text

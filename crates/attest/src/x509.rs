@@ -15,7 +15,7 @@ use x509_cert::name::Name;
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::Time;
 
-use crate::UnixTime;
+use crate::identifiers::UnixTime;
 
 /// The chains in question have two or three certificates.
 const MAX_CHAIN: usize = 8;

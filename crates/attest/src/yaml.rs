@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::ComposeRejected as Refused;
+use crate::compose_file::ComposeRejected as Refused;
 use crate::text::{quoted, shown};
 
 /// The largest file of 960 that NEAR published has 111 KB.

@@ -6,14 +6,16 @@
 
 use super::Run;
 use crate::compose_file::listed;
+use crate::copies;
 use crate::event_log::{self, BootEvents, Event};
 use crate::finding::{Finding, Severity};
 use crate::mr_config::{self, MrConfig};
 use crate::quote::Td;
+use crate::rejected::Rejected;
 use crate::report::CheckId;
 use crate::rtmr0::Rtmr0;
 use crate::text::{shown, shown_hex};
-use crate::{Rejected, VmConfig, copies};
+use crate::vm_config::VmConfig;
 
 /// The names of unknown events that a line repeats.
 const SHOWN_EVENTS: usize = 12;

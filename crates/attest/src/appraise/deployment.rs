@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
-use crate::Rejected;
 use crate::compose_file::{FileRules, listed};
 use crate::deployment::{
     AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesAtHand, FilesCheck,
@@ -19,6 +18,7 @@ use crate::history::{Change, ChangeKind};
 use crate::levels::DeploymentLevel;
 use crate::policy::{BrokenFiles, Mode, Tags, ValueRule};
 use crate::quote::VerifiedQuote;
+use crate::rejected::Rejected;
 use crate::report::{CheckId, DeploymentShown, Status};
 use crate::text::shown;
 

@@ -1,15 +1,19 @@
 //! Step 10: on which GPUs the machine computes.
 
 use super::{NrasCheck, Run};
+use crate::evidence::Evidence;
 use crate::finding::{Finding, Severity};
 use crate::gpu::{
     GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
 };
+use crate::identifiers::UnixTime;
+use crate::levels::GpuLevel;
 use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
 use crate::policy::{Mode, Nras, Places, ValueRule};
+use crate::rejected::Rejected;
 use crate::report::{CheckId, GpuShown};
 use crate::text::shown;
-use crate::{Evidence, GpuLevel, Rejected, UnixTime, VmConfig};
+use crate::vm_config::VmConfig;
 
 const GPU_CHECKS: [CheckId; 5] = [
     CheckId::Gpus,

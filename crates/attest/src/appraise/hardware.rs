@@ -2,13 +2,15 @@
 
 use super::{FloorCheck, Run};
 use crate::collateral::{Admitted, FloorKey, FloorSeen, Seen};
+use crate::identifiers::Fmspc;
 use crate::levels::HardwareLevel;
 use crate::policy::{Accepted, Hex};
 use crate::quote::{self, Td, VerifiedQuote};
+use crate::rejected::Rejected;
 use crate::report::CheckId;
 use crate::tcb::{Accept, Component, Level};
 use crate::text::shown_hex;
-use crate::{Fmspc, Rejected, x509};
+use crate::x509;
 
 impl Run<'_> {
     /// A quote of a genuine platform, judged by documents no older than seen before.

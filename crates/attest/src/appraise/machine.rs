@@ -1,13 +1,13 @@
 //! Step 7, the machine: firmware configuration, memory map and ACPI tables (RTMR0).
 
 use super::Run;
-use crate::Rejected;
 use crate::event_log;
 use crate::finding::{Finding, Severity};
 use crate::levels::BootLevel;
 use crate::machine::{self, NotRecomputable, Shape};
 use crate::policy::{AcpiMode, Forms, best};
 use crate::quote::Td;
+use crate::rejected::Rejected;
 use crate::report::CheckId;
 use crate::rtmr0::{AcpiDigests, Rtmr0, td_hob_digest};
 use crate::text::shown;

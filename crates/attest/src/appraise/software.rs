@@ -1,16 +1,18 @@
 //! Step 7: what the policy expects of image, machine and identity.
 
 use super::Run;
+use crate::app_cert;
 use crate::binding::KeyProvider;
 use crate::event_log::BootEvents;
 use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
+use crate::identifiers::UnixTime;
 use crate::levels::{BootLevel, IdentityLevel};
 use crate::policy::{ImageDecision, ImageRow, Row, SeenImage, ValueRule};
 use crate::quote::{Td, VerifiedQuote};
+use crate::rejected::Rejected;
 use crate::report::CheckId;
 use crate::rtmr0::Rtmr0;
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Rejected, UnixTime, app_cert};
 
 impl Run<'_> {
     pub(super) fn software_is_not_looked_at(&mut self) {

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use super::Run;
 use super::deployment::{NOTHING_STARTED, NotTagged};
-use crate::Rejected;
 use crate::deployment::{
     ComposeFile, Deployment, DeploymentRejected, FilesCheck, MAX_TOLD, SinceBoot, TagsCheck,
     reaches_secrets, started,
 };
 use crate::finding::Severity;
 use crate::policy::{Sources, Tags, admit_release};
+use crate::rejected::Rejected;
 use crate::report::CheckId;
 use crate::text::{quoted, shown};
 

@@ -22,7 +22,11 @@ use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 
 use super::current;
-use crate::{Rejected, TrustAnchors, UnixTime, json, x509};
+use crate::identifiers::UnixTime;
+use crate::json;
+use crate::rejected::Rejected;
+use crate::trust::TrustAnchors;
+use crate::x509;
 
 const DAY: u64 = 86_400;
 const GRACE_SECONDS: u64 = 365 * DAY;

@@ -18,7 +18,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Editions;
-use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, json};
+use crate::identifiers::{Fmspc, UnixTime};
+use crate::json;
+use crate::rejected::Rejected;
+use crate::trust::TrustAnchors;
 
 /// An honest mirror should stay usable; documents live for thirty days.
 const MIRROR_SLACK_SECONDS: u64 = 7 * 86_400;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::image::{ImageDigest, ImageReference, Repository};
 use super::mount::Mount;
 use super::service::{Image, Service};
-use crate::Policy;
+use crate::policy::Policy;
 
 /// Which programs may do what. Repositories are full names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::DeploymentRejected;
 use super::canonical::Members;
+use crate::identifiers::{CommitId, FileDigest, UnixTime};
 use crate::text::quoted;
-use crate::{CommitId, FileDigest, UnixTime};
 
 /// Recorded actions name at most 3 services, recorded files define some 20.
 const MAX_SERVICES: usize = 256;

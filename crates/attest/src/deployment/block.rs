@@ -12,8 +12,9 @@ use super::actions::Action;
 use super::canonical::{self, CanonicalForm, Hashes, Members};
 use crate::event_log::Event;
 use crate::evidence::{self, MAX_QUOTE_BYTES};
+use crate::identifiers::LogDigest;
+use crate::json;
 use crate::text::{hex_array, hex_bytes, quoted};
-use crate::{LogDigest, json};
 
 /// Recorded logs have 26 actions of six weeks; such a pace fills this in 18 years.
 const MAX_ACTIONS: usize = 4096;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::actions::{Action, ComposeFile, Kind, second};
 use super::fold::{self, ComposeFiles};
 use super::remarks::SLACK_SECONDS;
-use crate::UnixTime;
+use crate::identifiers::UnixTime;
 
 /// How long after its boot a machine's first action may be. It waits for its operator
 /// to call the manager: 10 and 12 minutes in recorded logs. A manager that lost its log

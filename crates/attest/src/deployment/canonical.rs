@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::LogDigest;
 use crate::hash::sha256;
+use crate::identifiers::LogDigest;
 use crate::text::quoted;
 
 /// The manager's declaration of an action.

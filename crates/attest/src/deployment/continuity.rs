@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Deployment;
 use super::remarks::SLACK_SECONDS;
-use crate::{LogDigest, UnixTime};
+use crate::identifiers::{LogDigest, UnixTime};
 
 /// Twenty times the instances of today's backends. Beyond, some
 /// log is forgotten for each new one.

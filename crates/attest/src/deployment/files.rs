@@ -9,7 +9,8 @@ use crate::compose_file::{
     ComposeDocument, ComposeRejected, FileRules, Helpers, judge_started, warnings_of_started,
 };
 use crate::finding::{Finding, Findings};
-use crate::{FileDigest, hash};
+use crate::hash;
+use crate::identifiers::FileDigest;
 
 /// Files, each read once, by the digest of its bytes: whoever fetched them need
 /// not be trusted.

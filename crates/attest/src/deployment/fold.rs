@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::actions::{Action, ComposeFile, Kind, second};
 use crate::compose_file::with_dependencies;
-use crate::{CommitId, UnixTime};
+use crate::identifiers::{CommitId, UnixTime};
 
 /// Something that the log says is up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use super::actions::{Action, Kind, second};
 use super::block::Block;
+use crate::evidence::Evidence;
 use crate::finding::{Finding, Severity};
+use crate::identifiers::{CommitId, FileDigest, UnixTime};
 use crate::text::quoted;
-use crate::{CommitId, Evidence, FileDigest, UnixTime};
 
 /// How far two honest clocks may be apart, and how far one may be set: no ordinary
 /// clock is five minutes wrong.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{ComposeFile, DeploymentRejected};
-use crate::CommitId;
+use crate::identifiers::CommitId;
 use crate::text::{hex_array, quoted, shown};
 
 /// The longest list that is read. A reference takes some 100 bytes: NEAR's 357 tags,

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Copied, Measured, Repeated, SigningAlgo, SigningKey, VmShape};
-use crate::Rejected;
 use crate::event_log::{DigestForm, Event, RUNTIME_EVENT};
 use crate::json::{self, JsonError};
+use crate::rejected::Rejected;
 use crate::text::{hex_array, hex_bytes, quoted};
 
 /// Real logs have 30 events; an application may add some of its own.

@@ -15,7 +15,8 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::name::Name;
 
-use crate::{UnixTime, x509};
+use crate::identifiers::UnixTime;
+use crate::x509;
 
 /// Extensions that may be critical, since they are looked at.
 const UNDERSTOOD: [ObjectIdentifier; 2] = [KeyUsage::OID, BasicConstraints::OID];

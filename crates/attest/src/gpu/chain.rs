@@ -11,7 +11,9 @@ use super::certificate::{self, EndEntity, Issuer, P384Key};
 use super::dice::{self, Origin};
 use super::rejected::GpuRejected;
 use super::report::{Architecture, Pdi, Ueid};
-use crate::{UnixTime, hash, x509};
+use crate::hash;
+use crate::identifiers::UnixTime;
+use crate::x509;
 
 /// SHA-256 of NVIDIA's "Device Identity CA" (DER), valid 2021-11-05 to
 /// 9999-12-31, is pinned in a test.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::rejected::GpuRejected;
-use crate::Nonce;
+use crate::identifiers::Nonce;
 use crate::json::{self, Limits};
 use crate::text::quoted;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::spdm::Measurement;
-use crate::UnixTime;
 use crate::finding::Finding;
+use crate::identifiers::UnixTime;
 
 /// A value, or the reason why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, ChangeKind};
 use crate::finding::Finding;
+use crate::hash;
+use crate::identifiers::{Domain, UnixTime};
 use crate::levels::Levels;
-use crate::{Domain, UnixTime, hash};
 
 /// Four times the domains of today's fleet.
 pub(super) const MAX_DOMAINS: usize = 100;

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::files::{Measured, Mrtd};
-use crate::policy::{Day, Hex, ImageDecision, SeenImage};
-use crate::{Policy, Severity, UnixTime};
+use crate::finding::Severity;
+use crate::identifiers::UnixTime;
+use crate::policy::{Day, Hex, ImageDecision, Policy, SeenImage};
 
 const KNOWN: &str = include_str!("known.toml");
 

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{NotBound, not_read, short_hex, string};
+use crate::evidence::{SigningAlgo, SigningKey};
 use crate::json::{self, Limits};
 use crate::text::shown_hex;
-use crate::{SigningAlgo, SigningKey};
 
 /// Real configurations have 45 bytes; one of the longest KEM that is registered for
 /// HPKE (X-Wing, 1,216 bytes of key) has 1.2 KB.

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::rejected::NrasRejected;
+use crate::gpu::Ueid;
+use crate::identifiers::{Nonce, UnixTime};
 use crate::json::{self, Limits};
 use crate::text::{quoted, shown};
-use crate::{Nonce, Ueid, UnixTime};
 
 /// Who signs in production; `nras.attestation-stg.nvidia.com` is for trials.
 const ISSUER: &str = "https://nras.attestation.nvidia.com";

@@ -19,9 +19,10 @@ use x509_cert::ext::pkix::BasicConstraints;
 
 use super::rejected::NrasRejected;
 use crate::gpu::certificate::{self, P384Key};
+use crate::identifiers::{Spki, UnixTime};
 use crate::json::{self, Limits};
 use crate::text::{quoted, shown};
-use crate::{Spki, UnixTime, x509};
+use crate::x509;
 
 /// Real sets have 81 KB (32 keys) and 91 KB (36).
 pub const MAX_NRAS_KEY_SET_BYTES: usize = 512 << 10;

@@ -19,8 +19,11 @@ use super::exception::{Day, Exception};
 use super::known::Known;
 use super::row::Row;
 use super::{Policy, PolicyError};
+use crate::appraise::Appraisal;
+use crate::evidence::Evidence;
+use crate::identifiers::UnixTime;
 use crate::levels::Levels;
-use crate::{Appraisal, Evidence, Rejected, UnixTime};
+use crate::rejected::Rejected;
 
 /// The most rows that one rule gets at once: a machine of NVIDIA's has eight GPUs, and a
 /// log names some dozens of commits.

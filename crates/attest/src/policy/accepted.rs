@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exception::Exception;
 use super::rules::Rules;
-use crate::UnixTime;
 use crate::finding::Finding;
+use crate::identifiers::UnixTime;
 use crate::text::quoted;
 
 /// A finding's detail has some hundreds of characters.

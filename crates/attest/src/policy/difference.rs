@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::hex::Hex;
 use super::image::OsImage;
 use super::rules::Rules;
-use crate::Rejected;
 use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::gpu::GpuRejected;
+use crate::rejected::Rejected;
 use crate::tcb::Level;
 
 /// One thing that differs.

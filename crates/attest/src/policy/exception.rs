@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
-use crate::UnixTime;
+use crate::identifiers::UnixTime;
 use crate::text::quoted;
 
 const DAY_SECONDS: u64 = 86_400;

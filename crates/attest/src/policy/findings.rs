@@ -10,8 +10,8 @@ use super::accepted::finding_value;
 use super::exception::Day;
 use super::rules::Rules;
 use super::{BrokenFiles, Mode, Sources};
-use crate::UnixTime;
 use crate::finding::{Finding, LEFT_OUT, Severity, TOPICS, UNREADABLE};
+use crate::identifiers::UnixTime;
 use crate::levels::{BootLevel, DeploymentLevel};
 use crate::text::quoted;
 

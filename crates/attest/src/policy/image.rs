@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::exception::{Day, Exception};
 use super::hex::Hex;
 use super::rules::{Row, Rules, best};
-use crate::UnixTime;
 use crate::finding::Severity;
+use crate::identifiers::UnixTime;
 use crate::machine::Shape;
 
 /// Firmware, kernel, command line and initrd of one image. They count together only, and

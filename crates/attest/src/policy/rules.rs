@@ -12,11 +12,12 @@ use super::findings::FindingRules;
 use super::gpu::GpuRules;
 use super::hex::{Hex, HexText};
 use super::image::{ImageAdvisory, OsImage};
+use crate::identifiers::UnixTime;
 use crate::levels::Levels;
+use crate::rejected::Rejected;
 use crate::rtmr0::{AcpiDigests, Firmware};
 use crate::tcb::{Component, Level, TcbStatus};
 use crate::text::{quoted, shown, shown_hex};
-use crate::{Rejected, UnixTime};
 
 /// Whether a part of the evidence has to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

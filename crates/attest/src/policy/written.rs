@@ -6,8 +6,9 @@ use std::fmt;
 use super::hex::Hex;
 use super::image::SeenImage;
 use crate::compose_file::FileRules;
+use crate::evidence::SigningKey;
+use crate::identifiers::{Fmspc, UnixTime};
 use crate::rtmr0::{AcpiDigests, Firmware};
-use crate::{Fmspc, SigningKey, UnixTime};
 
 /// Measured values of one report, as a policy would name them.
 #[derive(Debug, Clone)]

@@ -16,10 +16,13 @@ use x509_cert::der::Decode;
 
 use super::{AwsLcConfig, ParsedQuote, Td, td};
 use crate::collateral::{Collateral, Seen, begun_by};
+use crate::diagnosis;
+use crate::identifiers::{Fmspc, UnixTime};
+use crate::rejected::Rejected;
 use crate::tcb::Levels;
 use crate::text::{hex_bytes, shown};
+use crate::trust::TrustAnchors;
 use crate::x509::{self, P256Key};
-use crate::{Fmspc, Rejected, TrustAnchors, UnixTime, diagnosis};
 
 /// A quote that a genuine platform signed; nothing outside this crate can make one.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! CPUs, and the controller by which QEMU plugs them.
 
-use crate::machine::aml::{BYTE, DWORD, PRESERVE, Resource, SYSTEM_IO, Term, Term::*, ZEROS, all};
+use crate::machine::aml::Term::{self, *};
+use crate::machine::aml::{BYTE, DWORD, PRESERVE, Resource, SYSTEM_IO, ZEROS, all};
 use crate::machine::tables::local_apic;
 use crate::machine::{QemuFamily, Shape};
 

@@ -1,6 +1,7 @@
 //! The devices of the root bus.
 
-use crate::machine::aml::{BYTE, PCI_CONFIG, PRESERVE, Resource, Term, Term::*, all};
+use crate::machine::aml::Term::{self, *};
+use crate::machine::aml::{BYTE, PCI_CONFIG, PRESERVE, Resource, all};
 use crate::machine::{QemuFamily, Shape};
 
 /// Slots of every machine: the host bridge, three devices, and the root disk.

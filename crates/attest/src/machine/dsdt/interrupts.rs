@@ -4,7 +4,8 @@
 //! bridge's pins A to H. With the I/O APIC, the pins are its inputs 16 to 23.
 
 use crate::machine::QemuFamily;
-use crate::machine::aml::{Resource, Term::*, Trigger};
+use crate::machine::aml::Term::*;
+use crate::machine::aml::{Resource, Trigger};
 
 /// Each link to the 8259, the one to the I/O APIC, and the bridge's register.
 const LINKS: [(&str, &str, &str); 8] = [

@@ -1,6 +1,7 @@
 //! The PCI host bridge, its windows, and the hot-plug controller of the root bus.
 
-use crate::machine::aml::{DWORD, Resource, SYSTEM_IO, Term, Term::*, ZEROS};
+use crate::machine::aml::Term::{self, *};
+use crate::machine::aml::{DWORD, Resource, SYSTEM_IO, ZEROS};
 use crate::machine::{QemuFamily, Shape};
 
 /// "PCI host bridge device", of `_OSC` (PCI Firmware Specification 3.3, section 4.5).

@@ -1,6 +1,6 @@
 //! Of every code, whether what it refuses can be accepted for a while.
 
-use crate::{Blame, Explanation};
+use crate::refusal::{Blame, Explanation};
 
 /// Whether what a code refuses can be accepted for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

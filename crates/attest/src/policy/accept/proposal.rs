@@ -12,15 +12,19 @@ use super::super::known::Known;
 use super::super::row::Row;
 use super::super::rules::{AcceptTcb, Identity, Machine, RootEpoch};
 use super::{Acceptance, NotAcceptable, Terms};
+use crate::advisories;
+use crate::app_cert;
 use crate::compose_file::ComposeRejected;
 use crate::deployment::DeploymentRejected;
 use crate::event_log::BootEvents;
+use crate::evidence::Evidence;
 use crate::finding::{IMAGE_ADVISORY, LEFT_OUT, UNREADABLE};
 use crate::gpu::GpuRejected;
+use crate::identifiers::UnixTime;
 use crate::machine::{self, Shape};
+use crate::rejected::Rejected;
 use crate::tcb::{Component, Level, TcbStatus};
 use crate::text::hex_array;
-use crate::{Evidence, Rejected, UnixTime, advisories, app_cert};
 
 /// A row, and what a person should know of it.
 pub(super) struct Proposal {
