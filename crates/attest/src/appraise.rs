@@ -3,6 +3,7 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+pub(crate) mod attested;
 mod boot;
 mod deployment;
 mod gpus;
@@ -13,27 +14,31 @@ mod sources;
 
 use std::sync::Arc;
 
-use crate::app_compose::app_compose_findings;
-use crate::attested::{Attested, Claims, Expected, Subject};
-use crate::binding;
-use crate::collateral::{Collateral, Editions, FloorSeen, Floors};
-use crate::deployment::{ComposeFile, Deployment, DeploymentRejected, FilesCheck, TagsCheck};
-use crate::event_log::{self, BootEvents};
-use crate::evidence::Evidence;
-use crate::finding::{ACCEPTED_BY_YOU, Finding, Severity};
-use crate::gpu::IssuerCache;
+use crate::appraise::attested::{Attested, Claims, Expected, Subject};
+use crate::base::exception::Exception;
+use crate::base::finding::{ACCEPTED_BY_YOU, Finding, Severity};
+use crate::base::hex::Hex;
+use crate::base::identifiers::{Nonce, Spki, UnixTime};
+use crate::base::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
+use crate::base::text::{quoted, shown, shown_hex};
+use crate::dstack::app_compose::app_compose_findings;
+use crate::dstack::event_log::{self, BootEvents};
+use crate::dstack::mr_config;
+use crate::dstack::rtmr0::Rtmr0;
 use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
-use crate::identifiers::{Nonce, Spki, UnixTime};
-use crate::keys::NotBound;
-use crate::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
-use crate::mr_config;
-use crate::nras::KeySet;
-use crate::policy::{Exception, Hex, Policy, Rules, Seen, SeenImage, ValueRule, finding_value};
-use crate::quote::{Td, VerifiedQuote};
-use crate::rejected::Rejected;
-use crate::report::{CheckId, Named, PolicyName, Report, Status};
-use crate::rtmr0::Rtmr0;
-use crate::text::{quoted, shown, shown_hex};
+use crate::intel::collateral::{Collateral, Editions, FloorSeen, Floors};
+use crate::intel::quote::{Td, VerifiedQuote};
+use crate::near::binding;
+use crate::near::deployment::{ComposeFile, Deployment, FilesCheck, TagsCheck};
+use crate::near::evidence::Evidence;
+use crate::near::keys::NotBound;
+use crate::nvidia::gpu::IssuerCache;
+use crate::nvidia::nras::KeySet;
+use crate::policy::{Policy, Rules, Seen, SeenImage, ValueRule, finding_value};
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
+use crate::refusals::deployment::DeploymentRejected;
+use crate::report::{Named, PolicyName, Report, Status};
 use crate::trust::TrustAnchors;
 
 /// Everything a verdict depends on.

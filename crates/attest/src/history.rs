@@ -8,8 +8,8 @@ mod domains;
 
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::{InstanceLog, Logs, MAX_LOGS};
-use crate::json::{self, Limits};
+use crate::base::json::{self, Limits};
+use crate::near::deployment::{InstanceLog, Logs, MAX_LOGS};
 
 pub(crate) use self::domains::{DomainSeen, State};
 use self::domains::{Domains, MAX_DOMAINS, MAX_REMARKS, MAX_STATES};

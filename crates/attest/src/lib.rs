@@ -37,92 +37,75 @@
     clippy::unreachable
 )]
 
-mod advisories;
-mod app_cert;
-mod app_compose;
+mod accept;
 mod appraise;
-mod attested;
-mod binding;
-mod collateral;
-mod compose_file;
-mod copies;
-mod deployment;
-mod diagnosis;
-mod event_log;
-mod evidence;
-mod finding;
-mod gpu;
-mod hash;
+mod base;
+mod compose;
+mod dstack;
 mod history;
-mod identifiers;
-pub mod image;
-mod json;
-mod keys;
-mod levels;
-mod machine;
-mod mr_config;
-mod nras;
+mod intel;
+mod near;
+mod nvidia;
 mod policy;
-mod quote;
-mod refusal;
-mod rejected;
+mod refusals;
 mod report;
-mod rtmr0;
-mod tcb;
-mod text;
 mod trust;
-mod vm_config;
-mod x509;
-mod yaml;
 
-pub use app_compose::app_compose_findings;
+pub use accept::{Acceptance, Accepted as AcceptedChange, Base, NotAcceptable, Terms, accept};
+pub use appraise::attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
 pub use appraise::{Appraisal, Appraise, FloorCheck, NrasCheck, appraise};
-pub use attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
-pub use collateral::{
-    Collateral, CollateralKey, CollateralParts, Editions, EditionsParts, Floor, FloorKey,
-    FloorSeen, Floors, Issued, MAX_COLLATERAL_BYTES, PckCa,
-};
-pub use compose_file::{
-    ComposeDocument, ComposeRejected, FileRules, ImageDigest, ImageReference, Repository,
-    ServiceImage, judge_compose,
-};
-pub use deployment::{
-    AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, FilesAtHand, FilesCheck, LogSeen, MAX_TAGS_BYTES, Manager, Service,
-    TagsCheck, TagsError, Up, UpstreamTags, appraise_deployment,
-};
-pub use evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
-pub use finding::{Finding, Severity};
-pub use gpu::{
-    Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuRejected, GpuReport,
-    IssuerCache, Measurement, Pdi, Stated, Topology, Ueid, UnknownGpu, appraise_gpus,
-};
-pub use history::{Change, ChangeKind, History, HistoryCheck, Sighting};
-pub use identifiers::{
+pub use base::exception::{Day, Exception};
+pub use base::finding::{Finding, Severity};
+pub use base::identifiers::{
     CommitId, Domain, FileDigest, Fmspc, InvalidIdentifier, LogDigest, Nonce, PolicyDigest, Spki,
     UnixTime,
 };
-pub use keys::NotBound;
-pub use levels::{
+pub use base::levels::{
     BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, LeastLevels, Levels,
 };
-pub use machine::NotRecomputable;
-pub use nras::{
+pub use compose::{
+    ComposeDocument, FileRules, ImageDigest, ImageReference, Repository, ServiceImage,
+    judge_compose,
+};
+pub use dstack::app_compose::app_compose_findings;
+pub use dstack::image;
+pub use dstack::machine::NotRecomputable;
+pub use dstack::rtmr0::{ComputedRtmr0, compute_rtmr0};
+pub use dstack::vm_config::VmConfig;
+pub use history::{Change, ChangeKind, History, HistoryCheck, Sighting};
+pub use intel::collateral::{
+    Collateral, CollateralKey, CollateralParts, Editions, EditionsParts, Floor, FloorKey,
+    FloorSeen, Floors, Issued, MAX_COLLATERAL_BYTES, PckCa,
+};
+pub use intel::quote::VerifiedQuote;
+pub use intel::tcb::{Accept, Component, Level, TcbStatus};
+pub use near::deployment::{
+    AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
+    FilesAtHand, FilesCheck, LogSeen, MAX_TAGS_BYTES, Manager, Service, TagsCheck, TagsError, Up,
+    UpstreamTags, appraise_deployment,
+};
+pub use near::evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
+pub use near::keys::NotBound;
+pub use nvidia::gpu::{
+    Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuReport, IssuerCache,
+    Measurement, Pdi, Stated, Topology, Ueid, UnknownGpu, appraise_gpus,
+};
+pub use nvidia::nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
-    NrasOpinion, NrasRejected, appraise_nras,
+    NrasOpinion, appraise_nras,
 };
 pub use policy::{
-    AcceptTcb, AcceptableImage, Acceptance, AcceptedChange, Base, Day, Difference, Effect,
-    Exception, Known, NotAcceptable, Policy, PolicyError, RuleChange, Terms, accept,
+    AcceptTcb, AcceptableImage, Difference, Effect, Known, Policy, PolicyError, RuleChange,
 };
-pub use quote::VerifiedQuote;
-pub use refusal::{Blame, Explanation};
-pub use rejected::Rejected;
+pub use refusals::Rejected;
+pub use refusals::checks::{CheckId, Group};
+pub use refusals::compose::ComposeRejected;
+pub use refusals::deployment::DeploymentRejected;
+pub use refusals::gpu::GpuRejected;
+pub use refusals::nras::NrasRejected;
+pub use refusals::table::{Blame, Explanation};
 pub use report::{
-    Check, CheckId, DeploymentShown, Fact, FileShown, GpuShown, Group, NOT_REACHED, Named,
-    PolicyName, Report, Status, UpShown,
+    Check, DeploymentShown, Fact, FileShown, GpuShown, NOT_REACHED, Named, PolicyName, Report,
+    Status, UpShown,
 };
-pub use rtmr0::{ComputedRtmr0, compute_rtmr0};
-pub use tcb::{Accept, Component, Level, TcbStatus};
 pub use trust::TrustAnchors;
-pub use vm_config::VmConfig;

@@ -5,43 +5,31 @@
 //! hardware-only wherever it appears. What a policy asks for can be no weaker than what
 //! it rests on, which is looked at when it is loaded.
 
-mod accept;
-mod accepted;
-mod deployment;
-mod diff;
-mod difference;
-mod exception;
-mod file;
-mod findings;
-mod gpu;
-mod hex;
-mod image;
-mod known;
-mod origins;
-mod row;
-mod rules;
-mod written;
+pub(crate) mod diff;
+pub(crate) mod difference;
+pub(crate) mod file;
+pub(crate) mod known;
+pub(crate) mod origins;
+pub(crate) mod row;
+pub(crate) mod rules;
+pub(crate) mod written;
 
-pub use self::accept::{
-    Acceptance, Accepted as AcceptedChange, Base, NotAcceptable, Terms, accept,
-};
-pub(crate) use self::accepted::{ValueRule, finding_value};
-pub(crate) use self::deployment::{BrokenFiles, Sources, Tags, admit_release};
 pub use self::diff::{Effect, RuleChange};
 pub use self::difference::Difference;
-pub use self::exception::{Day, Exception};
 use self::file::File;
-pub(crate) use self::gpu::{Nras, Places};
-pub(crate) use self::hex::Hex;
-pub(crate) use self::image::{Forms, ImageDecision, ImageRow, SeenImage};
 pub use self::known::{AcceptableImage, Known};
 pub use self::rules::AcceptTcb;
+pub(crate) use self::rules::accepted::{ValueRule, finding_value};
+pub(crate) use self::rules::deployment::{BrokenFiles, Sources, Tags, admit_release};
+pub(crate) use self::rules::gpu::{Nras, Places};
+pub(crate) use self::rules::image::{Forms, ImageDecision, ImageRow, SeenImage};
 pub(crate) use self::rules::{Accepted, AcpiMode, Mode, Row, Rules, best};
 pub(crate) use self::written::Seen;
-use crate::hash;
-use crate::identifiers::PolicyDigest;
-use crate::levels::{BootLevel, HardwareLevel, Levels};
-use crate::text::{quoted, shown};
+use crate::base::exception::Exception;
+use crate::base::hash;
+use crate::base::identifiers::PolicyDigest;
+use crate::base::levels::{BootLevel, HardwareLevel, Levels};
+use crate::base::text::{quoted, shown};
 
 /// A policy file is written by hand; near.toml has 4 KB.
 const MAX_POLICY_BYTES: usize = 256 << 10;
@@ -53,7 +41,7 @@ const HARDWARE: &str = include_str!("../policies/hardware.toml");
 /// A policy that cannot be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the policy cannot be used: {0}")]
-pub struct PolicyError(String);
+pub struct PolicyError(pub(crate) String);
 
 /// toml's own words: some lines with a mark under the place. The file may come
 /// from anywhere, so they are bounded and escaped line by line.

@@ -3,7 +3,6 @@
 //! A check starts as "not proved" and stays so unless it ran; nothing here
 //! decides anything. The proof is [`Attested`](crate::Attested).
 
-mod explained;
 mod sentence;
 mod workload;
 
@@ -11,131 +10,14 @@ pub use self::sentence::Named;
 pub use self::workload::{DeploymentShown, FileShown, GpuShown, UpShown};
 use std::collections::BTreeSet;
 
-use crate::finding::Finding;
+use crate::base::finding::Finding;
+use crate::base::identifiers::{PolicyDigest, UnixTime};
+use crate::base::levels::Levels;
 use crate::history::Change;
-use crate::identifiers::{PolicyDigest, UnixTime};
-use crate::levels::Levels;
 use crate::policy::Difference;
-use crate::rejected::Rejected;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
 use crate::trust::TrustAnchors;
-
-macro_rules! checks {
-    ($($variant:ident $group:ident $id:literal $title:literal;)*) => {
-        /// One thing that is looked at, in the order of [`CheckId::ALL`].
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum CheckId {
-            $(#[doc = $title] $variant,)*
-        }
-
-        impl CheckId {
-            /// Every check, in the order in which they run.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The stable name, in snake case.
-            #[must_use]
-            pub const fn id(self) -> &'static str {
-                match self { $(Self::$variant => $id,)* }
-            }
-
-            /// What it asks, for a person.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title,)* }
-            }
-
-            /// The part of the proof it belongs to.
-            #[must_use]
-            pub const fn group(self) -> Group {
-                match self { $(Self::$variant => Group::$group,)* }
-            }
-        }
-    };
-}
-
-checks! {
-    Evidence Evidence "evidence" "the report is well-formed";
-    QuoteFormat Hardware "quote_format" "a TDX quote, version 4 or 5";
-    CollateralValid Hardware "collateral_valid" "the collateral is current and genuine";
-    Quote Hardware "quote" "signed by a genuine TDX platform";
-    CollateralFloor Hardware "collateral_floor" "the collateral is no older than seen before";
-    TcbEvaluation Hardware "tcb_evaluation" "judged by recent enough rules";
-    TcbPlatform Hardware "tcb_platform" "the platform's TCB";
-    TcbModule Hardware "tcb_module" "the TDX module's TCB";
-    TcbQe Hardware "tcb_qe" "the quoting enclave's TCB";
-    TdAttributes Hardware "td_attributes" "the TD cannot be debugged";
-    Xfam Hardware "xfam" "CPU features as expected";
-    TlsKey Connection "tls_key" "the attested TLS key is the live one";
-    Nonce Connection "nonce" "made for this request";
-    ReportData Connection "report_data" "the quote binds signing key and TLS key";
-    EncryptionKey Connection "encryption_key" "the key for end-to-end encryption is the attested signing key";
-    OhttpKey Connection "ohttp_key" "the OHTTP key is signed by the attested signing key";
-    Rtmrs Boot "rtmrs" "the event log replays to RTMR0 to RTMR3";
-    BootEvents Boot "boot_events" "RTMR3 holds the boot events, in order and once each";
-    Compose Boot "compose" "the application description is the measured one";
-    OsImage Software "os_image" "the expected OS image";
-    Firmware Software "firmware" "the expected firmware configuration";
-    TdHob Software "td_hob" "the memory map that the machine's size explains";
-    Acpi Software "acpi" "a known machine shape";
-    Kms Identity "kms" "the expected KMS vouches for this very machine state";
-    AppId Identity "app_id" "the expected application";
-    KeyProvider Identity "key_provider" "keys come from the same KMS";
-    Pins Identity "pins" "values that the policy pins";
-    Model Identity "model" "the model asked for";
-    Deployment Deployment "deployment" "the deployment log is this machine's own, made for this request";
-    DeploymentRules Deployment "deployment_rules" "what was started is what the policy admits";
-    DeploymentTags Deployment "deployment_tags" "each started file's tag is, in its repository, the commit of the log";
-    DeploymentFiles Deployment "deployment_files" "the files of what was started keep to the policy's rules";
-    DeploymentContinuity Deployment "deployment_continuity" "the log goes on from the one last seen";
-    Findings Deployment "findings" "no finding that the policy refuses";
-    LastSeen Deployment "last_seen" "nothing went down since this domain was last seen";
-    Gpus Gpus "gpus" "the GPUs are genuine and answered our nonce";
-    GpuShape Gpus "gpu_shape" "as many GPUs as expected, in one machine";
-    GpuPlaces Gpus "gpu_places" "each measured place for a GPU or NVSwitch is accounted for";
-    GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected";
-    Nras Gpus "nras" "NVIDIA's attestation service finds nothing wrong";
-    CaChain Beyond "ca_chain" "a certificate authority vouches for the domain";
-}
-
-/// The parts of the proof, as a person reads them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Group {
-    /// The report itself.
-    Evidence,
-    /// Genuine, patched TDX hardware.
-    Hardware,
-    /// This TLS connection ends in that machine.
-    Connection,
-    /// What was measured while it booted.
-    Boot,
-    /// Compared with what is expected.
-    Software,
-    /// Who it runs as.
-    Identity,
-    /// Which containers were started in it.
-    Deployment,
-    /// The GPUs that it computes on.
-    Gpus,
-    /// What this crate does not judge.
-    Beyond,
-}
-
-impl Group {
-    /// The heading.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Evidence => "Evidence",
-            Self::Hardware => "Hardware",
-            Self::Connection => "Channel",
-            Self::Boot => "Boot chain",
-            Self::Software => "Software",
-            Self::Identity => "Identity",
-            Self::Deployment => "Deployment",
-            Self::Gpus => "GPUs",
-            Self::Beyond => "Beyond this proof",
-        }
-    }
-}
 
 /// What became of a check. The default is the worst of those that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

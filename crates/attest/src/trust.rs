@@ -3,9 +3,9 @@
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::gpu::GpuAnchors;
-use crate::nras::NrasAnchors;
-use crate::x509::{self, P256Key};
+use crate::base::x509::{self, P256Key};
+use crate::nvidia::gpu::GpuAnchors;
+use crate::nvidia::nras::NrasAnchors;
 
 /// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
 const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");
@@ -71,7 +71,7 @@ impl TrustAnchors {
     /// between roots is kept under it.
     #[must_use]
     pub fn tdx_root_sha256(&self) -> [u8; 32] {
-        crate::hash::sha256(&[&self.tdx_root_der])
+        crate::base::hash::sha256(&[&self.tdx_root_der])
     }
 
     /// The root of GPUs.

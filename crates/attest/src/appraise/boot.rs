@@ -5,17 +5,17 @@
 //! proved. What contradicts a register of the quote refuses under each.
 
 use super::Run;
-use crate::compose_file::listed;
-use crate::copies;
-use crate::event_log::{self, BootEvents, Event};
-use crate::finding::{Finding, Severity};
-use crate::mr_config::{self, MrConfig};
-use crate::quote::Td;
-use crate::rejected::Rejected;
-use crate::report::CheckId;
-use crate::rtmr0::Rtmr0;
-use crate::text::{shown, shown_hex};
-use crate::vm_config::VmConfig;
+use crate::base::finding::{Finding, Severity};
+use crate::base::text::{shown, shown_hex};
+use crate::compose::listed;
+use crate::dstack::event_log::{self, BootEvents, Event};
+use crate::dstack::mr_config::{self, MrConfig};
+use crate::dstack::rtmr0::Rtmr0;
+use crate::dstack::vm_config::VmConfig;
+use crate::intel::quote::Td;
+use crate::near::copies;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
 
 /// The names of unknown events that a line repeats.
 const SHOWN_EVENTS: usize = 12;

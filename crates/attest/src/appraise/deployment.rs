@@ -6,21 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
-use crate::compose_file::{FileRules, listed};
-use crate::deployment::{
-    AppraiseDeployment, Continuity, Deployment, DeploymentRejected, FilesAtHand, FilesCheck,
-    FilesJudged, Kind, MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with, defined,
-    findings_of_up, judge, started,
-};
-use crate::event_log::BootEvents;
-use crate::finding::{Finding, Severity};
+use crate::base::finding::{Finding, Severity};
+use crate::base::levels::DeploymentLevel;
+use crate::base::text::shown;
+use crate::compose::{FileRules, listed};
+use crate::dstack::event_log::BootEvents;
 use crate::history::{Change, ChangeKind};
-use crate::levels::DeploymentLevel;
+use crate::intel::quote::VerifiedQuote;
+use crate::near::deployment::{
+    AppraiseDeployment, Continuity, Deployment, FilesAtHand, FilesCheck, FilesJudged, Kind,
+    MAX_TOLD, SinceBoot, and_more, appraise_deployment, compare_with, defined, findings_of_up,
+    judge, started,
+};
 use crate::policy::{BrokenFiles, Mode, Tags, ValueRule};
-use crate::quote::VerifiedQuote;
-use crate::rejected::Rejected;
-use crate::report::{CheckId, DeploymentShown, Status};
-use crate::text::shown;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
+use crate::refusals::deployment::DeploymentRejected;
+use crate::report::{DeploymentShown, Status};
 
 const CHECKS: [CheckId; 5] = [
     CheckId::Deployment,
@@ -464,7 +466,7 @@ impl Run<'_> {
 }
 
 /// What a new action changed, if that is for people.
-fn change(action: &crate::deployment::Action) -> Option<String> {
+fn change(action: &crate::near::deployment::Action) -> Option<String> {
     match &action.kind {
         Kind::Up { source, .. } => Some(format!(
             "started {} from the tag {}",
@@ -486,7 +488,7 @@ fn starts_nothing(deployment: &Deployment, files: &FilesAtHand, rules: &FileRule
     whole.judged == 0 && whole.broken.is_empty() && whole.wanted.is_empty()
 }
 
-fn manager(action: &crate::deployment::Action) -> Option<&str> {
+fn manager(action: &crate::near::deployment::Action) -> Option<&str> {
     match &action.kind {
         Kind::ManagerStarted { image } => Some(image),
         _ => None,

@@ -1,19 +1,20 @@
 //! Step 10: on which GPUs the machine computes.
 
 use super::{NrasCheck, Run};
-use crate::evidence::Evidence;
-use crate::finding::{Finding, Severity};
-use crate::gpu::{
-    GPUS_NOT_PROVED, GpuFinding, GpuRejected, GpuReport, Stated, Topology, appraise_gpus,
-};
-use crate::identifiers::UnixTime;
-use crate::levels::GpuLevel;
-use crate::nras::{NRAS_NOT_PROVED, NrasOpinion, NrasRejected, appraise_nras};
+use crate::base::finding::{Finding, Severity};
+use crate::base::identifiers::UnixTime;
+use crate::base::levels::GpuLevel;
+use crate::base::text::shown;
+use crate::dstack::vm_config::VmConfig;
+use crate::near::evidence::Evidence;
+use crate::nvidia::gpu::{GPUS_NOT_PROVED, GpuFinding, GpuReport, Stated, Topology, appraise_gpus};
+use crate::nvidia::nras::{NRAS_NOT_PROVED, NrasOpinion, appraise_nras};
 use crate::policy::{Mode, Nras, Places, ValueRule};
-use crate::rejected::Rejected;
-use crate::report::{CheckId, GpuShown};
-use crate::text::shown;
-use crate::vm_config::VmConfig;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
+use crate::refusals::gpu::GpuRejected;
+use crate::refusals::nras::NrasRejected;
+use crate::report::GpuShown;
 
 const GPU_CHECKS: [CheckId; 5] = [
     CheckId::Gpus,

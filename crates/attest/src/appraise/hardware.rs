@@ -1,16 +1,17 @@
 //! Steps 2 to 4: a genuine platform, patched, with a TD that keeps its host out.
 
 use super::{FloorCheck, Run};
-use crate::collateral::{Admitted, FloorKey, FloorSeen, Seen};
-use crate::identifiers::Fmspc;
-use crate::levels::HardwareLevel;
-use crate::policy::{Accepted, Hex};
-use crate::quote::{self, Td, VerifiedQuote};
-use crate::rejected::Rejected;
-use crate::report::CheckId;
-use crate::tcb::{Accept, Component, Level};
-use crate::text::shown_hex;
-use crate::x509;
+use crate::base::hex::Hex;
+use crate::base::identifiers::Fmspc;
+use crate::base::levels::HardwareLevel;
+use crate::base::text::shown_hex;
+use crate::base::x509;
+use crate::intel::collateral::{Admitted, FloorKey, FloorSeen, Seen};
+use crate::intel::quote::{self, Td, VerifiedQuote};
+use crate::intel::tcb::{Accept, Component, Level};
+use crate::policy::Accepted;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
 
 impl Run<'_> {
     /// A quote of a genuine platform, judged by documents no older than seen before.

@@ -1,16 +1,16 @@
 //! Step 7, the machine: firmware configuration, memory map and ACPI tables (RTMR0).
 
 use super::Run;
-use crate::event_log;
-use crate::finding::{Finding, Severity};
-use crate::levels::BootLevel;
-use crate::machine::{self, NotRecomputable, Shape};
+use crate::base::finding::{Finding, Severity};
+use crate::base::levels::BootLevel;
+use crate::base::text::shown;
+use crate::dstack::event_log;
+use crate::dstack::machine::{self, NotRecomputable, Shape};
+use crate::dstack::rtmr0::{AcpiDigests, Rtmr0, td_hob_digest};
+use crate::intel::quote::Td;
 use crate::policy::{AcpiMode, Forms, best};
-use crate::quote::Td;
-use crate::rejected::Rejected;
-use crate::report::CheckId;
-use crate::rtmr0::{AcpiDigests, Rtmr0, td_hob_digest};
-use crate::text::shown;
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
 
 const ROWS_ONLY: &str = "the policy compares tables with its own rows only (acpi = \"require\")";
 

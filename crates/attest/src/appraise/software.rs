@@ -1,18 +1,17 @@
 //! Step 7: what the policy expects of image, machine and identity.
 
 use super::Run;
-use crate::app_cert;
-use crate::binding::KeyProvider;
-use crate::event_log::BootEvents;
-use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
-use crate::identifiers::UnixTime;
-use crate::levels::{BootLevel, IdentityLevel};
+use crate::base::finding::{Finding, IMAGE_ADVISORY, Severity};
+use crate::base::identifiers::UnixTime;
+use crate::base::levels::{BootLevel, IdentityLevel};
+use crate::base::text::{quoted, shown, shown_hex};
+use crate::dstack::app_cert;
+use crate::dstack::event_log::{BootEvents, KeyProvider};
+use crate::dstack::rtmr0::Rtmr0;
+use crate::intel::quote::{Td, VerifiedQuote};
 use crate::policy::{ImageDecision, ImageRow, Row, SeenImage, ValueRule};
-use crate::quote::{Td, VerifiedQuote};
-use crate::rejected::Rejected;
-use crate::report::CheckId;
-use crate::rtmr0::Rtmr0;
-use crate::text::{quoted, shown, shown_hex};
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
 
 impl Run<'_> {
     pub(super) fn software_is_not_looked_at(&mut self) {

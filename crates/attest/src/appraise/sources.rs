@@ -5,15 +5,15 @@ use std::collections::HashSet;
 
 use super::Run;
 use super::deployment::{NOTHING_STARTED, NotTagged};
-use crate::deployment::{
-    ComposeFile, Deployment, DeploymentRejected, FilesCheck, MAX_TOLD, SinceBoot, TagsCheck,
-    reaches_secrets, started,
+use crate::base::finding::Severity;
+use crate::base::text::{quoted, shown};
+use crate::near::deployment::{
+    ComposeFile, Deployment, FilesCheck, MAX_TOLD, SinceBoot, TagsCheck, reaches_secrets, started,
 };
-use crate::finding::Severity;
 use crate::policy::{Sources, Tags, admit_release};
-use crate::rejected::Rejected;
-use crate::report::CheckId;
-use crate::text::{quoted, shown};
+use crate::refusals::Rejected;
+use crate::refusals::checks::CheckId;
+use crate::refusals::deployment::DeploymentRejected;
 
 /// What a list of tags does not say.
 const TAGS_NOT_PROVED: &str = "a tag of the repository says neither who reviewed its commit nor that it is on the main branch: that takes the repository's history, which is not fetched";

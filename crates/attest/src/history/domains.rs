@@ -10,10 +10,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Change, ChangeKind};
-use crate::finding::Finding;
-use crate::hash;
-use crate::identifiers::{Domain, UnixTime};
-use crate::levels::Levels;
+use crate::base::finding::Finding;
+use crate::base::hash;
+use crate::base::identifiers::{Domain, UnixTime};
+use crate::base::levels::Levels;
 
 /// Four times the domains of today's fleet.
 pub(super) const MAX_DOMAINS: usize = 100;

@@ -13,14 +13,14 @@ use self::admitted::{
     Admitted, firmwares, identities, images, machines, plain, tcb, values, versions,
 };
 use super::Policy;
-use super::accepted::ValueRule;
-use super::deployment::{BrokenFiles, Sources, Tags};
-use super::exception::Day;
-use super::gpu::{DRIVER_TABLE, Nras, Places, ProtectedPcie, VBIOS_TABLE};
+use super::rules::accepted::ValueRule;
+use super::rules::deployment::{BrokenFiles, Sources, Tags};
+use super::rules::gpu::{DRIVER_TABLE, Nras, Places, ProtectedPcie, VBIOS_TABLE};
 use super::rules::{AcpiMode, Mode, Rules};
-use crate::finding::{IMAGE_ADVISORY, Severity};
-use crate::levels::{BootLevel, IdentityLevel};
-use crate::text::escaped;
+use crate::base::exception::Day;
+use crate::base::finding::{IMAGE_ADVISORY, Severity};
+use crate::base::levels::{BootLevel, IdentityLevel};
+use crate::base::text::escaped;
 
 /// What a change of a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +155,7 @@ impl Changes {
             (false, true) => self.add(Effect::More, rule, "accepts any value"),
             (true, false) => {
                 let names = new.values().map(|(name, _)| name.as_str());
-                let names = crate::compose_file::listed(names, 4);
+                let names = crate::compose::listed(names, 4);
                 self.add(Effect::Less, rule, format!("accepts only {names}"));
             }
             _ => self.list(rule, old, new),

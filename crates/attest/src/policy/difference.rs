@@ -3,14 +3,14 @@
 
 use serde::Serialize;
 
-use super::hex::Hex;
-use super::image::OsImage;
 use super::rules::Rules;
-use crate::compose_file::ComposeRejected;
-use crate::deployment::DeploymentRejected;
-use crate::gpu::GpuRejected;
-use crate::rejected::Rejected;
-use crate::tcb::Level;
+use super::rules::image::OsImage;
+use crate::base::hex::Hex;
+use crate::intel::tcb::Level;
+use crate::refusals::Rejected;
+use crate::refusals::compose::ComposeRejected;
+use crate::refusals::deployment::DeploymentRejected;
+use crate::refusals::gpu::GpuRejected;
 
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ const MAX_NAMED: usize = 4;
 const SHORT: usize = 16;
 
 impl Difference {
-    pub(super) fn new(
+    pub(crate) fn new(
         what: impl Into<String>,
         expected: impl Into<String>,
         seen: impl Into<String>,
@@ -44,7 +44,7 @@ impl Difference {
 }
 
 /// Enough of a digest to tell it from another by eye.
-pub(super) fn short(hex: &str) -> String {
+pub(crate) fn short(hex: &str) -> String {
     match hex.get(..SHORT) {
         Some(start) if hex.len() > SHORT.saturating_add(8) => format!("{start}..."),
         _ => hex.to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn short(hex: &str) -> String {
 }
 
 /// Some of a list, and how many more there are.
-pub(super) fn some(values: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn some(values: impl IntoIterator<Item = String>) -> String {
     let mut values = values.into_iter();
     let named: Vec<_> = values.by_ref().take(MAX_NAMED).collect();
     match (named.is_empty(), values.count()) {
@@ -154,7 +154,7 @@ fn pin(rules: &Rules, what: &str) -> String {
 }
 
 /// What of the machine a pin compares.
-pub(super) fn pinned(what: &str) -> &'static str {
+pub(crate) fn pinned(what: &str) -> &'static str {
     match what {
         "mr_kms" => "key management services that were contacted (pins.mr_kms)",
         "mrseam" => "Intel's TDX module (pins.mrseam)",
@@ -391,7 +391,7 @@ impl Rules {
 }
 
 /// A key on P-256 without what is the same of all of them, and shortened.
-pub(super) fn point(hex: &str) -> String {
+pub(crate) fn point(hex: &str) -> String {
     let start = "3059301306072a8648ce3d020106082a8648ce3d03010703420004";
     let point = hex.strip_prefix(start).unwrap_or(hex);
     short(point)

@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::PolicyError;
-use super::accepted::AcceptedValue;
-use super::deployment::{DeploymentRules, FileDeployment, Sources};
-use super::exception::Exception;
-use super::findings::FindingRules;
-use super::gpu::{FileGpu, GpuRules};
-use super::image::{ImageAdvisory, OsImage};
+use super::rules::accepted::AcceptedValue;
+use super::rules::deployment::{DeploymentRules, FileDeployment, Sources};
+use super::rules::findings::FindingRules;
+use super::rules::gpu::{FileGpu, GpuRules};
+use super::rules::image::{ImageAdvisory, OsImage};
 use super::rules::{
     AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, Mode, Pins, Rules, TcbRules, TdRules,
 };
-use crate::levels::{BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels};
-use crate::tcb::TcbStatus;
-use crate::text::quoted;
+use crate::base::exception::Exception;
+use crate::base::levels::{
+    BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels,
+};
+use crate::base::text::quoted;
+use crate::intel::tcb::TcbStatus;
 
 /// The levels that a file asks for, where it says.
 #[derive(Deserialize, Default)]

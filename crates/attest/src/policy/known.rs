@@ -1,9 +1,9 @@
 //! What this program knows of images beside the policy that judges: the one place where
 //! `policy accept` asks whether it knows an image.
 
-use super::hex::Hex;
-use super::image::SeenImage;
-use crate::image;
+use super::rules::image::SeenImage;
+use crate::base::hex::Hex;
+use crate::dstack::image;
 
 /// An image whose every register is known, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Known {
     }
 
     /// The image, if each of its registers is the known one.
-    pub(super) fn image(&self, seen: &SeenImage) -> Option<&AcceptableImage> {
+    pub(crate) fn image(&self, seen: &SeenImage) -> Option<&AcceptableImage> {
         self.images.iter().find(|known| {
             (
                 Hex(known.mrtd),

@@ -6,16 +6,16 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, Table, Value};
 
-use super::accepted::AcceptedValue;
-use super::exception::{Day, Exception};
-use super::image::OsImage;
+use super::rules::accepted::AcceptedValue;
+use super::rules::image::OsImage;
 use super::rules::{AcceptTcb, Identity, Machine, Rules};
 use super::{Policy, PolicyError};
-use crate::levels::{BootLevel, HardwareLevel};
+use crate::base::exception::{Day, Exception};
+use crate::base::levels::{BootLevel, HardwareLevel};
 
 /// What is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Row {
+pub(crate) enum Row {
     Image(OsImage),
     Machine(Machine),
     Tcb(AcceptTcb),
@@ -38,7 +38,7 @@ const LAST: &str = "exception";
 
 impl Row {
     /// The key of a policy file that it stands under.
-    pub(super) const fn key(&self) -> &'static str {
+    pub(crate) const fn key(&self) -> &'static str {
         match self {
             Self::Image(_) => "os_image",
             Self::Machine(_) => "machine",
@@ -70,7 +70,7 @@ impl Row {
     }
 
     /// `key = [{ … }]`: the whole row in a line, for a person who writes it down.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} = [{}]", self.key(), inline(self.fields()))
     }
 
@@ -120,7 +120,7 @@ impl Row {
     /// A list of tables can be written in two ways, and a table in three, so there is no
     /// one place where a row can go. Each is tried, and the first one stays that gives
     /// exactly the rules with the row.
-    pub(super) fn added_to_text(&self, text: &str, day: Day) -> Result<String, PolicyError> {
+    pub(crate) fn added_to_text(&self, text: &str, day: Day) -> Result<String, PolicyError> {
         let wanted = self.added_to(Policy::from_toml(text)?.rules);
         let mut newline = text.to_owned();
         if !newline.is_empty() && !newline.ends_with('\n') {

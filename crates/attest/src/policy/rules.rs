@@ -1,23 +1,29 @@
 //! The rules of a resolved policy, and what they admit.
 
+pub(crate) mod accepted;
+pub(crate) mod deployment;
+pub(crate) mod findings;
+pub(crate) mod gpu;
+pub(crate) mod image;
+
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::accepted::AcceptedValue;
-use super::deployment::DeploymentRules;
-use super::exception::{Day, Exception};
-use super::findings::FindingRules;
-use super::gpu::GpuRules;
-use super::hex::{Hex, HexText};
-use super::image::{ImageAdvisory, OsImage};
-use crate::identifiers::UnixTime;
-use crate::levels::Levels;
-use crate::rejected::Rejected;
-use crate::rtmr0::{AcpiDigests, Firmware};
-use crate::tcb::{Component, Level, TcbStatus};
-use crate::text::{quoted, shown, shown_hex};
+use self::accepted::AcceptedValue;
+use self::deployment::DeploymentRules;
+use self::findings::FindingRules;
+use self::gpu::GpuRules;
+use self::image::{ImageAdvisory, OsImage};
+use crate::base::exception::{Day, Exception};
+use crate::base::hex::{Hex, HexText};
+use crate::base::identifiers::UnixTime;
+use crate::base::levels::Levels;
+use crate::base::text::{quoted, shown, shown_hex};
+use crate::dstack::rtmr0::{AcpiDigests, Firmware};
+use crate::intel::tcb::{Component, Level, TcbStatus};
+use crate::refusals::Rejected;
 
 /// Whether a part of the evidence has to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,10 +131,10 @@ impl TcbRules {
 pub struct AcceptTcb {
     /// Whose level; all three if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) component: Option<Component>,
-    pub(super) status: TcbStatus,
-    pub(super) advisories: BTreeSet<String>,
-    pub(super) exception: Exception,
+    pub(crate) component: Option<Component>,
+    pub(crate) status: TcbStatus,
+    pub(crate) advisories: BTreeSet<String>,
+    pub(crate) exception: Exception,
 }
 
 /// As a file says it. Files of older versions have no exception.
@@ -200,7 +206,7 @@ impl AcceptTcb {
                 .all(|id| self.advisories.contains(id))
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.status == TcbStatus::Revoked {
             return Err(
                 "no policy can accept Revoked: keys of that level are compromised".to_owned(),
@@ -234,21 +240,21 @@ pub(crate) struct TdRules {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whose application it is, for a sentence that people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) operator: Option<String>,
-    pub(super) app_id: Hex<20>,
+    pub(crate) operator: Option<String>,
+    pub(crate) app_id: Hex<20>,
     /// SubjectPublicKeyInfo (DER) of the root key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) kms_root: Option<HexText>,
+    pub(crate) kms_root: Option<HexText>,
     /// Root keys that follow one another: a KMS may get a new one, and a machine
     /// keeps the old one until it boots again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) kms_roots: BTreeSet<RootEpoch>,
+    pub(crate) kms_roots: BTreeSet<RootEpoch>,
     /// Set where a user accepts it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) exception: Option<Exception>,
+    pub(crate) exception: Option<Exception>,
 }
 
 /// A root key, and the days on which it is accepted.
@@ -256,11 +262,11 @@ pub(crate) struct Identity {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RootEpoch {
     /// SubjectPublicKeyInfo (DER).
-    pub(super) key: HexText,
+    pub(crate) key: HexText,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<Day>,
+    pub(crate) from: Option<Day>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) until: Option<Day>,
+    pub(crate) until: Option<Day>,
 }
 
 impl RootEpoch {
@@ -289,7 +295,7 @@ impl Identity {
             .max()
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.kms_root.is_some() != self.kms_roots.is_empty() {
             return Err(format!(
                 "identity {}: expected kms_root, or kms_roots = [{{ key = \"…\", from = \"2026-01-01\", until = \"2026-12-31\" }}], and not both",
@@ -354,20 +360,20 @@ impl Rules {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FirmwareRule {
-    pub(super) name: String,
-    pub(super) cfv: Hex<48>,
-    pub(super) secure_boot: Hex<48>,
-    pub(super) pk: Hex<48>,
-    pub(super) kek: Hex<48>,
-    pub(super) db: Hex<48>,
-    pub(super) dbx: Hex<48>,
-    pub(super) separator: Hex<48>,
-    pub(super) boot_order: Hex<48>,
-    pub(super) boot_0000: Hex<48>,
+    pub(crate) name: String,
+    pub(crate) cfv: Hex<48>,
+    pub(crate) secure_boot: Hex<48>,
+    pub(crate) pk: Hex<48>,
+    pub(crate) kek: Hex<48>,
+    pub(crate) db: Hex<48>,
+    pub(crate) dbx: Hex<48>,
+    pub(crate) separator: Hex<48>,
+    pub(crate) boot_order: Hex<48>,
+    pub(crate) boot_0000: Hex<48>,
 }
 
 impl FirmwareRule {
-    pub(super) fn digests(&self) -> Firmware {
+    pub(crate) fn digests(&self) -> Firmware {
         Firmware {
             cfv: self.cfv.0,
             secure_boot: self.secure_boot.0,
@@ -386,20 +392,20 @@ impl FirmwareRule {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Machine {
-    pub(super) name: String,
-    pub(super) acpi_loader: Hex<48>,
-    pub(super) acpi_rsdp: Hex<48>,
-    pub(super) acpi_tables: Hex<48>,
+    pub(crate) name: String,
+    pub(crate) acpi_loader: Hex<48>,
+    pub(crate) acpi_rsdp: Hex<48>,
+    pub(crate) acpi_tables: Hex<48>,
     /// The places for GPUs and NVSwitches that these tables have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) places: Option<u32>,
+    pub(crate) places: Option<u32>,
     /// Set where a user accepts it for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) exception: Option<Exception>,
+    pub(crate) exception: Option<Exception>,
 }
 
 impl Machine {
-    pub(super) fn digests(&self) -> AcpiDigests {
+    pub(crate) fn digests(&self) -> AcpiDigests {
         AcpiDigests {
             loader: self.acpi_loader.0,
             rsdp: self.acpi_rsdp.0,
@@ -502,7 +508,7 @@ pub(crate) struct Pins {
     pub(crate) instance_ids: BTreeSet<HexText>,
     /// Refused when a policy is loaded, with the reason.
     #[serde(skip_serializing)]
-    pub(super) device_ids: BTreeSet<Hex<32>>,
+    pub(crate) device_ids: BTreeSet<Hex<32>>,
     pub(crate) ppids: BTreeSet<Hex<16>>,
     pub(crate) piids: BTreeSet<Hex<16>>,
     pub(crate) fmspcs: BTreeSet<Hex<6>>,

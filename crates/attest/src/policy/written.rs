@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::hex::Hex;
-use super::image::SeenImage;
-use crate::compose_file::FileRules;
-use crate::evidence::SigningKey;
-use crate::identifiers::{Fmspc, UnixTime};
-use crate::rtmr0::{AcpiDigests, Firmware};
+use super::rules::image::SeenImage;
+use crate::base::hex::Hex;
+use crate::base::identifiers::{Fmspc, UnixTime};
+use crate::compose::FileRules;
+use crate::dstack::rtmr0::{AcpiDigests, Firmware};
+use crate::near::evidence::SigningKey;
 
 /// Measured values of one report, as a policy would name them.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ deployment.read_only_paths = [{read_only_paths}]
             os_image = image_row(&self.os_image),
             firmware = firmware_row(&self.firmware),
             machine = machine_row(&self.acpi),
-            identity = match crate::app_cert::stated_root(self.app_cert.as_deref()) {
+            identity = match crate::dstack::app_cert::stated_root(self.app_cert.as_deref()) {
                 Some(root) => identity_row(&self.app_id, &root),
                 None => "# The report has no certificate of a KMS: there is no identity to accept."
                     .to_owned(),

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{CheckId, Report, Status};
-use crate::finding::{Finding, IMAGE_ADVISORY, Severity};
-use crate::levels::{BootLevel, DeploymentLevel, HardwareLevel, IdentityLevel, Levels};
+use crate::base::finding::{Finding, IMAGE_ADVISORY, Severity};
+use crate::base::levels::{BootLevel, DeploymentLevel, HardwareLevel, IdentityLevel, Levels};
 
 /// Releases that are named before the sentence says "and others".
 const NAMED_RELEASES: usize = 2;

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use crate::deployment::{ComposeFile, Deployment, FilesAtHand, Service, SinceBoot, Up, started};
-use crate::gpu::GpuFinding;
-use crate::levels::DeploymentLevel;
-use crate::text::shown;
+use crate::base::levels::DeploymentLevel;
+use crate::base::text::shown;
+use crate::near::deployment::{
+    ComposeFile, Deployment, FilesAtHand, Service, SinceBoot, Up, started,
+};
+use crate::nvidia::gpu::GpuFinding;
 
 /// Lines of a list that are shown; real logs have some ten.
 const MAX_SHOWN: usize = 200;

@@ -8,7 +8,7 @@
 
 use super::super::History;
 use super::*;
-use crate::finding::Severity;
+use crate::base::finding::Severity;
 
 const DAY: u64 = DAY_SECONDS;
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::accepted::ValueRule;
 use super::super::difference::{point, short};
-use super::super::exception::{Day, Exception};
-use super::super::gpu::MeasurementTable;
 use super::super::rules::Rules;
+use super::super::rules::accepted::ValueRule;
+use super::super::rules::gpu::MeasurementTable;
+use crate::base::exception::{Day, Exception};
 
 /// Values that are admitted: how each is called, and until when.
 pub(super) type Admitted = BTreeMap<String, (String, Option<Day>)>;

@@ -1,0 +1,343 @@
+//! The identity that the KMS signed: `info.app_cert`.
+//!
+//! RTMR3 holds what the guest noted about a KMS that its host pointed it at.
+//! Here the KMS itself speaks: leaf <- "Dstack App CA" <- "Dstack KMS CA",
+//! issued for one app-id and for one measured state, which the quote inside
+//! the leaf names. A chain ends at a pinned root KEY, since root certificates
+//! are issued anew.
+
+mod attestation;
+
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+
+use crate::base::exception::Exception;
+use crate::base::hash;
+use crate::base::identifiers::UnixTime;
+use crate::base::text::{quoted, shown};
+use crate::base::x509::{self, P256Key};
+use crate::intel::quote::{ParsedQuote, Td};
+use crate::policy::Rules;
+use crate::refusals::Rejected;
+
+/// A real chain has 19 KB of PEM.
+const MAX_PEM_BYTES: usize = 256 << 10;
+
+/// The validity that dstack's KMS gives a leaf: 3650 days.
+const VALIDITY_SECONDS: u64 = 3650 * 86_400;
+
+/// A certificate of a moment ago is from the future by a clock that is this slow.
+const MAX_AHEAD_SECONDS: u64 = 300;
+
+const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
+const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
+const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
+/// The quote with what explains it, since KMS 0.5.9; a document of its own.
+const OID_ATTESTATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.8");
+
+/// Extensions that may be critical, since they are looked at.
+const UNDERSTOOD: [ObjectIdentifier; 6] = [
+    KeyUsage::OID,
+    BasicConstraints::OID,
+    OID_QUOTE,
+    OID_APP_ID,
+    OID_USAGE,
+    OID_ATTESTATION,
+];
+
+/// What a verified chain says.
+#[derive(Debug)]
+pub(crate) struct AppIdentity {
+    /// The KMS root's public key (SubjectPublicKeyInfo, DER, hex).
+    pub(crate) kms_root: String,
+    /// As both certificates name it.
+    pub(crate) app_id: Vec<u8>,
+    /// When the machine asked for its certificate, which is when it booted: the
+    /// KMS certifies for ten years, from no date of its own (dstack).
+    pub(crate) booted: Option<UnixTime>,
+    /// The end of the shortest validity.
+    pub(crate) valid_until: UnixTime,
+    /// Whose application it is, by the policy.
+    pub(crate) operator: Option<String>,
+    /// Set where the policy accepts it for a while.
+    pub(crate) exception: Option<Exception>,
+}
+
+/// Verifies the chain, its purpose, and that it was issued for this machine's state.
+///
+/// # Errors
+/// `rejected_app_cert*`, `rejected_kms_root`, `rejected_app_id`. A form that is not
+/// understood comes last: nothing but what a pinned root signed can be newer than
+/// this program.
+pub(crate) fn verify(
+    pem: Option<&str>,
+    td: &Td,
+    rtmr3_since_ready: &[[u8; 48]],
+    rules: &Rules,
+    now: UnixTime,
+) -> Result<AppIdentity, Rejected> {
+    let refuse = |detail: String| Rejected::AppCert {
+        detail: shown(&detail),
+    };
+    let pem = pem.ok_or(Rejected::AppCertMissing {})?;
+    if pem.len() > MAX_PEM_BYTES {
+        return Err(refuse(format!("{} bytes of PEM", pem.len())));
+    }
+    let chain = x509::pem_chain(pem.as_bytes()).map_err(refuse)?;
+    let [leaf, app_ca, root] = chain.as_slice() else {
+        return Err(refuse(format!(
+            "{} certificates, expected leaf, app CA and KMS CA",
+            chain.len()
+        )));
+    };
+    // Keys on P-256 first, which bounds what a refusal repeats of them.
+    let root_key =
+        x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
+    let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
+    let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
+    let admitted = rules.admit_identity(&kms_root, &app_id, now)?;
+    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?.min(admitted.until);
+
+    if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
+        return Err(refuse(
+            "leaf and app CA are for different app-ids".to_owned(),
+        ));
+    }
+    for (certificate, name, expected) in
+        [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")]
+    {
+        let usage = octets(certificate, OID_USAGE, "usage")?;
+        if usage != expected.as_bytes() {
+            return Err(Rejected::AppCertUsage {
+                certificate: name,
+                got: quoted(&String::from_utf8_lossy(&usage)),
+                expected,
+            });
+        }
+    }
+    issued_for_this_state(leaf, td, rtmr3_since_ready)?;
+    Ok(AppIdentity {
+        kms_root,
+        app_id,
+        booted: booted(leaf, now),
+        valid_until,
+        operator: admitted.operator.map(str::to_owned),
+        exception: admitted.exception.cloned(),
+    })
+}
+
+/// Its end less dstack's ten years; it agrees with the start of each deployment
+/// log that was looked at. `None` for a boot that is still to come, which a leaf of
+/// another length would give: every action would then have been before it.
+fn booted(leaf: &Certificate, now: UnixTime) -> Option<UnixTime> {
+    let (_, until) = x509::validity(leaf);
+    let booted = until.0.checked_sub(VALIDITY_SECONDS).map(UnixTime)?;
+    (booted <= now.plus(MAX_AHEAD_SECONDS)).then_some(booted)
+}
+
+/// The root key that an unverified chain names, in hex, if it is one on P-256.
+pub(crate) fn stated_root(pem: Option<&str>) -> Option<String> {
+    let pem = pem.filter(|pem| pem.len() <= MAX_PEM_BYTES)?;
+    let chain = x509::pem_chain(pem.as_bytes()).ok()?;
+    let root = chain.last()?;
+    x509::subject_key(root).ok()?;
+    x509::spki_der(root).ok().map(hex::encode)
+}
+
+/// Signatures, names, validity, CA rules and critical extensions (the parts of
+/// RFC 5280 §6.1 that a chain of three with a pinned root key has).
+fn chain_holds(
+    leaf: &Certificate,
+    app_ca: &Certificate,
+    root: &Certificate,
+    root_key: &P256Key,
+    now: UnixTime,
+) -> Result<UnixTime, Rejected> {
+    let refuse = |detail: &str| Rejected::AppCert {
+        detail: detail.to_owned(),
+    };
+    let app_ca_key = x509::subject_key(app_ca).map_err(refuse)?;
+    for (certificate, issuer, issuer_key, name) in [
+        (leaf, app_ca, &app_ca_key, "the leaf"),
+        (app_ca, root, root_key, "the app CA"),
+        (root, root, root_key, "the KMS CA"),
+    ] {
+        let mut extensions = certificate
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten();
+        if extensions
+            .any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id))
+        {
+            return Err(refuse(&format!(
+                "{name} has a critical extension that is not understood"
+            )));
+        }
+        if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
+            return Err(refuse(&format!("{name} names another issuer")));
+        }
+        if !x509::is_signed_by(certificate, issuer_key) {
+            return Err(refuse(&format!("the signature of {name} is wrong")));
+        }
+    }
+    let mut earliest_end = UnixTime(u64::MAX);
+    for (certificate, name, below) in [
+        (leaf, "the leaf", None),
+        (app_ca, "the app CA", Some(0)),
+        (root, "the KMS CA", Some(1)),
+    ] {
+        let (from, until) = x509::validity(certificate);
+        if now.plus(MAX_AHEAD_SECONDS) < from || now > until {
+            return Err(refuse(&format!(
+                "{name} is valid from {from} to {until}, it is {now}"
+            )));
+        }
+        earliest_end = earliest_end.min(until);
+        let tbs = certificate.tbs_certificate();
+        let is_ca = tbs
+            .get_extension::<BasicConstraints>()
+            .map_err(|_| refuse(&format!("{name} has unreadable extensions")))?
+            .filter(|(_, constraints)| constraints.ca);
+        match (below, is_ca) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(refuse("the leaf is a CA")),
+            (Some(_), None) => return Err(refuse(&format!("{name} is no CA"))),
+            (Some(below), Some((_, constraints))) => {
+                let signs = tbs
+                    .get_extension::<KeyUsage>()
+                    .ok()
+                    .flatten()
+                    .is_some_and(|(_, usage)| usage.0.contains(KeyUsages::KeyCertSign));
+                if !signs
+                    || constraints
+                        .path_len_constraint
+                        .is_some_and(|length| length < below)
+                {
+                    return Err(refuse(&format!("{name} may not issue this chain")));
+                }
+            }
+        }
+    }
+    Ok(earliest_end)
+}
+
+/// The quote inside the leaf has this machine's registers and protections, and vouches for the
+/// leaf's key: report_data = SHA-512("ratls-cert:" || SubjectPublicKeyInfo).
+/// Its own signature is not checked again: the KMS did, and signed the result.
+///
+/// An application may extend RTMR3 after its certificate was issued, so any of
+/// the register's values since `system-ready` is this machine's.
+fn issued_for_this_state(
+    leaf: &Certificate,
+    td: &Td,
+    rtmr3_since_ready: &[[u8; 48]],
+) -> Result<(), Rejected> {
+    let refuse = |detail: String| Rejected::AppCert {
+        detail: shown(&detail),
+    };
+    let quote = ParsedQuote::parse(quote(leaf)?)
+        .map_err(|error| not_understood(&format!("its quote: {error}")))?
+        .td;
+    let [r0, r1, r2, r3] = &quote.rtmr;
+    let [live0, live1, live2, live3] = &td.rtmr;
+    let live3 = rtmr3_since_ready
+        .iter()
+        .find(|value| *value == r3)
+        .unwrap_or(live3);
+    for (register, got, expected) in [
+        ("td_attributes", &quote.attributes[..], &td.attributes[..]),
+        ("xfam", &quote.xfam, &td.xfam),
+        ("MRTD", &quote.mrtd, &td.mrtd),
+        ("RTMR0", r0, live0),
+        ("RTMR1", r1, live1),
+        ("RTMR2", r2, live2),
+        ("RTMR3", r3, live3),
+        ("MRCONFIGID", &quote.mr_config_id, &td.mr_config_id),
+    ] {
+        if got != expected {
+            return Err(Rejected::AppCertQuote {
+                register,
+                got: hex::encode(got),
+                expected: hex::encode(expected),
+            });
+        }
+    }
+    let spki = x509::spki_der(leaf).map_err(refuse)?;
+    if quote.report_data != hash::sha512(&[b"ratls-cert:", &spki]) {
+        return Err(Rejected::AppCertReportData {});
+    }
+    Ok(())
+}
+
+/// The quote inside the leaf. Either form vouches for the same things; where both
+/// stand, two readers must not see different quotes.
+fn quote(leaf: &Certificate) -> Result<Vec<u8>, Rejected> {
+    let refuse = |problem: &str| Rejected::AppCert {
+        detail: format!("quote of the leaf: {problem}"),
+    };
+    let bare = extension(leaf, OID_QUOTE).map_err(refuse)?;
+    let attestation = extension(leaf, OID_ATTESTATION).map_err(refuse)?;
+    let bare = bare
+        .map(|value| value.map_err(not_understood))
+        .transpose()?;
+    let Some(attestation) = attestation else {
+        return bare.ok_or_else(|| refuse("expected exactly one extension"));
+    };
+    let inside = attestation
+        .ok()
+        .and_then(|document| attestation::tdx_quote(&document))
+        .ok_or_else(|| not_understood("no TDX quote was found in its attestation"))?;
+    if bare.is_some_and(|bare| bare != inside) {
+        return Err(refuse("its two forms hold different quotes"));
+    }
+    Ok(inside)
+}
+
+fn not_understood(detail: &str) -> Rejected {
+    Rejected::AppCertForm {
+        detail: shown(detail),
+    }
+}
+
+/// The bytes of dstack's extensions that have to be there.
+fn octets(
+    certificate: &Certificate,
+    oid: ObjectIdentifier,
+    what: &str,
+) -> Result<Vec<u8>, Rejected> {
+    let refuse = |problem: &str| Rejected::AppCert {
+        detail: format!("{what}: {problem}"),
+    };
+    extension(certificate, oid)
+        .map_err(refuse)?
+        .ok_or_else(|| refuse("expected exactly one extension"))?
+        .map_err(refuse)
+}
+
+type Octets = Result<Vec<u8>, &'static str>;
+
+/// An OCTET STRING inside the extension's value; an error if there are two extensions.
+fn extension(
+    certificate: &Certificate,
+    oid: ObjectIdentifier,
+) -> Result<Option<Octets>, &'static str> {
+    let mut found = certificate
+        .tbs_certificate()
+        .extensions()
+        .into_iter()
+        .flatten()
+        .filter(|extension| extension.extn_id == oid);
+    let first = found.next();
+    if found.next().is_some() {
+        return Err("expected exactly one extension");
+    }
+    Ok(first.map(|extension| {
+        OctetString::from_der(extension.extn_value.as_bytes())
+            .map(|octets| octets.as_bytes().to_vec())
+            .map_err(|_| "not an octet string")
+    }))
+}

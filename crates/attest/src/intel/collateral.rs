@@ -1,0 +1,259 @@
+//! What Intel says about a platform, and how new it has to be.
+
+mod editions;
+mod floors;
+
+use dcap_qvl::QuoteCollateralV3;
+use serde::{Deserialize, Serialize};
+
+pub use self::editions::{Editions, EditionsParts};
+pub(crate) use self::floors::{Admitted, Document, Seen};
+pub use self::floors::{Floor, FloorKey, FloorSeen, Floors, Issued};
+use crate::base::identifiers::{Fmspc, UnixTime};
+use crate::base::{json, x509};
+use crate::intel::quote::diagnosis;
+use crate::refusals::Rejected;
+
+/// Real collateral has 34 KB; a PCS answer with every TCB level ever published
+/// stays far below this.
+pub const MAX_COLLATERAL_BYTES: usize = 1 << 20;
+
+/// A clock that is slow by this much refuses nobody: what Intel signed a moment ago
+/// then lies in its future. Ends stay strict. As much as is allowed for the log of
+/// deployments.
+const CLOCK_SLACK_SECONDS: u64 = 300;
+
+/// The latest beginning of anything that counts as begun.
+pub(crate) fn begun_by(now: UnixTime) -> UnixTime {
+    now.plus(CLOCK_SLACK_SECONDS)
+}
+
+/// Holds `what` against the clock: from `from` until before `until`.
+pub(crate) fn current(
+    what: &'static str,
+    from: UnixTime,
+    until: UnixTime,
+    now: UnixTime,
+) -> Result<(), Rejected> {
+    if begun_by(now) < from {
+        return Err(Rejected::CollateralNotYetValid {
+            what,
+            from: from.to_string(),
+            now: now.to_string(),
+        });
+    }
+    if now >= until {
+        return Err(Rejected::CollateralExpired {
+            what,
+            until: until.to_string(),
+            now: now.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// The certificate authority of a platform's PCK certificate, as the PCS names
+/// it in `pckcrl?ca=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PckCa {
+    /// Multi-package platforms; all TDX hosts.
+    Platform,
+    /// Single-package platforms.
+    Processor,
+}
+
+impl PckCa {
+    /// The PCS's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Processor => "processor",
+        }
+    }
+}
+
+/// What to ask a PCS for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CollateralKey {
+    /// The platform family.
+    pub fmspc: Fmspc,
+    /// The issuer of its PCK certificate.
+    pub ca: PckCa,
+}
+
+/// The parts of collateral as a PCS serves them: documents kept byte for byte,
+/// since signatures cover bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollateralParts {
+    /// PEM chain: the PCK CRL's issuer, then the root.
+    pub pck_crl_issuer_chain: String,
+    /// DER.
+    pub root_ca_crl: Vec<u8>,
+    /// DER.
+    pub pck_crl: Vec<u8>,
+    /// PEM chain: the TCB signer, then the root.
+    pub tcb_info_issuer_chain: String,
+    /// The JSON object under `tcbInfo`.
+    pub tcb_info: String,
+    /// r and s, 64 bytes.
+    pub tcb_info_signature: Vec<u8>,
+    /// PEM chain: the TCB signer, then the root.
+    pub qe_identity_issuer_chain: String,
+    /// The JSON object under `enclaveIdentity`.
+    pub qe_identity: String,
+    /// r and s, 64 bytes.
+    pub qe_identity_signature: Vec<u8>,
+}
+
+/// Intel's documents about one platform family. Untrusted until they have been
+/// verified together with a quote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collateral {
+    pub(crate) documents: QuoteCollateralV3,
+}
+
+impl Collateral {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`Rejected::CollateralFormat`] if they exceed [`MAX_COLLATERAL_BYTES`].
+    pub fn from_parts(parts: CollateralParts) -> Result<Self, Rejected> {
+        let size = [
+            parts.pck_crl_issuer_chain.len(),
+            parts.root_ca_crl.len(),
+            parts.pck_crl.len(),
+            parts.tcb_info_issuer_chain.len(),
+            parts.tcb_info.len(),
+            parts.qe_identity_issuer_chain.len(),
+            parts.qe_identity.len(),
+        ]
+        .into_iter()
+        .fold(0_usize, usize::saturating_add);
+        if size > MAX_COLLATERAL_BYTES {
+            return Err(too_large(size));
+        }
+        Ok(Self {
+            documents: QuoteCollateralV3 {
+                pck_crl_issuer_chain: parts.pck_crl_issuer_chain,
+                root_ca_crl: parts.root_ca_crl,
+                pck_crl: parts.pck_crl,
+                tcb_info_issuer_chain: parts.tcb_info_issuer_chain,
+                tcb_info: parts.tcb_info,
+                tcb_info_signature: parts.tcb_info_signature,
+                qe_identity_issuer_chain: parts.qe_identity_issuer_chain,
+                qe_identity: parts.qe_identity,
+                qe_identity_signature: parts.qe_identity_signature,
+                pck_certificate_chain: None,
+            },
+        })
+    }
+
+    /// Reads dcap-qvl's `QuoteCollateralV3` JSON, with byte fields in hex. A
+    /// `pck_certificate_chain` in it is left out: it would take the place of
+    /// the chain that the quote carries.
+    ///
+    /// # Errors
+    /// [`Rejected::CollateralFormat`], naming what is wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Rejected> {
+        if bytes.len() > MAX_COLLATERAL_BYTES.saturating_mul(2) {
+            return Err(too_large(bytes.len()));
+        }
+        let wire: Wire = json::parse_object(bytes, &json::COLLATERAL).map_err(|error| {
+            Rejected::CollateralFormat {
+                detail: error.to_string(),
+            }
+        })?;
+        let bytes_of = |field: &str, text: &str| {
+            hex::decode(text).map_err(|_| Rejected::CollateralFormat {
+                detail: format!("{field} is not hex"),
+            })
+        };
+        Self::from_parts(CollateralParts {
+            root_ca_crl: bytes_of("root_ca_crl", &wire.root_ca_crl)?,
+            pck_crl: bytes_of("pck_crl", &wire.pck_crl)?,
+            tcb_info_signature: bytes_of("tcb_info_signature", &wire.tcb_info_signature)?,
+            qe_identity_signature: bytes_of("qe_identity_signature", &wire.qe_identity_signature)?,
+            pck_crl_issuer_chain: wire.pck_crl_issuer_chain,
+            tcb_info_issuer_chain: wire.tcb_info_issuer_chain,
+            tcb_info: wire.tcb_info,
+            qe_identity_issuer_chain: wire.qe_identity_issuer_chain,
+            qe_identity: wire.qe_identity,
+        })
+    }
+
+    /// Writes what [`Collateral::from_json`] reads, for a cache.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let documents = &self.documents;
+        let wire = Wire {
+            pck_crl_issuer_chain: documents.pck_crl_issuer_chain.clone(),
+            root_ca_crl: hex::encode(&documents.root_ca_crl),
+            pck_crl: hex::encode(&documents.pck_crl),
+            tcb_info_issuer_chain: documents.tcb_info_issuer_chain.clone(),
+            tcb_info: documents.tcb_info.clone(),
+            tcb_info_signature: hex::encode(&documents.tcb_info_signature),
+            qe_identity_issuer_chain: documents.qe_identity_issuer_chain.clone(),
+            qe_identity: documents.qe_identity.clone(),
+            qe_identity_signature: hex::encode(&documents.qe_identity_signature),
+        };
+        // Strings only: it cannot fail.
+        serde_json::to_string(&wire).unwrap_or_default()
+    }
+
+    /// The earliest `nextUpdate` that the four documents state, to know how long
+    /// they may be kept; `None` if they cannot be read. Nothing is verified here:
+    /// whoever wrote them can state any time, also one in the past.
+    #[must_use]
+    pub fn next_update(&self) -> Option<UnixTime> {
+        let documents = &self.documents;
+        // RFC 5280 §5.1.2.5 demands a nextUpdate; a list without it sets no limit here.
+        let of_crl = |der: &[u8]| {
+            let list = x509::crl(der).ok()?.tbs_cert_list;
+            Some(list.next_update.map_or(UnixTime(u64::MAX), x509::unix))
+        };
+        let dates = [
+            diagnosis::next_update(&documents.tcb_info)?,
+            diagnosis::next_update(&documents.qe_identity)?,
+            of_crl(&documents.pck_crl)?,
+            of_crl(&documents.root_ca_crl)?,
+        ];
+        dates.into_iter().min()
+    }
+
+    /// The latest moment at which one of the four documents says that it was
+    /// issued: a clock that shows less is slow. Like [`Collateral::next_update`],
+    /// what they say and nothing more.
+    #[must_use]
+    pub fn issued(&self) -> Option<UnixTime> {
+        let documents = &self.documents;
+        let of_crl = |der: &[u8]| Some(x509::unix(x509::crl(der).ok()?.tbs_cert_list.this_update));
+        let dates = [
+            diagnosis::issued(&documents.tcb_info)?,
+            diagnosis::issued(&documents.qe_identity)?,
+            of_crl(&documents.pck_crl)?,
+            of_crl(&documents.root_ca_crl)?,
+        ];
+        dates.into_iter().max()
+    }
+}
+
+/// How collateral is written down: byte fields in hex.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    pck_crl_issuer_chain: String,
+    root_ca_crl: String,
+    pck_crl: String,
+    tcb_info_issuer_chain: String,
+    tcb_info: String,
+    tcb_info_signature: String,
+    qe_identity_issuer_chain: String,
+    qe_identity: String,
+    qe_identity_signature: String,
+}
+
+fn too_large(size: usize) -> Rejected {
+    Rejected::CollateralFormat {
+        detail: format!("{size} bytes, at most {MAX_COLLATERAL_BYTES} are read"),
+    }
+}

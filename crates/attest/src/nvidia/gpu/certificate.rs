@@ -1,0 +1,390 @@
+//! NVIDIA's certificates of P-384 keys; issuers sign with ECDSA and SHA-384 (RFC 5280).
+//!
+//! As in [`crate::base::x509`] a signature is checked over the certificate as it was
+//! parsed and encoded again, so what is read is what was signed.
+
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+use x509_cert::Certificate;
+use x509_cert::der::Encode;
+use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
+use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, SECP_384_R_1};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectKeyIdentifier,
+};
+use x509_cert::name::Name;
+
+use crate::base::identifiers::UnixTime;
+use crate::base::x509;
+
+/// Extensions that may be critical, since they are looked at.
+const UNDERSTOOD: [ObjectIdentifier; 2] = [KeyUsage::OID, BasicConstraints::OID];
+
+/// A public key on P-384, as an uncompressed point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct P384Key(Vec<u8>);
+
+impl P384Key {
+    pub(crate) fn of(certificate: &Certificate) -> Result<Self, &'static str> {
+        let info = certificate.tbs_certificate().subject_public_key_info();
+        let curve = info
+            .algorithm
+            .parameters
+            .as_ref()
+            .and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
+        if info.algorithm.oid != ID_EC_PUBLIC_KEY || curve != Some(SECP_384_R_1) {
+            return Err("its key is not on P-384");
+        }
+        info.subject_public_key
+            .as_bytes()
+            .map(|point| Self(point.to_vec()))
+            .ok_or("its key has odd bits")
+    }
+
+    /// The coordinates, big-endian, that make up the point (SEC 1 §2.3.3).
+    pub(crate) fn is_at(&self, x: &[u8; 48], y: &[u8; 48]) -> bool {
+        self.0 == [&[4][..], x, y].concat()
+    }
+
+    /// ECDSA with SHA-384, signature in DER.
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.0)
+            .verify(message, signature)
+            .is_ok()
+    }
+
+    /// ECDSA with SHA-384, signature as r and s.
+    pub(crate) fn verifies_fixed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &self.0)
+            .verify(message, signature)
+            .is_ok()
+    }
+}
+
+/// A certificate that may sign others.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    subject: Name,
+    /// What `authorityKeyIdentifier` of the next refers to.
+    key_id: OctetString,
+    key: P384Key,
+    /// `SubjectPublicKeyInfo` (DER).
+    pub(super) spki: Vec<u8>,
+    pub(super) common_name: String,
+    pub(super) serial: Vec<u8>,
+    validity: (UnixTime, UnixTime),
+}
+
+impl Issuer {
+    /// Reads a certificate whose signature somebody else looks at.
+    pub(super) fn read(certificate: &Certificate) -> Result<Self, String> {
+        let tbs = certificate.tbs_certificate();
+        understood(certificate)?;
+        let constraints = tbs.get_extension::<BasicConstraints>().map_err(extension)?;
+        // NVIDIA's CAs state no path length. A certificate with one is refused: issuers
+        // are cached without their depth, so the limit could not be enforced.
+        match constraints {
+            Some((true, constraints))
+                if constraints.ca && constraints.path_len_constraint.is_none() => {}
+            Some((true, constraints)) if constraints.ca => {
+                return Err("it limits the length of chains".to_owned());
+            }
+            _ => return Err("it is no CA".to_owned()),
+        }
+        if !usage(certificate)?.key_cert_sign() {
+            return Err("it may not sign certificates".to_owned());
+        }
+        let (_, SubjectKeyIdentifier(key_id)) = tbs
+            .get_extension()
+            .map_err(extension)?
+            .ok_or("it names no key identifier")?;
+        Ok(Self {
+            subject: tbs.subject().clone(),
+            key_id,
+            key: P384Key::of(certificate)?,
+            spki: x509::spki_der(certificate)?,
+            common_name: common_name(certificate)?,
+            serial: tbs.serial_number().as_bytes().to_vec(),
+            validity: x509::validity(certificate),
+        })
+    }
+
+    /// The end of its validity, if it is valid now.
+    pub(super) fn valid_at(&self, now: UnixTime) -> Result<UnixTime, String> {
+        valid_at(self.validity, now)
+    }
+
+    /// Names, key identifiers and signature of a certificate that this one is
+    /// said to have issued.
+    pub(super) fn has_issued(&self, certificate: &Certificate) -> Result<(), String> {
+        let tbs = certificate.tbs_certificate();
+        if *tbs.issuer() != self.subject {
+            return Err("it names another issuer".to_owned());
+        }
+        let authority = tbs
+            .get_extension::<AuthorityKeyIdentifier>()
+            .map_err(extension)?
+            .and_then(|(_, authority)| authority.key_identifier);
+        if authority.as_ref() != Some(&self.key_id) {
+            return Err("it names another key of its issuer".to_owned());
+        }
+        let (Ok(message), Some(signature)) = (tbs.to_der(), certificate.signature().as_bytes())
+        else {
+            return Err("it cannot be encoded".to_owned());
+        };
+        // RFC 5280 §4.1.1.2: both algorithm fields are equal.
+        let algorithm = certificate.signature_algorithm();
+        if tbs.signature() != algorithm
+            || algorithm.oid != ECDSA_WITH_SHA_384
+            || !self.key.verifies(&message, signature)
+        {
+            return Err("its signature is wrong".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A certificate that may sign data and nothing else.
+#[derive(Debug)]
+pub(super) struct EndEntity {
+    pub(super) certificate: Certificate,
+    pub(super) key: P384Key,
+    pub(super) common_name: String,
+    pub(super) validity: (UnixTime, UnixTime),
+}
+
+impl EndEntity {
+    /// The leaf, issued by `issuer`. Whether it is valid now is not looked at.
+    pub(super) fn verify(der: &[u8], issuer: &Issuer) -> Result<Self, String> {
+        let certificate = x509::certificate(der)?;
+        issuer.has_issued(&certificate)?;
+        understood(&certificate)?;
+        let constraints = certificate
+            .tbs_certificate()
+            .get_extension::<BasicConstraints>()
+            .map_err(extension)?;
+        if constraints.is_some_and(|(_, constraints)| constraints.ca) {
+            return Err("it is a CA".to_owned());
+        }
+        let usage = usage(&certificate)?;
+        if !usage.digital_signature() || usage.key_cert_sign() {
+            return Err("its key is not for signing data".to_owned());
+        }
+        Ok(Self {
+            key: P384Key::of(&certificate)?,
+            common_name: common_name(&certificate)?,
+            validity: x509::validity(&certificate),
+            certificate,
+        })
+    }
+
+    /// The value of an extension that stands exactly once.
+    pub(super) fn extension(&self, oid: ObjectIdentifier) -> Option<&[u8]> {
+        let mut found = self
+            .certificate
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten()
+            .filter(|extension| extension.extn_id == oid);
+        match (found.next(), found.next()) {
+            (Some(extension), None) => Some(extension.extn_value.as_bytes()),
+            _ => None,
+        }
+    }
+}
+
+/// Both ends included (RFC 5280 §4.1.2.5). Answers with the later one.
+pub(crate) fn valid_at(
+    (from, until): (UnixTime, UnixTime),
+    now: UnixTime,
+) -> Result<UnixTime, String> {
+    if now < from || now > until {
+        return Err(format!("it is valid from {from} to {until}, it is {now}"));
+    }
+    Ok(until)
+}
+
+pub(crate) fn understood(certificate: &Certificate) -> Result<(), String> {
+    let mut extensions = certificate
+        .tbs_certificate()
+        .extensions()
+        .into_iter()
+        .flatten();
+    if extensions.any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id)) {
+        return Err("it has a critical extension that is not understood".to_owned());
+    }
+    Ok(())
+}
+
+pub(crate) fn usage(certificate: &Certificate) -> Result<KeyUsage, String> {
+    let usage = certificate
+        .tbs_certificate()
+        .get_extension::<KeyUsage>()
+        .map_err(extension)?;
+    usage
+        .map(|(_, usage)| usage)
+        .ok_or_else(|| "it does not say what its key is for".to_owned())
+}
+
+/// The one common name of the subject.
+pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
+    let mut names = certificate
+        .tbs_certificate()
+        .subject()
+        .iter()
+        .filter(|attribute| attribute.oid == COMMON_NAME);
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return Err("its subject has not one common name".to_owned());
+    };
+    std::str::from_utf8(name.value.value())
+        .map(str::to_owned)
+        .map_err(|_| "its common name is not text".to_owned())
+}
+
+pub(crate) fn extension(_: x509_cert::der::Error) -> String {
+    "an extension stands twice or cannot be read".to_owned()
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on should stop"
+)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
+    use fake_tee::rcgen::{self, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+    use super::*;
+
+    struct Authority {
+        params: CertificateParams,
+        key: KeyPair,
+        issuer: Issuer,
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+
+    fn authority() -> Authority {
+        let mut params = params("authority");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let issuer = Issuer::read(&x509::certificate(&der).unwrap()).unwrap();
+        Authority {
+            params,
+            key,
+            issuer,
+        }
+    }
+
+    impl Authority {
+        fn leaf(&self, algorithm: &'static rcgen::SignatureAlgorithm) -> Vec<u8> {
+            let mut params = params("leaf");
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
+            params.signed_by(&key, &issuer).unwrap().der().to_vec()
+        }
+
+        /// The certificate after a change to what is signed, signed anew.
+        fn resigned(&self, der: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+            // Two headers of four bytes; the second one's length is that of the signed part.
+            let len = usize::from(u16::from_be_bytes([der[6], der[7]]));
+            let mut signed = der[4..8 + len].to_vec();
+            change(&mut signed);
+            let key = self.key.serialized_der();
+            let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, key).unwrap();
+            let signature = key.sign(&SystemRandom::new(), &signed).unwrap();
+            let signature = signature.as_ref();
+            let algorithm = [&[0x30, 10][..], &SHA384].concat();
+            let bits = [&[3, signature.len() as u8 + 1, 0][..], signature].concat();
+            let content = [signed, algorithm, bits].concat();
+            let len = (content.len() as u16).to_be_bytes();
+            [&[0x30, 0x82][..], &len, &content].concat()
+        }
+    }
+
+    /// `ecdsa-with-SHA384`
+    const SHA384: [u8; 10] = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+
+    #[test]
+    fn a_key_on_another_curve_is_refused() {
+        let authority = authority();
+        let verify = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
+        assert_eq!(
+            verify(&authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384)),
+            Ok(())
+        );
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
+            let judged = verify(&authority.leaf(algorithm));
+            assert_eq!(judged, Err("its key is not on P-384".to_owned()));
+        }
+    }
+
+    /// RFC 5280 §4.1.1.2: what is signed names the algorithm of the signature.
+    #[test]
+    fn an_algorithm_that_is_named_differently_inside_is_refused() {
+        let authority = authority();
+        let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        let verify = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
+        assert_eq!(verify(&authority.resigned(&leaf, |_| {})), Ok(()));
+        let other = authority.resigned(&leaf, |signed| {
+            let at = signed.windows(10).position(|window| window == SHA384);
+            signed[at.unwrap() + 9] = 2;
+        });
+        assert_eq!(verify(&other), Err("its signature is wrong".to_owned()));
+    }
+
+    /// Puts bytes into an encoding, and their number into every length around them.
+    fn insert(der: &mut Vec<u8>, place: usize, new: &[u8]) {
+        let mut at = 0;
+        loop {
+            let (header, len) = match der[at + 1] {
+                0x81 => (3, usize::from(der[at + 2])),
+                0x82 => (
+                    4,
+                    usize::from(u16::from_be_bytes([der[at + 2], der[at + 3]])),
+                ),
+                short => (2, usize::from(short)),
+            };
+            let end = at + header + len;
+            if place >= end {
+                at = end;
+                continue;
+            }
+            if place <= at {
+                break;
+            }
+            let len = len + new.len();
+            match header {
+                4 => der[at + 2..at + 4].copy_from_slice(&(len as u16).to_be_bytes()),
+                _ => der[at + header - 1] = u8::try_from(len).unwrap(),
+            }
+            at += header;
+        }
+        der.splice(place..place, new.iter().copied());
+    }
+
+    /// Who changes no meaning must not make another certificate of it either.
+    #[test]
+    fn a_default_that_is_written_out_is_refused() {
+        let authority = authority();
+        let mut leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        // authorityKeyIdentifier, which is not critical.
+        let oid = [6, 3, 0x55, 0x1d, 0x23];
+        let at = leaf.windows(5).position(|window| window == oid).unwrap();
+        insert(&mut leaf, at + 5, &[1, 1, 0]);
+        assert!(<Certificate as x509_cert::der::Decode>::from_der(&leaf).is_ok());
+        let judged = EndEntity::verify(&leaf, &authority.issuer).map(|_| ());
+        assert_eq!(judged, Err("it is not encoded as DER".to_owned()));
+    }
+}
