@@ -8,5 +8,6 @@ pub(crate) mod hex;
 pub(crate) mod identifiers;
 pub(crate) mod json;
 pub(crate) mod levels;
+pub(crate) mod tcb;
 pub(crate) mod text;
 pub(crate) mod x509;

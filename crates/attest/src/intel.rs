@@ -2,4 +2,5 @@
 
 pub(crate) mod collateral;
 pub(crate) mod quote;
+pub(crate) mod root;
 pub(crate) mod tcb;

@@ -63,6 +63,7 @@ pub use base::identifiers::{
 pub use base::levels::{
     BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, LeastLevels, Levels,
 };
+pub use base::tcb::{Accept, AcceptTcb, Component, Level, TcbStatus};
 pub use compose::{
     ComposeDocument, FileRules, ImageDigest, ImageReference, Repository, ServiceImage,
     judge_compose,
@@ -78,7 +79,7 @@ pub use intel::collateral::{
     FloorSeen, Floors, Issued, MAX_COLLATERAL_BYTES, PckCa,
 };
 pub use intel::quote::VerifiedQuote;
-pub use intel::tcb::{Accept, Component, Level, TcbStatus};
+pub use intel::root::TdxRoot;
 pub use near::deployment::{
     AppraiseDeployment, CanonicalForm, ComposeFile, ComposeFiles, Continuity, Deployment,
     FilesAtHand, FilesCheck, LogSeen, MAX_TAGS_BYTES, Manager, Service, TagsCheck, TagsError, Up,
@@ -94,9 +95,7 @@ pub use nvidia::nras::{
     KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
     NrasOpinion, appraise_nras,
 };
-pub use policy::{
-    AcceptTcb, AcceptableImage, Difference, Effect, Known, Policy, PolicyError, RuleChange,
-};
+pub use policy::{AcceptableImage, Difference, Effect, Known, Policy, PolicyError, RuleChange};
 pub use refusals::Rejected;
 pub use refusals::checks::{CheckId, Group};
 pub use refusals::compose::ComposeRejected;

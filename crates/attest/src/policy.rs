@@ -18,7 +18,6 @@ pub use self::diff::{Effect, RuleChange};
 pub use self::difference::Difference;
 use self::file::File;
 pub use self::known::{AcceptableImage, Known};
-pub use self::rules::AcceptTcb;
 pub(crate) use self::rules::accepted::{ValueRule, finding_value};
 pub(crate) use self::rules::deployment::{BrokenFiles, Sources, Tags, admit_release};
 pub(crate) use self::rules::gpu::{Nras, Places};
@@ -29,7 +28,9 @@ use crate::base::exception::Exception;
 use crate::base::hash;
 use crate::base::identifiers::PolicyDigest;
 use crate::base::levels::{BootLevel, HardwareLevel, Levels};
+use crate::base::tcb::AcceptTcb;
 use crate::base::text::{quoted, shown};
+use crate::compose::FileRules;
 
 /// A policy file is written by hand; near.toml has 4 KB.
 const MAX_POLICY_BYTES: usize = 256 << 10;
@@ -264,5 +265,12 @@ impl Policy {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
+    }
+}
+
+/// Those of policy `near`.
+impl Default for FileRules {
+    fn default() -> Self {
+        Policy::near().rules().deployment.files.clone()
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod table;
 use crate::base::advisories;
 use crate::base::exception::Day;
 use crate::base::finding::Severity;
-use crate::intel::tcb::{Accept, Level};
+use crate::base::tcb::{Accept, Level};
 use crate::refusals::checks::CheckId;
 use crate::refusals::compose::ComposeRejected;
 use crate::refusals::deployment::DeploymentRejected;

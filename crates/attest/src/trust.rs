@@ -1,20 +1,14 @@
 //! Whose word counts. Roots come in as values: no feature or variable changes them.
 
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-
-use crate::base::x509::{self, P256Key};
+use crate::intel::root::TdxRoot;
 use crate::nvidia::gpu::GpuAnchors;
 use crate::nvidia::nras::NrasAnchors;
 
-/// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
-const INTEL_ROOT_DER: &[u8] = include_bytes!("../data/intel-sgx-root-ca.der");
-
 /// The root certificates that platforms and GPUs are trusted under, and who
 /// certifies the keys of NVIDIA's attestation service.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustAnchors {
-    tdx_root_der: Vec<u8>,
+    tdx: TdxRoot,
     gpus: GpuAnchors,
     nras: NrasAnchors,
 }
@@ -23,15 +17,19 @@ impl TrustAnchors {
     /// Intel's production root for platforms, NVIDIA's for GPUs.
     #[must_use]
     pub fn intel() -> Self {
-        Self::danger_tdx_root(INTEL_ROOT_DER.to_vec())
+        Self::under(TdxRoot::intel())
     }
 
     /// DANGER: another root (DER) for platforms. Whoever holds its key makes any
     /// machine genuine; for tests and demonstrations.
     #[must_use]
     pub fn danger_tdx_root(der: Vec<u8>) -> Self {
+        Self::under(TdxRoot::danger(der))
+    }
+
+    fn under(tdx: TdxRoot) -> Self {
         Self {
-            tdx_root_der: der,
+            tdx,
             gpus: GpuAnchors::nvidia(),
             nras: NrasAnchors::nvidia(),
         }
@@ -49,31 +47,6 @@ impl TrustAnchors {
         Self { nras, ..self }
     }
 
-    /// True if platforms are trusted under Intel's root.
-    #[must_use]
-    pub fn is_intel(&self) -> bool {
-        self.tdx_root_der == INTEL_ROOT_DER
-    }
-
-    /// The root certificate of platforms (DER).
-    #[must_use]
-    pub fn tdx_root_der(&self) -> &[u8] {
-        &self.tdx_root_der
-    }
-
-    /// The key of that certificate; `None` if it has none on P-256.
-    pub(crate) fn tdx_root_key(&self) -> Option<P256Key> {
-        let root = Certificate::from_der(&self.tdx_root_der).ok()?;
-        x509::subject_key(&root).ok()
-    }
-
-    /// SHA-256 of the root certificate of platforms: what must not be shared
-    /// between roots is kept under it.
-    #[must_use]
-    pub fn tdx_root_sha256(&self) -> [u8; 32] {
-        crate::base::hash::sha256(&[&self.tdx_root_der])
-    }
-
     /// The root of GPUs.
     #[must_use]
     pub fn gpus(&self) -> &GpuAnchors {
@@ -87,13 +60,11 @@ impl TrustAnchors {
     }
 }
 
-impl std::fmt::Debug for TrustAnchors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digest = hex::encode(self.tdx_root_sha256());
-        f.debug_struct("TrustAnchors")
-            .field("tdx_root_sha256", &digest)
-            .field("gpus", &self.gpus)
-            .field("nras", &self.nras)
-            .finish()
+/// Where one root is asked for, it is that of platforms.
+impl std::ops::Deref for TrustAnchors {
+    type Target = TdxRoot;
+
+    fn deref(&self) -> &TdxRoot {
+        &self.tdx
     }
 }

@@ -5,7 +5,7 @@ use crate::base::finding::{Finding, IMAGE_ADVISORY, Severity};
 use crate::base::identifiers::UnixTime;
 use crate::base::levels::{BootLevel, IdentityLevel};
 use crate::base::text::{quoted, shown, shown_hex};
-use crate::dstack::app_cert;
+use crate::dstack::app_cert::AppChain;
 use crate::dstack::event_log::{BootEvents, KeyProvider};
 use crate::dstack::rtmr0::Rtmr0;
 use crate::intel::quote::{Td, VerifiedQuote};
@@ -115,17 +115,17 @@ impl Run<'_> {
             return Ok(UnixTime(u64::MAX));
         }
         self.begin(CheckId::Kms);
-        let identity = app_cert::verify(
-            request.evidence.app_cert.clone()?.as_deref(),
-            td,
-            &boot.rtmr3_since_ready,
-            self.rules(),
-            request.now,
-        )?;
+        let identity = AppChain::read(request.evidence.app_cert.clone()?.as_deref())?;
+        let rules = self.rules();
+        let admitted = rules.admit_identity(&identity.kms_root, &identity.app_id, request.now)?;
+        let operator = admitted.operator.map(str::to_owned);
+        let exception = admitted.exception.cloned();
+        let admitted_until = admitted.until;
+        let issued = identity.verify(td, &boot.rtmr3_since_ready, request.now)?;
         self.pass("certificate of the expected KMS, issued for these registers");
-        self.workload.booted = identity.booted;
+        self.workload.booted = issued.booted;
         self.workload.kms_root = Some(identity.kms_root.clone());
-        if let Some(booted) = identity.booted {
+        if let Some(booted) = issued.booted {
             let words = format!("{booted}, by the identity certificate");
             self.report.fact("booted", words);
         }
@@ -150,12 +150,12 @@ impl Run<'_> {
         }
         self.pass("the same KMS");
         self.reached.identity = IdentityLevel::Expected;
-        self.report.named.operator = identity.operator;
-        if let Some(exception) = &identity.exception {
+        self.report.named.operator = operator;
+        if let Some(exception) = &exception {
             self.accepted_by_you("identity", exception);
             self.report.named.identity_until = Some(exception.until.to_string());
         }
-        Ok(identity.valid_until)
+        Ok(issued.valid_until.min(admitted_until))
     }
 
     pub(super) fn pins(

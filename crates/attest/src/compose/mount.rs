@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::faults::{Faults, Place};
-use super::service::Service;
 use crate::compose::yaml::Node;
 
 /// A mounted place.
@@ -87,7 +86,8 @@ fn host(source: &str, read_only: bool) -> Mount {
 }
 
 impl Faults<'_> {
-    pub(crate) fn mounts(&mut self, place: Place<'_>, value: &Node, service: &mut Service) {
+    pub(crate) fn mounts(&mut self, place: Place<'_>, value: &Node) -> Vec<Mount> {
+        let mut mounts = Vec::new();
         for item in self.list_of(place, value) {
             let mount = if let Node::Scalar(_) = item.as_ref() {
                 self.fixed(place, "volumes", item)
@@ -105,8 +105,9 @@ impl Faults<'_> {
             } else {
                 self.long(place, item)
             };
-            service.mounts.extend(mount);
+            mounts.extend(mount);
         }
+        mounts
     }
 
     fn long(&mut self, place: Place<'_>, item: &Node) -> Option<Mount> {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::image::{ImageDigest, ImageReference, Repository};
 use super::mount::Mount;
 use super::service::{Image, Service};
-use crate::policy::Policy;
 
 /// Which programs may do what. Repositories are full names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +44,6 @@ impl FileRules {
             read_only_paths: BTreeSet::new(),
             digests: None,
         }
-    }
-}
-
-/// Those of policy `near`.
-impl Default for FileRules {
-    fn default() -> Self {
-        Policy::near().rules().deployment.files.clone()
     }
 }
 

@@ -118,7 +118,7 @@ impl Faults<'_> {
             "gpus" => service.gpu = true,
             "deploy" => service.gpu |= has_devices(value),
             "devices" => self.devices(place, value, service),
-            "volumes" => self.mounts(place, value, service),
+            "volumes" => service.mounts.extend(self.mounts(place, value)),
             "configs" | "secrets" => self.configs(place, value, service),
             "environment" => self.environment(place, value, service),
             "env_file" => service.env_files = true,

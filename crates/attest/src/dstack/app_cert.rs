@@ -14,13 +14,11 @@ use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
-use crate::base::exception::Exception;
 use crate::base::hash;
 use crate::base::identifiers::UnixTime;
 use crate::base::text::{quoted, shown};
 use crate::base::x509::{self, P256Key};
 use crate::intel::quote::{ParsedQuote, Td};
-use crate::policy::Rules;
 use crate::refusals::Rejected;
 
 /// A real chain has 19 KB of PEM.
@@ -48,85 +46,94 @@ const UNDERSTOOD: [ObjectIdentifier; 6] = [
     OID_ATTESTATION,
 ];
 
-/// What a verified chain says.
-#[derive(Debug)]
-pub(crate) struct AppIdentity {
+/// Leaf, app CA and KMS CA; nothing about them is proved.
+pub(crate) struct AppChain {
+    chain: [Certificate; 3],
+    root_key: P256Key,
     /// The KMS root's public key (SubjectPublicKeyInfo, DER, hex).
     pub(crate) kms_root: String,
-    /// As both certificates name it.
+    /// As the leaf names it.
     pub(crate) app_id: Vec<u8>,
+}
+
+/// When a verified chain was issued, and until when it holds.
+#[derive(Debug)]
+pub(crate) struct Issued {
     /// When the machine asked for its certificate, which is when it booted: the
     /// KMS certifies for ten years, from no date of its own (dstack).
     pub(crate) booted: Option<UnixTime>,
     /// The end of the shortest validity.
     pub(crate) valid_until: UnixTime,
-    /// Whose application it is, by the policy.
-    pub(crate) operator: Option<String>,
-    /// Set where the policy accepts it for a while.
-    pub(crate) exception: Option<Exception>,
 }
 
-/// Verifies the chain, its purpose, and that it was issued for this machine's state.
-///
-/// # Errors
-/// `rejected_app_cert*`, `rejected_kms_root`, `rejected_app_id`. A form that is not
-/// understood comes last: nothing but what a pinned root signed can be newer than
-/// this program.
-pub(crate) fn verify(
-    pem: Option<&str>,
-    td: &Td,
-    rtmr3_since_ready: &[[u8; 48]],
-    rules: &Rules,
-    now: UnixTime,
-) -> Result<AppIdentity, Rejected> {
-    let refuse = |detail: String| Rejected::AppCert {
-        detail: shown(&detail),
-    };
-    let pem = pem.ok_or(Rejected::AppCertMissing {})?;
-    if pem.len() > MAX_PEM_BYTES {
-        return Err(refuse(format!("{} bytes of PEM", pem.len())));
+fn refuse(detail: impl AsRef<str>) -> Rejected {
+    Rejected::AppCert {
+        detail: shown(detail.as_ref()),
     }
-    let chain = x509::pem_chain(pem.as_bytes()).map_err(refuse)?;
-    let [leaf, app_ca, root] = chain.as_slice() else {
-        return Err(refuse(format!(
-            "{} certificates, expected leaf, app CA and KMS CA",
-            chain.len()
-        )));
-    };
-    // Keys on P-256 first, which bounds what a refusal repeats of them.
-    let root_key =
-        x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
-    let kms_root = hex::encode(x509::spki_der(root).map_err(refuse)?);
-    let app_id = octets(leaf, OID_APP_ID, "app-id of the leaf")?;
-    let admitted = rules.admit_identity(&kms_root, &app_id, now)?;
-    let valid_until = chain_holds(leaf, app_ca, root, &root_key, now)?.min(admitted.until);
+}
 
-    if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != app_id {
-        return Err(refuse(
-            "leaf and app CA are for different app-ids".to_owned(),
-        ));
-    }
-    for (certificate, name, expected) in
-        [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")]
-    {
-        let usage = octets(certificate, OID_USAGE, "usage")?;
-        if usage != expected.as_bytes() {
-            return Err(Rejected::AppCertUsage {
-                certificate: name,
-                got: quoted(&String::from_utf8_lossy(&usage)),
-                expected,
-            });
+impl AppChain {
+    /// # Errors
+    /// `rejected_app_cert_missing`, `rejected_app_cert`.
+    pub(crate) fn read(pem: Option<&str>) -> Result<Self, Rejected> {
+        let pem = pem.ok_or(Rejected::AppCertMissing {})?;
+        if pem.len() > MAX_PEM_BYTES {
+            return Err(refuse(format!("{} bytes of PEM", pem.len())));
         }
+        let chain = x509::pem_chain(pem.as_bytes()).map_err(refuse)?;
+        let chain = <[Certificate; 3]>::try_from(chain).map_err(|chain| {
+            refuse(format!(
+                "{} certificates, expected leaf, app CA and KMS CA",
+                chain.len()
+            ))
+        })?;
+        let [leaf, _, root] = &chain;
+        // Keys on P-256 first, which bounds what a refusal repeats of them.
+        let root_key =
+            x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
+        Ok(Self {
+            root_key,
+            kms_root: hex::encode(x509::spki_der(root).map_err(refuse)?),
+            app_id: octets(leaf, OID_APP_ID, "app-id of the leaf")?,
+            chain,
+        })
     }
-    issued_for_this_state(leaf, td, rtmr3_since_ready)?;
-    Ok(AppIdentity {
-        kms_root,
-        app_id,
-        booted: booted(leaf, now),
-        valid_until,
-        operator: admitted.operator.map(str::to_owned),
-        exception: admitted.exception.cloned(),
-    })
+
+    /// Verifies the chain, its purpose, and that it was issued for this machine's state.
+    /// A caller asks the policy about `kms_root` and `app_id` before: a form that is not
+    /// understood counts as newer than this program only if a pinned root signed it.
+    ///
+    /// # Errors
+    /// `rejected_app_cert*`.
+    pub(crate) fn verify(
+        &self,
+        td: &Td,
+        rtmr3_since_ready: &[[u8; 48]],
+        now: UnixTime,
+    ) -> Result<Issued, Rejected> {
+        let [leaf, app_ca, root] = &self.chain;
+        let valid_until = chain_holds(leaf, app_ca, root, &self.root_key, now)?;
+        if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != self.app_id {
+            return Err(refuse("leaf and app CA are for different app-ids"));
+        }
+        for (certificate, name, expected) in
+            [(leaf, "leaf", "app:custom"), (app_ca, "app CA", "app:ca")]
+        {
+            let usage = octets(certificate, OID_USAGE, "usage")?;
+            if usage != expected.as_bytes() {
+                return Err(Rejected::AppCertUsage {
+                    certificate: name,
+                    got: quoted(&String::from_utf8_lossy(&usage)),
+                    expected,
+                });
+            }
+        }
+        issued_for_this_state(leaf, td, rtmr3_since_ready)?;
+        Ok(Issued {
+            booted: booted(leaf, now),
+            valid_until,
+        })
+    }
 }
 
 /// Its end less dstack's ten years; it agrees with the start of each deployment

@@ -20,7 +20,6 @@ pub(crate) use self::seen::seen;
 pub use self::shape::NotRecomputable;
 use self::tables::tables;
 use crate::base::hash;
-use crate::dstack::rtmr0::AcpiDigests;
 
 /// Versions of QEMU that make the same tables and measure memory in the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +70,14 @@ pub(crate) struct Tables {
     pub(crate) rsdp: Vec<u8>,
     /// `etc/table-loader`.
     pub(crate) loader: Vec<u8>,
+}
+
+/// Digests of what QEMU hands over through fw_cfg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AcpiDigests {
+    pub(crate) loader: [u8; 48],
+    pub(crate) rsdp: [u8; 48],
+    pub(crate) tables: [u8; 48],
 }
 
 /// The digests of a shape's tables, computed once: a machine is appraised again with

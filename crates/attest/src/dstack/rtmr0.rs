@@ -9,7 +9,7 @@
 use crate::base::hash;
 use crate::base::text::hex_array;
 use crate::dstack::event_log::Event;
-use crate::dstack::machine::{self, NotRecomputable, Shape};
+use crate::dstack::machine::{self, AcpiDigests, NotRecomputable, Shape};
 use crate::refusals::Rejected;
 
 /// The thirteen events of RTMR0, by what they measure.
@@ -94,14 +94,6 @@ impl Firmware {
             ("boot_0000", &self.boot_0000),
         ]
     }
-}
-
-/// Digests of what QEMU hands over through fw_cfg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AcpiDigests {
-    pub(crate) loader: [u8; 48],
-    pub(crate) rsdp: [u8; 48],
-    pub(crate) tables: [u8; 48],
 }
 
 impl Rtmr0 {

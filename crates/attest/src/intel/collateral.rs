@@ -1,5 +1,6 @@
 //! What Intel says about a platform, and how new it has to be.
 
+pub(crate) mod documents;
 mod editions;
 mod floors;
 
@@ -7,11 +8,10 @@ use dcap_qvl::QuoteCollateralV3;
 use serde::{Deserialize, Serialize};
 
 pub use self::editions::{Editions, EditionsParts};
-pub(crate) use self::floors::{Admitted, Document, Seen};
+pub(crate) use self::floors::{Admitted, Seen};
 pub use self::floors::{Floor, FloorKey, FloorSeen, Floors, Issued};
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::{json, x509};
-use crate::intel::quote::diagnosis;
 use crate::refusals::Rejected;
 
 /// Real collateral has 34 KB; a PCS answer with every TCB level ever published
@@ -213,8 +213,8 @@ impl Collateral {
             Some(list.next_update.map_or(UnixTime(u64::MAX), x509::unix))
         };
         let dates = [
-            diagnosis::next_update(&documents.tcb_info)?,
-            diagnosis::next_update(&documents.qe_identity)?,
+            documents::next_update(&documents.tcb_info)?,
+            documents::next_update(&documents.qe_identity)?,
             of_crl(&documents.pck_crl)?,
             of_crl(&documents.root_ca_crl)?,
         ];
@@ -229,8 +229,8 @@ impl Collateral {
         let documents = &self.documents;
         let of_crl = |der: &[u8]| Some(x509::unix(x509::crl(der).ok()?.tbs_cert_list.this_update));
         let dates = [
-            diagnosis::issued(&documents.tcb_info)?,
-            diagnosis::issued(&documents.qe_identity)?,
+            documents::issued(&documents.tcb_info)?,
+            documents::issued(&documents.qe_identity)?,
             of_crl(&documents.pck_crl)?,
             of_crl(&documents.root_ca_crl)?,
         ];

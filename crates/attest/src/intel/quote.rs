@@ -1,6 +1,6 @@
 //! TDX quotes: layout here, verification in [`verified`].
 
-pub(crate) mod diagnosis;
+mod diagnosis;
 mod verified;
 
 use dcap_qvl::config::{Config, CryptoProvider};
@@ -10,7 +10,7 @@ use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::x509::X509CertBackend;
 
 pub use self::verified::VerifiedQuote;
-pub(crate) use self::verified::{Refusal, verify};
+pub(crate) use self::verified::verify;
 
 use crate::base::hash;
 use crate::base::identifiers::Fmspc;

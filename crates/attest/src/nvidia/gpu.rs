@@ -12,6 +12,7 @@ mod dice;
 mod opaque;
 mod payload;
 mod pem;
+mod reader;
 mod report;
 mod spdm;
 
@@ -20,10 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use chain::{GpuAnchors, IssuerCache};
 pub(crate) use payload::MAX_GPUS;
 pub use report::{
-    Architecture, Board, GPUS_NOT_PROVED, GpuFinding, GpuReport, Pdi, Stated, Topology, Ueid,
-    UnknownGpu,
+    Architecture, Board, GPUS_NOT_PROVED, GpuFinding, GpuReport, Measurement, Pdi, Stated,
+    Topology, Ueid, UnknownGpu,
 };
-pub use spdm::Measurement;
 
 use crate::base::finding::{Finding, Severity};
 use crate::base::identifiers::{Nonce, UnixTime};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::rules::Rules;
 use super::rules::image::OsImage;
 use crate::base::hex::Hex;
-use crate::intel::tcb::Level;
+use crate::base::tcb::Level;
 use crate::refusals::Rejected;
 use crate::refusals::compose::ComposeRejected;
 use crate::refusals::deployment::DeploymentRejected;

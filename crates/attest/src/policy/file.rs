@@ -11,14 +11,14 @@ use super::rules::findings::FindingRules;
 use super::rules::gpu::{FileGpu, GpuRules};
 use super::rules::image::{ImageAdvisory, OsImage};
 use super::rules::{
-    AcceptTcb, AcpiMode, FirmwareRule, Identity, Machine, Mode, Pins, Rules, TcbRules, TdRules,
+    AcpiMode, FirmwareRule, Identity, Machine, Mode, Pins, Rules, TcbRules, TdRules,
 };
 use crate::base::exception::Exception;
 use crate::base::levels::{
     BootLevel, DeploymentLevel, GpuLevel, HardwareLevel, IdentityLevel, Levels,
 };
+use crate::base::tcb::{AcceptTcb, TcbStatus};
 use crate::base::text::quoted;
-use crate::intel::tcb::TcbStatus;
 
 /// The levels that a file asks for, where it says.
 #[derive(Deserialize, Default)]

@@ -1,9 +1,11 @@
 //! What this program knows of images beside the policy that judges: the one place where
 //! `policy accept` asks whether it knows an image.
 
-use super::rules::image::SeenImage;
+use super::Policy;
+use super::rules::image::{ImageDecision, SeenImage};
 use crate::base::hex::Hex;
-use crate::dstack::image;
+use crate::base::identifiers::UnixTime;
+use crate::dstack::image::{self, KnownImage};
 
 /// An image whose every register is known, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,5 +81,24 @@ impl Known {
                 Hex(known.os_image_hash),
             ) == (seen.mrtd, seen.rtmr1, seen.rtmr2, seen.os_image_hash)
         })
+    }
+}
+
+impl Policy {
+    /// True if a row of this policy names the image, by all of its registers and its
+    /// hash, at this time.
+    #[must_use]
+    pub fn names_image(&self, image: &KnownImage, now: UnixTime) -> bool {
+        let (Some(own), Some(hash)) = (image.registers, image.os_image_hash) else {
+            return false;
+        };
+        [Some(own.mrtd), own.mrtd_two_pass]
+            .into_iter()
+            .flatten()
+            .map(|mrtd| SeenImage::new(mrtd, own.rtmr1, own.rtmr2, hash))
+            .any(|seen| {
+                let decision = self.rules().os_image(&seen, now);
+                matches!(decision, ImageDecision::Accepted(_))
+            })
     }
 }

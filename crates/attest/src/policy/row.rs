@@ -8,10 +8,11 @@ use toml::{Spanned, Table, Value};
 
 use super::rules::accepted::AcceptedValue;
 use super::rules::image::OsImage;
-use super::rules::{AcceptTcb, Identity, Machine, Rules};
+use super::rules::{Identity, Machine, Rules};
 use super::{Policy, PolicyError};
 use crate::base::exception::{Day, Exception};
 use crate::base::levels::{BootLevel, HardwareLevel};
+use crate::base::tcb::AcceptTcb;
 
 /// What is added.
 #[derive(Debug, Clone, PartialEq, Eq)]

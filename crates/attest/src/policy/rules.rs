@@ -7,7 +7,6 @@ pub(crate) mod gpu;
 pub(crate) mod image;
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +19,10 @@ use crate::base::exception::{Day, Exception};
 use crate::base::hex::{Hex, HexText};
 use crate::base::identifiers::UnixTime;
 use crate::base::levels::Levels;
+use crate::base::tcb::{AcceptTcb, Component, Level, TcbStatus};
 use crate::base::text::{quoted, shown, shown_hex};
-use crate::dstack::rtmr0::{AcpiDigests, Firmware};
-use crate::intel::tcb::{Component, Level, TcbStatus};
+use crate::dstack::machine::AcpiDigests;
+use crate::dstack::rtmr0::Firmware;
 use crate::refusals::Rejected;
 
 /// Whether a part of the evidence has to be there.
@@ -118,113 +118,6 @@ impl TcbRules {
             .map(|rule| &rule.exception)
             .max_by_key(|exception| exception.until)
             .map(Accepted::ByException)
-    }
-}
-
-/// A TCB status that is accepted as long as no other advisories apply than these.
-///
-/// As text: `OutOfDate:INTEL-SA-01036,INTEL-SA-01079@2027-02-28`, for platform, TDX
-/// module and quoting enclave alike, until the end of that day. A rule with advisories
-/// accepts no level without any; `OutOfDate:@2027-02-28` accepts just those.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "FileAcceptTcb")]
-pub struct AcceptTcb {
-    /// Whose level; all three if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) component: Option<Component>,
-    pub(crate) status: TcbStatus,
-    pub(crate) advisories: BTreeSet<String>,
-    pub(crate) exception: Exception,
-}
-
-/// As a file says it. Files of older versions have no exception.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileAcceptTcb {
-    component: Option<Component>,
-    status: TcbStatus,
-    advisories: BTreeSet<String>,
-    exception: Option<Exception>,
-}
-
-impl TryFrom<FileAcceptTcb> for AcceptTcb {
-    type Error = &'static str;
-
-    fn try_from(file: FileAcceptTcb) -> Result<Self, Self::Error> {
-        Ok(Self {
-            component: file.component,
-            status: file.status,
-            advisories: file.advisories,
-            exception: file.exception.ok_or(
-                "tcb.accept_advisories: what is accepted has an end, a reason and a name; add exception = { until = \"2027-02-28\", reason = \"say why\", by = \"your name\" }",
-            )?,
-        })
-    }
-}
-
-impl FromStr for AcceptTcb {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text
-            .rsplit_once('@')
-            .and_then(|(level, until)| Some((level.split_once(':')?, until)));
-        let ((status, advisories), until) = parts.ok_or_else(|| {
-            format!(
-                "expected STATUS:ADVISORY,...@LAST-DAY such as OutOfDate:INTEL-SA-01036@2027-02-28, got {}",
-                quoted(text)
-            )
-        })?;
-        let rule = Self {
-            component: None,
-            status: status.parse()?,
-            advisories: advisories
-                .split(',')
-                .map(str::trim)
-                .filter(|id| !id.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            exception: Exception {
-                until: Day::parse(until)?,
-                reason: "an option of the command line or the configuration".to_owned(),
-                by: "whoever started the program".to_owned(),
-            },
-        };
-        rule.check()?;
-        Ok(rule)
-    }
-}
-
-impl AcceptTcb {
-    fn admits(&self, component: Component, level: &Level) -> bool {
-        self.component.is_none_or(|own| own == component)
-            && self.status == level.status
-            && self.advisories.is_empty() == level.advisories.is_empty()
-            && level
-                .advisories
-                .iter()
-                .all(|id| self.advisories.contains(id))
-    }
-
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.status == TcbStatus::Revoked {
-            return Err(
-                "no policy can accept Revoked: keys of that level are compromised".to_owned(),
-            );
-        }
-        for id in &self.advisories {
-            let is_plain = (1..=64).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
-            if !is_plain {
-                return Err(format!(
-                    "expected an advisory such as INTEL-SA-01036, got {}",
-                    quoted(id)
-                ));
-            }
-        }
-        self.exception.check("tcb.accept_advisories")
     }
 }
 

@@ -7,7 +7,8 @@ use super::rules::image::SeenImage;
 use crate::base::hex::Hex;
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::compose::FileRules;
-use crate::dstack::rtmr0::{AcpiDigests, Firmware};
+use crate::dstack::machine::AcpiDigests;
+use crate::dstack::rtmr0::Firmware;
 use crate::near::evidence::SigningKey;
 
 /// Measured values of one report, as a policy would name them.

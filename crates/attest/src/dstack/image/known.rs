@@ -10,8 +10,6 @@ use super::files::{Measured, Mrtd};
 use crate::base::exception::Day;
 use crate::base::finding::Severity;
 use crate::base::hex::Hex;
-use crate::base::identifiers::UnixTime;
-use crate::policy::{ImageDecision, Policy, SeenImage};
 
 const KNOWN: &str = include_str!("known.toml");
 
@@ -307,25 +305,6 @@ fn numbers(version: &str) -> Vec<u32> {
         .split('.')
         .map(|number| number.parse().unwrap_or_default())
         .collect()
-}
-
-impl Policy {
-    /// True if a row of this policy names the image, by all of its registers and its
-    /// hash, at this time.
-    #[must_use]
-    pub fn names_image(&self, image: &KnownImage, now: UnixTime) -> bool {
-        let (Some(own), Some(hash)) = (image.registers, image.os_image_hash) else {
-            return false;
-        };
-        [Some(own.mrtd), own.mrtd_two_pass]
-            .into_iter()
-            .flatten()
-            .map(|mrtd| SeenImage::new(mrtd, own.rtmr1, own.rtmr2, hash))
-            .any(|seen| {
-                let decision = self.rules().os_image(&seen, now);
-                matches!(decision, ImageDecision::Accepted(_))
-            })
-    }
 }
 
 #[cfg(test)]

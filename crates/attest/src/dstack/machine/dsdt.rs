@@ -9,6 +9,7 @@ mod devices;
 mod interrupts;
 mod pci;
 
+pub(super) use self::cpus::local_apic;
 use super::Shape;
 use super::aml::{BYTE, PRESERVE, Resource, SYSTEM_IO, Term, Term::*, all};
 

@@ -1,6 +1,6 @@
 //! The static tables, and the commands by which the firmware links all of them.
 
-use super::dsdt::dsdt;
+use super::dsdt::{dsdt, local_apic};
 use super::{QemuFamily, Shape, Tables};
 
 const TABLES: &str = "etc/acpi/tables";
@@ -184,19 +184,6 @@ fn apic(shape: &Shape, out: &mut Vec<u8>) {
 
 /// CPUs from this number on have identifiers of 32 bits (x2APIC).
 const WIDE_FROM: u32 = 255;
-
-/// A CPU's interrupt controller, enabled. The CPU's object holds the same bytes.
-pub(super) fn local_apic(cpu: u32, out: &mut Vec<u8>) {
-    match u8::try_from(cpu) {
-        Ok(id @ 0..=254) => out.extend([0, 8, id, id, 1, 0, 0, 0]),
-        _ => {
-            out.extend([9, 16, 0, 0]);
-            out.extend(cpu.to_le_bytes());
-            out.extend([1, 0, 0, 0]);
-            out.extend(cpu.to_le_bytes());
-        }
-    }
-}
 
 fn isa_override(irq: u8, input: u8, flags: u8, out: &mut Vec<u8>) {
     out.extend([2, 10, 0, irq, input, 0, 0, 0, flags, 0]);

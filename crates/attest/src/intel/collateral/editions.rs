@@ -24,8 +24,8 @@ use x509_cert::crl::CertificateList;
 use super::current;
 use crate::base::identifiers::UnixTime;
 use crate::base::{json, x509};
+use crate::intel::root::TdxRoot;
 use crate::refusals::Rejected;
-use crate::trust::TrustAnchors;
 
 const DAY: u64 = 86_400;
 const GRACE_SECONDS: u64 = 365 * DAY;
@@ -101,11 +101,7 @@ impl Editions {
     /// [`Rejected::CollateralFormat`], [`Rejected::CollateralUntrusted`],
     /// [`Rejected::CollateralNotYetValid`] or [`Rejected::CollateralExpired`]. None of
     /// them refuses a machine: the appraisal then runs without the list.
-    pub fn verify(
-        parts: &EditionsParts,
-        anchors: &TrustAnchors,
-        now: UnixTime,
-    ) -> Result<Self, Rejected> {
+    pub fn verify(parts: &EditionsParts, root: &TdxRoot, now: UnixTime) -> Result<Self, Rejected> {
         let longest = parts.list.len().max(parts.issuer_chain.len());
         if longest > MAX_LIST_BYTES {
             return Err(unreadable(&format!(
@@ -115,8 +111,7 @@ impl Editions {
         let chain =
             x509::pem_chain(parts.issuer_chain.as_bytes()).map_err(|error| unreadable(&error))?;
         let signer = chain.into_iter().next().filter(|signer| {
-            anchors
-                .tdx_root_key()
+            root.tdx_root_key()
                 .is_some_and(|root| x509::is_signed_by(signer, &root))
         });
         let Some(signer) = signer else {
@@ -129,7 +124,7 @@ impl Editions {
         }
         let (from, until) = x509::validity(&signer);
         current("the certificate of the list's signer", from, until, now)?;
-        let editions = Self::read(&parts.list, anchors, signer)?;
+        let editions = Self::read(&parts.list, root, signer)?;
         let Self {
             issued,
             next_update,
@@ -139,7 +134,7 @@ impl Editions {
         Ok(editions)
     }
 
-    fn read(list: &str, anchors: &TrustAnchors, signer: Certificate) -> Result<Self, Rejected> {
+    fn read(list: &str, root: &TdxRoot, signer: Certificate) -> Result<Self, Rejected> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct List {
@@ -173,7 +168,7 @@ impl Editions {
             Ok::<_, Rejected>((edition.tcb_evaluation_data_number, disclosed))
         });
         Ok(Self {
-            root_sha256: anchors.tdx_root_sha256(),
+            root_sha256: root.tdx_root_sha256(),
             signer,
             issued: date(&list.issue_date)?,
             next_update: date(&list.next_update)?,
@@ -189,13 +184,8 @@ impl Editions {
 
     /// True if it may be used at this moment: under this root, not past its end, and
     /// its signer is not on the revocation list.
-    pub(crate) fn holds(
-        &self,
-        anchors: &TrustAnchors,
-        root_crl: &CertificateList,
-        now: UnixTime,
-    ) -> bool {
-        self.root_sha256 == anchors.tdx_root_sha256()
+    pub(crate) fn holds(&self, root: &TdxRoot, root_crl: &CertificateList, now: UnixTime) -> bool {
+        self.root_sha256 == root.tdx_root_sha256()
             && current("the list", self.issued, self.next_update, now).is_ok()
             && !x509::is_revoked(root_crl, &self.signer)
     }

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::Editions;
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::json;
+use crate::intel::root::TdxRoot;
 use crate::refusals::Rejected;
-use crate::trust::TrustAnchors;
 
 /// An honest mirror should stay usable; documents live for thirty days.
 const MIRROR_SLACK_SECONDS: u64 = 7 * 86_400;
@@ -178,9 +178,9 @@ pub struct FloorKey {
 impl FloorKey {
     /// The key for collateral of this family.
     #[must_use]
-    pub fn new(anchors: &TrustAnchors, fmspc: Fmspc) -> Self {
+    pub fn new(root: &TdxRoot, fmspc: Fmspc) -> Self {
         Self {
-            root_sha256: anchors.tdx_root_sha256(),
+            root_sha256: root.tdx_root_sha256(),
             fmspc,
         }
     }

@@ -8,19 +8,29 @@
 
 use x509_cert::Certificate;
 
+use super::ParsedQuote;
 use crate::base::identifiers::{Fmspc, UnixTime};
+use crate::base::tcb::{Accept, TcbStatus};
 use crate::base::x509::{self, P256Key};
-use crate::intel::collateral::{Collateral, Document, Seen, begun_by, current};
-use crate::intel::quote::{ParsedQuote, Refusal};
-use crate::intel::tcb::{Accept, Svns, TcbStatus, platform_and_module, qe_level};
+use crate::intel::collateral::documents::Dated;
+use crate::intel::collateral::{Collateral, Seen, begun_by, current};
+use crate::intel::root::TdxRoot;
+use crate::intel::tcb::{Svns, platform_and_module, qe_level};
 use crate::refusals::Rejected;
-use crate::trust::TrustAnchors;
+
+/// A refusal, and what the documents were if they are genuine all the same: a
+/// newer edition counts as seen also where it is the reason of the refusal.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) rejected: Rejected,
+    pub(crate) genuine: Option<Box<(Fmspc, Seen)>>,
+}
 
 /// Names the reason of a refusal.
 pub(crate) fn explain(
     quote: &ParsedQuote,
     collateral: &Collateral,
-    anchors: &TrustAnchors,
+    root: &TdxRoot,
     now: UnixTime,
     detail: String,
 ) -> Refusal {
@@ -32,7 +42,7 @@ pub(crate) fn explain(
         Ok(documents) => documents,
         Err(rejected) => return ungenuine(rejected),
     };
-    let root = match documents.genuine_under(collateral, anchors) {
+    let root = match documents.genuine_under(collateral, root) {
         Ok(root) => root,
         Err(rejected) => return ungenuine(rejected),
     };
@@ -59,53 +69,6 @@ pub(crate) fn slow_clock(
         .chain(platform.map(|(from, _)| from))
         .max()?;
     (now < begins && begins <= begun_by(now)).then_some(begins)
-}
-
-/// Edition and date of a TCB info or QE identity.
-pub(crate) fn document(json: &str) -> Option<Document> {
-    serde_json::from_str::<Dated>(json).ok()?.document()
-}
-
-/// `nextUpdate` of a TCB info or QE identity, as written.
-pub(crate) fn next_update(json: &str) -> Option<UnixTime> {
-    let dated: Dated = serde_json::from_str(json).ok()?;
-    UnixTime::from_rfc3339(&dated.next_update)
-}
-
-/// `issueDate` of a TCB info or QE identity, as written.
-pub(crate) fn issued(json: &str) -> Option<UnixTime> {
-    let dated: Dated = serde_json::from_str(json).ok()?;
-    UnixTime::from_rfc3339(&dated.issue_date)
-}
-
-/// `pceId` of a TCB info.
-pub(crate) fn pce_id(json: &str) -> Option<String> {
-    serde_json::from_str::<Dated>(json).ok()?.pce_id
-}
-
-/// What TCB info and QE identity have in common.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Dated {
-    id: String,
-    version: u32,
-    issue_date: String,
-    next_update: String,
-    #[serde(default)]
-    fmspc: Option<String>,
-    #[serde(default)]
-    pce_id: Option<String>,
-    #[serde(rename = "tcbEvaluationDataNumber")]
-    evaluation_number: Option<u32>,
-}
-
-impl Dated {
-    fn document(&self) -> Option<Document> {
-        Some(Document {
-            edition: self.evaluation_number?,
-            issued: UnixTime::from_rfc3339(&self.issue_date)?,
-        })
-    }
 }
 
 struct Documents {
@@ -312,18 +275,14 @@ impl Documents {
     }
 
     /// The signatures of the collateral alone. If they are good, the quote is at fault.
-    fn genuine_under(
-        &self,
-        collateral: &Collateral,
-        anchors: &TrustAnchors,
-    ) -> Result<P256Key, Rejected> {
+    fn genuine_under(&self, collateral: &Collateral, root: &TdxRoot) -> Result<P256Key, Rejected> {
         let documents = &collateral.documents;
         let untrusted = |detail: &str| {
             Err(Rejected::CollateralUntrusted {
                 detail: detail.to_owned(),
             })
         };
-        let Some(root) = anchors.tdx_root_key() else {
+        let Some(root) = root.tdx_root_key() else {
             return untrusted("the trust root is not a P-256 certificate");
         };
         for (what, chain, text, signature) in [
@@ -407,7 +366,7 @@ impl Documents {
                 });
             }
         };
-        let revoked = |level: &crate::intel::tcb::Level| level.status == TcbStatus::Revoked;
+        let revoked = |level: &crate::base::tcb::Level| level.status == TcbStatus::Revoked;
         if let Some(level) = platform.into_iter().find(revoked) {
             return Some(Rejected::TcbPlatform {
                 level,

@@ -14,15 +14,16 @@ use dcap_qvl::verify::QuoteVerifier;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+use super::diagnosis::{self, Refusal};
 use super::{AwsLcConfig, ParsedQuote, Td, td};
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::text::{hex_bytes, shown};
 use crate::base::x509::{self, P256Key};
+use crate::intel::collateral::documents;
 use crate::intel::collateral::{Collateral, Seen, begun_by};
-use crate::intel::quote::diagnosis;
+use crate::intel::root::TdxRoot;
 use crate::intel::tcb::Levels;
 use crate::refusals::Rejected;
-use crate::trust::TrustAnchors;
 
 /// A quote that a genuine platform signed; nothing outside this crate can make one.
 #[derive(Debug)]
@@ -48,15 +49,10 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn of(
-        quote: &ParsedQuote,
-        collateral: &Collateral,
-        anchors: &TrustAnchors,
-        now: UnixTime,
-    ) -> Self {
+    fn of(quote: &ParsedQuote, collateral: &Collateral, root: &TdxRoot, now: UnixTime) -> Self {
         Self {
             unsigned: unsigned(quote.quote.clone()),
-            root_der: anchors.tdx_root_der().to_vec(),
+            root_der: root.tdx_root_der().to_vec(),
             collateral: collateral.clone(),
             now,
         }
@@ -147,10 +143,10 @@ impl VerifiedQuote {
         &self,
         quote: &ParsedQuote,
         collateral: &Collateral,
-        anchors: &TrustAnchors,
+        root: &TdxRoot,
         now: UnixTime,
     ) -> Result<Self, Refusal> {
-        let is_known = *self.inputs == Inputs::of(quote, collateral, anchors, now);
+        let is_known = *self.inputs == Inputs::of(quote, collateral, root, now);
         if is_known && both_signatures_hold(quote) {
             return Ok(Self {
                 td: quote.td,
@@ -163,7 +159,7 @@ impl VerifiedQuote {
                 ..*self
             });
         }
-        verify(quote, collateral, anchors, now)
+        verify(quote, collateral, root, now)
     }
 
     /// Flags of the platform that dcap-qvl's strict policy would refuse.
@@ -183,14 +179,6 @@ impl VerifiedQuote {
     }
 }
 
-/// A refusal, and what the documents were if they are genuine all the same: a
-/// newer edition counts as seen also where it is the reason of the refusal.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) rejected: Rejected,
-    pub(crate) genuine: Option<Box<(Fmspc, Seen)>>,
-}
-
 /// Verifies a quote under a root at a time.
 ///
 /// # Errors
@@ -199,16 +187,16 @@ pub(crate) struct Refusal {
 pub(crate) fn verify(
     quote: &ParsedQuote,
     collateral: &Collateral,
-    anchors: &TrustAnchors,
+    root: &TdxRoot,
     now: UnixTime,
 ) -> Result<VerifiedQuote, Refusal> {
     let verify_at = |at: UnixTime| {
         let policy = QuotePolicy::claims_only(at.0);
-        QuoteVerifier::<AwsLcConfig>::new_with_config(anchors.tdx_root_der().to_vec())
+        QuoteVerifier::<AwsLcConfig>::new_with_config(root.tdx_root_der().to_vec())
             .verify_with_policy(&quote.bytes, collateral.documents.clone(), at.0, &policy)
             .map_err(|error| shown(&format!("{error:#}")))
     };
-    let explained = |detail, at| diagnosis::explain(quote, collateral, anchors, at, detail);
+    let explained = |detail, at| diagnosis::explain(quote, collateral, root, at, detail);
     // A later moment makes ends stricter, and beginnings looser by the slack alone.
     let claims = verify_at(now).or_else(|error| {
         let at = diagnosis::slow_clock(quote, collateral, now);
@@ -217,7 +205,7 @@ pub(crate) fn verify(
     })?;
     let fmspc = Fmspc::from_bytes(claims.platform.pck.fmspc);
     let seen = seen(collateral);
-    let inputs = Inputs::of(quote, collateral, anchors, now);
+    let inputs = Inputs::of(quote, collateral, root, now);
     verified(claims, inputs, seen).map_err(|rejected| Refusal {
         rejected,
         genuine: seen.map(|seen| Box::new((fmspc, seen))),
@@ -228,8 +216,8 @@ pub(crate) fn verify(
 fn seen(collateral: &Collateral) -> Option<Seen> {
     let documents = &collateral.documents;
     Some(Seen {
-        tcb_info: diagnosis::document(&documents.tcb_info)?,
-        qe_identity: diagnosis::document(&documents.qe_identity)?,
+        tcb_info: documents::document(&documents.tcb_info)?,
+        qe_identity: documents::document(&documents.qe_identity)?,
         pck_crl: x509::crl_issued(&documents.pck_crl)?,
         root_crl: x509::crl_issued(&documents.root_ca_crl)?,
     })
@@ -264,7 +252,7 @@ fn verified(
     let documents = &inputs.collateral.documents;
     let pck = &claims.platform.pck;
     // Intel's QVL compares the PCE id too; dcap-qvl compares the FMSPC alone.
-    let pce_id = diagnosis::pce_id(&documents.tcb_info).unwrap_or_default();
+    let pce_id = documents::pce_id(&documents.tcb_info).unwrap_or_default();
     if hex_bytes(&pce_id).as_deref() != Some(&pck.pce_id) {
         return Err(Rejected::CollateralFmspc {
             quote: format!("PCE {}", hex::encode(&pck.pce_id)),

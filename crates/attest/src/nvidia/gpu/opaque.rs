@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::reader::Reader;
 use super::report::{Pdi, Stated};
-use super::spdm::Reader;
 use crate::base::text::quoted;
 
 const DRIVER: u16 = 3;

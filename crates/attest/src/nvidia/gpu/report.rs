@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::spdm::Measurement;
 use crate::base::finding::Finding;
 use crate::base::identifiers::UnixTime;
+
+/// SHA-384 of something that the GPU measured.
+pub type Measurement = [u8; 48];
 
 /// A value, or the reason why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //! and the response to it, with the signature over both at the end.
 
 use super::opaque::Opaque;
+use super::reader::Reader;
+use super::report::Measurement;
 use crate::base::hash;
 use crate::refusals::gpu::GpuRejected;
 
@@ -26,9 +28,6 @@ const FIRMWARE: u8 = 1;
 /// SHA-384.
 const VALUE_LEN: u16 = 48;
 
-/// SHA-384 of something that the GPU measured.
-pub type Measurement = [u8; 48];
-
 /// Evidence with the right layout; nothing in it is proved.
 pub(super) struct Spdm<'a> {
     /// Every byte before the signature: what was signed.
@@ -41,42 +40,6 @@ pub(super) struct Spdm<'a> {
     /// SHA-384 of the whole record.
     pub(super) record_sha384: [u8; 48],
     pub(super) opaque: Opaque,
-}
-
-/// Reads forward only; integers are little-endian.
-pub(super) struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(super) fn array<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
-        self.bytes(LEN)?.try_into().ok()
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    pub(super) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u24(&mut self) -> Option<usize> {
-        let [low, middle, high] = self.array()?;
-        usize::try_from(u32::from_le_bytes([low, middle, high, 0])).ok()
-    }
 }
 
 /// The pieces, by the lengths inside; what they hold is looked at afterwards.

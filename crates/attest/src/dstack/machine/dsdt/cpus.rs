@@ -2,7 +2,6 @@
 
 use crate::dstack::machine::aml::Term::{self, *};
 use crate::dstack::machine::aml::{BYTE, DWORD, PRESERVE, Resource, SYSTEM_IO, ZEROS, all};
-use crate::dstack::machine::tables::local_apic;
 use crate::dstack::machine::{QemuFamily, Shape};
 
 /// Registers of the controller; `CSEL` chooses the CPU of which the others speak.
@@ -287,6 +286,19 @@ fn cpu(number: u32, name: &str, out: &mut Vec<u8>) {
                 ],
             )
             .write(out);
+        }
+    }
+}
+
+/// A CPU's interrupt controller, enabled. The CPU's object holds the same bytes.
+pub(in crate::dstack::machine) fn local_apic(cpu: u32, out: &mut Vec<u8>) {
+    match u8::try_from(cpu) {
+        Ok(id @ 0..=254) => out.extend([0, 8, id, id, 1, 0, 0, 0]),
+        _ => {
+            out.extend([9, 16, 0, 0]);
+            out.extend(cpu.to_le_bytes());
+            out.extend([1, 0, 0, 0]);
+            out.extend(cpu.to_le_bytes());
         }
     }
 }

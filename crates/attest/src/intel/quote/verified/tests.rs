@@ -1,3 +1,4 @@
+use crate::trust::TrustAnchors;
 use fake_tee::{Challenge, Spec};
 
 use super::*;
