@@ -27,7 +27,7 @@ use crate::dstack::mr_config;
 use crate::dstack::rtmr0::Rtmr0;
 use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
 use crate::intel::collateral::{Collateral, Editions, FloorSeen, Floors};
-use crate::intel::quote::{Td, VerifiedQuote};
+use crate::intel::quote::{MeasuredTd, VerifiedQuote};
 use crate::near::binding;
 use crate::near::deployment::{ComposeFile, Deployment, FilesCheck, TagsCheck};
 use crate::near::evidence::Evidence;
@@ -519,7 +519,7 @@ impl<'a> Run<'a> {
     }
 
     /// This connection, this request.
-    fn connection(&mut self, td: &Td) -> Result<(), Rejected> {
+    fn connection(&mut self, td: &MeasuredTd) -> Result<(), Rejected> {
         let Appraise {
             evidence,
             live_spki,

@@ -12,7 +12,7 @@ use crate::dstack::event_log::{self, BootEvents, Event};
 use crate::dstack::mr_config::{self, MrConfig};
 use crate::dstack::rtmr0::Rtmr0;
 use crate::dstack::vm_config::VmConfig;
-use crate::intel::quote::Td;
+use crate::intel::quote::MeasuredTd;
 use crate::near::copies;
 use crate::refusals::Rejected;
 use crate::refusals::checks::CheckId;
@@ -26,7 +26,10 @@ const BY_ANY_SOFTWARE: &str = "recorded by software that the policy does not ver
 impl Run<'_> {
     /// Everything that a policy which looks at software demands of it. A stripped log
     /// has no events of RTMR0.
-    pub(super) fn boot(&mut self, td: &Td) -> Result<(BootEvents, Option<Rtmr0>), Rejected> {
+    pub(super) fn boot(
+        &mut self,
+        td: &MeasuredTd,
+    ) -> Result<(BootEvents, Option<Rtmr0>), Rejected> {
         let evidence = self.request.evidence;
         let events = evidence.events.as_deref().map_err(Clone::clone)?;
         self.replay(events, td)?;
@@ -66,7 +69,10 @@ impl Run<'_> {
     }
 
     /// What there is of it under a policy that looks at no software.
-    pub(super) fn boot_of_any_software(&mut self, td: &Td) -> Result<Option<BootEvents>, Rejected> {
+    pub(super) fn boot_of_any_software(
+        &mut self,
+        td: &MeasuredTd,
+    ) -> Result<Option<BootEvents>, Rejected> {
         let boot = self.boot_events_of_any_software(td)?;
         self.begin(CheckId::Compose);
         match (&boot, &self.request.evidence.app_compose) {
@@ -93,7 +99,10 @@ impl Run<'_> {
         Ok(boot)
     }
 
-    fn boot_events_of_any_software(&mut self, td: &Td) -> Result<Option<BootEvents>, Rejected> {
+    fn boot_events_of_any_software(
+        &mut self,
+        td: &MeasuredTd,
+    ) -> Result<Option<BootEvents>, Rejected> {
         let events = match &self.request.evidence.events {
             Ok(events) => events,
             Err(missing) => {
@@ -123,7 +132,7 @@ impl Run<'_> {
         Ok(Some(boot))
     }
 
-    fn replay(&mut self, events: &[Event], td: &Td) -> Result<(), Rejected> {
+    fn replay(&mut self, events: &[Event], td: &MeasuredTd) -> Result<(), Rejected> {
         self.begin(CheckId::Rtmrs);
         event_log::replay(events, td)?;
         if event_log::is_stripped(events) {
@@ -139,7 +148,7 @@ impl Run<'_> {
 
     fn compose(
         &mut self,
-        td: &Td,
+        td: &MeasuredTd,
         text: &str,
         boot: &BootEvents,
     ) -> Result<(String, MrConfig), Rejected> {
@@ -156,7 +165,7 @@ impl Run<'_> {
     }
 
     /// The facts, and the copies that differ from them.
-    fn measured(&mut self, td: &Td, boot: Option<&BootEvents>) {
+    fn measured(&mut self, td: &MeasuredTd, boot: Option<&BootEvents>) {
         let evidence = self.request.evidence;
         let is_named = !self.request.policy.hardware_only();
         let report = &mut self.report;

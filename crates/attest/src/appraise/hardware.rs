@@ -8,7 +8,7 @@ use crate::base::tcb::{Accept, Component, Level};
 use crate::base::text::shown_hex;
 use crate::base::x509;
 use crate::intel::collateral::{Admitted, FloorKey, FloorSeen, Seen};
-use crate::intel::quote::{self, Td, VerifiedQuote};
+use crate::intel::quote::{self, MeasuredTd, VerifiedQuote};
 use crate::policy::Accepted;
 use crate::refusals::Rejected;
 use crate::refusals::checks::CheckId;
@@ -195,7 +195,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn td(&mut self, td: &Td) -> Result<(), Rejected> {
+    pub(super) fn td(&mut self, td: &MeasuredTd) -> Result<(), Rejected> {
         let rules = &self.rules().td;
         self.begin(CheckId::TdAttributes);
         let got = Hex(td.attributes);

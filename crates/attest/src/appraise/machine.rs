@@ -7,7 +7,7 @@ use crate::base::text::shown;
 use crate::dstack::event_log;
 use crate::dstack::machine::{self, AcpiDigests, NotRecomputable, Shape};
 use crate::dstack::rtmr0::{Rtmr0, td_hob_digest};
-use crate::intel::quote::Td;
+use crate::intel::quote::MeasuredTd;
 use crate::policy::{AcpiMode, Forms, best};
 use crate::refusals::Rejected;
 use crate::refusals::checks::CheckId;
@@ -18,7 +18,7 @@ impl Run<'_> {
     /// Each event of RTMR0; of a log that leaves them out, the register as a whole.
     pub(super) fn machine(
         &mut self,
-        td: &Td,
+        td: &MeasuredTd,
         rtmr0: Option<&Rtmr0>,
         forms: Forms,
     ) -> Result<(), Rejected> {

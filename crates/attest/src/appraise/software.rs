@@ -8,7 +8,7 @@ use crate::base::text::{quoted, shown, shown_hex};
 use crate::dstack::app_cert::AppChain;
 use crate::dstack::event_log::{BootEvents, KeyProvider};
 use crate::dstack::rtmr0::Rtmr0;
-use crate::intel::quote::{Td, VerifiedQuote};
+use crate::intel::quote::{MeasuredTd, VerifiedQuote};
 use crate::policy::{ImageDecision, ImageRow, Row, SeenImage, ValueRule};
 use crate::refusals::Rejected;
 use crate::refusals::checks::CheckId;
@@ -30,7 +30,7 @@ impl Run<'_> {
     /// The expected image, on a machine of a known shape.
     pub(super) fn software(
         &mut self,
-        td: &Td,
+        td: &MeasuredTd,
         boot: &BootEvents,
         rtmr0: Option<&Rtmr0>,
     ) -> Result<(), Rejected> {
@@ -105,7 +105,11 @@ impl Run<'_> {
     }
 
     /// What the KMS signed decides; RTMR3 has to agree.
-    pub(super) fn identity(&mut self, td: &Td, boot: &BootEvents) -> Result<UnixTime, Rejected> {
+    pub(super) fn identity(
+        &mut self,
+        td: &MeasuredTd,
+        boot: &BootEvents,
+    ) -> Result<UnixTime, Rejected> {
         let request = self.request;
         if self.rules().least.identity == IdentityLevel::Any {
             self.all_not_proved(

@@ -18,7 +18,7 @@ use crate::base::hash;
 use crate::base::identifiers::UnixTime;
 use crate::base::text::{quoted, shown};
 use crate::base::x509::{self, P256Key};
-use crate::intel::quote::{ParsedQuote, Td};
+use crate::intel::quote::{MeasuredTd, ParsedQuote};
 use crate::refusals::Rejected;
 
 /// A real chain has 19 KB of PEM.
@@ -107,7 +107,7 @@ impl AppChain {
     /// `rejected_app_cert*`.
     pub(crate) fn verify(
         &self,
-        td: &Td,
+        td: &MeasuredTd,
         rtmr3_since_ready: &[[u8; 48]],
         now: UnixTime,
     ) -> Result<Issued, Rejected> {
@@ -240,7 +240,7 @@ fn chain_holds(
 /// the register's values since `system-ready` is this machine's.
 fn issued_for_this_state(
     leaf: &Certificate,
-    td: &Td,
+    td: &MeasuredTd,
     rtmr3_since_ready: &[[u8; 48]],
 ) -> Result<(), Rejected> {
     let refuse = |detail: String| Rejected::AppCert {

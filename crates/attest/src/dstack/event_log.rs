@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::base::hash;
 use crate::base::json;
 use crate::base::text::{quoted, shown, shown_hex};
-use crate::intel::quote::Td;
+use crate::intel::quote::MeasuredTd;
 use crate::refusals::Rejected;
 
 /// dstack's runtime events; the TCG has no type for them.
@@ -113,7 +113,7 @@ pub(crate) fn is_kept(event: &Event, digests: [&[u8; 48]; 3]) -> bool {
 ///
 /// # Errors
 /// [`Rejected::RtmrReplay`] for the first register that differs.
-pub(crate) fn replay(events: &[Event], td: &Td) -> Result<(), Rejected> {
+pub(crate) fn replay(events: &[Event], td: &MeasuredTd) -> Result<(), Rejected> {
     let from = if is_stripped(events) { 3 } else { 0 };
     for (register, quoted) in (0_u8..).zip(&td.rtmr).skip(from) {
         let replayed = events

@@ -10,7 +10,7 @@ use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::x509::X509CertBackend;
 
 pub use self::verified::VerifiedQuote;
-pub(crate) use self::verified::verify;
+pub(crate) use self::verified::{MeasuredTd, verify};
 
 use crate::base::hash;
 use crate::base::identifiers::Fmspc;
@@ -51,7 +51,8 @@ const QE_REPORT_CERTIFICATION: u16 = 6;
 /// Certification data that holds the whole PCK chain.
 const PCK_CERT_CHAIN: u16 = 5;
 
-/// The fields of a TD report that somebody compares.
+/// The fields of a TD report that are compared. Code outside this module takes a
+/// [`ClaimedTd`] or a [`MeasuredTd`], so that one cannot stand for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Td {
     pub(crate) attributes: [u8; 8],
@@ -64,13 +65,24 @@ pub(crate) struct Td {
     pub(crate) tee_tcb_svn: [u8; 16],
 }
 
+/// The TD report of a quote that nobody has verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClaimedTd(Td);
+
+impl std::ops::Deref for ClaimedTd {
+    type Target = Td;
+
+    fn deref(&self) -> &Td {
+        &self.0
+    }
+}
+
 /// A quote with the right layout; nothing about it is proved.
 #[derive(Debug)]
 pub(crate) struct ParsedQuote {
     bytes: Vec<u8>,
     quote: Quote,
-    /// As claimed by an unverified quote.
-    pub(crate) td: Td,
+    pub(crate) td: ClaimedTd,
 }
 
 impl ParsedQuote {
@@ -89,6 +101,7 @@ impl ParsedQuote {
             return Err(format(format!("version {}", header.version)));
         }
         let td = td(&quote.report).ok_or_else(|| format("no TD report".to_owned()))?;
+        let td = ClaimedTd(td);
         let outer = match &quote.auth_data {
             AuthData::V4(data) => data.certification_data.cert_type,
             AuthData::V3(_) => 0,

@@ -7,7 +7,7 @@
 use crate::base::hash;
 use crate::base::identifiers::{Nonce, Spki};
 use crate::base::text::shown;
-use crate::intel::quote::Td;
+use crate::intel::quote::MeasuredTd;
 use crate::near::evidence::Evidence;
 use crate::refusals::Rejected;
 
@@ -24,7 +24,7 @@ pub(crate) fn tls_key(evidence: &Evidence, live: Spki) -> Result<(), Rejected> {
 
 /// Report and quote carry the nonce that was sent. The report's copy must be
 /// spelled as it was sent: 64 lower-case hex digits.
-pub(crate) fn nonce(evidence: &Evidence, td: &Td, sent: Nonce) -> Result<(), Rejected> {
+pub(crate) fn nonce(evidence: &Evidence, td: &MeasuredTd, sent: Nonce) -> Result<(), Rejected> {
     let mismatch = |got: String| Rejected::Nonce {
         sent: sent.to_string(),
         got,
@@ -43,7 +43,11 @@ pub(crate) fn nonce(evidence: &Evidence, td: &Td, sent: Nonce) -> Result<(), Rej
 }
 
 /// The quote vouches for signing key and TLS key together.
-pub(crate) fn report_data(evidence: &Evidence, td: &Td, live: Spki) -> Result<(), Rejected> {
+pub(crate) fn report_data(
+    evidence: &Evidence,
+    td: &MeasuredTd,
+    live: Spki,
+) -> Result<(), Rejected> {
     let expected = hash::sha256(&[evidence.signing_key.address(), live.as_bytes()]);
     let (got, _) = halves(&td.report_data);
     if got == expected {

@@ -4,11 +4,15 @@
 use crate::base::finding::{Finding, Severity};
 use crate::base::text::{hex_bytes, quoted, shown_hex};
 use crate::dstack::event_log::BootEvents;
-use crate::intel::quote::Td;
+use crate::intel::quote::MeasuredTd;
 use crate::near::evidence::{Copied, Measured, Repeated};
 
 /// Each copy that differs from what is measured; of what nobody measured, none.
-pub(crate) fn findings(repeated: &Repeated, td: &Td, boot: Option<&BootEvents>) -> Vec<Finding> {
+pub(crate) fn findings(
+    repeated: &Repeated,
+    td: &MeasuredTd,
+    boot: Option<&BootEvents>,
+) -> Vec<Finding> {
     let mut findings: Vec<_> = repeated
         .copies
         .iter()
@@ -35,7 +39,7 @@ pub(crate) fn findings(repeated: &Repeated, td: &Td, boot: Option<&BootEvents>) 
     findings
 }
 
-fn differs(copied: &Copied, td: &Td, boot: Option<&BootEvents>) -> Option<Finding> {
+fn differs(copied: &Copied, td: &MeasuredTd, boot: Option<&BootEvents>) -> Option<Finding> {
     let boot = |payload: fn(&BootEvents) -> &[u8]| boot.map(payload);
     let (measured, by): (&[u8], _) = match copied.of {
         Measured::Mrtd => (&td.mrtd, "the quote's MRTD"),

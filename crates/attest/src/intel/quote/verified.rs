@@ -25,10 +25,22 @@ use crate::intel::root::TdxRoot;
 use crate::intel::tcb::Levels;
 use crate::refusals::Rejected;
 
+/// The TD report of a verified quote; only this module makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MeasuredTd(Td);
+
+impl std::ops::Deref for MeasuredTd {
+    type Target = Td;
+
+    fn deref(&self) -> &Td {
+        &self.0
+    }
+}
+
 /// A quote that a genuine platform signed; nothing outside this crate can make one.
 #[derive(Debug)]
 pub struct VerifiedQuote {
-    td: Td,
+    td: MeasuredTd,
     levels: Levels,
     seen: Seen,
     evaluation_number: u32,
@@ -60,7 +72,7 @@ impl Inputs {
 }
 
 impl VerifiedQuote {
-    pub(crate) fn td(&self) -> &Td {
+    pub(crate) fn td(&self) -> &MeasuredTd {
         &self.td
     }
 
@@ -149,7 +161,7 @@ impl VerifiedQuote {
         let is_known = *self.inputs == Inputs::of(quote, collateral, root, now);
         if is_known && both_signatures_hold(quote) {
             return Ok(Self {
-                td: quote.td,
+                td: MeasuredTd(*quote.td),
                 levels: self.levels.clone(),
                 claims: QuoteClaims {
                     report: quote.quote.report.clone(),
@@ -262,7 +274,7 @@ fn verified(
     let levels = Levels::of(&claims, &documents.tcb_info).map_err(untrusted)?;
     let td = td(&claims.report).ok_or_else(|| untrusted("no TD report".to_owned()))?;
     Ok(VerifiedQuote {
-        td,
+        td: MeasuredTd(td),
         levels,
         seen: seen.ok_or_else(|| untrusted("the collateral has no edition".to_owned()))?,
         evaluation_number: claims.tcb.eval_data_number,
