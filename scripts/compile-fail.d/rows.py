@@ -571,7 +571,14 @@ async fn wrong(unverified: Unverified, judge: &[-Own-]{+Judge+}, lane: &Lane) {
 }
 """),
     Row("own_quote", "upstream::judge", "take a verified quote from outside attest", """
-use attest::[-quote::VerifiedQuote-]{+Evidence+}; //~ E0603 quote
+use attest::[-intel::quote::VerifiedQuote-]{+Evidence+}; //~ E0603 intel
+"""),
+    Row("verified_quote_literal", "upstream::judge", "forge a verified quote by literal", """
+use attest::VerifiedQuote;
+fn wrong(quote: VerifiedQuote) -> VerifiedQuote {
+    [-VerifiedQuote { ..quote } //~ E0451 private
+    -]{+quote+}
+}
 """),
     Row("policy_default", "config", "accept by a policy that is empty", """
 use attest::Policy;
