@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::hash::sha384;
-use crate::spec::VmConfig;
+use crate::vm_config::VmConfig;
 use template::render;
 
 /// What a host gives the firmware, before that patches pointers and checksums in.

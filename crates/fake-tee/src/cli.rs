@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::Error;
+use crate::challenge::Challenge;
 use crate::hash::label256;
 use crate::serve::{self, Options, Record, Transport, unix_now, write_evidence};
-use crate::spec::{Challenge, Spec};
+use crate::spec::Spec;
 use crate::tamper::{TAMPERINGS, Tampering};
 
 /// A throw-away TEE on loopback: Intel PCS, endpoint list and TLS backend.

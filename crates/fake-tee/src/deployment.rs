@@ -1,16 +1,12 @@
 //! The compose-manager: a log of what it started, and a quote over that log.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::Error;
 use crate::compose_file::{FILE, PublishedFile, commit, compose_text};
 use crate::encode::rfc3339;
-use crate::event_log::Event;
 use crate::hash::{label256, sha256};
 use crate::hooks::Hook;
-use crate::pki::{Issued, Signer};
-use crate::quote::{self, TdReport};
-use crate::spec::{Challenge, Spec};
+use crate::pki::Signer;
 use crate::tags::PublishedTag;
 
 /// How the manager writes what it hashes.
@@ -117,7 +113,7 @@ impl ComposeManager {
     }
 
     /// What `actions_hash` is taken of.
-    fn canonical(&self) -> String {
+    pub(crate) fn canonical(&self) -> String {
         let actions: Vec<_> = self
             .actions
             .iter()
@@ -205,38 +201,27 @@ pub fn manager_of(at: u64, image: &str) -> Vec<(String, Value)> {
     )
 }
 
-impl Spec {
-    /// `compose_manager_attestation`, over the TD of the main quote.
-    pub(crate) fn compose_manager_attestation(
-        &self,
-        manager: &ComposeManager,
-        issued: &Issued,
-        challenge: &Challenge,
-        mut td: TdReport,
-        events: &[Event],
-    ) -> Result<Value, Error> {
-        let actions_hash = sha256(manager.canonical().as_bytes());
-        let nonce = manager.nonce.unwrap_or(challenge.nonce);
-        td.report_data[..32].copy_from_slice(&actions_hash);
-        td.report_data[32..].copy_from_slice(&nonce);
-        self.hooks.manager_td_report.apply(&mut td);
-        let unsigned = quote::unsigned(&self.quote, &td, self.platform.cpu_svn);
-        let mut signed = self.sign_quote(issued, unsigned, manager.signer)?;
-        self.hooks.manager_signed_quote.apply(&mut signed);
-        let actions: Vec<Value> = manager
-            .actions
-            .iter()
-            .map(|action| Value::Object(action.iter().cloned().collect::<Map<_, _>>()))
-            .collect();
-        Ok(json!({
-            "actions": actions,
-            "actions_hash": hex::encode(actions_hash),
-            "nonce": hex::encode(nonce),
-            "nonce_source": manager.nonce_source,
-            "quote": hex::encode(signed.encode()),
-            "event_log": serde_json::to_string(events)?,
-            "report_data": hex::encode(td.report_data),
-            "vm_config": serde_json::to_string(&self.vm_config)?,
-        }))
+impl ComposeManager {
+    /// The tags of its log, each with the first commit that was started from it, after
+    /// the changes of [`ComposeManager::tags`].
+    pub fn published_tags(&self) -> Vec<PublishedTag> {
+        let mut tags: Vec<PublishedTag> = Vec::new();
+        for action in &self.actions {
+            let field = |name: &str| {
+                let (_, value) = action.iter().find(|(key, _)| key == name)?;
+                value.as_str().map(str::to_owned)
+            };
+            if let (Some(name), Some(commit)) = (field("tag"), field("commit"))
+                && !tags.iter().any(|tag| tag.name == name)
+            {
+                tags.push(PublishedTag {
+                    name,
+                    commit,
+                    object: None,
+                });
+            }
+        }
+        self.tags.apply(&mut tags);
+        tags
     }
 }

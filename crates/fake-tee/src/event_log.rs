@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::acpi;
 use crate::hash::{label384, sha384};
-use crate::spec::VmConfig;
+use crate::vm_config::VmConfig;
 
 /// Event type of dstack's runtime events.
 pub const RUNTIME_EVENT_TYPE: u32 = 0x0800_0001;

@@ -1,9 +1,13 @@
 //! From a [`Spec`] to signed bytes: the stages, in the order in which hooks run.
 
+mod certificates;
+mod manager;
+
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::attestation::Attestation;
+use crate::challenge::Challenge;
 use crate::collateral::Collateral;
 use crate::encode::pem_chain;
 use crate::event_log::{DigestForm, Event, RUNTIME_EVENT_TYPE, replay, strip_boot_events};
@@ -11,7 +15,7 @@ use crate::gpu::GpuSpec;
 use crate::hash::sha256;
 use crate::pki::{Issued, Signer};
 use crate::quote::{self, QuoteKeys, SignedQuote, TdReport, UnsignedQuote};
-use crate::spec::{Challenge, Spec};
+use crate::spec::Spec;
 
 /// Everything that was forged.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rcgen::CertificateParams;
 
+use crate::challenge::Challenge;
 use crate::collateral::Collateral;
 use crate::event_log::Event;
 use crate::kms::AppCert;
 use crate::quote::{EnclaveReport, SignedQuote, TdReport, UnsignedQuote};
-use crate::spec::Challenge;
 
 type Change<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 

@@ -6,24 +6,22 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::Error;
-use crate::attestation::{Attestation, CertForm};
 use crate::encode::der_octets;
 use crate::hash::sha512;
-use crate::hooks::Hooks;
 use crate::keys::P256Key;
 use crate::pki::Signer;
 
 /// The keys of one fake KMS and of one app under it.
 #[derive(Debug)]
 pub struct Kms {
-    root: P256Key,
-    app_ca: P256Key,
-    leaf: P256Key,
-    stranger: P256Key,
+    pub(crate) root: P256Key,
+    pub(crate) app_ca: P256Key,
+    pub(crate) leaf: P256Key,
+    pub(crate) stranger: P256Key,
 }
 
 impl Kms {
@@ -61,60 +59,11 @@ impl Kms {
         sha512(&input)
     }
 
-    fn pick<'a>(&'a self, signer: Signer, proper: &'a P256Key) -> &'a KeyPair {
+    pub(crate) fn pick<'a>(&'a self, signer: Signer, proper: &'a P256Key) -> &'a KeyPair {
         match signer {
             Signer::Proper => proper.certificate_key(),
             Signer::Stranger => self.stranger.certificate_key(),
         }
-    }
-
-    /// The chain in DER: leaf, app CA, root.
-    pub(crate) fn issue(
-        &self,
-        hooks: &Hooks,
-        boot_time: u64,
-        app_id: &[u8],
-        form: CertForm,
-        state: &Attestation<'_>,
-    ) -> Result<Vec<Vec<u8>>, Error> {
-        let mut root = AppCert::ca("Dstack KMS CA", 1, boot_time.saturating_sub(28 * 86_400));
-        hooks.kms_root.apply(&mut root);
-        let mut app_ca = AppCert::ca("Dstack App CA", 0, boot_time);
-        app_ca.app_id = Some(app_id.to_vec());
-        app_ca.usage = Some(b"app:ca".to_vec());
-        hooks.app_ca.apply(&mut app_ca);
-        let mut leaf = AppCert::leaf("fake-app", boot_time);
-        leaf.app_id = Some(app_id.to_vec());
-        leaf.usage = Some(b"app:custom".to_vec());
-        if matches!(form, CertForm::Quote | CertForm::Both) {
-            leaf.quote = Some(state.quote.to_vec());
-            leaf.event_log = Some(serde_json::to_vec(state.events)?);
-        }
-        leaf.attestation = match form {
-            CertForm::Quote => None,
-            CertForm::AttestationV0 | CertForm::Both => Some(state.scale()),
-            CertForm::AttestationV1 => Some(state.msgpack()),
-        };
-        hooks.app_leaf.apply(&mut leaf);
-
-        let root_params = root.params();
-        let root_der = root_params.self_signed(&self.pick(root.signer, &self.root))?;
-        let app_ca_params = app_ca.params();
-        let app_ca_der = app_ca_params.signed_by(
-            self.app_ca.certificate_key(),
-            &Issuer::from_params(&root_params, self.pick(app_ca.signer, &self.root)),
-        )?;
-        let leaf_der = leaf.params().signed_by(
-            self.leaf.certificate_key(),
-            &Issuer::from_params(&app_ca_params, self.pick(leaf.signer, &self.app_ca)),
-        )?;
-        let mut chain = vec![
-            leaf_der.der().to_vec(),
-            app_ca_der.der().to_vec(),
-            root_der.der().to_vec(),
-        ];
-        hooks.app_chain.apply(&mut chain);
-        Ok(chain)
     }
 }
 
@@ -159,7 +108,7 @@ pub struct AppCert {
 }
 
 impl AppCert {
-    fn ca(common_name: &str, path_length: u8, from: u64) -> Self {
+    pub(crate) fn ca(common_name: &str, path_length: u8, from: u64) -> Self {
         Self {
             organization: Some("Dstack".to_owned()),
             path_length: Some(path_length),
@@ -167,7 +116,7 @@ impl AppCert {
         }
     }
 
-    fn leaf(common_name: &str, boot_time: u64) -> Self {
+    pub(crate) fn leaf(common_name: &str, boot_time: u64) -> Self {
         Self {
             organization: None,
             common_name: common_name.to_owned(),
@@ -184,7 +133,7 @@ impl AppCert {
         }
     }
 
-    fn params(&self) -> CertificateParams {
+    pub(crate) fn params(&self) -> CertificateParams {
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
         if let Some(organization) = &self.organization {

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
-    CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 use crate::Error;
@@ -30,14 +30,14 @@ pub enum Signer {
 /// The keys of one fake Intel, and its root certificate.
 #[derive(Debug)]
 pub struct Pki {
-    root: P256Key,
-    platform_ca: P256Key,
-    pck: P256Key,
-    tcb_signer: P256Key,
-    attestation: P256Key,
-    stranger: P256Key,
-    root_params: CertificateParams,
-    root_der: Vec<u8>,
+    pub(crate) root: P256Key,
+    pub(crate) platform_ca: P256Key,
+    pub(crate) pck: P256Key,
+    pub(crate) tcb_signer: P256Key,
+    pub(crate) attestation: P256Key,
+    pub(crate) stranger: P256Key,
+    pub(crate) root_params: CertificateParams,
+    pub(crate) root_der: Vec<u8>,
 }
 
 impl Pki {
@@ -95,68 +95,18 @@ impl Pki {
         self.pick(signer, &self.attestation)
     }
 
-    fn pick<'a>(&'a self, signer: Signer, proper: &'a P256Key) -> &'a P256Key {
+    pub(crate) fn pick<'a>(&'a self, signer: Signer, proper: &'a P256Key) -> &'a P256Key {
         match signer {
             Signer::Proper => proper,
             Signer::Stranger => &self.stranger,
         }
     }
 
-    fn root_issuer(&self, signer: Signer) -> Issuer<'_, &KeyPair> {
+    pub(crate) fn root_issuer(&self, signer: Signer) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(
             &self.root_params,
             self.pick(signer, &self.root).certificate_key(),
         )
-    }
-
-    /// Signs all certificates and CRLs that `spec` describes.
-    pub(crate) fn issue(&self, spec: &crate::Spec) -> Result<Issued, Error> {
-        let certs = &spec.certs;
-        let signers = &spec.signers;
-
-        let mut ca_params = ca_params(&certs.platform_ca.common_name, Some(0));
-        certs.platform_ca.fill(&mut ca_params);
-        spec.hooks.platform_ca_cert.apply(&mut ca_params);
-        let platform_ca = ca_params.signed_by(
-            self.platform_ca.certificate_key(),
-            &self.root_issuer(signers.platform_ca_cert),
-        )?;
-        let ca_issuer = |signer| {
-            Issuer::from_params(
-                &ca_params,
-                self.pick(signer, &self.platform_ca).certificate_key(),
-            )
-        };
-
-        let mut pck_params = leaf_params(&certs.pck);
-        pck_params.custom_extensions = vec![CustomExtension::from_oid_content(
-            &[1, 2, 840, 113_741, 1, 13, 1],
-            spec.platform.sgx_extension(),
-        )];
-        spec.hooks.pck_cert.apply(&mut pck_params);
-        let pck = pck_params.signed_by(
-            self.pck.certificate_key(),
-            &match signers.pck_issuer {
-                PckIssuer::PlatformCa => ca_issuer(signers.pck_cert),
-                PckIssuer::Root => self.root_issuer(signers.pck_cert),
-            },
-        )?;
-
-        let mut signer_params = leaf_params(&certs.tcb_signer);
-        spec.hooks.tcb_signer_cert.apply(&mut signer_params);
-        let tcb_signer = signer_params.signed_by(
-            self.tcb_signer.certificate_key(),
-            &self.root_issuer(signers.tcb_signer_cert),
-        )?;
-
-        let der = |certificate: &Certificate| certificate.der().to_vec();
-        Ok(Issued {
-            pck_chain: vec![der(&pck), der(&platform_ca), self.root_der.clone()],
-            platform_ca_chain: vec![der(&platform_ca), self.root_der.clone()],
-            tcb_signer_chain: vec![der(&tcb_signer), self.root_der.clone()],
-            root_crl: spec.crls.root.sign(&self.root_issuer(signers.root_crl))?,
-            pck_crl: spec.crls.pck.sign(&ca_issuer(signers.pck_crl))?,
-        })
     }
 }
 
@@ -214,7 +164,7 @@ impl CertSpec {
         }
     }
 
-    fn fill(&self, params: &mut CertificateParams) {
+    pub(crate) fn fill(&self, params: &mut CertificateParams) {
         params.serial_number = Some(SerialNumber::from_slice(&self.serial));
         params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(self.not_before);
         params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(self.not_after);
@@ -257,7 +207,7 @@ pub struct CrlSpec {
 }
 
 impl CrlSpec {
-    fn sign(&self, issuer: &Issuer<'_, &KeyPair>) -> Result<Vec<u8>, Error> {
+    pub(crate) fn sign(&self, issuer: &Issuer<'_, &KeyPair>) -> Result<Vec<u8>, Error> {
         let epoch = date_time_ymd(1970, 1, 1);
         let number: Vec<u8> = self.number.to_be_bytes().to_vec();
         let revoked = |serial: &Vec<u8>| RevokedCertParams {
@@ -321,7 +271,7 @@ fn distinguished_name(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn ca_params(common_name: &str, path_len: Option<u8>) -> CertificateParams {
+pub(crate) fn ca_params(common_name: &str, path_len: Option<u8>) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(common_name);
     params.is_ca = IsCa::Ca(match path_len {
@@ -333,7 +283,7 @@ fn ca_params(common_name: &str, path_len: Option<u8>) -> CertificateParams {
     params
 }
 
-fn leaf_params(spec: &CertSpec) -> CertificateParams {
+pub(crate) fn leaf_params(spec: &CertSpec) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(&spec.common_name);
     params.is_ca = IsCa::ExplicitNoCa;

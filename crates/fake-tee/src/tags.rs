@@ -2,7 +2,6 @@
 //! (gitprotocol-http, gitprotocol-pack "Reference Discovery"), and `git ls-remote`.
 
 use crate::compose_file::commit;
-use crate::deployment::ComposeManager;
 use crate::hash::label;
 
 /// A tag of the repository.
@@ -14,31 +13,6 @@ pub struct PublishedTag {
     pub commit: String,
     /// The tag's own object, if it is an annotated one.
     pub object: Option<String>,
-}
-
-impl ComposeManager {
-    /// The tags of its log, each with the first commit that was started from it, after
-    /// the changes of [`ComposeManager::tags`].
-    pub fn published_tags(&self) -> Vec<PublishedTag> {
-        let mut tags: Vec<PublishedTag> = Vec::new();
-        for action in &self.actions {
-            let field = |name: &str| {
-                let (_, value) = action.iter().find(|(key, _)| key == name)?;
-                value.as_str().map(str::to_owned)
-            };
-            if let (Some(name), Some(commit)) = (field("tag"), field("commit"))
-                && !tags.iter().any(|tag| tag.name == name)
-            {
-                tags.push(PublishedTag {
-                    name,
-                    commit,
-                    object: None,
-                });
-            }
-        }
-        self.tags.apply(&mut tags);
-        tags
-    }
 }
 
 /// References with their objects, in an order that git could list them in.

@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use super::body::Reply;
 use super::faults::{self, Act, Fault, Meter, Metered, Point, Socket};
 use super::instance::{Instance, fate};
-use super::raw::{self, Raw};
+use super::link::Link;
+use super::raw;
 use super::received::{Kept, Record, Recorded};
 use super::upload::Upload;
 use super::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, State, TLS_TIMEOUT, engine};
@@ -134,7 +135,7 @@ async fn served(
     });
     let service = service_fn(move |request| {
         let link = link.clone();
-        async move { Ok::<_, Infallible>(link.answer(request).await) }
+        async move { Ok::<_, Infallible>(answer(&link, request).await) }
     });
     // A client that goes away is none of our concern.
     if is_http2 {
@@ -157,39 +158,13 @@ async fn served(
     }
 }
 
-/// What a request came on.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) state: Arc<State>,
-    pub(super) instance: Arc<Instance>,
-    record: Option<Arc<Kept>>,
-    /// Takes the connection away from HTTP; there is none with HTTP/2.
-    raw: Option<mpsc::UnboundedSender<Raw>>,
-}
-
-impl Link {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        self.instance.requests.fetch_add(1, Relaxed);
-        let note = self.record.as_ref().and_then(|record| {
-            let line = line(&request, request.version());
-            Some((record.clone(), record.head(line)?))
-        });
-        engine::answer(self, request.map(|body| Upload::new(body, note))).await
-    }
-
-    /// Whether answers are signed: where nothing is recorded, nothing is hashed either.
-    pub(super) fn signs(&self) -> bool {
-        self.record.is_some()
-    }
-
-    /// Answers with bytes that HTTP would not. Only over HTTP/1.1: then it does not return.
-    pub(super) async fn play(&self, raw: Raw) {
-        if let Some(to) = &self.raw
-            && to.send(raw).is_ok()
-        {
-            std::future::pending::<()>().await;
-        }
-    }
+async fn answer(link: &Link, request: Request<Incoming>) -> Reply {
+    link.instance.requests.fetch_add(1, Relaxed);
+    let note = link.record.as_ref().and_then(|record| {
+        let line = line(&request, request.version());
+        Some((record.clone(), record.head(line)?))
+    });
+    engine::answer(link, request.map(|body| Upload::new(body, note))).await
 }
 
 fn line(request: &Request<Incoming>, version: Version) -> String {

@@ -1,5 +1,18 @@
 //! Routes of the backend: report, signatures, an OpenAI engine, echo; all else is 404.
 
+mod chat;
+mod embeddings;
+mod form;
+mod images;
+mod messages;
+pub(super) mod misbehave;
+mod question;
+mod report;
+mod responses;
+mod signatures;
+mod tools;
+mod transcription;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -7,12 +20,10 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde_json::json;
 
-use super::backend::Link;
 use super::body::{Frames, Receipt, Reply, error_reply, framed, json_reply};
-use super::http::parameter;
-use super::misbehave;
+use super::link::Link;
+use super::query::parameter;
 use super::upload::{Incomplete, Upload};
-use super::{chat, embeddings, images, messages, report, responses, signatures, transcription};
 
 /// Real backends take 10 MiB of JSON.
 pub(super) const MAX_JSON: usize = 10 << 20;

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Running;
 use crate::Error;
-use crate::spec::{Challenge, Spec};
+use crate::challenge::Challenge;
+use crate::spec::Spec;
 
 /// Trust anchors, policy, and `env.json` with every address.
 pub(super) fn write_environment(running: &Running) -> Result<(), Error> {

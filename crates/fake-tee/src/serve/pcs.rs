@@ -7,8 +7,8 @@ use hyper::header::HeaderValue;
 
 use super::behaviour::{Behaviour, Gone, Route, Source};
 use super::body::{Reply, reply};
-use super::http::parameter;
 use super::instance::Machine;
+use super::query::parameter;
 use crate::encode::{pem_chain, percent};
 
 /// Where the root certificate says that its CRL is.

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use hyper::{HeaderMap, Request, header};
 
-use super::backend::Link;
-use super::body::Reply;
-use super::engine::{bad_request, incomplete, no_such_model};
-use super::upload::Upload;
+use super::{bad_request, incomplete, no_such_model};
 use crate::hash::sha256;
+use crate::serve::body::Reply;
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 /// Real backends take 100 MiB of audio.
 const MAX_FORM: usize = 100 << 20;

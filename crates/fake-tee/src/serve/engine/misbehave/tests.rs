@@ -4,7 +4,7 @@ use super::*;
 
 /// The first column of the table in the documentation of [`super`](super::super).
 fn documented() -> Vec<&'static str> {
-    let rows = include_str!("../mod.rs").lines();
+    let rows = include_str!("../../mod.rs").lines();
     let rows = rows.filter_map(|line| line.strip_prefix("//! | `"));
     let name = |row: &'static str| row.split(['`', '=']).next();
     rows.filter_map(name).collect()

@@ -3,11 +3,11 @@
 use hyper::Request;
 use serde_json::{Value, json};
 
-use super::backend::Link;
-use super::body::Reply;
-use super::engine::{bad_request, padded};
 use super::question::{Question, last_text, tokens, words};
-use super::upload::Upload;
+use super::{bad_request, padded};
+use crate::serve::body::Reply;
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 pub(super) async fn answer(link: &Link, request: Request<Upload>) -> Reply {
     let question = match Question::read(link, request).await {

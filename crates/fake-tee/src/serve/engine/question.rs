@@ -6,12 +6,12 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 
-use super::backend::Link;
-use super::body::{Frames, Reply, framed};
-use super::engine::{
+use super::{
     MAX_JSON, asked, bad_request, id_for, incomplete, no_such_model, receipt, signed_json,
 };
-use super::upload::Upload;
+use crate::serve::body::{Frames, Reply, framed};
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 /// Between two chunks of a stream, so that a client that buffers shows it.
 const PAUSE: Duration = Duration::from_millis(5);

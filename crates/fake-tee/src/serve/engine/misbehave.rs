@@ -14,15 +14,15 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
-use super::backend::Link;
-use super::body::{Frames, Reply, error_reply, framed};
-use super::engine::{bad_request, usual};
-use super::faults::Act;
-use super::http::parameter;
-use super::lock;
-use super::raw::{Raw, Step};
-use super::upload::Upload;
+use super::{bad_request, usual};
 use crate::Error;
+use crate::serve::body::{Frames, Reply, error_reply, framed};
+use crate::serve::faults::Act;
+use crate::serve::link::Link;
+use crate::serve::lock;
+use crate::serve::query::parameter;
+use crate::serve::raw::{Raw, Step};
+use crate::serve::upload::Upload;
 
 /// More than any client should read of it.
 const ENDLESS: u64 = u64::MAX;
@@ -73,7 +73,7 @@ const OPEN: &str = ";open";
 
 /// One misbehaviour.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(in crate::serve) struct Order {
     name: String,
     arguments: Option<String>,
     stays_open: bool,
@@ -107,14 +107,14 @@ impl FromStr for Order {
 
 /// Standing orders: for a path and all below, so many times.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(in crate::serve) struct Orders {
     any: AtomicBool,
     all: Mutex<Vec<(String, Order, u64)>>,
 }
 
 impl Orders {
     /// 0 times takes the path's orders back.
-    pub(super) fn add(&self, path: &str, order: Order, times: u64) {
+    pub(in crate::serve) fn add(&self, path: &str, order: Order, times: u64) {
         let mut all = lock(&self.all);
         if times == 0 {
             all.retain(|(of, _, _)| of != path);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Spec;
 use crate::hash::sha256;
 use crate::signing::keccak256;
-use crate::spec::Spec;
 
 /// Which of dstack's forms MRCONFIGID has: a byte of the form, a digest, zeros.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

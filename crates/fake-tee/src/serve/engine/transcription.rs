@@ -3,12 +3,12 @@
 use hyper::Request;
 use serde_json::{Value, json};
 
-use super::backend::Link;
-use super::body::Reply;
-use super::engine::{bad_request, id_for, padded, signed_json};
 use super::form::Form;
-use super::upload::Upload;
+use super::{bad_request, id_for, padded, signed_json};
 use crate::hash::sha256;
+use crate::serve::body::Reply;
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 pub(super) async fn answer(link: &Link, request: Request<Upload>) -> Reply {
     let form = match Form::read(link, request).await {

@@ -3,12 +3,12 @@
 use hyper::Request;
 use serde_json::{Value, json};
 
-use super::backend::Link;
-use super::body::Reply;
-use super::engine::{asked, bad_request, padded};
 use super::question::{Question, tokens};
-use super::upload::Upload;
+use super::{asked, bad_request, padded};
 use crate::hash::sha256;
+use crate::serve::body::Reply;
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 pub(super) async fn answer(link: &Link, request: Request<Upload>) -> Reply {
     let question = match Question::read(link, request).await {

@@ -2,11 +2,11 @@
 
 use hyper::StatusCode;
 
-use super::backend::Link;
-use super::body::{Reply, error_reply, reply};
-use super::http::parameter;
-use super::lock;
-use crate::spec::Challenge;
+use crate::challenge::Challenge;
+use crate::serve::body::{Reply, error_reply, reply};
+use crate::serve::link::Link;
+use crate::serve::lock;
+use crate::serve::query::parameter;
 use crate::{Signing, SigningAlgo};
 
 pub(super) fn answer(link: &Link, query: &str) -> Reply {

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Request};
 use serde_json::{Value, json};
 
-use super::backend::Link;
-use super::body::{Frames, Reply};
-use super::engine::{asked, bad_request, padded};
 use super::question::{Question, last_text, tokens, words};
 use super::tools::Call;
-use super::upload::Upload;
+use super::{asked, bad_request, padded};
+use crate::serve::body::{Frames, Reply};
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 /// Of one chunk.
 const MAX_CHUNK: u64 = 1 << 20;

@@ -3,12 +3,12 @@
 use hyper::Request;
 use serde_json::{Value, json};
 
-use super::backend::Link;
-use super::body::{Frames, Reply};
-use super::engine::{bad_request, id_for, padded, signed_json};
 use super::form::Form;
 use super::question::Question;
-use super::upload::Upload;
+use super::{bad_request, id_for, padded, signed_json};
+use crate::serve::body::{Frames, Reply};
+use crate::serve::link::Link;
+use crate::serve::upload::Upload;
 
 const MAX_IMAGES: u64 = 10;
 
