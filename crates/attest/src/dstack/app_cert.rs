@@ -163,9 +163,6 @@ fn chain_holds(
     root_key: &P256Key,
     now: UnixTime,
 ) -> Result<UnixTime, Rejected> {
-    let refuse = |detail: &str| Rejected::AppCert {
-        detail: detail.to_owned(),
-    };
     let app_ca_key = x509::subject_key(app_ca).map_err(refuse)?;
     for (certificate, issuer, issuer_key, name) in [
         (leaf, app_ca, &app_ca_key, "the leaf"),
@@ -180,15 +177,15 @@ fn chain_holds(
         if extensions
             .any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id))
         {
-            return Err(refuse(&format!(
+            return Err(refuse(format!(
                 "{name} has a critical extension that is not understood"
             )));
         }
         if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
-            return Err(refuse(&format!("{name} names another issuer")));
+            return Err(refuse(format!("{name} names another issuer")));
         }
         if !x509::is_signed_by(certificate, issuer_key) {
-            return Err(refuse(&format!("the signature of {name} is wrong")));
+            return Err(refuse(format!("the signature of {name} is wrong")));
         }
     }
     let mut earliest_end = UnixTime(u64::MAX);
@@ -199,7 +196,7 @@ fn chain_holds(
     ] {
         let (from, until) = x509::validity(certificate);
         if now.plus(MAX_AHEAD_SECONDS) < from || now > until {
-            return Err(refuse(&format!(
+            return Err(refuse(format!(
                 "{name} is valid from {from} to {until}, it is {now}"
             )));
         }
@@ -207,12 +204,12 @@ fn chain_holds(
         let tbs = certificate.tbs_certificate();
         let is_ca = tbs
             .get_extension::<BasicConstraints>()
-            .map_err(|_| refuse(&format!("{name} has unreadable extensions")))?
+            .map_err(|_| refuse(format!("{name} has unreadable extensions")))?
             .filter(|(_, constraints)| constraints.ca);
         match (below, is_ca) {
             (None, None) => {}
             (None, Some(_)) => return Err(refuse("the leaf is a CA")),
-            (Some(_), None) => return Err(refuse(&format!("{name} is no CA"))),
+            (Some(_), None) => return Err(refuse(format!("{name} is no CA"))),
             (Some(below), Some((_, constraints))) => {
                 let signs = tbs
                     .get_extension::<KeyUsage>()
@@ -224,7 +221,7 @@ fn chain_holds(
                         .path_len_constraint
                         .is_some_and(|length| length < below)
                 {
-                    return Err(refuse(&format!("{name} may not issue this chain")));
+                    return Err(refuse(format!("{name} may not issue this chain")));
                 }
             }
         }
@@ -243,9 +240,6 @@ fn issued_for_this_state(
     td: &MeasuredTd,
     rtmr3_since_ready: &[[u8; 48]],
 ) -> Result<(), Rejected> {
-    let refuse = |detail: String| Rejected::AppCert {
-        detail: shown(&detail),
-    };
     let quote = ParsedQuote::parse(quote(leaf)?)
         .map_err(|error| not_understood(&format!("its quote: {error}")))?
         .td;

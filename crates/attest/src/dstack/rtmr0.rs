@@ -20,18 +20,12 @@ pub(crate) struct Rtmr0 {
     pub(crate) acpi: AcpiDigests,
 }
 
-/// Digests that depend on the firmware alone.
+/// Digests that depend on the firmware alone: those measured before and after the ACPI
+/// tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Firmware {
-    pub(crate) cfv: [u8; 48],
-    pub(crate) secure_boot: [u8; 48],
-    pub(crate) pk: [u8; 48],
-    pub(crate) kek: [u8; 48],
-    pub(crate) db: [u8; 48],
-    pub(crate) dbx: [u8; 48],
-    pub(crate) separator: [u8; 48],
-    pub(crate) boot_order: [u8; 48],
-    pub(crate) boot_0000: [u8; 48],
+    pub(crate) before_acpi: [[u8; 48]; 7],
+    pub(crate) after_acpi: [[u8; 48]; 2],
 }
 
 /// The GUIDs of EFI's own variables and of the image security database (UEFI 2.10, 3.3
@@ -68,68 +62,51 @@ impl Firmware {
     /// edk2's of before May 2025, and of since February 2025 as dstack builds it.
     pub(crate) fn with_variable_store(cfv: [u8; 48]) -> Self {
         Self {
-            cfv,
-            secure_boot: empty_variable(&GLOBAL_VARIABLE, "SecureBoot"),
-            pk: empty_variable(&GLOBAL_VARIABLE, "PK"),
-            kek: empty_variable(&GLOBAL_VARIABLE, "KEK"),
-            db: empty_variable(&SECURITY_DATABASE, "db"),
-            dbx: empty_variable(&SECURITY_DATABASE, "dbx"),
-            separator: hash::sha384(&[&[0; 4]]),
-            boot_order: hash::sha384(&[&[0; 2]]),
-            boot_0000: hash::sha384(&[&BOOT_0000]),
+            before_acpi: [
+                cfv,
+                empty_variable(&GLOBAL_VARIABLE, "SecureBoot"),
+                empty_variable(&GLOBAL_VARIABLE, "PK"),
+                empty_variable(&GLOBAL_VARIABLE, "KEK"),
+                empty_variable(&SECURITY_DATABASE, "db"),
+                empty_variable(&SECURITY_DATABASE, "dbx"),
+                hash::sha384(&[&[0; 4]]),
+            ],
+            after_acpi: [hash::sha384(&[&[0; 2]]), hash::sha384(&[&BOOT_0000])],
         }
     }
 
     /// Each digest with its name, in the order of measurement.
     pub(crate) fn events(&self) -> [(&'static str, &[u8; 48]); 9] {
+        let [cfv, secure_boot, pk, kek, db, dbx, separator] = &self.before_acpi;
+        let [boot_order, boot_0000] = &self.after_acpi;
         [
-            ("cfv", &self.cfv),
-            ("secure_boot", &self.secure_boot),
-            ("pk", &self.pk),
-            ("kek", &self.kek),
-            ("db", &self.db),
-            ("dbx", &self.dbx),
-            ("separator", &self.separator),
-            ("boot_order", &self.boot_order),
-            ("boot_0000", &self.boot_0000),
+            ("cfv", cfv),
+            ("secure_boot", secure_boot),
+            ("pk", pk),
+            ("kek", kek),
+            ("db", db),
+            ("dbx", dbx),
+            ("separator", separator),
+            ("boot_order", boot_order),
+            ("boot_0000", boot_0000),
         ]
     }
 }
 
 impl Rtmr0 {
     /// Each digest with its name, in the order of measurement.
-    fn events(&self) -> [(&'static str, &[u8; 48]); 13] {
-        let Self {
-            td_hob,
-            firmware,
-            acpi,
-        } = self;
-        let [
-            cfv,
-            secure_boot,
-            pk,
-            kek,
-            db,
-            dbx,
-            separator,
-            boot_order,
-            boot_0000,
-        ] = firmware.events();
-        [
-            ("td_hob", td_hob),
-            cfv,
-            secure_boot,
-            pk,
-            kek,
-            db,
-            dbx,
-            separator,
-            ("acpi_loader", &acpi.loader),
-            ("acpi_rsdp", &acpi.rsdp),
-            ("acpi_tables", &acpi.tables),
-            boot_order,
-            boot_0000,
-        ]
+    fn events(&self) -> Vec<(&'static str, &[u8; 48])> {
+        let acpi = [
+            ("acpi_loader", &self.acpi.loader),
+            ("acpi_rsdp", &self.acpi.rsdp),
+            ("acpi_tables", &self.acpi.tables),
+        ];
+        let mut firmware = self.firmware.events().into_iter();
+        let mut events = vec![("td_hob", &self.td_hob)];
+        events.extend(firmware.by_ref().take(self.firmware.before_acpi.len()));
+        events.extend(acpi);
+        events.extend(firmware);
+        events
     }
 
     /// The register that these events give.
@@ -150,38 +127,17 @@ impl Rtmr0 {
             .filter(|event| event.register == 0)
             .map(|event| event.digest)
             .collect();
-        let [
-            td_hob,
-            cfv,
-            secure_boot,
-            pk,
-            kek,
-            db,
-            dbx,
-            separator,
-            loader,
-            rsdp,
-            tables,
-            boot_order,
-            boot_0000,
-        ] = *digests.as_slice()
-        else {
-            return Err(Rejected::BootEvents {
-                detail: format!("RTMR0 has {} events, expected 13", digests.len()),
-            });
-        };
+        let count = digests.len();
+        let digests = <[[u8; 48]; 13]>::try_from(digests);
+        let digests = digests.map_err(|_| Rejected::BootEvents {
+            detail: format!("RTMR0 has {count} events, expected 13"),
+        })?;
+        let [td_hob, before_acpi @ .., loader, rsdp, tables, order, first] = digests;
         Ok(Self {
             td_hob,
             firmware: Firmware {
-                cfv,
-                secure_boot,
-                pk,
-                kek,
-                db,
-                dbx,
-                separator,
-                boot_order,
-                boot_0000,
+                before_acpi,
+                after_acpi: [order, first],
             },
             acpi: AcpiDigests {
                 loader,
@@ -222,8 +178,9 @@ pub fn compute_rtmr0(
     Ok(ComputedRtmr0 {
         events: rtmr0
             .events()
+            .into_iter()
             .map(|(name, digest)| (name, *digest))
-            .to_vec(),
+            .collect(),
         register: rtmr0.register(),
     })
 }

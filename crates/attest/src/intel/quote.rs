@@ -51,10 +51,9 @@ const QE_REPORT_CERTIFICATION: u16 = 6;
 /// Certification data that holds the whole PCK chain.
 const PCK_CERT_CHAIN: u16 = 5;
 
-/// The fields of a TD report that are compared. Code outside this module takes a
-/// [`ClaimedTd`] or a [`MeasuredTd`], so that one cannot stand for the other.
+/// The fields of a TD report that are compared, as an unverified quote claims them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Td {
+pub(crate) struct ClaimedTd {
     pub(crate) attributes: [u8; 8],
     pub(crate) xfam: [u8; 8],
     pub(crate) mr_seam: [u8; 48],
@@ -63,18 +62,6 @@ pub(crate) struct Td {
     pub(crate) rtmr: [[u8; 48]; 4],
     pub(crate) report_data: [u8; 64],
     pub(crate) tee_tcb_svn: [u8; 16],
-}
-
-/// The TD report of a quote that nobody has verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClaimedTd(Td);
-
-impl std::ops::Deref for ClaimedTd {
-    type Target = Td;
-
-    fn deref(&self) -> &Td {
-        &self.0
-    }
 }
 
 /// A quote with the right layout; nothing about it is proved.
@@ -101,7 +88,6 @@ impl ParsedQuote {
             return Err(format(format!("version {}", header.version)));
         }
         let td = td(&quote.report).ok_or_else(|| format("no TD report".to_owned()))?;
-        let td = ClaimedTd(td);
         let outer = match &quote.auth_data {
             AuthData::V4(data) => data.certification_data.cert_type,
             AuthData::V3(_) => 0,
@@ -171,9 +157,9 @@ impl ParsedQuote {
     }
 }
 
-fn td(report: &QuoteReport) -> Option<Td> {
+fn td(report: &QuoteReport) -> Option<ClaimedTd> {
     let td = report.as_td10()?;
-    Some(Td {
+    Some(ClaimedTd {
         attributes: td.td_attributes,
         xfam: td.xfam,
         mr_seam: td.mr_seam,

@@ -268,15 +268,16 @@ pub(crate) struct FirmwareRule {
 impl FirmwareRule {
     pub(crate) fn digests(&self) -> Firmware {
         Firmware {
-            cfv: self.cfv.0,
-            secure_boot: self.secure_boot.0,
-            pk: self.pk.0,
-            kek: self.kek.0,
-            db: self.db.0,
-            dbx: self.dbx.0,
-            separator: self.separator.0,
-            boot_order: self.boot_order.0,
-            boot_0000: self.boot_0000.0,
+            before_acpi: [
+                self.cfv.0,
+                self.secure_boot.0,
+                self.pk.0,
+                self.kek.0,
+                self.db.0,
+                self.dbx.0,
+                self.separator.0,
+            ],
+            after_acpi: [self.boot_order.0, self.boot_0000.0],
         }
     }
 }
@@ -368,7 +369,8 @@ impl Rules {
                 nearest = Some((differing.len(), *first));
             }
         }
-        Err(nearest.map_or(("cfv", seen.cfv), |(_, first)| first))
+        let [(name, digest), ..] = seen.events();
+        Err(nearest.map_or((name, *digest), |(_, first)| first))
     }
 
     /// The rows of machines that are allowed now.

@@ -15,7 +15,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::diagnosis::{self, Refusal};
-use super::{AwsLcConfig, ParsedQuote, Td, td};
+use super::{AwsLcConfig, ClaimedTd, ParsedQuote, td};
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::text::{hex_bytes, shown};
 use crate::base::x509::{self, P256Key};
@@ -27,12 +27,12 @@ use crate::refusals::Rejected;
 
 /// The TD report of a verified quote; only this module makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MeasuredTd(Td);
+pub(crate) struct MeasuredTd(ClaimedTd);
 
 impl std::ops::Deref for MeasuredTd {
-    type Target = Td;
+    type Target = ClaimedTd;
 
-    fn deref(&self) -> &Td {
+    fn deref(&self) -> &ClaimedTd {
         &self.0
     }
 }
@@ -161,7 +161,7 @@ impl VerifiedQuote {
         let is_known = *self.inputs == Inputs::of(quote, collateral, root, now);
         if is_known && both_signatures_hold(quote) {
             return Ok(Self {
-                td: MeasuredTd(*quote.td),
+                td: MeasuredTd(quote.td),
                 levels: self.levels.clone(),
                 claims: QuoteClaims {
                     report: quote.quote.report.clone(),
