@@ -16,10 +16,11 @@ use crate::memory::MEMORY;
 mod request {
     mod form;
     mod framing;
-    pub(super) mod model;
+    mod model;
     mod parameters;
 
-    use self::model::{Content, Found, Watch};
+    use self::form::Content;
+    use self::model::{Found, Watch};
 
     /// What is found in a body with these headers; told after each piece.
     pub(super) fn read<'a>(
@@ -42,7 +43,7 @@ mod request {
 }
 
 /// Of a model's name.
-pub const MAX_MODEL_BYTES: usize = request::model::MAX_MODEL_BYTES;
+pub const MAX_MODEL_BYTES: usize = crate::backend::MAX_MODEL_BYTES;
 
 /// A reader's own, whatever the body's length: twice a part's header of 4 KiB,
 /// since vectors grow by doubling, and what is little beside that.

@@ -17,7 +17,9 @@ mod memory;
 pub mod nras;
 pub mod tags;
 #[path = "../../crates/verified-proxy/src"]
+#[expect(dead_code, reason = "one constant of it is needed")]
 mod proxy {
+    pub(crate) mod backend;
     pub(crate) mod member;
 }
 
@@ -32,8 +34,8 @@ use attest::{
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
 
-// Where the proxy's files look for it.
-use self::proxy::member;
+// Where the proxy's files look for them.
+use self::proxy::{backend, member};
 
 const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];

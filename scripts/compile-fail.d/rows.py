@@ -27,7 +27,7 @@ async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, o
 }
 """),
     Row("forward_link", "upstream", "forward a request on a bare link", """
-use super::{ClientRequest, link::Link, verified::Verified};
+use super::{ClientRequest, request::Link, verified::Verified};
 use crate::{served::Served, verdicts::Standing};
 async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
     let _ = connection.forward(request, on, served).await; //~ E0599 forward
@@ -41,14 +41,13 @@ async fn wrong(connection: [-Examined-]{+Verified+}, request: ClientRequest, on:
 }
 """),
     Row("send_on_link", "upstream", "send an open request on a link without a proof", """
-use super::link::{Link, ProvedLink};
-use super::request::RequestBody;
+use super::request::{Link, ProvedLink, RequestBody};
 async fn wrong(link: &mut [-Link-]{+ProvedLink+}, request: http::Request<RequestBody>) {
     let _ = link.send(request).await; //~ E0624 send
 }
 """),
     Row("sender_of_link", "upstream", "reach the sender inside a link", """
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: &mut Link) {
     let _ = link.[-sender-]{+spki()+}; //~ E0616 sender
 }
@@ -60,13 +59,13 @@ fn wrong(unverified: Unverified) {
 }
 """),
     Row("link_of_proved", "upstream::verified", "take the link out of a proved one", """
-use super::super::link::ProvedLink;
+use super::super::request::ProvedLink;
 fn wrong(proved: ProvedLink) {
     let _ = proved.[-link-]{+proof()+}; //~ E0616 link
 }
 """),
     Row("link_literal", "upstream::dial", "make a link out of another's sender", """
-use super::super::link::Link;
+use super::super::request::Link;
 fn wrong(link: Link) -> Link {
     [-Link { spki: link.spki(), ..link } //~ E0451 private
     -]{+link+}
@@ -76,7 +75,7 @@ fn wrong(link: Link) -> Link {
     # Only a proof makes a proved link, and it is about this very connection.
     Row("proved_link_literal", "upstream", "forge a proved link by literal", """
 use attest::Attested;
-use super::link::{Link, ProvedLink};
+use super::request::{Link, ProvedLink};
 fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
     [-Ok(ProvedLink { link, proof }) //~ E0451 private
     -]{+link.prove(proof)+}
@@ -84,28 +83,28 @@ fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
 """),
     Row("prove_without_proof", "upstream", "prove a link without a proof", """
 use attest::Attested;
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([--]{+proof+}); //~ E0061 argument
 }
 """),
     Row("prove_by_record", "upstream", "prove a link by a record that nobody recalled", """
 use attest::{Attested, Record};
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link, proof: [-Record-]{+Attested+}) {
     let _ = link.prove(proof); //~ E0308 mismatched
 }
 """),
     Row("prove_by_reference", "upstream", "keep the proof after applying it", """
 use attest::Attested;
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([-&-]{++}proof); //~ E0308 mismatched
 }
 """),
     Row("prove_twice", "upstream", "apply one proof to two connections", """
 use attest::Attested;
-use super::link::Link;
+use super::request::Link;
 fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
     let _ = first.prove(proof);
     let _ = second.prove([-proof-]{+other+}); //~ E0382 proof
@@ -113,7 +112,7 @@ fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
 """),
     Row("link_after_prove", "upstream", "probe a connection that is consumed by its proof", """
 use attest::Attested;
-use super::link::{Link, Probe};
+use super::{link::Probe, request::Link};
 async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
     let _ = link.prove(proof);
     let _ = [-link-]{+other+}.probe(probe).await; //~ E0382 link
@@ -144,7 +143,7 @@ fn wrong(verified: Verified) -> Verified {
 """),
     Row("verified_of_link", "upstream", "make a verified connection of a bare link", """
 use std::sync::Arc;
-use super::{Terms, link::{Link, ProvedLink}, pool::Place, verified::Verified};
+use super::{Terms, pool::Place, request::{Link, ProvedLink}, verified::Verified};
 use crate::backend::Backend;
 fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, place: Place, terms: Arc<Terms>) -> Verified {
     Verified::new(link, backend, place, terms) //~ E0308 mismatched
@@ -164,7 +163,7 @@ use crate::upstream::[-link::ProvedLink-]{+Verified+}; //~ E0603 link
 use crate::upstream::[-dial::Dialer-]{+Upstream+}; //~ E0603 dial
 """),
     Row("proved_link_twice", "upstream", "copy a proved link", """
-use super::link::ProvedLink;
+use super::request::ProvedLink;
 fn wrong(proved: ProvedLink) -> ProvedLink {
     proved[-.clone()-]{++} //~ E0599 clone
 }
@@ -176,7 +175,7 @@ fn wrong(verified: Verified) -> Verified {
 }
 """),
     Row("link_twice", "upstream", "copy a link, to prove one and use the other", """
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link) -> Link {
     link[-.clone()-]{++} //~ E0599 clone
 }
@@ -208,29 +207,25 @@ fn wrong(request: ClientRequest) {
 }
 """),
     Row("open_without_link", "upstream::unverified", "open a request without any link", """
-use super::super::link::ProvedLink;
-use super::super::request::ClientRequest;
+use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proved: &ProvedLink) {
     let _ = request.open([--]{+proved+}); //~ E0061 argument
 }
 """),
     Row("open_by_link", "upstream::unverified", "open a request by a link that is not proved", """
-use super::super::link::{Link, ProvedLink};
-use super::super::request::ClientRequest;
+use super::super::request::{ClientRequest, Link, ProvedLink};
 fn wrong(request: ClientRequest, link: &[-Link-]{+ProvedLink+}) {
     let _ = request.open(link); //~ E0308 mismatched
 }
 """),
     Row("open_by_proof", "upstream::judge", "open a request by a proof without its connection", """
-use super::super::link::ProvedLink;
-use super::super::request::ClientRequest;
+use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proof: &[-attest::Attested-]{+ProvedLink+}) {
     let _ = request.open(proof); //~ E0308 mismatched
 }
 """),
     Row("open_twice", "upstream::verified", "open one request for two connections", """
-use super::super::link::ProvedLink;
-use super::super::request::ClientRequest;
+use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &ProvedLink) {
     let _ = request.open(one);
     let _ = [-request-]{+other+}.open(two); //~ E0382 request
@@ -359,23 +354,23 @@ fn wrong(resealer: Resealer) -> Resealer {
 """),
 
     # What is written before the proof is made of public values.
-    Row("probe_literal", "upstream::unverified", "make a probe of an open request", """
-use super::super::{link::Probe, request::RequestBody};
+    Row("probe_literal", "upstream::unverified", "make a probe of another head", """
+use super::super::link::Probe;
 use crate::backend::Backend;
-fn wrong(request: http::Request<RequestBody>, backend: &Backend, nonce: attest::Nonce, algo: attest::SigningAlgo) {
-    let _ = [-Probe { request }-]{+Probe::new(backend, nonce, algo)+}; //~ E0451 private
+fn wrong(head: http::Request<()>, backend: &Backend, nonce: attest::Nonce, algo: attest::SigningAlgo) {
+    let _ = [-Probe { head }-]{+Probe::new(backend, nonce, algo)+}; //~ E0451 private
 }
 """),
     Row("probe_of_request", "upstream::unverified", "send a client's request as the probe", """
-use super::super::link::{Link, Probe};
-use super::super::request::ClientRequest;
+use super::super::link::Probe;
+use super::super::request::{ClientRequest, Link};
 async fn wrong(link: &mut Link, request: [-ClientRequest-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
 """),
     Row("probe_of_open_request", "upstream::unverified", "send an open request as the probe", """
-use super::super::link::{Link, Probe};
-use super::super::request::RequestBody;
+use super::super::link::Probe;
+use super::super::request::{Link, RequestBody};
 async fn wrong(link: &mut Link, request: [-http::Request<RequestBody>-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
@@ -383,7 +378,7 @@ async fn wrong(link: &mut Link, request: [-http::Request<RequestBody>-]{+Probe+}
     Row("probe_header", "upstream::unverified", "add a client's header to a probe", """
 use super::super::link::Probe;
 fn wrong(probe: &mut Probe, value: http::HeaderValue) {
-    [-probe.request.headers_mut().insert("authorization", value); //~ E0616 request
+    [-probe.head.headers_mut().insert("authorization", value); //~ E0616 head
     -]{+drop((probe, value));+}
 }
 """),
@@ -433,7 +428,7 @@ async fn wrong(dialer: &Dialer, name: &[-str-]{+Backend+}) {
 }
 """),
     Row("dial_verified", "upstream", "take what was dialled for verified", """
-use super::{DialError, dial::Dialer, link::{Link, ProvedLink}};
+use super::{DialError, dial::Dialer, request::{Link, ProvedLink}};
 use crate::backend::Backend;
 async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Link+}, DialError> {
     dialer.dial(backend).await //~ E0308 mismatched
@@ -441,13 +436,13 @@ async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Lin
 """),
 
     Row("pool_proved", "upstream", "take what was kept for proved", """
-use super::{link::{Link, ProvedLink}, pool::Place};
+use super::{pool::Place, request::{Link, ProvedLink}};
 fn wrong(place: &Place) -> Option<[-ProvedLink-]{+Link+}> {
     place.take(|_| true) //~ E0308 mismatched
 }
 """),
     Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """
-use super::{link::ProvedLink, pool::Place};
+use super::{pool::Place, request::ProvedLink};
 fn wrong(place: Place, link: ProvedLink) {
     place.put(link[--]{+.forget_proof()+}); //~ E0308 mismatched
 }
@@ -495,7 +490,7 @@ fn wrong(proof: Attested) -> Attested {
 """),
     Row("attested_of_rejected", "upstream", "take a refusal for a proof", """
 use attest::{Appraisal, Attested};
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) {
     match appraisal.outcome {
         Ok(proof) => drop(link.prove(proof)),
@@ -505,7 +500,7 @@ fn wrong(link: Link, appraisal: Appraisal) {
 """),
     Row("outcome_unlooked", "upstream", "use an appraisal without looking at its outcome", """
 use attest::{Appraisal, Rejected};
-use super::link::Link;
+use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) -> Result<(), Rejected> {
     drop(link.prove(appraisal.outcome[--]{+?+})); //~ E0308 mismatched
     Ok(())

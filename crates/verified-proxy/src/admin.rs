@@ -2,10 +2,11 @@
 
 use http::{Method, Response, StatusCode};
 
+use crate::body::{self, Body, json};
 use crate::endpoints::{EndpointList, Endpoints};
 use crate::metrics;
 use crate::page::Page;
-use crate::respond::{self, Body, Failure, json};
+use crate::respond::Failure;
 use crate::shutdown::Running;
 use crate::verdicts::Verdicts;
 
@@ -51,11 +52,7 @@ pub(crate) async fn page(
                 r#"{"status":"not ready","reason":"the endpoint list names no allowed backend"}"#,
             )),
         },
-        "metrics" => Ok(respond::own(
-            StatusCode::OK,
-            metrics::CONTENT_TYPE,
-            numbers(),
-        )),
+        "metrics" => Ok(body::own(StatusCode::OK, metrics::CONTENT_TYPE, numbers())),
         "verdicts" => Ok(json(StatusCode::OK, verdicts.list())),
         other => {
             let report = other

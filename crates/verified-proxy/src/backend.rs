@@ -13,6 +13,9 @@ use attest::{Domain, Expected, Subject};
 /// The port of every backend; the endpoint list has no field for another.
 pub(crate) const BACKEND_PORT: u16 = 443;
 
+/// Of a model's name. The longest names served have 40 bytes.
+pub(crate) const MAX_MODEL_BYTES: usize = 200;
+
 /// One name, or `*.` and a suffix: the star stands for exactly one label, as in
 /// certificates (RFC 6125 §6.4.3).
 #[derive(Debug, Clone, PartialEq, Eq)]

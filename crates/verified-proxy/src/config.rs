@@ -14,7 +14,7 @@ pub use crate::guard::{Guard, HostName, Origin};
 pub use crate::least::ModelLeast;
 pub use crate::net::ConnectTo;
 pub use crate::secrets::{ApiKey, ClientTokens};
-pub use crate::upstream::WebPki;
+pub use crate::webpki::WebPki;
 
 /// Everything but the listening socket.
 #[derive(Debug, Clone)]

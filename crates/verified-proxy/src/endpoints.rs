@@ -12,12 +12,11 @@ use attest::{Expected, UnixTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::backend::{AllowList, Backend};
+use crate::backend::{AllowList, Backend, MAX_MODEL_BYTES};
 use crate::clock::Clock;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
 use crate::refresh::{Flight, Landing, Stamp};
 use crate::state::{Cached, Place, StateDir};
-use crate::upstream::MAX_MODEL_BYTES;
 
 /// Real lists have some kilobytes.
 const MAX_LIST_BYTES: usize = 1 << 20;

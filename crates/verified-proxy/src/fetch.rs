@@ -315,7 +315,7 @@ where
     );
     headers.insert(
         header::USER_AGENT,
-        HeaderValue::from_static(crate::USER_AGENT),
+        HeaderValue::from_static(net::USER_AGENT),
     );
     if is_json {
         headers.insert(

@@ -19,7 +19,6 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::least;
-use crate::page::Page;
 use crate::secrets::ClientTokens;
 
 /// A client's token, for clients that have a key of their own in `Authorization`.
@@ -159,7 +158,7 @@ impl Guard {
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         // The document of the proxy's own page holds nothing, and asks for a token:
         // a browser sends none by itself.
-        let document = Page::is_document(&head.method, head.uri.path());
+        let document = is_document(&head.method, head.uri.path());
         let of_token = if preflight || document {
             LeastLevels::default()
         } else {
@@ -253,6 +252,12 @@ impl Guard {
         }
         admitted.ok_or(NotAdmitted::Token)
     }
+}
+
+/// True for the document of the proxy's own page. It holds nothing, so it is shown
+/// to a browser that has no token yet, and asks for one.
+fn is_document(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && path == "/_proxy/"
 }
 
 /// Whether the answer becomes a document, a frame, a picture, a script: what a page

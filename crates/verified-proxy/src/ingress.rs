@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use self::client_io::{ClientIo, Ending};
 use crate::admin::{self, Subjects};
+use crate::body::Body;
 use crate::config::ClientTimeouts;
 use crate::endpoints::Endpoints;
 use crate::guard::{Admitted, Guard};
@@ -30,8 +31,9 @@ use crate::least::Demand;
 use crate::limits;
 use crate::listener::{ClientStream, Listener};
 use crate::metrics::{Metrics, Now};
+use crate::net::MAX_HTTP_BUFFER;
 use crate::page::Page;
-use crate::respond::{self, Body, Failure};
+use crate::respond::{self, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
 use crate::served::Served;
 use crate::shutdown::{Running, UnderWay};
@@ -151,7 +153,7 @@ impl Ingress {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(limits::MAX_HTTP_BUFFER)
+                .max_buf_size(MAX_HTTP_BUFFER)
                 .serve_connection(TokioIo::new(io), service);
             let connection = graceful.watch(connection);
             tasks.spawn(async move {
@@ -279,7 +281,7 @@ impl Ingress {
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            let demand = Demand::of(&request.view(), asked);
+            let demand = Demand::of(request.view().model.name(), asked);
             let verified = self.upstream.verified(&candidates, spki, demand, deadline);
             let verified = verified.await?;
             let forwarded = self

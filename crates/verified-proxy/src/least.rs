@@ -7,8 +7,6 @@ use std::str::FromStr;
 use attest::{LeastLevels, Levels};
 use http::{HeaderMap, HeaderName};
 
-use crate::upstream::{Model, View};
-
 /// In which a client names the least levels for one request.
 pub(crate) const REQUIRE: HeaderName = HeaderName::from_static("x-verified-proxy-require");
 
@@ -70,11 +68,7 @@ pub(crate) struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    pub(crate) fn of(view: &View<'a>, asked: LeastLevels) -> Self {
-        let model = match view.model {
-            Model::Named(name) => Some(name),
-            Model::Absent(_) | Model::Malformed(_) => None,
-        };
+    pub(crate) fn of(model: Option<&'a str>, asked: LeastLevels) -> Self {
         Self { asked, model }
     }
 

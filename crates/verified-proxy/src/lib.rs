@@ -10,6 +10,7 @@
 
 mod admin;
 mod backend;
+mod body;
 pub mod cli;
 mod clock;
 pub mod codes;
@@ -18,6 +19,7 @@ mod compose_files;
 mod compose_tags;
 pub mod config;
 mod endpoints;
+mod events;
 mod examine;
 mod facts;
 mod fetch;
@@ -44,6 +46,7 @@ mod state;
 mod tls;
 mod upstream;
 mod verdicts;
+mod webpki;
 
 use std::sync::Arc;
 
@@ -66,9 +69,6 @@ use crate::state::{Memory, StateDir};
 pub use crate::tls::TlsSetupError;
 use crate::upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
-
-/// What backends and fetched-from servers see of this program.
-const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
 
 /// Why a proxy cannot be set up.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,5 @@
 //! File descriptors: every client is one, and so is every connection to a backend.
 
-/// What hyper holds of a message's head, or of a body that comes faster than it
-/// goes, in each direction of a connection; the buffer may grow to twice that. By
-/// itself it would hold 400 KiB, which a thousand clients that do not read, or
-/// half send a head, make a gigabyte of. nginx takes heads of 32 KiB
-/// (large_client_header_buffers 4 8k). What is read at a time also has to stay in
-/// the processor's cache until it is encrypted: 400 KiB cost a fifth more CPU for
-/// an upload (bench/run).
-pub(crate) const MAX_HTTP_BUFFER: usize = 64 << 10;
-
 /// Sockets of clients at a time; further clients wait in the kernel's queue.
 const MAX_CLIENTS: usize = 4_096;
 /// For the runtime, the standard streams, the listener, files and fetches.

@@ -5,24 +5,21 @@
 //! and the reports, whose texts come from backends and are shown as text: the
 //! policy of the document leaves no way for them to become anything else.
 
-mod events;
-
 use std::time::Duration;
 
 use attest::{CheckId, Explanation, Group, Policy, TrustAnchors};
 use aws_lc_rs::digest;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Either;
 
-pub(crate) use self::events::Events;
-use self::events::Listeners;
+use crate::body::{self, Body};
+use crate::events::Listeners;
 use crate::facts::FACTS;
-use crate::respond::{self, Body};
 use crate::shutdown::Running;
-use crate::upstream::WebPki;
 use crate::verdicts::Verdicts;
+use crate::webpki::WebPki;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -91,14 +88,8 @@ impl Page {
         }
     }
 
-    /// True for what [`Page::document`] answers. It holds nothing, so it is shown
-    /// to a browser that has no token yet, and asks for one.
-    pub(crate) fn is_document(method: &Method, path: &str) -> bool {
-        matches!(*method, Method::GET | Method::HEAD) && path == "/_proxy/"
-    }
-
     pub(crate) fn document(&self) -> Response<Body> {
-        let mut response = respond::own(
+        let mut response = body::own(
             StatusCode::OK,
             "text/html; charset=utf-8",
             self.document.clone(),
@@ -126,7 +117,7 @@ impl Page {
     }
 
     pub(crate) fn about(&self) -> Response<Body> {
-        respond::json(StatusCode::OK, self.about.clone())
+        body::json(StatusCode::OK, self.about.clone())
     }
 
     /// An event now and with each change of `verdicts`, until `running` stops;

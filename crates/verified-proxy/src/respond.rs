@@ -7,21 +7,15 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::{Either, Full};
 
 pub(crate) use self::table::remedy;
 use self::table::{Line, Retry, attempt_line, line};
+use crate::body::{Body, json, whole};
 use crate::endpoints::EndpointsError;
 use crate::guard::NotAdmitted;
 use crate::metrics::Metrics;
-use crate::page::Events;
 use crate::route::RouteError;
-use crate::upstream::{
-    AnswerBody, AttemptError, ForwardError, Framing, PathError, SealError, VERDICT,
-};
-
-/// An answer: a backend's, as it comes, or the proxy's own, which is whole or events.
-pub(crate) type Body = Either<AnswerBody, Either<Full<Bytes>, Events>>;
+use crate::upstream::{AttemptError, ForwardError, Framing, PathError, SealError, VERDICT};
 
 /// OpenAI's SDKs obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -198,24 +192,6 @@ pub(crate) fn readable_by(origin: HeaderValue, response: &mut Response<Body>) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// A JSON answer of the proxy's own.
-pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    own(status, "application/json", body)
-}
-
-/// An answer of the proxy's own.
-pub(crate) fn own(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Body> {
-    let mut response = whole(status, body.into());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 /// To the page for people, for who opened the proxy's address in a browser. Not
 /// for ever: the port may be another program's tomorrow.
 pub(crate) fn to_page() -> Response<Body> {
@@ -223,11 +199,5 @@ pub(crate) fn to_page() -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, HeaderValue::from_static("/_proxy/"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn whole(status: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Either::Right(Either::Left(Full::new(body))));
-    *response.status_mut() = status;
     response
 }

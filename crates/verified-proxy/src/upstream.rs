@@ -51,12 +51,10 @@ use self::unverified::Unverified;
 use self::verified::Unsent;
 
 pub(crate) use self::answer::AnswerBody;
-pub use self::dial::WebPki;
 pub(crate) use self::dial::{DialError, Dialer};
 pub(crate) use self::judge::{Judge, Judged, SourceFinding, Sources, sound_log};
 pub(crate) use self::request::{
-    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, MAX_MODEL_BYTES, Model, Named,
-    SealError, View,
+    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, Model, Named, SealError, View,
 };
 pub(crate) use self::unauthorized::Unauthorized;
 pub(crate) use self::unverified::{AttestError, Examined};
@@ -252,7 +250,7 @@ impl Upstream {
         asked: LeastLevels,
         served: &Served,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        let demand = Demand::of(&request.view(), asked);
+        let demand = Demand::of(request.view().model.name(), asked);
         let least = verified.least(demand);
         if let Some(shortfall) = verified.shortfall(demand) {
             verified.put_back();

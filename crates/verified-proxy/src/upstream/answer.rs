@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 
 use super::Terms;
 use super::headers::{self, Stated};
-use super::link::Link;
 use super::pool::Place;
+use super::request::Link;
 use crate::idle::IdleTimer;
 use crate::metrics::Cut;
 use crate::served::Sniffer;

@@ -18,31 +18,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Terms;
-use super::link::Link;
+use super::request::Link;
 use crate::backend::{BACKEND_PORT, Backend};
-use crate::limits::MAX_HTTP_BUFFER;
-use crate::net::{self, ConnectMap};
+use crate::net::{self, ConnectMap, MAX_HTTP_BUFFER};
 use crate::tls::{self, TlsSetupError};
-
-/// Whether a certificate authority has to vouch for the domain, beside the
-/// evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebPki {
-    /// Chain and host name are checked.
-    Require,
-    /// They are not; evidence alone decides. The handshake's signature is
-    /// checked all the same.
-    Off,
-}
-
-impl WebPki {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Require => "required",
-            Self::Off => "not required",
-        }
-    }
-}
+use crate::webpki::WebPki;
 
 /// Why there is no TLS connection to a backend.
 #[derive(Debug, thiserror::Error)]

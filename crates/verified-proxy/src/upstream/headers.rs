@@ -3,7 +3,6 @@
 use attest::Domain;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::request::BACKEND_DOMAIN;
 use crate::guard;
 use crate::secrets::{self, ApiKey};
 
@@ -17,6 +16,9 @@ static HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),
 ];
+
+/// Names a backend, in place of the model.
+pub(super) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
 /// For the proxy itself, or written by it anew. X-Request-Hash overrides the hash
 /// that the backend signs (protocol.md §4).

@@ -8,7 +8,6 @@ use attest::{
     SigningAlgo, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 
-use super::WebPki;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
@@ -22,6 +21,7 @@ use crate::verdicts::{
     Lane, Stage, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing,
     lacks_opinion,
 };
+use crate::webpki::WebPki;
 
 /// What one source of collateral gave.
 #[derive(Debug)]

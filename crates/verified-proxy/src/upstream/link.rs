@@ -3,7 +3,8 @@
 //! A [`Link`] writes a [`Probe`], which is made of public values. A
 //! [`ProvedLink`] writes a client's request; it is made of a `Link` and a proof
 //! about its TLS key, by [`Link::prove`] and nowhere else. The sender is private
-//! to this module, so there is no third way.
+//! to this module, so there is no third way. What a request is the module does not
+//! know: of its body `B` it can make an empty one, for the probe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +13,15 @@ use std::time::Duration;
 
 use attest::{Attested, Nonce, SigningAlgo, Spki};
 use http::{HeaderValue, Request, Response, Uri, Version, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::request::RequestBody;
 use crate::backend::Backend;
+use crate::net::USER_AGENT;
 
 /// Interim answers (1xx) before an answer; more are an attack, since hyper
 /// swallows them without bound (threats.md B8). Servers send one or two: 100, 103.
@@ -28,19 +29,18 @@ const MAX_INTERIM: u32 = 16;
 
 /// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
 /// socket.
-#[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Link<B> {
     spki: Spki,
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<B>,
     _driver: Driver,
     made: Instant,
     requests: u64,
     spoke_http10: bool,
 }
 
-impl Link {
+impl<B: Body + Default + 'static> Link<B> {
     /// `spki` is of the TLS session below `sender`; `connection` moves its bytes.
-    pub(super) fn new<C>(spki: Spki, sender: SendRequest<RequestBody>, connection: C) -> Self
+    pub(super) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
     {
@@ -92,7 +92,8 @@ impl Link {
 
     /// The only writer.
     pub(super) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
-        let response = self.send(probe.request).await.map_err(|(error, _)| error)?;
+        let request = probe.head.map(|()| B::default());
+        let response = self.send(request).await.map_err(|(error, _)| error)?;
         if self.spoke_http10 {
             return Err(SendError::Version);
         }
@@ -100,7 +101,7 @@ impl Link {
     }
 
     /// Proved, if the proof is about this very TLS key; handed back if not.
-    pub(super) fn prove(self, proof: Attested) -> Result<ProvedLink, Self> {
+    pub(super) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
         if proof.spki() != self.spki {
             return Err(self);
         }
@@ -109,8 +110,8 @@ impl Link {
 
     async fn send(
         &mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, (SendError, Option<Request<RequestBody>>)> {
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, (SendError, Option<Request<B>>)> {
         let interim = Arc::new(Interim::default());
         let seen = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |_| seen.count());
@@ -156,7 +157,7 @@ impl Interim {
 
 /// The attestation request: nothing in it comes from a client.
 pub(super) struct Probe {
-    request: Request<RequestBody>,
+    head: Request<()>,
 }
 
 impl Probe {
@@ -165,7 +166,7 @@ impl Probe {
             "/v1/attestation/report?signing_algo={}&nonce={nonce}&include_tls_fingerprint=true",
             algo.as_str()
         );
-        let mut request = Request::new(RequestBody::Empty);
+        let mut request = Request::new(());
         // Letters, digits and fixed text: always a valid target and host.
         *request.uri_mut() = target.parse::<Uri>().unwrap_or_default();
         let headers = request.headers_mut();
@@ -177,22 +178,18 @@ impl Probe {
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(crate::USER_AGENT),
-        );
-        Self { request }
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        Self { head: request }
     }
 }
 
 /// A connection and the proof about its TLS key: what opens a client's request.
-#[derive(Debug)]
-pub(super) struct ProvedLink {
-    link: Link,
+pub(super) struct ProvedLink<B> {
+    link: Link<B>,
     proof: Attested,
 }
 
-impl ProvedLink {
+impl<B: Body + Default + 'static> ProvedLink<B> {
     pub(super) fn proof(&self) -> &Attested {
         &self.proof
     }
@@ -205,14 +202,14 @@ impl ProvedLink {
     /// Hands the request back if not a byte of it was written.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, (SendError, Option<Request<RequestBody>>)> {
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, (SendError, Option<Request<B>>)> {
         self.link.requests += 1;
         self.link.send(request).await
     }
 
     /// The connection without its proof, for whoever proves it again.
-    pub(super) fn forget_proof(self) -> Link {
+    pub(super) fn forget_proof(self) -> Link<B> {
         self.link
     }
 }
@@ -227,8 +224,15 @@ impl Drop for Driver {
     }
 }
 
-impl fmt::Debug for Driver {
+// Not derived: bodies cannot be printed.
+impl<B> fmt::Debug for Link<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Driver")
+        write!(f, "Link({})", self.spki)
+    }
+}
+
+impl<B> fmt::Debug for ProvedLink<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProvedLink({})", self.link.spki)
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use attest::{Domain, Spki};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::link::Link;
+use super::request::Link;
 use crate::clock::Clock;
 use crate::config::PoolLimits;
 use crate::refresh::Stamp;

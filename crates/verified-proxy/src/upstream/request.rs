@@ -20,24 +20,25 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderName, Method, Request};
+use http::{Method, Request};
 use hyper::body::Incoming;
 
 use self::body::Sent;
 use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
 use self::model::{Found, Watch, in_query};
-use super::link::ProvedLink;
+use super::headers::BACKEND_DOMAIN;
+use super::link;
 use crate::guard::{Admitted, Guard, NotAdmitted};
 
 pub(crate) use self::body::BodyError;
 pub(super) use self::body::RequestBody;
 pub(crate) use self::budget::{BODY_SLACK, BodyBudget};
 pub(crate) use self::framing::Framing;
-pub(crate) use self::model::MAX_MODEL_BYTES;
 
-/// Names a backend, in place of the model.
-pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
+/// Connections that carry clients' requests.
+pub(super) type Link = link::Link<RequestBody>;
+pub(super) type ProvedLink = link::ProvedLink<RequestBody>;
 
 /// For a model to come by, in times that a client may pause: ten minutes, unless
 /// somebody says otherwise. What came before it is held in memory that all
@@ -80,6 +81,15 @@ pub(crate) enum Model<'a> {
     Named(&'a str),
     Absent(&'static str),
     Malformed(&'static str),
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Absent(_) | Self::Malformed(_) => None,
+        }
+    }
 }
 
 /// As much of a request as routing and framing rules need.

@@ -17,8 +17,9 @@ use http_body_util::BodyExt;
 
 use super::Terms;
 use super::judge::Judge;
-use super::link::{Link, Probe, SendError};
+use super::link::{Probe, SendError};
 use super::pool::Place;
+use super::request::Link;
 use super::verified::Verified;
 use crate::backend::Backend;
 use crate::collateral::CollateralError;

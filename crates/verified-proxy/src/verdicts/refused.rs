@@ -158,8 +158,8 @@ mod tests {
     use attest::{Appraisal, Nonce, Policy, Spki, TrustAnchors, UnixTime};
 
     use super::*;
-    use crate::upstream::WebPki;
     use crate::verdicts::VerdictId;
+    use crate::webpki::WebPki;
 
     fn refusal(rejected: Rejected) -> Arc<Refusal> {
         let (policy, now) = (Policy::near(), UnixTime(1_800_000_000));

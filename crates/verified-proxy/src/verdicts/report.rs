@@ -9,7 +9,7 @@ use attest::{
 use http::HeaderValue;
 use serde::Serialize;
 
-use crate::upstream::WebPki;
+use crate::webpki::WebPki;
 
 /// Names one verdict: 64 bits of a digest over what it is about. The nonce in
 /// it is fresh, so no two verdicts share a name by chance.

@@ -9,14 +9,17 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::model::{Content, Watch};
+use super::form::Content;
+use super::model::Watch;
 use crate::idle::IdleTimer;
 use crate::upstream::headers;
 use crate::verdicts::Withdrawal;
 
 /// A request's body: never printed.
+#[derive(Default)]
 pub(in crate::upstream) enum RequestBody {
     /// The probe's.
+    #[default]
     Empty,
     Sent(Sent),
 }

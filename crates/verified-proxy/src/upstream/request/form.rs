@@ -7,8 +7,12 @@ use std::mem;
 
 use memchr::memmem::Finder;
 
-use super::model::{Content, MAX_MODEL_BYTES};
 use super::parameters::{Ambiguous, main_value, parameter};
+use crate::backend::MAX_MODEL_BYTES;
+
+/// What is wrong with a body's content. Nothing of the content itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Content(pub(super) &'static str);
 
 /// RFC 2046 §5.1.1.
 const MAX_BOUNDARY: usize = 70;

@@ -2,21 +2,15 @@
 
 use http::{HeaderMap, Uri, header};
 
-use super::form::Form;
+use super::form::{Content, Form};
 use super::framing::is_encoded;
 use super::parameters::{Ambiguous, main_value, parameter};
+use crate::backend::MAX_MODEL_BYTES;
 use crate::member::{Fault, Member};
-
-/// The longest names served have 40 bytes.
-pub(crate) const MAX_MODEL_BYTES: usize = 200;
 
 const MODEL: &str = "model";
 
 const URL_ENCODED: &str = "its Content-Type is that of a URL-encoded form (the default of curl -d), from which no model is read: send application/json, or name a backend in the header X-Backend-Domain";
-
-/// What is wrong with a body's content. Nothing of the content itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Content(pub(super) &'static str);
 
 /// The model that a request names, or why none is known.
 #[derive(Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub(crate) type Events = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infa
 
 /// Places for those who listen.
 #[derive(Debug)]
-pub(super) struct Listeners(Arc<Semaphore>);
+pub(crate) struct Listeners(Arc<Semaphore>);
 
 impl Default for Listeners {
     fn default() -> Self {
@@ -40,7 +40,7 @@ struct Listener {
 
 impl Listeners {
     /// Nothing if all places are taken.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         mut changes: watch::Receiver<u64>,
         stopping: impl Future<Output = ()> + Send + 'static,

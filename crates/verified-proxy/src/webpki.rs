@@ -1,0 +1,21 @@
+//! What a certificate authority's word counts for at backends.
+
+/// Whether a certificate authority has to vouch for the domain, beside the
+/// evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebPki {
+    /// Chain and host name are checked.
+    Require,
+    /// They are not; evidence alone decides. The handshake's signature is
+    /// checked all the same.
+    Off,
+}
+
+impl WebPki {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "required",
+            Self::Off => "not required",
+        }
+    }
+}
