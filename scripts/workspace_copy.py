@@ -18,8 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Path(ROOT, os.environ.get("CARGO_TARGET_DIR") or "target") / "injections"
 COPY = PLACE / "workspace"
-PACKAGE = "verified-proxy"
-CRATE = COPY / "crates" / PACKAGE
+CRATES = COPY / "crates"
 # One cargo run; the first one also builds every dependency.
 TIMEOUT = 1800
 
@@ -76,7 +75,7 @@ def renew():
 
 
 class Injection:
-    """Modules appended to the copy; `with` takes them out again.
+    """Modules appended to one crate of the copy; `with` takes them out again.
 
     `modules` holds (site, name, text): the file NAME.rs becomes a child of the
     module SITE ("" is lib.rs), which sees all that SITE sees and more. `manifest`
@@ -84,7 +83,8 @@ class Injection:
     by default its names and unused parts are nobody's business.
     """
 
-    def __init__(self, modules, manifest="", attribute="#[allow(warnings)]"):
+    def __init__(self, package, modules, manifest="", attribute="#[allow(warnings)]"):
+        self.crate = CRATES / package
         self.modules = modules
         self.manifest = manifest
         self.attribute = attribute
@@ -94,19 +94,20 @@ class Injection:
 
     def __enter__(self):
         if self.manifest:
-            for file in [COPY / "Cargo.lock", CRATE / "Cargo.toml"]:
+            for file in [COPY / "Cargo.lock", self.crate / "Cargo.toml"]:
                 self.before[file] = file.read_text()
-            (CRATE / "Cargo.toml").write_text(f"{self.before[CRATE / 'Cargo.toml']}\n{self.manifest}")
+            with open(self.crate / "Cargo.toml", "a") as file:
+                file.write(f"\n{self.manifest}")
         for site, name, text in self.modules:
             path = Path(*site.split("::")) if site else Path()
-            parent = CRATE / "src" / (path.with_suffix(".rs") if site else "lib.rs")
+            parent = self.crate / "src" / (path.with_suffix(".rs") if site else "lib.rs")
             if not parent.is_file():
                 raise Broken(f"{name}: there is no module {site}")
             if parent not in self.before:
                 self.before[parent] = parent.read_text()
             with open(parent, "a") as file:
                 file.write(f"\n{self.attribute}\nmod {name};\n")
-            child = CRATE / "src" / path / f"{name}.rs"
+            child = self.crate / "src" / path / f"{name}.rs"
             if child.exists():
                 raise Broken(f"{name}: {child} exists")
             child.parent.mkdir(parents=True, exist_ok=True)
@@ -122,12 +123,12 @@ class Injection:
             path.write_text(text)
 
 
-def cargo(command, arguments=("--offline", "--locked")):
-    """Runs cargo on the package's library; returns its exit code and the compiler's messages."""
+def cargo(command, package, arguments=("--offline", "--locked")):
+    """Runs cargo on a package's library; returns its exit code and the compiler's messages."""
     environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build")}
     environment.pop("CLIPPY_CONF_DIR", None)
     run = subprocess.run(
-        ["cargo", command, "-p", PACKAGE, "--lib", "--message-format=json", *arguments],
+        ["cargo", command, "-p", package, "--lib", "--message-format=json", *arguments],
         cwd=COPY, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
     )
     messages, compiled = [], False
@@ -138,7 +139,7 @@ def cargo(command, arguments=("--offline", "--locked")):
         if entry["reason"] == "compiler-message":
             messages.append(entry["message"])
         elif entry["reason"] == "compiler-artifact" and not entry["fresh"]:
-            compiled |= entry["target"]["name"] == PACKAGE.replace("-", "_")
+            compiled |= Path(entry["manifest_path"]) == CRATES / package / "Cargo.toml"
     if run.returncode and not any(message["level"] == "error" for message in messages):
         raise Broken(f"cargo {command} did not run:\n{run.stderr.strip()}")
     return run.returncode, messages, compiled
@@ -147,11 +148,11 @@ def cargo(command, arguments=("--offline", "--locked")):
 def located(message):
     """(file, line) of a message's first primary span, or nothing for a summary.
 
-    Inside a macro of another crate it is the place where the macro is used.
+    Inside a macro of a library it is the place where the macro is used.
     """
     for span in message["spans"]:
         if span["is_primary"]:
-            while span["expansion"] and not (COPY / span["file_name"]).is_relative_to(CRATE):
+            while span["expansion"] and not (COPY / span["file_name"]).is_relative_to(CRATES):
                 span = span["expansion"]["span"]
             return os.path.relpath(COPY / span["file_name"], COPY), span["line_start"]
     return None

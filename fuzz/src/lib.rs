@@ -17,11 +17,11 @@ mod memory;
 pub mod nras;
 pub mod tags;
 #[path = "../../crates/verified-proxy/src"]
-#[expect(dead_code, reason = "one constant of it is needed")]
 mod proxy {
-    pub(crate) mod backend;
     pub(crate) mod member;
 }
+#[path = "../../crates/sources/src/backend.rs"]
+pub mod backend;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -35,7 +35,8 @@ use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
 
 // Where the proxy's files look for them.
-use self::proxy::{backend, member};
+extern crate self as sources;
+use self::proxy::member;
 
 const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];

@@ -1,9 +1,9 @@
 //! The proxy's own answers: about itself, its verdicts and the models it knows.
 
 use http::{Method, Response, StatusCode};
+use sources::endpoints::{EndpointList, Endpoints};
 
 use crate::body::{self, Body, json};
-use crate::endpoints::{EndpointList, Endpoints};
 use crate::metrics;
 use crate::page::Page;
 use crate::respond::Failure;

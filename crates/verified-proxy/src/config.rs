@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use attest::{Domain, Policy, SigningAlgo, TrustAnchors};
 use rustls::pki_types::CertificateDer;
+pub use sources::backend::{AllowList, AllowPattern};
+pub use sources::clock::Clock;
+pub use sources::compose_files::ComposeSource;
+pub use sources::fetch::FetchUrl;
+pub use sources::net::ConnectTo;
+pub use sources::webpki::WebPki;
 
-pub use crate::backend::{AllowList, AllowPattern};
-pub use crate::clock::Clock;
-pub use crate::compose_files::ComposeSource;
-pub use crate::fetch::FetchUrl;
 pub use crate::guard::{Guard, HostName, Origin};
 pub use crate::least::ModelLeast;
-pub use crate::net::ConnectTo;
 pub use crate::secrets::{ApiKey, ClientTokens};
-pub use crate::webpki::WebPki;
 
 /// Everything but the listening socket.
 #[derive(Debug, Clone)]

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use attest::{Appraisal, Domain, Policy, UnixTime};
+use sources::backend::Backend;
+use sources::collateral::SourceError;
+use sources::compose_files::ComposeFiles;
+use sources::compose_tags::ComposeTags;
+use sources::endpoints::{EndpointList, Endpoints, EndpointsError};
+use sources::fetch::{FetchUrl, Fetcher};
+use sources::nras::Nras;
 
-use crate::backend::Backend;
-use crate::collateral::SourceError;
-use crate::compose_files::ComposeFiles;
-use crate::compose_tags::ComposeTags;
 use crate::config::Config;
-use crate::endpoints::{EndpointList, Endpoints, EndpointsError};
-use crate::fetch::{FetchUrl, Fetcher};
-use crate::nras::Nras;
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
 use crate::upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};

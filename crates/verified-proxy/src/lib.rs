@@ -9,20 +9,13 @@
 //! module `upstream`.
 
 mod admin;
-mod backend;
 mod body;
 pub mod cli;
-mod clock;
 pub mod codes;
-mod collateral;
-mod compose_files;
-mod compose_tags;
 pub mod config;
-mod endpoints;
 mod events;
 mod examine;
 mod facts;
-mod fetch;
 mod guard;
 mod idle;
 mod ingress;
@@ -31,42 +24,35 @@ mod limits;
 mod listener;
 mod member;
 mod metrics;
-mod net;
-mod nras;
 mod page;
-mod refresh;
 mod respond;
-mod retry_after;
 mod route;
 mod secrets;
 mod served;
 mod shutdown;
-mod skew;
-mod state;
-mod tls;
 mod upstream;
 mod verdicts;
-mod webpki;
 
 use std::sync::Arc;
 
-use crate::collateral::Collaterals;
-use crate::compose_files::ComposeFiles;
-use crate::compose_tags::ComposeTags;
+use sources::collateral::Collaterals;
+use sources::compose_files::ComposeFiles;
+use sources::compose_tags::ComposeTags;
+use sources::endpoints::Endpoints;
+use sources::fetch::Fetcher;
+use sources::net::ConnectMap;
+use sources::nras::Nras;
+pub use sources::state::StateError;
+use sources::state::{Memory, StateDir};
+pub use sources::tls::TlsSetupError;
+
 pub use crate::config::Config;
-use crate::endpoints::Endpoints;
-use crate::fetch::Fetcher;
 use crate::ingress::{ClientLimits, Ingress};
 pub use crate::listener::Listener;
 #[cfg(unix)]
 pub use crate::listener::UnixSocket;
 use crate::metrics::Metrics;
-use crate::net::ConnectMap;
-use crate::nras::Nras;
 use crate::page::Page;
-pub use crate::state::StateError;
-use crate::state::{Memory, StateDir};
-pub use crate::tls::TlsSetupError;
 use crate::upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
 use crate::verdicts::Verdicts;
 
@@ -96,7 +82,7 @@ impl Server {
     /// # Errors
     /// If outgoing TLS cannot be set up or the state directory cannot be used.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        let webpki = tls::webpki(&config.extra_ca)?;
+        let webpki = sources::tls::webpki(&config.extra_ca)?;
         let connect_to = ConnectMap::new(config.connect_to);
         let fetcher = Arc::new(Fetcher::new(
             Arc::clone(&webpki),

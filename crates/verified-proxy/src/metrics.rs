@@ -15,8 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-
-use crate::webpki::WebPki;
+use sources::webpki::WebPki;
 
 /// Of what [`Metrics::text`] gives (OpenMetrics 1.0 §3.1).
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -13,13 +13,13 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Either;
+use sources::webpki::WebPki;
 
 use crate::body::{self, Body};
 use crate::events::Listeners;
 use crate::facts::FACTS;
 use crate::shutdown::Running;
 use crate::verdicts::Verdicts;
-use crate::webpki::WebPki;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use sources::endpoints::EndpointsError;
 
 pub(crate) use self::table::remedy;
 use self::table::{Line, Retry, attempt_line, line};
 use crate::body::{Body, json, whole};
-use crate::endpoints::EndpointsError;
 use crate::guard::NotAdmitted;
 use crate::metrics::Metrics;
 use crate::route::RouteError;

@@ -2,9 +2,9 @@
 
 use attest::Expected;
 use http::Method;
+use sources::backend::{AllowList, Backend, NotAllowed};
+use sources::endpoints::EndpointList;
 
-use crate::backend::{AllowList, Backend, NotAllowed};
-use crate::endpoints::EndpointList;
 use crate::served::{Instance, signature_id};
 use crate::upstream::{Model, Named, View};
 

@@ -35,10 +35,10 @@ use attest::{Appraisal, Domain, LeastLevels, Policy, Spki, UnixTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
+use sources::backend::Backend;
+use sources::clock::Clock;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::backend::Backend;
-use crate::clock::Clock;
 use crate::config::{BackendTimeouts, PoolLimits};
 use crate::least::{Demand, ModelLeast, Shortfall};
 use crate::metrics::Metrics;

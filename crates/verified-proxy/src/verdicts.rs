@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
+use sources::backend::Backend;
 use tokio::sync::watch;
 
-use crate::backend::Backend;
 use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::lane::{Lane, Stage};

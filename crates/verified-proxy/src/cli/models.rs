@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use attest::UnixTime;
 use serde_json::json;
+use sources::endpoints::EndpointList;
 
 use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::options::Shared;
 use super::print;
 use super::verify::unserved;
-use crate::endpoints::EndpointList;
 use crate::examine::Examiner;
 use crate::respond::Failure as Unserved;
 

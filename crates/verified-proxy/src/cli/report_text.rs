@@ -6,9 +6,9 @@ mod shown;
 use std::fmt::Write as _;
 
 use attest::{Rejected, Report, Severity};
+use sources::skew::Skew;
 
 use self::shown::{Check, Shown, counted};
-use crate::skew::Skew;
 use crate::verdicts;
 
 const GREEN: &str = "32";

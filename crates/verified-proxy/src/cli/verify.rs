@@ -14,13 +14,13 @@ use attest::{
     FloorCheck, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Report, Spki,
     Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
+use sources::clock::Clock;
+use sources::skew::Skew;
 
 use super::inputs::{self, Failure};
 use super::options::Shared;
 use super::report_text::Length;
 use super::{colour, print, report_text};
-use crate::clock::Clock;
-use crate::skew::Skew;
 
 /// Attest a model's backends live, or judge a recorded report without network
 ///

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use attest::Rejected;
 use http::StatusCode;
+use sources::endpoints::EndpointsError;
+use sources::fetch::FetchError;
 
 use super::Failure;
 use crate::codes::Code;
-use crate::endpoints::EndpointsError;
-use crate::fetch::FetchError;
 use crate::guard::NotAdmitted;
 use crate::route::RouteError;
 use crate::upstream::{

@@ -13,16 +13,16 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
+use sources::backend::{BACKEND_PORT, Backend};
+use sources::net::{self, ConnectMap, MAX_HTTP_BUFFER};
+use sources::tls::{self, TlsSetupError};
+use sources::webpki::WebPki;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Terms;
 use super::request::Link;
-use crate::backend::{BACKEND_PORT, Backend};
-use crate::net::{self, ConnectMap, MAX_HTTP_BUFFER};
-use crate::tls::{self, TlsSetupError};
-use crate::webpki::WebPki;
 
 /// Why there is no TLS connection to a backend.
 #[derive(Debug, thiserror::Error)]

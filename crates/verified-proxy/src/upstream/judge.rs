@@ -7,21 +7,21 @@ use attest::{
     HistoryCheck, IssuerCache, KeySet, Nonce, NrasCheck, Policy, PolicyDigest, Rejected,
     SigningAlgo, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
+use sources::backend::Backend;
+use sources::clock::Clock;
+use sources::collateral::{CollateralError, Collaterals, Fetched, SourceError};
+use sources::compose_files::{ComposeFiles, ComposeSource};
+use sources::compose_tags::{ComposeTags, TagsAtHand};
+use sources::fetch::FetchUrl;
+use sources::nras::Nras;
+use sources::skew::Skew;
+use sources::state::Memory;
+use sources::webpki::WebPki;
 
-use crate::backend::Backend;
-use crate::clock::Clock;
-use crate::collateral::{CollateralError, Collaterals, Fetched, SourceError};
-use crate::compose_files::{ComposeFiles, ComposeSource};
-use crate::compose_tags::{ComposeTags, TagsAtHand};
-use crate::fetch::FetchUrl;
-use crate::nras::Nras;
-use crate::skew::Skew;
-use crate::state::Memory;
 use crate::verdicts::{
     Lane, Stage, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing,
     lacks_opinion,
 };
-use crate::webpki::WebPki;
 
 /// What one source of collateral gave.
 #[derive(Debug)]

@@ -16,12 +16,11 @@ use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use sources::backend::Backend;
+use sources::net::USER_AGENT;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-use crate::backend::Backend;
-use crate::net::USER_AGENT;
 
 /// Interim answers (1xx) before an answer; more are an attack, since hyper
 /// swallows them without bound (threats.md B8). Servers send one or two: 100, 103.

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attest::{Domain, Spki};
+use sources::clock::Clock;
+use sources::refresh::Stamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::request::Link;
-use crate::clock::Clock;
 use crate::config::PoolLimits;
-use crate::refresh::Stamp;
 
 /// After an answer's end, for the rest of its request to be written; longer is
 /// not worth keeping a place for.

@@ -14,6 +14,9 @@ use attest::{
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
+use sources::backend::Backend;
+use sources::collateral::CollateralError;
+use sources::skew::Skew;
 
 use super::Terms;
 use super::judge::Judge;
@@ -21,9 +24,6 @@ use super::link::{Probe, SendError};
 use super::pool::Place;
 use super::request::Link;
 use super::verified::Verified;
-use crate::backend::Backend;
-use crate::collateral::CollateralError;
-use crate::skew::Skew;
 use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
 
 /// How long a probe waits for another of its domain. Reports mostly take less;

@@ -8,6 +8,7 @@ use attest::{LeastLevels, NoDomain, Record, UnixTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use sources::backend::Backend;
 
 use super::Terms;
 use super::answer::AnswerBody;
@@ -16,7 +17,6 @@ use super::link::SendError;
 use super::pool::Place;
 use super::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
 use super::unauthorized::KeyOf;
-use crate::backend::Backend;
 use crate::guard;
 use crate::least::{Demand, Shortfall};
 use crate::served::{Instance, Served, Sniffer};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attest::{Blame, DeploymentRejected, NrasRejected, Rejected};
+use sources::skew::Skew;
 
 use super::report::VerdictReport;
-use crate::skew::Skew;
 
 /// Refusals of a key that are followed by another try at once: a request tries
 /// three connections, and one of them may be in the middle of a rotation.
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::verdicts::VerdictId;
-    use crate::webpki::WebPki;
+    use sources::webpki::WebPki;
 
     fn refusal(rejected: Rejected) -> Arc<Refusal> {
         let (policy, now) = (Policy::near(), UnixTime(1_800_000_000));

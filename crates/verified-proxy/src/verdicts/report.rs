@@ -8,8 +8,7 @@ use attest::{
 };
 use http::HeaderValue;
 use serde::Serialize;
-
-use crate::webpki::WebPki;
+use sources::webpki::WebPki;
 
 /// Names one verdict: 64 bits of a digest over what it is about. The nonce in
 /// it is fresh, so no two verdicts share a name by chance.

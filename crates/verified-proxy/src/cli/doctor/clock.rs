@@ -2,11 +2,11 @@
 //! expired or not valid yet proves nothing.
 
 use attest::{Collateral, UnixTime};
+use sources::clock::Clock;
+use sources::fetch::FetchError;
+use sources::skew::{Dates, Skew};
 
 use super::check::{Check, Id};
-use crate::clock::Clock;
-use crate::fetch::FetchError;
-use crate::skew::{Dates, Skew};
 
 /// Intel's documents are valid for 30 days: without any at hand, a clock that is
 /// off by more cannot judge them.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::Rejected;
+use sources::backend::Backend;
+use sources::collateral::SourceError;
+use sources::endpoints::{EndpointList, EndpointsError};
+use sources::net::ConnectMap;
 
 use super::check::{Check, Id};
 use super::clock::Times;
-use crate::backend::Backend;
-use crate::collateral::SourceError;
 use crate::config::Config;
-use crate::endpoints::{EndpointList, EndpointsError};
 use crate::examine::Examiner;
-use crate::net::ConnectMap;
 use crate::respond::{self, Explained};
 use crate::upstream::{AttemptError, AttestError, Examined, Judged};
 use crate::verdicts;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::StatusCode;
+use sources::fetch::Fetcher;
 
 use super::check::{Check, Id};
 use crate::cli::serve::{self, At};
-use crate::fetch::Fetcher;
 use crate::upstream::VERDICT;
 
 /// A program on this machine answers at once, or is none of ours.

@@ -2,14 +2,14 @@
 //! NVIDIA. None keeps requests from being answered, unless the policy requires it.
 
 use attest::Policy;
+use sources::compose_files::{ComposeSource, FileError};
+use sources::compose_tags::ListError;
+use sources::nras::NrasError;
 
 use super::check::{Check, Id};
 use super::clock::Times;
 use super::network::Probed;
-use crate::compose_files::{ComposeSource, FileError};
-use crate::compose_tags::ListError;
 use crate::examine::Examiner;
-use crate::nras::NrasError;
 use crate::upstream::sound_log;
 
 /// A file that a backend's log names, where one was asked; else that the repository

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use attest::image::{KnownImage, Weakness, known, known_advisories};
 use attest::{Policy, Severity, UnixTime};
 use serde_json::{Value, json};
+use sources::clock::Clock;
 
 use super::NO_PROOF;
 use crate::cli::inputs::{self, Failure};
 use crate::cli::print;
-use crate::clock::Clock;
 
 /// List the OS images that this program knows of, and which of them a policy accepts
 ///

@@ -6,9 +6,9 @@
 use std::mem;
 
 use memchr::memmem::Finder;
+use sources::backend::MAX_MODEL_BYTES;
 
 use super::parameters::{Ambiguous, main_value, parameter};
-use crate::backend::MAX_MODEL_BYTES;
 
 /// What is wrong with a body's content. Nothing of the content itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Where a request names its model: in its body, or else in its query.
 
 use http::{HeaderMap, Uri, header};
+use sources::backend::MAX_MODEL_BYTES;
 
 use super::form::{Content, Form};
 use super::framing::is_encoded;
 use super::parameters::{Ambiguous, main_value, parameter};
-use crate::backend::MAX_MODEL_BYTES;
 use crate::member::{Fault, Member};
 
 const MODEL: &str = "model";

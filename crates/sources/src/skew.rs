@@ -20,27 +20,27 @@ const MAX_SOURCES: usize = 64;
 /// How far this machine's clock is ahead of another's, in seconds; negative if
 /// it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Skew(i64);
+pub struct Skew(i64);
 
 impl Skew {
     /// Of a clock that shows `here` while another shows `there`.
-    pub(crate) fn between(here: UnixTime, there: UnixTime) -> Self {
+    pub fn between(here: UnixTime, there: UnixTime) -> Self {
         let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
         Self(seconds(here).saturating_sub(seconds(there)))
     }
 
     /// More than networks and rounding explain.
-    pub(crate) fn is_notable(self) -> bool {
+    pub fn is_notable(self) -> bool {
         self.size() > NOTABLE
     }
 
     /// In seconds, whatever the direction.
-    pub(crate) fn size(self) -> u64 {
+    pub fn size(self) -> u64 {
         self.0.unsigned_abs()
     }
 
     /// What the other clock shows when this machine's shows `here`.
-    pub(crate) fn corrected(self, here: UnixTime) -> UnixTime {
+    pub fn corrected(self, here: UnixTime) -> UnixTime {
         UnixTime(here.0.saturating_add_signed(self.0.saturating_neg()))
     }
 }
@@ -65,12 +65,12 @@ impl fmt::Display for Skew {
 
 /// What each source's newest answer said, by its host and port.
 #[derive(Debug, Default)]
-pub(crate) struct Dates(Mutex<BTreeMap<String, Skew>>);
+pub struct Dates(Mutex<BTreeMap<String, Skew>>);
 
 impl Dates {
     /// Notes an answer that has just come. A cache's answer keeps the `Date` of
     /// the origin and adds its `Age` (RFC 9111 §4.2.3).
-    pub(crate) fn saw(&self, source: String, headers: &HeaderMap, now: UnixTime) {
+    pub fn saw(&self, source: String, headers: &HeaderMap, now: UnixTime) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(date) = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())
         else {
@@ -86,13 +86,13 @@ impl Dates {
     }
 
     /// The sources that said what time it is.
-    pub(crate) fn sources(&self) -> Vec<String> {
+    pub fn sources(&self) -> Vec<String> {
         self.all().keys().cloned().collect()
     }
 
     /// The smallest skew that a source shows: where the clock is off, all of them
     /// show it, and one that is off itself has no say beside one that is not.
-    pub(crate) fn least(&self) -> Option<Skew> {
+    pub fn least(&self) -> Option<Skew> {
         self.all().values().copied().min_by_key(|skew| skew.size())
     }
 

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client::Client;
-pub(crate) use self::client::SourceError;
+pub use self::client::SourceError;
 use self::editions::Listed;
 use self::slot::Slot;
 use crate::clock::Clock;
@@ -50,13 +50,13 @@ const MAX_KEYS: usize = 64;
 
 /// No source gave any.
 #[derive(Debug, Clone)]
-pub(crate) struct CollateralError {
-    pub(crate) failures: Vec<(String, SourceError)>,
+pub struct CollateralError {
+    pub failures: Vec<(String, SourceError)>,
 }
 
 impl CollateralError {
     /// Every source was there and has no documents about the family.
-    pub(crate) fn is_unknown_family(&self) -> bool {
+    pub fn is_unknown_family(&self) -> bool {
         let unknown =
             |error: &SourceError| matches!(error, SourceError::Status { status: 404, .. });
         !self.failures.is_empty() && self.failures.iter().all(|(_, error)| unknown(error))
@@ -78,7 +78,7 @@ impl std::error::Error for CollateralError {}
 
 /// Collateral and where it came from.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub struct Fetched {
     collateral: Collateral,
     source: FetchUrl,
     index: usize,
@@ -102,11 +102,11 @@ impl Fetched {
         }
     }
 
-    pub(crate) fn collateral(&self) -> &Collateral {
+    pub fn collateral(&self) -> &Collateral {
         &self.collateral
     }
 
-    pub(crate) fn source(&self) -> &FetchUrl {
+    pub fn source(&self) -> &FetchUrl {
         &self.source
     }
 
@@ -136,7 +136,7 @@ enum Search {
 
 /// The sources and what they gave.
 #[derive(Debug, Clone)]
-pub(crate) struct Collaterals(Arc<Shared>);
+pub struct Collaterals(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -153,7 +153,7 @@ struct Shared {
 
 impl Collaterals {
     /// With what is on disk. Damaged files are fetched again.
-    pub(crate) fn new(
+    pub fn new(
         fetcher: Arc<Fetcher>,
         sources: Vec<FetchUrl>,
         trust_anchors: &TrustAnchors,
@@ -176,18 +176,18 @@ impl Collaterals {
     }
 
     /// All of them, for people.
-    pub(crate) fn sources(&self) -> String {
+    pub fn sources(&self) -> String {
         let sources: Vec<_> = self.0.sources.iter().map(ToString::to_string).collect();
         sources.join(", ")
     }
 
     /// How many there are.
-    pub(crate) fn source_count(&self) -> usize {
+    pub fn source_count(&self) -> usize {
         self.0.sources.len()
     }
 
     /// What each source has at this moment, whatever is kept.
-    pub(crate) async fn each(
+    pub async fn each(
         &self,
         key: CollateralKey,
     ) -> Vec<(FetchUrl, Result<Arc<Fetched>, SourceError>)> {
@@ -204,7 +204,7 @@ impl Collaterals {
     }
 
     /// Whether each source answers, where nobody knows what to ask it for.
-    pub(crate) async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
+    pub async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
         let sources = self.0.sources.iter();
         join_all(
             sources
@@ -214,13 +214,13 @@ impl Collaterals {
     }
 
     /// Intel's list of editions, if it is at hand.
-    pub(crate) fn editions(&self) -> Option<Arc<Editions>> {
+    pub fn editions(&self) -> Option<Arc<Editions>> {
         self.0.listed().at_hand(&self.0.clock)
     }
 
     /// Resolves when the list is here, or when the wait for it is over: without
     /// it there is a verdict all the same.
-    pub(crate) async fn want_editions(&self) {
+    pub async fn want_editions(&self) {
         let wanted = Listed::want(&self.0);
         if let Some(landing) = wanted {
             let _ = timeout(editions::PATIENCE, landing.outcome()).await;
@@ -228,12 +228,12 @@ impl Collaterals {
     }
 
     /// What fetches them, and the endpoint list.
-    pub(crate) fn fetcher(&self) -> &Fetcher {
+    pub fn fetcher(&self) -> &Fetcher {
         self.0.client.fetcher()
     }
 
     /// Renews what runs out of every machine family seen before; returns at once.
-    pub(crate) fn prewarm(&self) {
+    pub fn prewarm(&self) {
         let clock = &self.0.clock;
         for (key, slot) in self.0.slots().iter() {
             let renewed = slot.documents().any(|found| !found.due(clock));
@@ -245,7 +245,7 @@ impl Collaterals {
 
     /// Documents that are not `set_aside`: kept ones, in the order of the
     /// sources, or those of the first source that answers.
-    pub(crate) async fn get(
+    pub async fn get(
         &self,
         key: CollateralKey,
         set_aside: &[Arc<Fetched>],
@@ -277,7 +277,7 @@ impl Collaterals {
     }
 
     /// Documents that proved to be genuine outlive the process, once.
-    pub(crate) fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
+    pub fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
         let mut slots = self.0.slots();
         let slot = slot::of(&mut slots, key, &self.0.clock);
         slot.seen = true;

@@ -17,7 +17,7 @@ const MAX_UNSAVED: usize = 256;
 
 /// A history in memory, and on disk if there is a state directory.
 #[derive(Debug)]
-pub(crate) struct HistoryKeeper(Arc<Kept>);
+pub struct HistoryKeeper(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
@@ -60,12 +60,12 @@ impl HistoryKeeper {
     }
 
     /// The history, to judge by.
-    pub(crate) fn history(&self) -> Arc<History> {
+    pub fn history(&self) -> Arc<History> {
         Arc::clone(&lock(&self.0.history))
     }
 
     /// Holds in memory at once; written soon, by a thread of its own.
-    pub(crate) fn remember(&self, seen: &Sighting) {
+    pub fn remember(&self, seen: &Sighting) {
         let changed = Arc::make_mut(&mut lock(&self.0.history)).remember(seen);
         if changed && self.0.state.is_some() {
             let mut unsaved = lock(&self.0.unsaved);

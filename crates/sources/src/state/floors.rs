@@ -19,7 +19,7 @@ const FLOORS_VERSION: u32 = 2;
 
 /// Floors in memory, and on disk if there is a state directory.
 #[derive(Debug)]
-pub(crate) struct FloorKeeper(Arc<Kept>);
+pub struct FloorKeeper(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
@@ -47,12 +47,12 @@ impl FloorKeeper {
     }
 
     /// The floors, to judge by; not to be held for long.
-    pub(crate) fn floors(&self) -> MutexGuard<'_, Floors> {
+    pub fn floors(&self) -> MutexGuard<'_, Floors> {
         lock(&self.0.floors)
     }
 
     /// Holds in memory at once; written soon, by a thread of its own.
-    pub(crate) fn raise(&self, seen: &FloorSeen) {
+    pub fn raise(&self, seen: &FloorSeen) {
         let changed = self.floors().raise(seen);
         if changed && self.0.state.is_some() {
             let kept = Arc::clone(&self.0);

@@ -39,7 +39,7 @@ const MAX_MACHINES: usize = 256;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Document {
+pub enum Document {
     Answer,
     KeySet,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Document {
 
 /// Why there is no second opinion.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum NrasError {
+pub enum NrasError {
     #[error("{document}: {source}")]
     Fetch {
         document: Document,
@@ -123,14 +123,14 @@ impl NrasError {
 
 /// What NVIDIA said, and the keys that it may be signed with.
 #[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) answer: Bytes,
-    pub(crate) keys: Arc<KeySet>,
+pub struct Said {
+    pub answer: Bytes,
+    pub keys: Arc<KeySet>,
 }
 
 /// The service and its keys.
 #[derive(Debug, Clone)]
-pub(crate) struct Nras(Arc<Shared>);
+pub struct Nras(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -209,7 +209,7 @@ impl Known {
 }
 
 impl Nras {
-    pub(crate) fn new(fetcher: Arc<Fetcher>, base: FetchUrl, clock: Clock) -> Self {
+    pub fn new(fetcher: Arc<Fetcher>, base: FetchUrl, clock: Clock) -> Self {
         Self(Arc::new(Shared {
             fetcher,
             base,
@@ -220,12 +220,12 @@ impl Nras {
     }
 
     /// Where it is asked.
-    pub(crate) fn service(&self) -> &FetchUrl {
+    pub fn service(&self) -> &FetchUrl {
         &self.0.base
     }
 
     /// Shows NVIDIA `payload`, the `nvidia_payload` of `machine`'s report.
-    pub(crate) async fn ask(&self, payload: &str, machine: Spki) -> Result<Said, NrasError> {
+    pub async fn ask(&self, payload: &str, machine: Spki) -> Result<Said, NrasError> {
         if let Some(error) = self.0.known().failed(machine, &self.0.clock) {
             return Err(error.clone());
         }
@@ -241,7 +241,7 @@ impl Nras {
     }
 
     /// Fails if its keys cannot be had: for `verified-proxy doctor`.
-    pub(crate) async fn answers(&self) -> Result<(), NrasError> {
+    pub async fn answers(&self) -> Result<(), NrasError> {
         self.0.key_set().await.map(drop)
     }
 
@@ -261,10 +261,7 @@ impl Nras {
     ///
     /// # Errors
     /// Newer ones were asked for and did not come, so nobody knows of the key.
-    pub(crate) async fn keys_after(
-        &self,
-        old: &Arc<KeySet>,
-    ) -> Result<Option<Arc<KeySet>>, NrasError> {
+    pub async fn keys_after(&self, old: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, NrasError> {
         let landing = {
             let known = self.0.known();
             if let Some(keys) = known.keys(&self.0.clock)

@@ -39,7 +39,7 @@ pub struct FetchUrl {
 
 impl FetchUrl {
     /// `https://host`.
-    pub(crate) fn of_host(host: &str) -> Self {
+    pub fn of_host(host: &str) -> Self {
         Self {
             https: true,
             host: host.to_owned(),
@@ -62,7 +62,7 @@ impl FetchUrl {
 
     /// Where a connection for it goes. Plain http stays on loopback whatever
     /// --connect-to says.
-    pub(crate) fn destination(&self, connect_to: &ConnectMap) -> (String, u16) {
+    pub fn destination(&self, connect_to: &ConnectMap) -> (String, u16) {
         if self.https {
             connect_to.target(&self.host, self.port)
         } else {
@@ -137,7 +137,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Why a document did not come.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum FetchError {
+pub enum FetchError {
     #[error("no connection to {host}: {source}")]
     Connect {
         host: String,
@@ -160,7 +160,7 @@ pub(crate) enum FetchError {
 
 impl FetchError {
     /// The other end's certificate is not valid by this machine's clock.
-    pub(crate) fn is_about_time(&self) -> bool {
+    pub fn is_about_time(&self) -> bool {
         use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
         let Self::Tls { source, .. } = self else {
             return false;
@@ -183,15 +183,15 @@ impl From<hyper::Error> for FetchError {
 
 /// An answer, whatever its status. Redirects are not followed.
 #[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Fetched {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// Makes one request a connection, under WebPKI.
 #[derive(Debug)]
-pub(crate) struct Fetcher {
+pub struct Fetcher {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
     clock: Clock,
@@ -199,7 +199,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(crate) fn new(
+    pub fn new(
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
         clock: Clock,
@@ -213,12 +213,12 @@ impl Fetcher {
     }
 
     /// What time those that were fetched from say it is.
-    pub(crate) fn dates(&self) -> &Dates {
+    pub fn dates(&self) -> &Dates {
         &self.dates
     }
 
     /// Fetches `url`, reading at most `max` bytes of body.
-    pub(crate) async fn get(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
+    pub async fn get(&self, url: &FetchUrl, max: usize) -> Result<Fetched, FetchError> {
         self.fetch(url, None, max).await
     }
 

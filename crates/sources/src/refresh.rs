@@ -71,7 +71,7 @@ impl<T: Clone> Landing<T> {
 /// A moment by both clocks. A laptop that sleeps stops the monotonic one, and
 /// the wall clock can be set back; an age is the larger of the two.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     wall: UnixTime,
     monotonic: Instant,
     /// How old it was at `monotonic`.
@@ -79,7 +79,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    pub(crate) fn now(clock: &Clock) -> Self {
+    pub fn now(clock: &Clock) -> Self {
         Self {
             wall: clock.now(),
             monotonic: Instant::now(),
@@ -102,7 +102,7 @@ impl Stamp {
         self.wall
     }
 
-    pub(crate) fn age(&self, clock: &Clock) -> Duration {
+    pub fn age(&self, clock: &Clock) -> Duration {
         let by_wall = Duration::from_secs(clock.now().0.saturating_sub(self.wall.0));
         by_wall.max(self.before.saturating_add(self.monotonic.elapsed()))
     }

@@ -12,7 +12,7 @@ pub enum WebPki {
 }
 
 impl WebPki {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Require => "required",
             Self::Off => "not required",

@@ -24,8 +24,8 @@
 //! `hold = true`.
 
 mod files;
-mod floors;
-mod history;
+pub mod floors;
+pub mod history;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,16 +105,16 @@ pub enum StateError {
 
 /// What was seen before, against which evidence is held.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// The newest collateral.
-    pub(crate) floors: Arc<FloorKeeper>,
+    pub floors: Arc<FloorKeeper>,
     /// Backends.
-    pub(crate) history: Arc<HistoryKeeper>,
+    pub history: Arc<HistoryKeeper>,
 }
 
 impl Memory {
     /// What earlier processes saw; nothing without a state directory.
-    pub(crate) fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
+    pub fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         Ok(Self {
             floors: Arc::new(FloorKeeper::load(state.clone())?),
             history: Arc::new(HistoryKeeper::load(state, holds)?),
@@ -122,7 +122,7 @@ impl Memory {
     }
 
     /// Resolves when the files hold all that has been seen.
-    pub(crate) async fn flush(&self) {
+    pub async fn flush(&self) {
         self.floors.flush().await;
         self.history.flush().await;
     }
@@ -148,7 +148,7 @@ struct Header {
 
 /// The state directory.
 #[derive(Debug)]
-pub(crate) struct StateDir {
+pub struct StateDir {
     path: PathBuf,
     by_root: PathBuf,
     /// A failure to write has been said.
@@ -159,7 +159,7 @@ pub(crate) struct StateDir {
 
 impl StateDir {
     /// Makes the folder if need be, and sees that it is private and writable.
-    pub(crate) fn open(path: &Path, anchors: &TrustAnchors) -> Result<Arc<Self>, StateError> {
+    pub fn open(path: &Path, anchors: &TrustAnchors) -> Result<Arc<Self>, StateError> {
         let root = hex::encode(anchors.tdx_root_sha256());
         let state = Self {
             path: path.to_owned(),
@@ -225,7 +225,7 @@ impl StateDir {
     }
 
     /// Waits for what is being written.
-    pub(crate) async fn flush(&self) {
+    pub async fn flush(&self) {
         let writers = {
             let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *writers)

@@ -26,7 +26,7 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    pub(crate) fn now(&self) -> UnixTime {
+    pub fn now(&self) -> UnixTime {
         (self.0)()
     }
 }

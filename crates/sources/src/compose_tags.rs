@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why there is no list.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum ListError {
+pub enum ListError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
     #[error("status {0}")]
@@ -41,11 +41,11 @@ pub(crate) enum ListError {
 }
 
 /// A list, or why there is none.
-pub(crate) type TagsAtHand = Result<Arc<UpstreamTags>, String>;
+pub type TagsAtHand = Result<Arc<UpstreamTags>, String>;
 
 /// The repository's tags.
 #[derive(Debug, Clone)]
-pub(crate) struct ComposeTags(Arc<Shared>);
+pub struct ComposeTags(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -66,7 +66,7 @@ struct Known {
 }
 
 impl ComposeTags {
-    pub(crate) fn new(source: ComposeSource, fetcher: Arc<Fetcher>, clock: Clock) -> Self {
+    pub fn new(source: ComposeSource, fetcher: Arc<Fetcher>, clock: Clock) -> Self {
         Self(Arc::new(Shared {
             source,
             fetcher,
@@ -77,7 +77,7 @@ impl ComposeTags {
     }
 
     /// The repository, for people.
-    pub(crate) fn source(&self) -> &ComposeSource {
+    pub fn source(&self) -> &ComposeSource {
         &self.0.source
     }
 
@@ -85,7 +85,7 @@ impl ComposeTags {
     ///
     /// # Errors
     /// There is none, for this reason.
-    pub(crate) fn at_hand(&self) -> TagsAtHand {
+    pub fn at_hand(&self) -> TagsAtHand {
         if self.0.source == ComposeSource::Off {
             return Err("tags are not fetched (--compose-tags-url off)".to_owned());
         }
@@ -100,7 +100,7 @@ impl ComposeTags {
     /// Brings what a verdict goes by up to date. The list that it began with serves it
     /// to its end, unless there is another: what one refuses must not pass because it
     /// grew old meanwhile.
-    pub(crate) fn renew(&self, tags: &mut TagsAtHand) {
+    pub fn renew(&self, tags: &mut TagsAtHand) {
         let now = self.at_hand();
         if now.is_ok() || tags.is_err() {
             *tags = now;
@@ -108,7 +108,7 @@ impl ComposeTags {
     }
 
     /// Gets another list than `had`; true if there may be something new.
-    pub(crate) async fn get(&self, had: Option<&Arc<UpstreamTags>>) -> bool {
+    pub async fn get(&self, had: Option<&Arc<UpstreamTags>>) -> bool {
         let ComposeSource::Repository(base) = &self.0.source else {
             return false;
         };
@@ -135,7 +135,7 @@ impl ComposeTags {
     }
 
     /// The list of this moment, which is not kept: for `verified-proxy doctor`.
-    pub(crate) async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
+    pub async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
         self.0.fetch_in_time(base).await
     }
 }

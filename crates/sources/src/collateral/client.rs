@@ -28,7 +28,7 @@ const EDITIONS: &str = "/tdx/certification/v4/tcbevaluationdatanumbers";
 
 /// Why one source gave none.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum SourceError {
+pub enum SourceError {
     #[error("{document}: {source}")]
     Fetch {
         document: &'static str,

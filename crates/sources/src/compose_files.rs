@@ -90,7 +90,7 @@ impl fmt::Display for ComposeSource {
 
 /// Why a file is not at hand.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
+pub enum FileError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
     #[error("status {0}")]
@@ -105,7 +105,7 @@ pub(crate) enum FileError {
 
 /// The repository, and what came out of it.
 #[derive(Debug, Clone)]
-pub(crate) struct ComposeFiles(Arc<Shared>);
+pub struct ComposeFiles(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -153,7 +153,7 @@ struct UnderWay {
 }
 
 impl ComposeFiles {
-    pub(crate) fn new(
+    pub fn new(
         source: ComposeSource,
         fetcher: Arc<Fetcher>,
         clock: Clock,
@@ -170,7 +170,7 @@ impl ComposeFiles {
     }
 
     /// Where they are fetched from.
-    pub(crate) fn source(&self) -> &ComposeSource {
+    pub fn source(&self) -> &ComposeSource {
         &self.0.source
     }
 
@@ -178,7 +178,7 @@ impl ComposeFiles {
     ///
     /// # Errors
     /// None ever will be, for this reason.
-    pub(crate) fn at_hand(&self) -> Result<Arc<FilesAtHand>, &'static str> {
+    pub fn at_hand(&self) -> Result<Arc<FilesAtHand>, &'static str> {
         match self.0.source {
             ComposeSource::Repository(_) => Ok(Arc::clone(&lock(&self.0.at_hand).files)),
             ComposeSource::Off => Err("files are not fetched (--compose-files-url off)"),
@@ -187,7 +187,7 @@ impl ComposeFiles {
 
     /// Gets what can be had of `wanted`; true if anything came. `named` are all
     /// files of the same log, `backend`'s, which are not let go of.
-    pub(crate) async fn get(
+    pub async fn get(
         &self,
         backend: &Domain,
         wanted: &[ComposeFile],
@@ -215,7 +215,7 @@ impl ComposeFiles {
 
     /// Fails if the repository does not give `file`, whether or not it is at hand, or
     /// does not answer, where none is asked for: for `verified-proxy doctor`.
-    pub(crate) async fn reach(
+    pub async fn reach(
         &self,
         base: &FetchUrl,
         file: Option<&ComposeFile>,

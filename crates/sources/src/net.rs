@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 /// What backends and fetched-from servers see of this program.
-pub(crate) const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
 
 /// What hyper holds of a message's head, or of a body that comes faster than it
 /// goes, in each direction of a connection; the buffer may grow to twice that. By
@@ -21,7 +21,7 @@ pub(crate) const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_V
 /// (large_client_header_buffers 4 8k). What is read at a time also has to stay in
 /// the processor's cache until it is encrypted: 400 KiB cost a fifth more CPU for
 /// an upload (bench/run).
-pub(crate) const MAX_HTTP_BUFFER: usize = 64 << 10;
+pub const MAX_HTTP_BUFFER: usize = 64 << 10;
 
 /// Until the next address is tried beside the last (RFC 8305 §5 recommends it).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -42,7 +42,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 ///
 /// A door to the network: clippy.toml bans it outside `upstream/dial.rs` and
 /// `fetch.rs`.
-pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+pub async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let stream = first_that_answers(in_turn(addresses)).await?;
     stream.set_nodelay(true)?;
@@ -139,15 +139,15 @@ fn parse_port(text: &str) -> Option<Option<u16>> {
 
 /// All `--connect-to` in order; the first that matches counts.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ConnectMap(Vec<ConnectTo>);
+pub struct ConnectMap(Vec<ConnectTo>);
 
 impl ConnectMap {
-    pub(crate) fn new(entries: Vec<ConnectTo>) -> Self {
+    pub fn new(entries: Vec<ConnectTo>) -> Self {
         Self(entries)
     }
 
     /// Where a connection for `host:port` goes.
-    pub(crate) fn target(&self, host: &str, port: u16) -> (String, u16) {
+    pub fn target(&self, host: &str, port: u16) -> (String, u16) {
         let matching = self.0.iter().find(|entry| {
             let (from_host, from_port) = &entry.from;
             from_host

@@ -34,12 +34,12 @@ pub enum TlsSetupError {
 
 /// The one crypto library. Named, since rustls panics when it has to guess
 /// between two that are linked.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// The check of chain and host name under the system's authorities and `extra_ca`.
-pub(crate) fn webpki(
+pub fn webpki(
     extra_ca: &[CertificateDer<'static>],
 ) -> Result<Arc<WebPkiServerVerifier>, TlsSetupError> {
     let mut roots = RootCertStore::empty();
@@ -60,9 +60,7 @@ pub(crate) fn webpki(
 }
 
 /// A client configuration that asks `verifier` about certificates.
-pub(crate) fn client_config(
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Result<ClientConfig, TlsSetupError> {
+pub fn client_config(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TlsSetupError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()

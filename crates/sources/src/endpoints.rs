@@ -35,7 +35,7 @@ const RETRY_WITH_LIST: Duration = Duration::from_secs(15);
 
 /// Why there is no list.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum EndpointsError {
+pub enum EndpointsError {
     #[error("{url}: {source}")]
     Fetch { url: String, source: FetchError },
     #[error("{url} answered with status {status}")]
@@ -48,7 +48,7 @@ pub(crate) enum EndpointsError {
 
 /// One edition of the list, filtered.
 #[derive(Debug, Default)]
-pub(crate) struct EndpointList {
+pub struct EndpointList {
     /// In the list's order; one entry a domain.
     domains: Vec<(String, Vec<String>)>,
     /// The same as backends.
@@ -59,7 +59,7 @@ pub(crate) struct EndpointList {
 }
 
 impl EndpointList {
-    pub(crate) fn parse(body: &[u8], allow: &AllowList) -> Result<Self, String> {
+    pub fn parse(body: &[u8], allow: &AllowList) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Wire<'a> {
             #[serde(borrow)]
@@ -139,14 +139,14 @@ impl EndpointList {
     }
 
     /// Where a model is served, in the list's order.
-    pub(crate) fn backends(&self, model: &str) -> Vec<Backend> {
+    pub fn backends(&self, model: &str) -> Vec<Backend> {
         let indices = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
         let backends = indices.iter().filter_map(|&index| self.backends.get(index));
         backends.cloned().collect()
     }
 
     /// What the list gives a domain; nothing if it does not name it.
-    pub(crate) fn models_of(&self, domain: &str) -> Option<&[String]> {
+    pub fn models_of(&self, domain: &str) -> Option<&[String]> {
         let index = self.by_domain.get(&domain.to_ascii_lowercase())?;
         self.domains
             .get(*index)
@@ -154,12 +154,12 @@ impl EndpointList {
     }
 
     /// How many domains it names.
-    pub(crate) fn domain_count(&self) -> usize {
+    pub fn domain_count(&self) -> usize {
         self.domains.len()
     }
 
     /// Every model name once, in the list's order.
-    pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
+    pub fn models(&self) -> impl Iterator<Item = &str> {
         self.domains
             .iter()
             .enumerate()
@@ -175,7 +175,7 @@ impl EndpointList {
     }
 
     /// The domains that serve a model, in the list's order.
-    pub(crate) fn domains_of(&self, model: &str) -> impl Iterator<Item = &str> {
+    pub fn domains_of(&self, model: &str) -> impl Iterator<Item = &str> {
         let indices = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
         let entries = indices.iter().filter_map(|&index| self.domains.get(index));
         entries.map(|(domain, _)| domain.as_str())
@@ -183,7 +183,7 @@ impl EndpointList {
 
     /// Names that somebody who asked for `wanted` may have meant. Similarity
     /// costs the product of both lengths, so long names have none.
-    pub(crate) fn close_to(&self, wanted: &str) -> Vec<String> {
+    pub fn close_to(&self, wanted: &str) -> Vec<String> {
         if wanted.len() > MAX_MODEL_BYTES {
             return Vec::new();
         }
@@ -229,7 +229,7 @@ fn said(error: serde_json::Error) -> String {
 /// an idle proxy is silent. An old list is answered with at once, while a task of
 /// its own fetches the next.
 #[derive(Debug, Clone)]
-pub(crate) struct Endpoints(Arc<Shared>);
+pub struct Endpoints(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -250,7 +250,7 @@ struct State {
 
 impl Endpoints {
     /// With the list on disk, filtered by today's `allow`.
-    pub(crate) fn new(
+    pub fn new(
         fetcher: Arc<Fetcher>,
         url: FetchUrl,
         allow: AllowList,
@@ -270,12 +270,12 @@ impl Endpoints {
         Self(Arc::new(shared))
     }
 
-    pub(crate) fn allow(&self) -> &AllowList {
+    pub fn allow(&self) -> &AllowList {
         &self.0.allow
     }
 
     /// The list: cached, the last good one, or fetched.
-    pub(crate) async fn list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    pub async fn list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
         let landing = {
             let shared = &self.0;
             let state = shared.state();
@@ -304,7 +304,7 @@ impl Endpoints {
     }
 
     /// A list of this moment, whatever is known.
-    pub(crate) async fn renewed(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    pub async fn renewed(&self) -> Result<Arc<EndpointList>, EndpointsError> {
         let lost = || EndpointsError::Lost {
             url: self.0.url.to_string(),
         };
@@ -313,7 +313,7 @@ impl Endpoints {
     }
 
     /// The last good list, and when it came.
-    pub(crate) fn kept(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
+    pub fn kept(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
         let state = self.0.state();
         let (list, since) = state.good.as_ref()?;
         Some((Arc::clone(list), since.wall()))

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use attest::{Domain, Expected, Subject};
 
 /// The port of every backend; the endpoint list has no field for another.
-pub(crate) const BACKEND_PORT: u16 = 443;
+pub const BACKEND_PORT: u16 = 443;
 
 /// Of a model's name. The longest names served have 40 bytes.
-pub(crate) const MAX_MODEL_BYTES: usize = 200;
+pub const MAX_MODEL_BYTES: usize = 200;
 
 /// One name, or `*.` and a suffix: the star stands for exactly one label, as in
 /// certificates (RFC 6125 §6.4.3).
@@ -60,7 +60,7 @@ impl FromStr for AllowPattern {
 
 /// Why a name is not a backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotAllowed {
+pub enum NotAllowed {
     /// An IP address, a port, userinfo or something else that is no DNS name.
     #[error("a backend is a DNS name without port, {0}")]
     NotAName(String),
@@ -86,7 +86,7 @@ impl AllowList {
     }
 
     /// The one way to a [`Backend`].
-    pub(crate) fn backend(
+    pub fn backend(
         &self,
         name: &str,
         models: Expected<Vec<String>>,
@@ -110,18 +110,18 @@ impl AllowList {
 /// A host that may be dialled, and the model names that the endpoint list gives
 /// it. Copies share both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Backend {
+pub struct Backend {
     domain: Domain,
     models: Arc<Expected<Vec<String>>>,
 }
 
 impl Backend {
-    pub(crate) fn domain(&self) -> &Domain {
+    pub fn domain(&self) -> &Domain {
         &self.domain
     }
 
     /// What its evidence has to be about.
-    pub(crate) fn subject(&self) -> Subject {
+    pub fn subject(&self) -> Subject {
         Subject {
             domain: Expected::Known(self.domain.clone()),
             models: self.models.as_ref().clone(),
@@ -130,7 +130,7 @@ impl Backend {
 
     /// False if an older verdict names a model that the list no longer gives
     /// this domain.
-    pub(crate) fn may_serve(&self, attested_model: &str) -> bool {
+    pub fn may_serve(&self, attested_model: &str) -> bool {
         match self.models.as_ref() {
             Expected::Known(models) => models.iter().any(|model| model == attested_model),
             Expected::NotChecked(_) => true,

@@ -1,0 +1,20 @@
+//! What a proof needs beside the machine's own evidence: public documents, fetched
+//! and kept, and the names that may be asked for evidence.
+//!
+//! No type here can have a client's data in it, and no crate that has one is used.
+
+pub mod backend;
+pub mod clock;
+pub mod collateral;
+pub mod compose_files;
+pub mod compose_tags;
+pub mod endpoints;
+pub mod fetch;
+pub mod net;
+pub mod nras;
+pub mod refresh;
+mod retry_after;
+pub mod skew;
+pub mod state;
+pub mod tls;
+pub mod webpki;
