@@ -8,7 +8,7 @@ use crate::member::Member;
 use crate::memory::MEMORY;
 
 /// As far as it is needed here.
-#[path = "../../crates/verified-proxy/src/upstream/request"]
+#[path = "../../crates/upstream/src/request"]
 #[expect(
     dead_code,
     reason = "the proxy uses more of these files than is fuzzed"

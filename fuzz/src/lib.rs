@@ -16,7 +16,7 @@ mod meaning;
 mod memory;
 pub mod nras;
 pub mod tags;
-#[path = "../../crates/verified-proxy/src"]
+#[path = "../../crates/upstream/src"]
 mod proxy {
     pub(crate) mod member;
 }

@@ -19,14 +19,14 @@ class Row:
 
 ROWS = [
     # A connection that is not proved takes no request.
-    Row("forward_unverified", "verified-proxy::upstream", "forward a request on an unverified connection", """
+    Row("forward_unverified", "upstream", "forward a request on an unverified connection", """
 use super::{ClientRequest, unverified::Unverified, verified::Verified};
 use crate::{served::Served, verdicts::Standing};
 async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
     let _ = connection.forward(request, on, served).await; //~ E0599 forward
 }
 """),
-    Row("forward_link", "verified-proxy::upstream", "forward a request on a bare link", """
+    Row("forward_link", "upstream", "forward a request on a bare link", """
 use super::{ClientRequest, request::Link, verified::Verified};
 use crate::{served::Served, verdicts::Standing};
 async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
@@ -34,37 +34,36 @@ async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Sta
 }
 """),
     Row("forward_examined", "verified-proxy::ingress", "forward a request on an appraisal", """
-use crate::upstream::{ClientRequest, Examined, Verified};
-use crate::{served::Served, verdicts::Standing};
-async fn wrong(connection: [-Examined-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
-    let _ = connection.forward(request, on, served).await; //~ E0599 forward
+use upstream::{ClientRequest, Examined, Upstream, Verified, served::Served};
+async fn wrong(to: &Upstream, on: [-Examined-]{+Verified+}, request: ClientRequest, asked: attest::LeastLevels, served: &Served) {
+    let _ = to.forward(on, request, asked, served).await; //~ E0308 mismatched
 }
 """),
-    Row("send_on_link", "verified-proxy::upstream", "send an open request on a link without a proof", """
+    Row("send_on_link", "upstream", "send an open request on a link without a proof", """
 use super::request::{Link, ProvedLink, RequestBody};
 async fn wrong(link: &mut [-Link-]{+ProvedLink+}, request: http::Request<RequestBody>) {
     let _ = link.send(request).await; //~ E0624 send
 }
 """),
-    Row("sender_of_link", "verified-proxy::upstream", "reach the sender inside a link", """
+    Row("sender_of_link", "upstream", "reach the sender inside a link", """
 use super::request::Link;
 fn wrong(link: &mut Link) {
     let _ = link.[-sender-]{+spki()+}; //~ E0616 sender
 }
 """),
-    Row("link_of_unverified", "verified-proxy::upstream", "take the link out of an unverified connection", """
+    Row("link_of_unverified", "upstream", "take the link out of an unverified connection", """
 use super::unverified::Unverified;
 fn wrong(unverified: Unverified) {
     let _ = unverified.[-link-]{+spki()+}; //~ E0616 link
 }
 """),
-    Row("link_of_proved", "verified-proxy::upstream::verified", "take the link out of a proved one", """
+    Row("link_of_proved", "upstream::verified", "take the link out of a proved one", """
 use super::super::request::ProvedLink;
 fn wrong(proved: ProvedLink) {
     let _ = proved.[-link-]{+proof()+}; //~ E0616 link
 }
 """),
-    Row("link_literal", "verified-proxy::upstream::dial", "make a link out of another's sender", """
+    Row("link_literal", "upstream::dial", "make a link out of another's sender", """
 use super::super::request::Link;
 fn wrong(link: Link) -> Link {
     [-Link { spki: link.spki(), ..link } //~ E0451 private
@@ -73,7 +72,7 @@ fn wrong(link: Link) -> Link {
 """),
 
     # Only a proof makes a proved link, and it is about this very connection.
-    Row("proved_link_literal", "verified-proxy::upstream", "forge a proved link by literal", """
+    Row("proved_link_literal", "upstream", "forge a proved link by literal", """
 use attest::Attested;
 use super::request::{Link, ProvedLink};
 fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
@@ -81,28 +80,28 @@ fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
     -]{+link.prove(proof)+}
 }
 """),
-    Row("prove_without_proof", "verified-proxy::upstream", "prove a link without a proof", """
+    Row("prove_without_proof", "upstream", "prove a link without a proof", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([--]{+proof+}); //~ E0061 argument
 }
 """),
-    Row("prove_by_record", "verified-proxy::upstream", "prove a link by a record that nobody recalled", """
+    Row("prove_by_record", "upstream", "prove a link by a record that nobody recalled", """
 use attest::{Attested, Record};
 use super::request::Link;
 fn wrong(link: Link, proof: [-Record-]{+Attested+}) {
     let _ = link.prove(proof); //~ E0308 mismatched
 }
 """),
-    Row("prove_by_reference", "verified-proxy::upstream", "keep the proof after applying it", """
+    Row("prove_by_reference", "upstream", "keep the proof after applying it", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([-&-]{++}proof); //~ E0308 mismatched
 }
 """),
-    Row("prove_twice", "verified-proxy::upstream", "apply one proof to two connections", """
+    Row("prove_twice", "upstream", "apply one proof to two connections", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
@@ -110,7 +109,7 @@ fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
     let _ = second.prove([-proof-]{+other+}); //~ E0382 proof
 }
 """),
-    Row("link_after_prove", "verified-proxy::upstream", "probe a connection that is consumed by its proof", """
+    Row("link_after_prove", "upstream", "probe a connection that is consumed by its proof", """
 use attest::Attested;
 use super::{link::Probe, request::Link};
 async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
@@ -118,7 +117,7 @@ async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
     let _ = [-link-]{+other+}.probe(probe).await; //~ E0382 link
 }
 """),
-    Row("unverified_after_attest", "verified-proxy::upstream", "use a connection that its check consumed", """
+    Row("unverified_after_attest", "upstream", "use a connection that its check consumed", """
 use super::{Judge, unverified::Unverified};
 use crate::verdicts::Lane;
 async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, lane: &Lane) {
@@ -126,7 +125,7 @@ async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, lane: &
     let _ = [-unverified-]{+other+}.attest(judge, lane).await; //~ E0382 unverified
 }
 """),
-    Row("unverified_after_recall", "verified-proxy::upstream", "use a connection that recalling consumed", """
+    Row("unverified_after_recall", "upstream", "use a connection that recalling consumed", """
 use attest::{PolicyDigest, Record, UnixTime};
 use super::unverified::Unverified;
 fn wrong(unverified: Unverified, other: Unverified, record: &Record, policy: PolicyDigest, now: UnixTime) {
@@ -134,14 +133,14 @@ fn wrong(unverified: Unverified, other: Unverified, record: &Record, policy: Pol
     let _ = [-unverified-]{+other+}.spki(); //~ E0382 unverified
 }
 """),
-    Row("verified_literal", "verified-proxy::upstream", "forge a verified connection by literal", """
+    Row("verified_literal", "upstream", "forge a verified connection by literal", """
 use super::verified::Verified;
 fn wrong(verified: Verified) -> Verified {
     [-Verified { ..verified } //~ E0451 private
     -]{+verified+}
 }
 """),
-    Row("verified_of_link", "verified-proxy::upstream", "make a verified connection of a bare link", """
+    Row("verified_of_link", "upstream", "make a verified connection of a bare link", """
 use std::sync::Arc;
 use super::{Terms, pool::Place, request::{Link, ProvedLink}, verified::Verified};
 use sources::backend::Backend;
@@ -150,31 +149,31 @@ fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, place: Place, terms: Ar
 }
 """),
     Row("verified_elsewhere", "verified-proxy::ingress", "make a verified connection outside upstream", """
-use crate::upstream::Verified;
+use upstream::Verified;
 fn wrong(verified: Verified) -> Verified {
     [-Verified::new(todo!(), todo!(), todo!(), todo!()) //~ E0624 private
     -]{+verified+}
 }
 """),
     Row("link_elsewhere", "verified-proxy::ingress", "name the link outside upstream", """
-use crate::upstream::[-link::ProvedLink-]{+Verified+}; //~ E0603 link
+use upstream::[-link::ProvedLink-]{+Verified+}; //~ E0603 link
 """),
     Row("dial_elsewhere", "verified-proxy::ingress", "dial outside upstream", """
-use crate::upstream::[-dial::Dialer-]{+Upstream+}; //~ E0603 dial
+use upstream::[-dial::Dialer-]{+Upstream+}; //~ E0603 dial
 """),
-    Row("proved_link_twice", "verified-proxy::upstream", "copy a proved link", """
+    Row("proved_link_twice", "upstream", "copy a proved link", """
 use super::request::ProvedLink;
 fn wrong(proved: ProvedLink) -> ProvedLink {
     proved[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("verified_twice", "verified-proxy::upstream", "copy a verified connection", """
+    Row("verified_twice", "upstream", "copy a verified connection", """
 use super::verified::Verified;
 fn wrong(verified: Verified) -> Verified {
     verified[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("link_twice", "verified-proxy::upstream", "copy a link, to prove one and use the other", """
+    Row("link_twice", "upstream", "copy a link, to prove one and use the other", """
 use super::request::Link;
 fn wrong(link: Link) -> Link {
     link[-.clone()-]{++} //~ E0599 clone
@@ -183,48 +182,48 @@ fn wrong(link: Link) -> Link {
 
     # A request is opened by who holds a proved link, in upstream.
     Row("open_in_ingress", "verified-proxy::ingress", "open a request in ingress", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
     Row("open_in_route", "verified-proxy::route", "open a request in route", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
     Row("open_in_admin", "verified-proxy::admin", "open a request in admin", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
     Row("open_in_respond", "verified-proxy::respond", "open a request that is answered with an error", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_without_link", "verified-proxy::upstream::unverified", "open a request without any link", """
+    Row("open_without_link", "upstream::unverified", "open a request without any link", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proved: &ProvedLink) {
     let _ = request.open([--]{+proved+}); //~ E0061 argument
 }
 """),
-    Row("open_by_link", "verified-proxy::upstream::unverified", "open a request by a link that is not proved", """
+    Row("open_by_link", "upstream::unverified", "open a request by a link that is not proved", """
 use super::super::request::{ClientRequest, Link, ProvedLink};
 fn wrong(request: ClientRequest, link: &[-Link-]{+ProvedLink+}) {
     let _ = request.open(link); //~ E0308 mismatched
 }
 """),
-    Row("open_by_proof", "verified-proxy::upstream::judge", "open a request by a proof without its connection", """
+    Row("open_by_proof", "upstream::judge", "open a request by a proof without its connection", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proof: &[-attest::Attested-]{+ProvedLink+}) {
     let _ = request.open(proof); //~ E0308 mismatched
 }
 """),
-    Row("open_twice", "verified-proxy::upstream::verified", "open one request for two connections", """
+    Row("open_twice", "upstream::verified", "open one request for two connections", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &ProvedLink) {
     let _ = request.open(one);
@@ -232,9 +231,9 @@ fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &P
 }
 """),
     Row("forward_twice", "verified-proxy::ingress", "send one request on two connections", """
-use crate::upstream::{ClientRequest, Verified};
-use crate::upstream::Upstream;
-use crate::served::Served;
+use upstream::{ClientRequest, Verified};
+use upstream::Upstream;
+use upstream::served::Served;
 async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, asked: attest::LeastLevels, served: &Served) {
     let _ = to.forward(first, request, asked, served).await;
     let _ = to.forward(second, [-request-]{+other+}, asked, served).await; //~ E0382 request
@@ -242,31 +241,31 @@ async fn wrong(to: &Upstream, first: Verified, second: Verified, request: Client
 """),
 
     # A sealed request has no other way out.
-    Row("head_in_upstream", "verified-proxy::upstream", "read a sealed request's head beside request.rs", """
+    Row("head_in_upstream", "upstream", "read a sealed request's head beside request.rs", """
 use super::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-head-]{+view()+}; //~ E0616 head
 }
 """),
-    Row("body_in_upstream", "verified-proxy::upstream::verified", "read a sealed request's body beside request.rs", """
+    Row("body_in_upstream", "upstream::verified", "read a sealed request's body beside request.rs", """
 use super::super::request::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-body-]{+view()+}; //~ E0616 body
 }
 """),
     Row("body_in_ingress", "verified-proxy::ingress", "read a sealed request's body in ingress", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-body-]{+view()+}; //~ E0616 body
 }
 """),
     Row("take_apart", "verified-proxy::ingress", "take a sealed request apart by pattern", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let ClientRequest { [-head, -]{++}.. } = request; //~ E0451 private
 }
 """),
-    Row("seal_by_literal", "verified-proxy::upstream", "exchange a sealed request's body", """
+    Row("seal_by_literal", "upstream", "exchange a sealed request's body", """
 use super::ClientRequest;
 fn wrong(request: ClientRequest) -> ClientRequest {
     [-ClientRequest { ..request } //~ E0451 private
@@ -274,78 +273,78 @@ fn wrong(request: ClientRequest) -> ClientRequest {
 }
 """),
     Row("headers", "verified-proxy::ingress", "read a sealed request's headers", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = request.[-headers-]{+view+}(); //~ E0599 headers
 }
 """),
     Row("into_request", "verified-proxy::ingress", "convert a sealed request into a plain one", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: ClientRequest) -> [-http::Request<hyper::body::Incoming>-]{+ClientRequest+} {
     request.into() //~ E0277 ClientRequest
 }
 """),
     Row("view_headers", "verified-proxy::route", "read the headers out of a view", """
-use crate::upstream::View;
+use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-headers-]{+method+}; //~ E0609 headers
 }
 """),
     Row("view_body", "verified-proxy::route", "read the body out of a view", """
-use crate::upstream::View;
+use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-body-]{+method+}; //~ E0609 body
 }
 """),
     Row("view_query", "verified-proxy::route", "read the query out of a view", """
-use crate::upstream::View;
+use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-uri-]{+path+}; //~ E0609 uri
 }
 """),
     Row("clone_request", "verified-proxy::ingress", "keep a copy of a sealed request", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) -> [-ClientRequest-]{+&ClientRequest+} {
     request.clone() //~ E0308 mismatched
 }
 """),
     Row("display_request", "verified-proxy::ingress", "print a sealed request", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) -> String {
     format!("{request[--]{+:?+}}") //~ E0277 Display
 }
 """),
-    Row("debug_body", "verified-proxy::upstream", "print a request's body", """
+    Row("debug_body", "upstream", "print a request's body", """
 use super::{ClientRequest, request::RequestBody};
 fn wrong(body: &[-RequestBody-]{+ClientRequest+}) -> String {
     format!("{body:?}") //~ E0277 Debug
 }
 """),
-    Row("debug_open_request", "verified-proxy::upstream", "print an opened request", """
+    Row("debug_open_request", "upstream", "print an opened request", """
 use super::{ClientRequest, request::RequestBody};
 fn wrong(request: &[-http::Request<RequestBody>-]{+ClientRequest+}) -> String {
     format!("{request:?}") //~ E0277 Debug
 }
 """),
     Row("debug_view", "verified-proxy::route", "print a view, which has the model and the path", """
-use crate::upstream::View;
+use upstream::View;
 fn wrong(view: &View<'_>) -> String {
     format!("{:?}", view[--]{+.method+}) //~ E0277 Debug
 }
 """),
     Row("serialise_request", "verified-proxy::admin", "serialise a sealed request", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = serde_json::to_string(&request[--]{+.view().path+}); //~ E0277 Serialize
 }
 """),
     Row("trace_request", "verified-proxy::ingress", "log a sealed request's content", """
-use crate::upstream::ClientRequest;
+use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     tracing::info!([-%-]{+?+}request); //~ E0277 Display
 }
 """),
-    Row("reseal_elsewhere", "verified-proxy::upstream", "make a seal for another request", """
+    Row("reseal_elsewhere", "upstream", "make a seal for another request", """
 use super::request::Resealer;
 fn wrong(resealer: Resealer) -> Resealer {
     [-Resealer { ..resealer } //~ E0451 private
@@ -354,35 +353,35 @@ fn wrong(resealer: Resealer) -> Resealer {
 """),
 
     # What is written before the proof is made of public values.
-    Row("probe_literal", "verified-proxy::upstream::unverified", "make a probe of another head", """
+    Row("probe_literal", "upstream::unverified", "make a probe of another head", """
 use super::super::link::Probe;
 use sources::backend::Backend;
 fn wrong(head: http::Request<()>, backend: &Backend, nonce: attest::Nonce, algo: attest::SigningAlgo) {
     let _ = [-Probe { head }-]{+Probe::new(backend, nonce, algo)+}; //~ E0451 private
 }
 """),
-    Row("probe_of_request", "verified-proxy::upstream::unverified", "send a client's request as the probe", """
+    Row("probe_of_request", "upstream::unverified", "send a client's request as the probe", """
 use super::super::link::Probe;
 use super::super::request::{ClientRequest, Link};
 async fn wrong(link: &mut Link, request: [-ClientRequest-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
 """),
-    Row("probe_of_open_request", "verified-proxy::upstream::unverified", "send an open request as the probe", """
+    Row("probe_of_open_request", "upstream::unverified", "send an open request as the probe", """
 use super::super::link::Probe;
 use super::super::request::{Link, RequestBody};
 async fn wrong(link: &mut Link, request: [-http::Request<RequestBody>-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
 """),
-    Row("probe_header", "verified-proxy::upstream::unverified", "add a client's header to a probe", """
+    Row("probe_header", "upstream::unverified", "add a client's header to a probe", """
 use super::super::link::Probe;
 fn wrong(probe: &mut Probe, value: http::HeaderValue) {
     [-probe.head.headers_mut().insert("authorization", value); //~ E0616 head
     -]{+drop((probe, value));+}
 }
 """),
-    Row("probe_target", "verified-proxy::upstream::unverified", "make a probe whose target a client chose", """
+    Row("probe_target", "upstream::unverified", "make a probe whose target a client chose", """
 use super::super::link::Probe;
 use super::super::request::View;
 use sources::backend::Backend;
@@ -390,7 +389,7 @@ fn wrong(backend: &Backend, view: &View<'_>, nonce: attest::Nonce, algo: attest:
     let _ = Probe::new(backend, [-view.path-]{+nonce+}, algo); //~ E0308 mismatched
 }
 """),
-    Row("probe_host", "verified-proxy::upstream::unverified", "make a probe for a host that is no backend", """
+    Row("probe_host", "upstream::unverified", "make a probe for a host that is no backend", """
 use super::super::link::Probe;
 use sources::backend::Backend;
 fn wrong(host: &[-str-]{+Backend+}, nonce: attest::Nonce, algo: attest::SigningAlgo) {
@@ -420,14 +419,14 @@ fn wrong(backend: &mut Backend, domain: Domain) {
     let _ = [-backend.domain = domain-]{+backend.domain() == &domain+}; //~ E0616 domain
 }
 """),
-    Row("dial_a_name", "verified-proxy::upstream", "dial a name that is no backend", """
+    Row("dial_a_name", "upstream", "dial a name that is no backend", """
 use super::dial::Dialer;
 use sources::backend::Backend;
 async fn wrong(dialer: &Dialer, name: &[-str-]{+Backend+}) {
     let _ = dialer.dial(name).await; //~ E0308 mismatched
 }
 """),
-    Row("dial_verified", "verified-proxy::upstream", "take what was dialled for verified", """
+    Row("dial_verified", "upstream", "take what was dialled for verified", """
 use super::{DialError, dial::Dialer, request::{Link, ProvedLink}};
 use sources::backend::Backend;
 async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Link+}, DialError> {
@@ -435,13 +434,13 @@ async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Lin
 }
 """),
 
-    Row("pool_proved", "verified-proxy::upstream", "take what was kept for proved", """
+    Row("pool_proved", "upstream", "take what was kept for proved", """
 use super::{pool::Place, request::{Link, ProvedLink}};
 fn wrong(place: &Place) -> Option<[-ProvedLink-]{+Link+}> {
     place.take(|_| true) //~ E0308 mismatched
 }
 """),
-    Row("pool_keeps_proof", "verified-proxy::upstream", "keep a connection with its proof", """
+    Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """
 use super::{pool::Place, request::ProvedLink};
 fn wrong(place: Place, link: ProvedLink) {
     place.put(link[--]{+.forget_proof()+}); //~ E0308 mismatched
@@ -449,46 +448,46 @@ fn wrong(place: Place, link: ProvedLink) {
 """),
 
     # The proof and what is remembered of it.
-    Row("attested_literal", "verified-proxy::upstream", "forge a proof by literal", """
+    Row("attested_literal", "upstream", "forge a proof by literal", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-Attested { ..proof } //~ E0451 claims
     -]{+proof+}
 }
 """),
-    Row("attested_edited", "verified-proxy::upstream", "point a proof at another key", """
+    Row("attested_edited", "upstream", "point a proof at another key", """
 use attest::{Attested, Spki};
 fn wrong(mut proof: Attested, spki: Spki) {
     let _ = [-proof.claims.spki = spki-]{+proof.spki() == spki+}; //~ E0616 claims
 }
 """),
-    Row("attested_clone", "verified-proxy::upstream", "copy a proof", """
+    Row("attested_clone", "upstream", "copy a proof", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     proof[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("attested_default", "verified-proxy::upstream", "make a proof of nothing", """
+    Row("attested_default", "upstream", "make a proof of nothing", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-Attested::default() //~ E0599 default
     -]{+proof+}
 }
 """),
-    Row("attested_deserialise", "verified-proxy::upstream", "read a proof out of text", """
+    Row("attested_deserialise", "upstream", "read a proof out of text", """
 use attest::{Attested, UnixTime};
 fn wrong(text: &str) {
     let _ = serde_json::from_str::<[-Attested-]{+UnixTime+}>(text); //~ E0277 Deserialize
 }
 """),
-    Row("attested_zeroed", "verified-proxy::upstream", "conjure a proof out of memory", """
+    Row("attested_zeroed", "upstream", "conjure a proof out of memory", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-unsafe { std::mem::zeroed() } //~ unsafe_code unsafe
     -]{+proof+}
 }
 """),
-    Row("attested_of_rejected", "verified-proxy::upstream", "take a refusal for a proof", """
+    Row("attested_of_rejected", "upstream", "take a refusal for a proof", """
 use attest::{Appraisal, Attested};
 use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) {
@@ -498,7 +497,7 @@ fn wrong(link: Link, appraisal: Appraisal) {
     }
 }
 """),
-    Row("outcome_unlooked", "verified-proxy::upstream", "use an appraisal without looking at its outcome", """
+    Row("outcome_unlooked", "upstream", "use an appraisal without looking at its outcome", """
 use attest::{Appraisal, Rejected};
 use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) -> Result<(), Rejected> {
@@ -506,45 +505,45 @@ fn wrong(link: Link, appraisal: Appraisal) -> Result<(), Rejected> {
     Ok(())
 }
 """),
-    Row("appraisal_literal", "verified-proxy::upstream", "make an appraisal of one's own", """
+    Row("appraisal_literal", "upstream", "make an appraisal of one's own", """
 use attest::{Appraisal, Attested};
 fn wrong(appraisal: Appraisal, proof: Attested) -> Appraisal {
     [-Appraisal { outcome: Ok(proof), ..appraisal } //~ E0639 non-exhaustive
     -]{+appraisal+}
 }
 """),
-    Row("record_literal", "verified-proxy::verdicts", "forge a record by literal", """
+    Row("record_literal", "upstream::verdicts", "forge a record by literal", """
 use attest::Record;
 fn wrong(record: Record) -> Record {
     [-Record { made: attest::UnixTime(0), ..record } //~ E0451 private
     -]{+record+}
 }
 """),
-    Row("record_edited", "verified-proxy::verdicts", "prolong a record", """
+    Row("record_edited", "upstream::verdicts", "prolong a record", """
 use attest::{Record, UnixTime};
 fn wrong(record: &mut Record, later: UnixTime) {
     let _ = [-record.claims.valid_until = later-]{+record.valid_until() < later+}; //~ E0616 claims
 }
 """),
-    Row("record_clone", "verified-proxy::verdicts", "copy a record", """
+    Row("record_clone", "upstream::verdicts", "copy a record", """
 use attest::Record;
 fn wrong(record: Record) -> Record {
     record[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("record_deserialise", "verified-proxy::verdicts", "read a record from a file", """
+    Row("record_deserialise", "upstream::verdicts", "read a record from a file", """
 use attest::{Record, UnixTime};
 fn wrong(bytes: &[u8]) {
     let _ = serde_json::from_slice::<[-Record-]{+UnixTime+}>(bytes); //~ E0277 Deserialize
 }
 """),
-    Row("record_serialise", "verified-proxy::verdicts", "write a record to a file", """
+    Row("record_serialise", "upstream::verdicts", "write a record to a file", """
 use attest::Record;
 fn wrong(record: &Record) {
     let _ = serde_json::to_vec([-record-]{+&record.valid_until()+}); //~ E0277 Serialize
 }
 """),
-    Row("recall_any_policy", "verified-proxy::upstream", "recall a record whatever the policy", """
+    Row("recall_any_policy", "upstream", "recall a record whatever the policy", """
 use attest::{Domain, PolicyDigest, Record, Spki, UnixTime};
 fn wrong(record: &Record, domain: &Domain, spki: Spki, policy: PolicyDigest, now: UnixTime) {
     let _ = record.recall(domain, spki, [-now-]{+policy, now+}); //~ E0061 argument
@@ -552,12 +551,12 @@ fn wrong(record: &Record, domain: &Domain, spki: Spki, policy: PolicyDigest, now
 """),
 
     # Nothing but attest judges, by a policy that is never empty.
-    Row("own_verifier", "verified-proxy::upstream::judge", "give appraise a verifier of one's own", """
+    Row("own_verifier", "upstream::judge", "give appraise a verifier of one's own", """
 fn wrong(inputs: &attest::Appraise<'_>) {
     let _ = attest::appraise(inputs[-, |_: &[u8]| true-]{++}); //~ E0061 argument
 }
 """),
-    Row("own_judge", "verified-proxy::upstream::judge", "attest by a judge of one's own", """
+    Row("own_judge", "upstream::judge", "attest by a judge of one's own", """
 use super::super::{Judge, unverified::Unverified};
 use crate::verdicts::Lane;
 struct Own;
@@ -565,10 +564,10 @@ async fn wrong(unverified: Unverified, judge: &[-Own-]{+Judge+}, lane: &Lane) {
     let _ = unverified.attest(judge, lane).await; //~ E0308 mismatched
 }
 """),
-    Row("own_quote", "verified-proxy::upstream::judge", "take a verified quote from outside attest", """
+    Row("own_quote", "upstream::judge", "take a verified quote from outside attest", """
 use attest::[-intel::quote::VerifiedQuote-]{+Evidence+}; //~ E0603 intel
 """),
-    Row("verified_quote_literal", "verified-proxy::upstream::judge", "forge a verified quote by literal", """
+    Row("verified_quote_literal", "upstream::judge", "forge a verified quote by literal", """
 use attest::VerifiedQuote;
 fn wrong(quote: VerifiedQuote) -> VerifiedQuote {
     [-VerifiedQuote { ..quote } //~ E0451 private
@@ -588,7 +587,7 @@ fn wrong(policy: Policy) -> Policy {
     -]{+policy+}
 }
 """),
-    Row("evidence_literal", "verified-proxy::upstream::judge", "make evidence that was never parsed", """
+    Row("evidence_literal", "upstream::judge", "make evidence that was never parsed", """
 use attest::Evidence;
 fn wrong(evidence: Evidence) -> Evidence {
     [-Evidence { ..evidence } //~ E0451 private
@@ -598,6 +597,44 @@ fn wrong(evidence: Evidence) -> Evidence {
 
     # What fetches public documents has no word for a client's data.
     Row("request_in_sources", "sources::fetch", "name a client's request where documents are fetched", """
-use [-verified_proxy::upstream::ClientRequest-]{+attest::Evidence+}; //~ E0433 verified_proxy
+use [-upstream::ClientRequest-]{+attest::Evidence+}; //~ E0432 upstream
+"""),
+
+    # Nor has what stands on the wall a way around it.
+    Row("verified_literal_elsewhere", "verified-proxy::ingress", "forge a verified connection from another crate", """
+use upstream::Verified;
+fn wrong(verified: Verified) -> Verified {
+    [-Verified { ..verified } //~ E0451 private
+    -]{+verified+}
+}
+"""),
+    Row("attested_literal_elsewhere", "verified-proxy::ingress", "forge a proof from another crate", """
+use attest::Attested;
+fn wrong(proof: Attested) -> Attested {
+    [-Attested { ..proof } //~ E0451 claims
+    -]{+proof+}
+}
+"""),
+    Row("unverified_elsewhere", "verified-proxy::ingress", "name an unverified connection outside upstream", """
+use upstream::[-unverified::Unverified-]{+Verified+}; //~ E0603 unverified
+"""),
+    Row("dialled_elsewhere", "verified-proxy::ingress", "dial a backend beside the way to it", """
+use upstream::Dialer;
+use sources::backend::Backend;
+async fn wrong(dialer: &Dialer, backend: &Backend) {
+    let _ = [-dialer.dial(backend).await-]{+(dialer, backend)+}; //~ E0624 dial
+}
+"""),
+    Row("forward_elsewhere", "verified-proxy::ingress", "send on a connection whose verdict nobody looked up", """
+use upstream::{ClientRequest, Verified, served::Served};
+async fn wrong(on: Verified, request: ClientRequest, served: &Served) {
+    let _ = [-on.forward(request, todo!(), served).await-]{+(on, request, served)+}; //~ E0624 forward
+}
+"""),
+    Row("body_elsewhere", "verified-proxy::respond", "name a sealed body outside upstream", """
+use upstream::[-request::RequestBody-]{+ClientRequest+}; //~ E0603 request
+"""),
+    Row("standing_elsewhere", "verified-proxy::ingress", "say that a verdict stands, outside upstream", """
+use upstream::verdicts::[-Standing-]{+Verdicts+}; //~ E0603 Standing
 """),
 ]

@@ -40,8 +40,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// that says nothing, as IPv6 does in many networks, does not hold the others up
 /// (RFC 8305).
 ///
-/// A door to the network: clippy.toml bans it outside `upstream/dial.rs` and
-/// `fetch.rs`.
+/// A door to the network: clippy.toml bans it outside `fetch.rs` and `dial.rs` of
+/// upstream.
 pub async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let stream = first_that_answers(in_turn(addresses)).await?;

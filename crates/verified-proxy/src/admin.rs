@@ -2,13 +2,13 @@
 
 use http::{Method, Response, StatusCode};
 use sources::endpoints::{EndpointList, Endpoints};
+use upstream::metrics;
+use upstream::verdicts::Verdicts;
 
 use crate::body::{self, Body, json};
-use crate::metrics;
 use crate::page::Page;
 use crate::respond::Failure;
 use crate::shutdown::Running;
-use crate::verdicts::Verdicts;
 
 /// What the pages are about.
 #[derive(Debug, Clone, Copy)]

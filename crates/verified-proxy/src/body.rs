@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
+use upstream::AnswerBody;
 
 use crate::events::Events;
-use crate::upstream::AnswerBody;
 
 /// An answer: a backend's, as it comes, or the proxy's own, which is whole or events.
 pub(crate) type Body = Either<AnswerBody, Either<Full<Bytes>, Events>>;

@@ -11,10 +11,10 @@ pub use sources::compose_files::ComposeSource;
 pub use sources::fetch::FetchUrl;
 pub use sources::net::ConnectTo;
 pub use sources::webpki::WebPki;
-
-pub use crate::guard::{Guard, HostName, Origin};
-pub use crate::least::ModelLeast;
-pub use crate::secrets::{ApiKey, ClientTokens};
+pub use upstream::guard::{Guard, HostName, Origin};
+pub use upstream::least::ModelLeast;
+pub use upstream::secrets::{ApiKey, ClientTokens};
+pub use upstream::{BackendTimeouts, PoolLimits};
 
 /// Everything but the listening socket.
 #[derive(Debug, Clone)]
@@ -91,61 +91,6 @@ impl Default for ClientTimeouts {
         Self {
             body_idle: Duration::from_secs(60),
             unread: Duration::from_secs(10 * 60),
-        }
-    }
-}
-
-/// How long backends may keep the proxy waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackendTimeouts {
-    /// From DNS to the end of the TLS handshake.
-    pub connect: Duration,
-    /// For an attestation report to be there, whole.
-    pub report: Duration,
-    /// For an answer to begin.
-    pub first_byte: Duration,
-    /// Between two pieces of an answer that has begun.
-    pub idle: Duration,
-}
-
-impl Default for BackendTimeouts {
-    /// Ten seconds are generous for a round trip around the world, short beside
-    /// what a client waits. NEAR's own gateways allow 10 s for the report; a machine
-    /// whose eight GPUs sign one after another can need more. nginx in front of the engines waits an hour for a
-    /// first byte (proxy_read_timeout 3600s).
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            report: Duration::from_secs(60),
-            first_byte: Duration::from_secs(60 * 60),
-            idle: Duration::from_secs(10 * 60),
-        }
-    }
-}
-
-/// How many connections to backends are kept, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolLimits {
-    /// Connections to one backend at a time; further requests wait their turn.
-    pub per_backend: usize,
-    /// How long a connection may lie unused.
-    pub idle: Duration,
-    /// How old a connection may get before its next request.
-    pub age: Duration,
-    /// Requests on one connection.
-    pub requests: u64,
-}
-
-impl Default for PoolLimits {
-    /// The fleet's nginx keeps idle connections for an hour (keepalive_timeout
-    /// 1h) and many requests on them; middleboxes forget idle ones after some
-    /// minutes. A connection's age bounds how long it sticks to one instance.
-    fn default() -> Self {
-        Self {
-            per_backend: 256,
-            idle: Duration::from_secs(90),
-            age: Duration::from_secs(60 * 60),
-            requests: 100_000,
         }
     }
 }

@@ -11,11 +11,11 @@ use sources::compose_tags::ComposeTags;
 use sources::endpoints::{EndpointList, Endpoints, EndpointsError};
 use sources::fetch::{FetchUrl, Fetcher};
 use sources::nras::Nras;
+use upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 
 use crate::config::Config;
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
-use crate::upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 use crate::{Server, SetupError};
 
 /// A proxy's way to backends, without clients.

@@ -22,23 +22,23 @@ use sources::net::MAX_HTTP_BUFFER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use upstream::guard::{Admitted, Guard};
+use upstream::least::Demand;
+use upstream::metrics::{Metrics, Now};
+use upstream::served::Served;
+use upstream::verdicts::Verdicts;
+use upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 
 use self::client_io::{ClientIo, Ending};
 use crate::admin::{self, Subjects};
 use crate::body::Body;
 use crate::config::ClientTimeouts;
-use crate::guard::{Admitted, Guard};
-use crate::least::Demand;
 use crate::limits;
 use crate::listener::{ClientStream, Listener};
-use crate::metrics::{Metrics, Now};
 use crate::page::Page;
 use crate::respond::{self, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
-use crate::served::Served;
 use crate::shutdown::{Running, UnderWay};
-use crate::upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
-use crate::verdicts::Verdicts;
 
 /// Requests that wait for an answer's first byte at a time.
 const MAX_WAITING: usize = 1_024;

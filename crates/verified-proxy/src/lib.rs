@@ -16,22 +16,13 @@ pub mod config;
 mod events;
 mod examine;
 mod facts;
-mod guard;
-mod idle;
 mod ingress;
-mod least;
 mod limits;
 mod listener;
-mod member;
-mod metrics;
 mod page;
 mod respond;
 mod route;
-mod secrets;
-mod served;
 mod shutdown;
-mod upstream;
-mod verdicts;
 
 use std::sync::Arc;
 
@@ -45,16 +36,16 @@ use sources::nras::Nras;
 pub use sources::state::StateError;
 use sources::state::{Memory, StateDir};
 pub use sources::tls::TlsSetupError;
+use upstream::metrics::Metrics;
+use upstream::verdicts::Verdicts;
+use upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
 
 pub use crate::config::Config;
 use crate::ingress::{ClientLimits, Ingress};
 pub use crate::listener::Listener;
 #[cfg(unix)]
 pub use crate::listener::UnixSocket;
-use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
-use crate::verdicts::Verdicts;
 
 /// Why a proxy cannot be set up.
 #[derive(Debug, thiserror::Error)]

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Either;
 use sources::webpki::WebPki;
+use upstream::verdicts::Verdicts;
 
 use crate::body::{self, Body};
 use crate::events::Listeners;
 use crate::facts::FACTS;
 use crate::shutdown::Running;
-use crate::verdicts::Verdicts;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");

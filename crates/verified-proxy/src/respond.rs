@@ -8,14 +8,14 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use sources::endpoints::EndpointsError;
+use upstream::guard::NotAdmitted;
+use upstream::metrics::Metrics;
+use upstream::{AttemptError, ForwardError, Framing, PathError, SealError, VERDICT};
 
 pub(crate) use self::table::remedy;
 use self::table::{Line, Retry, attempt_line, line};
 use crate::body::{Body, json, whole};
-use crate::guard::NotAdmitted;
-use crate::metrics::Metrics;
 use crate::route::RouteError;
-use crate::upstream::{AttemptError, ForwardError, Framing, PathError, SealError, VERDICT};
 
 /// OpenAI's SDKs obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -4,9 +4,8 @@ use attest::Expected;
 use http::Method;
 use sources::backend::{AllowList, Backend, NotAllowed};
 use sources::endpoints::EndpointList;
-
-use crate::served::{Instance, signature_id};
-use crate::upstream::{Model, Named, View};
+use upstream::served::{Instance, signature_id};
+use upstream::{Model, Named, View};
 
 /// Why a request goes nowhere.
 #[derive(Debug, thiserror::Error)]

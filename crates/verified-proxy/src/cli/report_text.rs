@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use attest::{Rejected, Report, Severity};
 use sources::skew::Skew;
+use upstream::verdicts;
 
 use self::shown::{Check, Shown, counted};
-use crate::verdicts;
 
 const GREEN: &str = "32";
 const RED: &str = "1;31";

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use upstream::BODY_SLACK;
 
 use super::clients::{Clients, KeyFile, warn_others_read};
 use super::inputs::Failure;
@@ -17,7 +18,6 @@ use super::units;
 use crate::UnixSocket;
 use crate::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
 use crate::shutdown::Signals;
-use crate::upstream::BODY_SLACK;
 use crate::{Listener, Server, limits};
 
 #[derive(Debug, clap::Args)]

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
+use upstream::idle::IdleTimer;
 
-use crate::idle::IdleTimer;
 use crate::listener::ClientStream;
 
 /// After an answer to a request that was not read to its end, the rest is read

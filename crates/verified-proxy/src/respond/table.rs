@@ -7,16 +7,16 @@ use attest::Rejected;
 use http::StatusCode;
 use sources::endpoints::EndpointsError;
 use sources::fetch::FetchError;
-
-use super::Failure;
-use crate::codes::Code;
-use crate::guard::NotAdmitted;
-use crate::route::RouteError;
-use crate::upstream::{
+use upstream::guard::NotAdmitted;
+use upstream::verdicts;
+use upstream::{
     AttemptError, AttestError, BodyError, DialError, ForwardError, Framing, PathError, SealError,
     WaitedFor,
 };
-use crate::verdicts;
+
+use super::Failure;
+use crate::codes::Code;
+use crate::route::RouteError;
 
 /// Whether sending the same again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use sources::backend::Backend;
 use sources::collateral::SourceError;
 use sources::endpoints::{EndpointList, EndpointsError};
 use sources::net::ConnectMap;
+use upstream::verdicts;
+use upstream::{AttemptError, AttestError, Examined, Judged};
 
 use super::check::{Check, Id};
 use super::clock::Times;
 use crate::config::Config;
 use crate::examine::Examiner;
 use crate::respond::{self, Explained};
-use crate::upstream::{AttemptError, AttestError, Examined, Judged};
-use crate::verdicts;
 
 /// Resolvers give up by themselves, some after a minute.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sources::fetch::Fetcher;
+use upstream::VERDICT;
 
 use super::check::{Check, Id};
 use crate::cli::serve::{self, At};
-use crate::upstream::VERDICT;
 
 /// A program on this machine answers at once, or is none of ours.
 const PATIENCE: Duration = Duration::from_secs(3);

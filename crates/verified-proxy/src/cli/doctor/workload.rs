@@ -5,12 +5,12 @@ use attest::Policy;
 use sources::compose_files::{ComposeSource, FileError};
 use sources::compose_tags::ListError;
 use sources::nras::NrasError;
+use upstream::sound_log;
 
 use super::check::{Check, Id};
 use super::clock::Times;
 use super::network::Probed;
 use crate::examine::Examiner;
-use crate::upstream::sound_log;
 
 /// A file that a backend's log names, where one was asked; else that the repository
 /// answers at all.

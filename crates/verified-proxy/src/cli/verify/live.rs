@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use upstream::{AttemptError, DialError, Examined};
 
 use super::{Args, rendered, write_policy};
 use crate::cli::inputs::Failure;
@@ -12,7 +13,6 @@ use crate::cli::print;
 use crate::cli::report_text::Length;
 use crate::examine::Examiner;
 use crate::respond::{self, Explained, Failure as Unserved};
-use crate::upstream::{AttemptError, DialError, Examined};
 
 /// What some connections to one backend had in common.
 struct Finding {

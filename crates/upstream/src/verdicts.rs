@@ -22,12 +22,12 @@ use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
+pub use self::refused::{Refusal, hint};
 pub(crate) use self::refused::{
-    Refusal, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing, hint,
-    lacks_opinion,
+    blames_collateral, blames_level, blames_tags, blames_time, finds_nothing, lacks_opinion,
 };
 use self::report::Line;
-pub(crate) use self::report::{VerdictId, VerdictReport};
+pub use self::report::{VerdictId, VerdictReport};
 use self::standing::Shared;
 pub(crate) use self::standing::{Standing, Withdrawal};
 
@@ -75,7 +75,7 @@ struct Remembered {
 
 /// The store.
 #[derive(Debug)]
-pub(crate) struct Verdicts {
+pub struct Verdicts {
     ttl: Duration,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
@@ -132,7 +132,7 @@ pub(crate) struct Due {
 }
 
 impl Verdicts {
-    pub(crate) fn new(ttl: Duration, metrics: Arc<Metrics>) -> Self {
+    pub fn new(ttl: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             ttl,
             metrics,
@@ -142,7 +142,7 @@ impl Verdicts {
     }
 
     /// For those who want to know when to look again.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -334,7 +334,7 @@ impl Verdicts {
     }
 
     /// What `/_proxy/metrics` says of verdicts.
-    pub(crate) fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         let answers = |shared: &Arc<Shared>| shared.answers.load(Ordering::Relaxed);
         let inner = self.lock();
         let standing = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
@@ -354,7 +354,7 @@ impl Verdicts {
     }
 
     /// The report behind an `x-verified-proxy-verdict`.
-    pub(crate) fn report(&self, id: &str) -> Option<Arc<str>> {
+    pub fn report(&self, id: &str) -> Option<Arc<str>> {
         let inner = self.lock();
         let verified = inner.records.values().map(|remembered| &remembered.report);
         let found = verified
@@ -366,7 +366,7 @@ impl Verdicts {
 
     /// All verdicts whose reports are there, as JSON: those that stand, then
     /// refusals and those that were replaced, newest first.
-    pub(crate) fn list(&self) -> String {
+    pub fn list(&self) -> String {
         #[derive(Serialize)]
         struct Entry<'a> {
             #[serde(flatten)]

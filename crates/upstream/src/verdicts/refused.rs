@@ -17,11 +17,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What evidence was refused for.
 #[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) rejected: Rejected,
-    pub(crate) report: VerdictReport,
+pub struct Refusal {
+    pub rejected: Rejected,
+    pub report: VerdictReport,
     /// How far this machine's clock is off, where that may be the cause.
-    pub(crate) skew: Option<Skew>,
+    pub skew: Option<Skew>,
 }
 
 impl Refusal {
@@ -41,7 +41,7 @@ pub(crate) fn blames_time(rejected: &Rejected) -> bool {
 }
 
 /// What to do about a refusal, with what is known of this machine's clock.
-pub(crate) fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
+pub fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
     let hint = match rejected {
         // Whoever believes that what was seen is wrong has to know where it is.
         Rejected::CollateralRollback { .. } => format!(

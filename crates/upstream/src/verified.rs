@@ -10,20 +10,20 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use sources::backend::Backend;
 
-use super::Terms;
-use super::answer::AnswerBody;
-use super::headers;
-use super::link::SendError;
-use super::pool::Place;
-use super::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
-use super::unauthorized::KeyOf;
+use crate::answer::AnswerBody;
 use crate::guard;
+use crate::headers;
 use crate::least::{Demand, Shortfall};
+use crate::link::SendError;
+use crate::pool::Place;
+use crate::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
 use crate::served::{Instance, Served, Sniffer};
+use crate::terms::Terms;
+use crate::unauthorized::KeyOf;
 use crate::verdicts::{Key, Standing, VerdictId};
 
 /// Names the verdict that the answer's connection stands on.
-pub(crate) const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
+pub const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
 /// What the verdict shows, axis by axis, and how old it is in seconds.
 const LEVELS: HeaderName = HeaderName::from_static("x-verified-proxy-levels");
 /// Names the model that the evidence vouches for, whatever was asked for.
@@ -31,7 +31,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-verified-proxy-model");
 
 /// Why there is no answer to a request on a verified connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ForwardError {
+pub enum ForwardError {
     /// Nothing of it was written; another connection may take it.
     #[error("the request was not sent: {why}")]
     Unsent {
@@ -56,7 +56,7 @@ pub(crate) enum ForwardError {
 }
 
 impl ForwardError {
-    pub(super) fn unsent(request: ClientRequest, why: Unsent) -> Self {
+    pub(crate) fn unsent(request: ClientRequest, why: Unsent) -> Self {
         Self::Unsent {
             request: Box::new(request),
             why,
@@ -66,7 +66,7 @@ impl ForwardError {
 
 /// Why a request was not even begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unsent {
+pub enum Unsent {
     #[error("the connection's verdict expired")]
     Expired,
     #[error("the backend closed the connection")]
@@ -75,7 +75,7 @@ pub(crate) enum Unsent {
 
 /// A proved connection: the proof and the socket it is about, together.
 #[derive(Debug)]
-pub(crate) struct Verified {
+pub struct Verified {
     link: ProvedLink,
     backend: Backend,
     place: Place,
@@ -84,7 +84,7 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    pub(super) fn new(link: ProvedLink, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
+    pub(crate) fn new(link: ProvedLink, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
         let proof = link.proof();
         let id = VerdictId::of(
             backend.domain(),
@@ -102,12 +102,12 @@ impl Verified {
     }
 
     /// What keeps a request that asks for this from going on this connection.
-    pub(super) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
+    pub(crate) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
         Shortfall::of(&self.link.proof().levels(), &self.least(demand))
     }
 
     /// The least levels that a request asks for on this connection.
-    pub(super) fn least(&self, demand: Demand<'_>) -> LeastLevels {
+    pub(crate) fn least(&self, demand: Demand<'_>) -> LeastLevels {
         demand.least(&self.terms.model_levels, self.link.proof().model_name())
     }
 
@@ -119,18 +119,18 @@ impl Verified {
     }
 
     /// What may be remembered.
-    pub(super) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
+    pub(crate) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
         self.link.proof().record(now, ttl.as_secs())
     }
 
     /// Fails if the backend closed the connection after the probe.
-    pub(super) async fn still_open(mut self) -> Result<Self, hyper::Error> {
+    pub(crate) async fn still_open(mut self) -> Result<Self, hyper::Error> {
         self.link.ready().await?;
         Ok(self)
     }
 
     /// Whose verdict it stands on.
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         let proof = self.link.proof();
         Key {
             domain: self.backend.domain().clone(),
@@ -140,7 +140,7 @@ impl Verified {
     }
 
     /// Back among the connections that are kept, without its proof.
-    pub(super) fn put_back(self) {
+    pub(crate) fn put_back(self) {
         self.place.put(self.link.forget_proof());
     }
 

@@ -107,7 +107,7 @@ pub struct Guard {
 
 /// Why a request is not looked at any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAdmitted {
+pub enum NotAdmitted {
     Host,
     Origin,
     Token,
@@ -117,15 +117,15 @@ pub(crate) enum NotAdmitted {
 
 /// A request that may go on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Admitted {
+pub struct Admitted {
     /// The page's origin, which may read the answer.
-    pub(crate) origin: Option<HeaderValue>,
+    pub origin: Option<HeaderValue>,
     /// A browser asks whether it may ask (Fetch §4.8).
-    pub(crate) preflight: bool,
+    pub preflight: bool,
     /// A browser will show the answer, or run it.
-    pub(crate) shown: bool,
+    pub shown: bool,
     /// What the request and its token ask of the verdict, beyond the policy.
-    pub(crate) least: LeastLevels,
+    pub least: LeastLevels,
 }
 
 impl Guard {

@@ -21,12 +21,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Terms;
-use super::request::Link;
+use crate::request::Link;
+use crate::terms::Terms;
 
 /// Why there is no TLS connection to a backend.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
+pub enum DialError {
     #[error("no connection: {0}")]
     Connect(#[source] std::io::Error),
     #[error("could not connect within {} s", .0.as_secs())]
@@ -43,7 +43,7 @@ pub(crate) enum DialError {
 
 /// Dials backends.
 #[derive(Debug)]
-pub(crate) struct Dialer {
+pub struct Dialer {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
     terms: Arc<Terms>,
@@ -51,7 +51,7 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// `webpki` is consulted if and only if `mode` requires it.
-    pub(crate) fn new(
+    pub fn new(
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
@@ -72,7 +72,7 @@ impl Dialer {
     }
 
     /// A new connection. Nothing but TLS has been said on it.
-    pub(super) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
+    pub(crate) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let limit = self.terms.timeouts.connect;
         match tokio::time::timeout(limit, self.connect(backend)).await {
             Ok(outcome) => outcome,

@@ -13,7 +13,7 @@ use sources::webpki::WebPki;
 /// Names one verdict: 64 bits of a digest over what it is about. The nonce in
 /// it is fresh, so no two verdicts share a name by chance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct VerdictId(String);
+pub struct VerdictId(String);
 
 impl VerdictId {
     pub(crate) fn of(domain: &Domain, spki: Spki, policy: PolicyDigest, nonce: Nonce) -> Self {
@@ -44,9 +44,9 @@ impl fmt::Display for VerdictId {
 
 /// A verdict for people, as JSON.
 #[derive(Debug, Clone)]
-pub(crate) struct VerdictReport {
-    pub(crate) id: VerdictId,
-    pub(crate) json: Arc<str>,
+pub struct VerdictReport {
+    pub id: VerdictId,
+    pub json: Arc<str>,
     /// It could show more as soon as a source answers.
     pub(crate) may_rise: bool,
     pub(super) line: Arc<Line>,

@@ -23,21 +23,21 @@ const MAX_SNIFFED: usize = 4 << 10;
 const PREFIX: &str = "/v1/signature/";
 
 /// The id in a signature's path, as it stands there.
-pub(crate) fn signature_id(path: &str) -> Option<&str> {
+pub fn signature_id(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
         .filter(|id| !id.is_empty() && !id.contains('/'))
 }
 
 /// Where an answer came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Instance {
-    pub(crate) domain: Domain,
-    pub(crate) spki: Spki,
+pub struct Instance {
+    pub domain: Domain,
+    pub spki: Spki,
 }
 
 /// The answers of the last minutes. The oldest goes first when there are many.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Served(Arc<Mutex<Ids>>);
+pub struct Served(Arc<Mutex<Ids>>);
 
 #[derive(Default)]
 struct Ids {
@@ -95,7 +95,7 @@ impl Served {
     }
 
     /// Who served the answer with this id, which may be percent-encoded.
-    pub(crate) fn instance(&self, id: &str) -> Option<Instance> {
+    pub fn instance(&self, id: &str) -> Option<Instance> {
         if id.len() > 3 * MAX_ID_BYTES {
             return None;
         }

@@ -18,7 +18,7 @@ static HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Names a backend, in place of the model.
-pub(super) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
+pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
 /// For the proxy itself, or written by it anew. X-Request-Hash overrides the hash
 /// that the backend signs (protocol.md §4).
@@ -42,7 +42,7 @@ const OF_THE_CONTENT: [HeaderName; 3] = [
 const OWN_PREFIX: &str = "x-verified-proxy-";
 
 /// Takes out what is meant for the proxy or for the client's connection.
-pub(super) fn strip_request(headers: &mut HeaderMap) {
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
     for name in &NOT_FOR_BACKENDS {
@@ -52,7 +52,7 @@ pub(super) fn strip_request(headers: &mut HeaderMap) {
 
 /// Takes out what is meant for the proxy's connection, what only the proxy may
 /// say, and what would lead the client past it.
-pub(super) fn strip_response(headers: &mut HeaderMap) {
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     headers.remove(header::REFRESH);
@@ -65,7 +65,7 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
 
 /// Writes the proxy's key where a client brings none, or something that clients
 /// write who have none. Anthropic's clients write theirs into `X-Api-Key`.
-pub(super) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
+pub(crate) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
     let stands_for_none = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
         // What cannot be read is not ours to judge.
         let text = value.to_str().ok();
@@ -88,7 +88,7 @@ pub(super) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
 
 /// In how many ways an answer stated its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stated {
+pub(crate) enum Stated {
     Once,
     /// By its chunks and by Content-Length: where it ends is the sender's word
     /// against itself, so nothing that follows on the connection is believed
@@ -101,7 +101,7 @@ pub(super) enum Stated {
 ///
 /// hyper reads a body by its transfer-coding and leaves Content-Length beside
 /// it; whoever framed the same body by that would cut it off unnoticed.
-pub(super) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
+pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let one_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -164,7 +164,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
 }
 
 /// Foreign text as a header value: what is not printable ASCII becomes `?`.
-pub(super) fn printable(text: &str) -> HeaderValue {
+pub(crate) fn printable(text: &str) -> HeaderValue {
     let safe: String = text
         .chars()
         .take(256)
@@ -175,7 +175,7 @@ pub(super) fn printable(text: &str) -> HeaderValue {
 
 /// A Location as a path on the same backend; nothing if it leads elsewhere or
 /// could be read so.
-pub(super) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
+pub(crate) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
     let text = location.to_str().ok()?;
     // Browsers read a backslash as a slash and drop tabs and newlines (WHATWG URL §4.4).
     if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'\\') {

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Metric, Registry};
 use sources::webpki::WebPki;
 
 /// Of what [`Metrics::text`] gives (OpenMetrics 1.0 §3.1).
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Seconds. A report takes some tenths, a machine with eight GPUs some seconds,
 /// and a probe is given up after 60.
@@ -39,24 +39,24 @@ pub(crate) enum Cut {
 
 /// What is true at the moment of asking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Now {
+pub struct Now {
     /// Verdicts that requests are sent on.
-    pub(crate) verdicts: usize,
+    pub verdicts: usize,
     /// Answers under way on those.
-    pub(crate) answers: usize,
+    pub answers: usize,
     /// Answers under way whose verdict was withdrawn after they had begun.
-    pub(crate) withdrawn_answers: usize,
+    pub withdrawn_answers: usize,
     /// Connections to backends that lie idle.
-    pub(crate) idle_connections: usize,
+    pub idle_connections: usize,
     /// Of request bodies, in memory.
-    pub(crate) body_bytes: u64,
+    pub body_bytes: u64,
     /// The time.
-    pub(crate) at: UnixTime,
+    pub at: UnixTime,
 }
 
 /// All of them.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     registry: Registry,
     answered: Counter,
     refused: Family<Label, Counter>,
@@ -80,7 +80,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// All zero. What weakens the proof is in the label set of `…_proof_info`.
-    pub(crate) fn new(policy: &Policy, anchors: &TrustAnchors, webpki: WebPki) -> Arc<Self> {
+    pub fn new(policy: &Policy, anchors: &TrustAnchors, webpki: WebPki) -> Arc<Self> {
         let mut registry = Registry::with_prefix("verified_proxy");
         let info = Info::new([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -209,11 +209,11 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn answered(&self) {
+    pub fn answered(&self) {
         self.answered.inc();
     }
 
-    pub(crate) fn refused(&self, code: &'static str) {
+    pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&[("code", code)]).inc();
     }
 
@@ -260,7 +260,7 @@ impl Metrics {
     }
 
     /// As `/_proxy/metrics` gives them.
-    pub(crate) fn text(&self, now: Now) -> String {
+    pub fn text(&self, now: Now) -> String {
         let Now {
             verdicts,
             answers,

@@ -18,13 +18,13 @@ use sources::backend::Backend;
 use sources::collateral::CollateralError;
 use sources::skew::Skew;
 
-use super::Terms;
-use super::judge::Judge;
-use super::link::{Probe, SendError};
-use super::pool::Place;
-use super::request::Link;
-use super::verified::Verified;
+use crate::judge::Judge;
+use crate::link::{Probe, SendError};
+use crate::pool::Place;
+use crate::request::Link;
+use crate::terms::Terms;
 use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
+use crate::verified::Verified;
 
 /// How long a probe waits for another of its domain. Reports mostly take less;
 /// an instance that hangs must not keep its neighbours from being attested.
@@ -32,7 +32,7 @@ const PROBE_TURN: Duration = Duration::from_secs(10);
 
 /// Why a connection was not proved.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AttestError {
+pub enum AttestError {
     #[error("the attestation request was answered with status {}", .0.as_u16())]
     Status(StatusCode),
     #[error("no complete attestation report in {} s", .0.as_secs())]
@@ -56,7 +56,7 @@ pub(crate) enum AttestError {
 
 impl AttestError {
     /// The verdict behind it, if there is one.
-    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Rejected(refusal) | Self::RefusedBefore { refusal, .. } => Some(refusal),
             _ => None,
@@ -66,13 +66,13 @@ impl AttestError {
 
 /// Evidence and what was made of it.
 #[derive(Debug)]
-pub(crate) struct Examined {
+pub struct Examined {
     /// Absent if it could not be read.
-    pub(crate) evidence: Option<Evidence>,
-    pub(crate) appraisal: Appraisal,
-    pub(crate) report: VerdictReport,
+    pub evidence: Option<Evidence>,
+    pub appraisal: Appraisal,
+    pub report: VerdictReport,
     /// How far this machine's clock is off, where that may be the cause of a refusal.
-    pub(crate) skew: Option<Skew>,
+    pub skew: Option<Skew>,
     /// What it was judged about.
     pub(crate) spki: Spki,
     pub(crate) nonce: Nonce,
@@ -80,7 +80,7 @@ pub(crate) struct Examined {
 
 /// A TLS connection to a backend, and its place among those.
 #[derive(Debug)]
-pub(super) struct Unverified {
+pub(crate) struct Unverified {
     link: Link,
     backend: Backend,
     place: Place,
@@ -88,7 +88,7 @@ pub(super) struct Unverified {
 }
 
 impl Unverified {
-    pub(super) fn new(link: Link, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
+    pub(crate) fn new(link: Link, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
         Self {
             link,
             backend,
@@ -97,18 +97,18 @@ impl Unverified {
         }
     }
 
-    pub(super) fn backend(&self) -> &Backend {
+    pub(crate) fn backend(&self) -> &Backend {
         &self.backend
     }
 
     /// The TLS key of this connection.
-    pub(super) fn spki(&self) -> Spki {
+    pub(crate) fn spki(&self) -> Spki {
         self.link.spki()
     }
 
     /// Verified by what is remembered of the same domain, key and policy, or
     /// handed back.
-    pub(super) fn recall(
+    pub(crate) fn recall(
         self,
         record: &Record,
         policy: PolicyDigest,
@@ -128,7 +128,7 @@ impl Unverified {
     }
 
     /// Asks for evidence about this very connection and has it judged.
-    pub(super) async fn attest(
+    pub(crate) async fn attest(
         mut self,
         judge: &Judge,
         lane: &Lane,
@@ -154,7 +154,7 @@ impl Unverified {
     }
 
     /// The same for somebody who wants to know, not to send.
-    pub(super) async fn examine(
+    pub(crate) async fn examine(
         &mut self,
         judge: &Judge,
         lane: &Lane,
@@ -235,7 +235,7 @@ impl Unverified {
     }
 
     /// Back among the connections that are kept.
-    pub(super) fn put_back(self) {
+    pub(crate) fn put_back(self) {
         self.place.put(self.link);
     }
 

@@ -10,13 +10,13 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::Terms;
-use super::headers::{self, Stated};
-use super::pool::Place;
-use super::request::Link;
+use crate::headers::{self, Stated};
 use crate::idle::IdleTimer;
 use crate::metrics::Cut;
+use crate::pool::Place;
+use crate::request::Link;
 use crate::served::Sniffer;
+use crate::terms::Terms;
 use crate::verdicts::Standing;
 
 /// Pieces below this are joined with those that follow them at once: each would
@@ -32,7 +32,7 @@ const LOOKS: u8 = 2;
 /// end, since the client went or the backend broke off, closes the backend's
 /// socket at once. After its end the connection is kept, if the end is beyond
 /// doubt.
-pub(crate) struct AnswerBody {
+pub struct AnswerBody {
     body: Incoming,
     ended: bool,
     joined: BytesMut,
@@ -51,7 +51,7 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(
+    pub(crate) fn new(
         body: Incoming,
         terms: Arc<Terms>,
         link: Link,
@@ -79,7 +79,7 @@ impl AnswerBody {
 /// Why an answer stopped in the middle. hyper then aborts the client's
 /// connection, so that the client never takes it for the end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
+pub enum AnswerError {
     #[error("the backend broke off its answer: {0}")]
     BrokenOff(#[source] hyper::Error),
     #[error("the backend sent nothing for {} s", .0.as_secs())]

@@ -14,7 +14,7 @@ const MAX_SEGMENT: usize = 64 << 10;
 
 /// What a body takes beyond its bytes, at most: the rest of its last segment, and
 /// each of the few before full size rounded up to a KiB.
-pub(crate) const BODY_SLACK: u64 = 128 << 10;
+pub const BODY_SLACK: u64 = 128 << 10;
 
 /// Too many request bodies are held in memory.
 #[derive(Debug)]
@@ -22,14 +22,14 @@ pub(super) struct NoMemory;
 
 /// The bytes that all held bodies may have together.
 #[derive(Debug)]
-pub(crate) struct BodyBudget {
+pub struct BodyBudget {
     free: Arc<Semaphore>,
     kibibytes: usize,
 }
 
 impl BodyBudget {
     /// Of that many bytes, in whole KiB.
-    pub(crate) fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64) -> Self {
         let kibibytes = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
         let kibibytes = kibibytes.min(Semaphore::MAX_PERMITS);
         Self {
@@ -39,7 +39,7 @@ impl BodyBudget {
     }
 
     /// Bytes that are taken.
-    pub(crate) fn held(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         let taken = self.kibibytes - self.free.available_permits();
         (taken as u64) << 10
     }

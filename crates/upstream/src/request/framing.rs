@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 /// What a request's head asks of the connection itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// A plain request.
     Usual,
     /// CONNECT or TRACE (RFC 9110 §9.3.6, §9.3.8).

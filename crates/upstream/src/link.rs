@@ -28,7 +28,7 @@ const MAX_INTERIM: u32 = 16;
 
 /// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
 /// socket.
-pub(super) struct Link<B> {
+pub(crate) struct Link<B> {
     spki: Spki,
     sender: SendRequest<B>,
     _driver: Driver,
@@ -39,7 +39,7 @@ pub(super) struct Link<B> {
 
 impl<B: Body + Default + 'static> Link<B> {
     /// `spki` is of the TLS session below `sender`; `connection` moves its bytes.
-    pub(super) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
+    pub(crate) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
     {
@@ -58,39 +58,39 @@ impl<B: Body + Default + 'static> Link<B> {
         }
     }
 
-    pub(super) fn spki(&self) -> Spki {
+    pub(crate) fn spki(&self) -> Spki {
         self.spki
     }
 
     /// Since the connection was made.
-    pub(super) fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.made.elapsed()
     }
 
     /// Requests of clients that it has carried.
-    pub(super) fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests
     }
 
     /// An answer came in HTTP/1.0. hyper speaks it from then on, and drops a body
     /// without a length, for which that version has no way, without a word.
-    pub(super) fn spoke_http10(&self) -> bool {
+    pub(crate) fn spoke_http10(&self) -> bool {
         self.spoke_http10
     }
 
     /// The last answer has ended and the backend keeps the connection open, as
     /// far as has been heard.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
     /// Resolves when the connection can take a request, fails when it is closed.
-    pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
+    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.sender.ready().await
     }
 
     /// The only writer.
-    pub(super) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
         let request = probe.head.map(|()| B::default());
         let response = self.send(request).await.map_err(|(error, _)| error)?;
         if self.spoke_http10 {
@@ -100,7 +100,7 @@ impl<B: Body + Default + 'static> Link<B> {
     }
 
     /// Proved, if the proof is about this very TLS key; handed back if not.
-    pub(super) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
+    pub(crate) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
         if proof.spki() != self.spki {
             return Err(self);
         }
@@ -130,7 +130,7 @@ impl<B: Body + Default + 'static> Link<B> {
 
 /// Why a message on a connection has no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
+pub enum SendError {
     #[error("{0}")]
     Broken(#[from] hyper::Error),
     #[error("more than {MAX_INTERIM} interim answers (1xx)")]
@@ -155,12 +155,12 @@ impl Interim {
 }
 
 /// The attestation request: nothing in it comes from a client.
-pub(super) struct Probe {
+pub(crate) struct Probe {
     head: Request<()>,
 }
 
 impl Probe {
-    pub(super) fn new(backend: &Backend, nonce: Nonce, algo: SigningAlgo) -> Self {
+    pub(crate) fn new(backend: &Backend, nonce: Nonce, algo: SigningAlgo) -> Self {
         let target = format!(
             "/v1/attestation/report?signing_algo={}&nonce={nonce}&include_tls_fingerprint=true",
             algo.as_str()
@@ -183,23 +183,23 @@ impl Probe {
 }
 
 /// A connection and the proof about its TLS key: what opens a client's request.
-pub(super) struct ProvedLink<B> {
+pub(crate) struct ProvedLink<B> {
     link: Link<B>,
     proof: Attested,
 }
 
 impl<B: Body + Default + 'static> ProvedLink<B> {
-    pub(super) fn proof(&self) -> &Attested {
+    pub(crate) fn proof(&self) -> &Attested {
         &self.proof
     }
 
     /// [`Link::ready`].
-    pub(super) async fn ready(&mut self) -> Result<(), hyper::Error> {
+    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.link.ready().await
     }
 
     /// Hands the request back if not a byte of it was written.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: Request<B>,
     ) -> Result<Response<Incoming>, (SendError, Option<Request<B>>)> {
@@ -208,7 +208,7 @@ impl<B: Body + Default + 'static> ProvedLink<B> {
     }
 
     /// The connection without its proof, for whoever proves it again.
-    pub(super) fn forget_proof(self) -> Link<B> {
+    pub(crate) fn forget_proof(self) -> Link<B> {
         self.link
     }
 }

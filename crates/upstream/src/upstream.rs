@@ -16,17 +16,6 @@
 //! `ProvedLink` in hand. That is made only from a `Link`, which is used up and
 //! can write nothing but a probe, and a proof about its TLS key.
 
-mod answer;
-mod dial;
-mod headers;
-mod judge;
-mod link;
-mod pool;
-mod request;
-mod unauthorized;
-mod unverified;
-mod verified;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,29 +25,19 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
 use sources::backend::Backend;
-use sources::clock::Clock;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{BackendTimeouts, PoolLimits};
-use crate::least::{Demand, ModelLeast, Shortfall};
-use crate::metrics::Metrics;
-use crate::secrets::ApiKey;
+use crate::answer::AnswerBody;
+use crate::dial::{DialError, Dialer};
+use crate::judge::{Judge, SourceFinding};
+use crate::least::{Demand, Shortfall};
+use crate::pool::{Place, Pool, PoolLimits};
+use crate::request::ClientRequest;
 use crate::served::Served;
+use crate::terms::Terms;
+use crate::unverified::{AttestError, Examined, Unverified};
 use crate::verdicts::{Due, Key, Lane, Stage, Verdicts, blames_collateral, finds_nothing};
-
-use self::pool::{Place, Pool};
-use self::unverified::Unverified;
-use self::verified::Unsent;
-
-pub(crate) use self::answer::AnswerBody;
-pub(crate) use self::dial::{DialError, Dialer};
-pub(crate) use self::judge::{Judge, Judged, SourceFinding, Sources, sound_log};
-pub(crate) use self::request::{
-    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Framing, Model, Named, SealError, View,
-};
-pub(crate) use self::unauthorized::Unauthorized;
-pub(crate) use self::unverified::{AttestError, Examined};
-pub(crate) use self::verified::{ForwardError, VERDICT, Verified};
+use crate::verified::{ForwardError, Unsent, Verified};
 
 /// How often connections and verdicts are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -70,7 +49,7 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// Why one connection did not become a verified one.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AttemptError {
+pub enum AttemptError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
@@ -91,7 +70,7 @@ pub(crate) enum AttemptError {
 
 /// What had not come at the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum WaitedFor {
+pub enum WaitedFor {
     Place,
     Connection,
     Report,
@@ -135,26 +114,13 @@ enum Position {
 /// Every attempt of a request that found no verified connection, or none that reaches
 /// what it asks for.
 #[derive(Debug)]
-pub(crate) struct PathError {
-    pub(crate) attempts: Vec<(Domain, AttemptError)>,
-}
-
-/// What holds on every connection.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    pub(crate) timeouts: BackendTimeouts,
-    pub(crate) clock: Clock,
-    pub(crate) metrics: Arc<Metrics>,
-    /// Goes on with requests that bring no key of their own.
-    pub(crate) api_key: Option<ApiKey>,
-    pub(crate) unauthorized: Unauthorized,
-    /// The least levels for some models.
-    pub(crate) model_levels: Vec<ModelLeast>,
+pub struct PathError {
+    pub attempts: Vec<(Domain, AttemptError)>,
 }
 
 /// Makes verified connections.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     dialer: Dialer,
     pool: Pool,
     judge: Judge,
@@ -164,7 +130,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(
+    pub fn new(
         dialer: Dialer,
         pool: PoolLimits,
         judge: Judge,
@@ -183,14 +149,14 @@ impl Upstream {
     }
 
     /// When a request that begins now has to have its connection.
-    pub(crate) fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> Instant {
         let now = Instant::now();
         now.checked_add(self.attest_timeout).unwrap_or(now + AGES)
     }
 
     /// A proved connection to one of `candidates`, tried in order, whose verdict reaches
     /// what is asked for; to one instance, if its key is given.
-    pub(crate) async fn verified(
+    pub async fn verified(
         &self,
         candidates: &[Backend],
         instance: Option<Spki>,
@@ -243,7 +209,7 @@ impl Upstream {
 
     /// Sends a request on a connection whose verdict stands at this moment and reaches
     /// the levels that are `asked` for.
-    pub(crate) async fn forward(
+    pub async fn forward(
         &self,
         verified: Verified,
         request: ClientRequest,
@@ -263,7 +229,7 @@ impl Upstream {
     }
 
     /// What one connection to `backend` shows: for `verified-proxy verify`.
-    pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
+    pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         let lane = Arc::new(Lane::default());
         let position = Mutex::new(Position::Lane(Arc::clone(&lane)));
         let attempt = async {
@@ -281,7 +247,7 @@ impl Upstream {
     }
 
     /// What was shown, judged again under another policy: nothing is sent.
-    pub(crate) async fn again(
+    pub async fn again(
         &self,
         backend: &Backend,
         examined: &Examined,
@@ -296,11 +262,7 @@ impl Upstream {
     }
 
     /// What each source of collateral gives for what `backend` showed.
-    pub(crate) async fn by_source(
-        &self,
-        backend: &Backend,
-        examined: &Examined,
-    ) -> Vec<SourceFinding> {
+    pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         let Some(evidence) = &examined.evidence else {
             return Vec::new();
         };
@@ -310,18 +272,18 @@ impl Upstream {
     }
 
     /// The time, as verdicts are judged by it.
-    pub(crate) fn now(&self) -> UnixTime {
+    pub fn now(&self) -> UnixTime {
         self.terms.clock.now()
     }
 
     /// Connections that lie idle.
-    pub(crate) fn idle_connections(&self) -> usize {
+    pub fn idle_connections(&self) -> usize {
         self.pool.idle()
     }
 
     /// Keeps house: closes connections that lay idle for too long, and makes
     /// verdicts anew that are in use and near their end. For ever.
-    pub(crate) async fn maintain(&self) {
+    pub async fn maintain(&self) {
         let mut tick = tokio::time::interval(HOUSEKEEPING);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewals = FuturesUnordered::new();

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Runs from the first look that found nothing until something comes. Time in
 /// which nobody looked, since the other side was not ready, does not count.
-pub(crate) struct IdleTimer {
+pub struct IdleTimer {
     limit: Duration,
     /// When somebody looked in vain for the first time.
     since: Option<Instant>,
@@ -19,7 +19,7 @@ pub(crate) struct IdleTimer {
 }
 
 impl IdleTimer {
-    pub(crate) fn new(limit: Duration) -> Self {
+    pub fn new(limit: Duration) -> Self {
         Self {
             limit,
             since: None,
@@ -32,12 +32,12 @@ impl IdleTimer {
     }
 
     /// Something came.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.since = None;
     }
 
     /// Nothing came: ready when that has gone on for too long.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let mut sleep = self
             .sleep

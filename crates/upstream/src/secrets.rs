@@ -65,7 +65,7 @@ impl ApiKey {
     }
 
     /// Whether it is what clients write who have none.
-    pub(crate) fn is_placeholder(&self) -> bool {
+    pub fn is_placeholder(&self) -> bool {
         is_placeholder(&self.0)
     }
 

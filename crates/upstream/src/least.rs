@@ -60,7 +60,7 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Result<LeastLevels, ()> {
 
 /// What a request asks of its backend's verdict.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Demand<'a> {
+pub struct Demand<'a> {
     /// By its header and its token.
     asked: LeastLevels,
     /// The model that it names, which may have least levels of its own.
@@ -68,7 +68,7 @@ pub(crate) struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    pub(crate) fn of(model: Option<&'a str>, asked: LeastLevels) -> Self {
+    pub fn of(model: Option<&'a str>, asked: LeastLevels) -> Self {
         Self { asked, model }
     }
 
@@ -88,7 +88,7 @@ impl Shortfall {
 /// A level that a verdict does not reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the backend's verdict reaches {axis}={got}, this request asks for {axis}={least}")]
-pub(crate) struct Shortfall {
+pub struct Shortfall {
     axis: &'static str,
     got: &'static str,
     least: &'static str,

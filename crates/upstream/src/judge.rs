@@ -25,14 +25,14 @@ use crate::verdicts::{
 
 /// What one source of collateral gave.
 #[derive(Debug)]
-pub(crate) struct SourceFinding {
-    pub(crate) source: FetchUrl,
-    pub(crate) outcome: Result<(Judged, Arc<Fetched>), SourceError>,
+pub struct SourceFinding {
+    pub source: FetchUrl,
+    pub outcome: Result<(Judged, Arc<Fetched>), SourceError>,
 }
 
 /// What documents were worth.
 #[derive(Debug)]
-pub(crate) enum Judged {
+pub enum Judged {
     /// Genuine, valid now and as new as any seen before.
     Genuine,
     Refused(Rejected),
@@ -42,16 +42,16 @@ pub(crate) enum Judged {
 
 /// What is fetched for a verdict.
 #[derive(Debug, Clone)]
-pub(crate) struct Sources {
-    pub(crate) collaterals: Collaterals,
-    pub(crate) nras: Nras,
-    pub(crate) compose_files: ComposeFiles,
-    pub(crate) compose_tags: ComposeTags,
+pub struct Sources {
+    pub collaterals: Collaterals,
+    pub nras: Nras,
+    pub compose_files: ComposeFiles,
+    pub compose_tags: ComposeTags,
 }
 
 /// Policy, trust root and sources.
 #[derive(Debug)]
-pub(crate) struct Judge {
+pub struct Judge {
     policy: Policy,
     policy_digest: PolicyDigest,
     trust_anchors: TrustAnchors,
@@ -71,7 +71,7 @@ pub(crate) struct Judge {
 
 impl Judge {
     #[expect(clippy::too_many_arguments, reason = "what a verdict depends on")]
-    pub(crate) fn new(
+    pub fn new(
         policy: Policy,
         trust_anchors: TrustAnchors,
         signing_algo: SigningAlgo,
@@ -104,21 +104,21 @@ impl Judge {
         }
     }
 
-    pub(super) fn signing_algo(&self) -> SigningAlgo {
+    pub(crate) fn signing_algo(&self) -> SigningAlgo {
         self.signing_algo
     }
 
-    pub(super) fn webpki(&self) -> WebPki {
+    pub(crate) fn webpki(&self) -> WebPki {
         self.webpki
     }
 
     /// For people.
-    pub(super) fn collateral_sources(&self) -> String {
+    pub(crate) fn collateral_sources(&self) -> String {
         self.collaterals.sources()
     }
 
     /// For people.
-    pub(super) fn compose_source(&self) -> String {
+    pub(crate) fn compose_source(&self) -> String {
         let sources = [self.compose_files.source(), self.compose_tags.source()];
         let asked = sources
             .iter()
@@ -128,17 +128,17 @@ impl Judge {
     }
 
     /// For people.
-    pub(super) fn nras_service(&self) -> String {
+    pub(crate) fn nras_service(&self) -> String {
         self.nras.service().to_string()
     }
 
-    pub(super) fn policy_digest(&self) -> PolicyDigest {
+    pub(crate) fn policy_digest(&self) -> PolicyDigest {
         self.policy_digest
     }
 
     /// Appraises evidence, with collateral from another source if the first
     /// one's is at fault.
-    pub(super) async fn appraise(
+    pub(crate) async fn appraise(
         &self,
         evidence: &Evidence,
         backend: &Backend,
@@ -153,7 +153,7 @@ impl Judge {
 
     /// The same under another policy, which leaves nothing behind of what was seen of the
     /// backend.
-    pub(super) async fn appraise_under(
+    pub(crate) async fn appraise_under(
         &self,
         policy: &Policy,
         evidence: &Evidence,
@@ -344,7 +344,7 @@ impl Judge {
 
     /// What each source's documents of this moment are worth for `evidence`: for
     /// `verified-proxy doctor`.
-    pub(super) async fn by_source(
+    pub(crate) async fn by_source(
         &self,
         evidence: &Evidence,
         subject: &Subject,
@@ -379,30 +379,30 @@ impl Judge {
     }
 
     /// True if a verdict could show more as soon as a source answers.
-    pub(super) fn may_rise(&self, appraisal: &Appraisal) -> bool {
+    pub(crate) fn may_rise(&self, appraisal: &Appraisal) -> bool {
         let sources = [self.compose_files.source(), self.compose_tags.source()];
         appraisal.deployment_is_open() && !sources.contains(&&ComposeSource::Off)
     }
 
     /// How far this machine's clock seems off, if that may be why evidence was
     /// refused.
-    pub(super) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {
+    pub(crate) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {
         let skew = self.collaterals.fetcher().dates().least()?;
         (blames_time(rejected) && skew.is_notable()).then_some(skew)
     }
 
     /// Renews the collateral of every machine family seen before; returns at
     /// once. For the time that a report takes.
-    pub(super) fn prewarm(&self) {
+    pub(crate) fn prewarm(&self) {
         self.collaterals.prewarm();
     }
 
-    pub(super) fn now(&self) -> UnixTime {
+    pub(crate) fn now(&self) -> UnixTime {
         self.clock.now()
     }
 
     /// The verdict on something that is no evidence.
-    pub(super) fn unreadable(&self, rejected: Rejected) -> Appraisal {
+    pub(crate) fn unreadable(&self, rejected: Rejected) -> Appraisal {
         Appraisal::unreadable(
             rejected,
             &self.policy,
@@ -414,7 +414,7 @@ impl Judge {
 
 /// The log of a machine that nothing speaks against, but for a level that files and
 /// tags may raise: what else is refused has nothing fetched.
-pub(crate) fn sound_log(appraisal: &Appraisal) -> Option<&Deployment> {
+pub fn sound_log(appraisal: &Appraisal) -> Option<&Deployment> {
     let log = appraisal.deployment();
     let may_rise = |rejected: &Rejected| finds_nothing(rejected) || blames_level(rejected);
     log.filter(|_| holds(appraisal, may_rise))

@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// Where the key of a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyOf {
+pub(crate) enum KeyOf {
     Proxy,
     Client,
     Nobody,
@@ -21,7 +21,7 @@ pub(super) enum KeyOf {
 impl KeyOf {
     /// Of a request as it leaves. What the proxy adds is marked as sensitive;
     /// nothing that a client sends is.
-    pub(super) fn request(headers: &HeaderMap) -> Self {
+    pub(crate) fn request(headers: &HeaderMap) -> Self {
         match headers.get(header::AUTHORIZATION) {
             Some(value) if value.is_sensitive() => Self::Proxy,
             Some(_) => Self::Client,
@@ -48,11 +48,11 @@ impl KeyOf {
 
 /// When it was said last.
 #[derive(Debug, Default)]
-pub(crate) struct Unauthorized(Mutex<Option<Instant>>);
+pub struct Unauthorized(Mutex<Option<Instant>>);
 
 impl Unauthorized {
     /// Says so, not too often.
-    pub(super) fn say(&self, domain: &Domain, key: KeyOf) {
+    pub(crate) fn say(&self, domain: &Domain, key: KeyOf) {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() >= PAUSE) {
             *said = Some(Instant::now());

@@ -27,18 +27,19 @@ use self::body::Sent;
 use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
 use self::model::{Found, Watch, in_query};
-use super::headers::BACKEND_DOMAIN;
-use super::link;
 use crate::guard::{Admitted, Guard, NotAdmitted};
+use crate::headers::BACKEND_DOMAIN;
+use crate::link;
 
-pub(crate) use self::body::BodyError;
-pub(super) use self::body::RequestBody;
-pub(crate) use self::budget::{BODY_SLACK, BodyBudget};
-pub(crate) use self::framing::Framing;
+pub use self::body::BodyError;
+pub(crate) use self::body::RequestBody;
+pub use self::budget::{BODY_SLACK, BodyBudget};
+pub use self::form::Content;
+pub use self::framing::Framing;
 
 /// Connections that carry clients' requests.
-pub(super) type Link = link::Link<RequestBody>;
-pub(super) type ProvedLink = link::ProvedLink<RequestBody>;
+pub(crate) type Link = link::Link<RequestBody>;
+pub(crate) type ProvedLink = link::ProvedLink<RequestBody>;
 
 /// For a model to come by, in times that a client may pause: ten minutes, unless
 /// somebody says otherwise. What came before it is held in memory that all
@@ -47,7 +48,7 @@ const MAX_PAUSES: u32 = 10;
 
 /// Why a body was not taken in.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SealError {
+pub enum SealError {
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error("too many request bodies are held in memory")]
@@ -61,7 +62,7 @@ impl From<NoMemory> for SealError {
 }
 
 /// A client's request, sealed.
-pub(crate) struct ClientRequest {
+pub struct ClientRequest {
     head: Parts,
     body: RequestBody,
     model: Found,
@@ -69,7 +70,7 @@ pub(crate) struct ClientRequest {
 
 /// A header that may be given once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named<'a> {
+pub enum Named<'a> {
     Absent,
     Once(&'a str),
     Ambiguous,
@@ -77,14 +78,14 @@ pub(crate) enum Named<'a> {
 
 /// The model that a request names, or why none is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Model<'a> {
+pub enum Model<'a> {
     Named(&'a str),
     Absent(&'static str),
     Malformed(&'static str),
 }
 
 impl<'a> Model<'a> {
-    pub(crate) fn name(self) -> Option<&'a str> {
+    pub fn name(self) -> Option<&'a str> {
         match self {
             Self::Named(name) => Some(name),
             Self::Absent(_) | Self::Malformed(_) => None,
@@ -93,19 +94,23 @@ impl<'a> Model<'a> {
 }
 
 /// As much of a request as routing and framing rules need.
-pub(crate) struct View<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) path: &'a str,
-    pub(crate) backend_domain: Named<'a>,
-    pub(crate) model: Model<'a>,
-    pub(crate) framing: Framing,
+#[expect(
+    missing_debug_implementations,
+    reason = "the model and the path are a client's"
+)]
+pub struct View<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub backend_domain: Named<'a>,
+    pub model: Model<'a>,
+    pub framing: Framing,
 }
 
 impl ClientRequest {
     /// Closes over a request that may use the proxy: ingress's first act. It came
     /// to the address `local`; its body may have `max_body` bytes, and `body_idle`
     /// pass between two pieces of it.
-    pub(crate) fn seal(
+    pub fn seal(
         request: Request<Incoming>,
         guard: &Guard,
         local: Option<IpAddr>,
@@ -126,7 +131,7 @@ impl ClientRequest {
     }
 
     /// What routing may know.
-    pub(crate) fn view(&self) -> View<'_> {
+    pub fn view(&self) -> View<'_> {
         let mut domains = self.head.headers.get_all(BACKEND_DOMAIN).iter();
         let backend_domain = match (domains.next(), domains.next()) {
             (None, _) => Named::Absent,
@@ -149,7 +154,7 @@ impl ClientRequest {
     }
 
     /// Takes the body in, as far as the model has to be found in it.
-    pub(crate) async fn find_model(&mut self, budget: &BodyBudget) -> Result<(), SealError> {
+    pub async fn find_model(&mut self, budget: &BodyBudget) -> Result<(), SealError> {
         let RequestBody::Sent(sent) = &mut self.body else {
             return Ok(());
         };
@@ -181,7 +186,7 @@ impl ClientRequest {
     }
 
     /// Opens it, for whoever holds a connection and the proof about it.
-    pub(super) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
+    pub(crate) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
         let resealer = Resealer { model: self.model };
         (Request::from_parts(self.head, self.body), resealer)
     }
@@ -213,12 +218,12 @@ async fn model_in(sent: &mut Sent, watch: Watch, budget: &BodyBudget) -> Result<
 }
 
 /// Closes over a request again that was never written.
-pub(super) struct Resealer {
+pub(crate) struct Resealer {
     model: Found,
 }
 
 impl Resealer {
-    pub(super) fn seal(self, request: Request<RequestBody>) -> ClientRequest {
+    pub(crate) fn seal(self, request: Request<RequestBody>) -> ClientRequest {
         let (head, body) = request.into_parts();
         ClientRequest {
             head,

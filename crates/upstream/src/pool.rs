@@ -14,16 +14,42 @@ use sources::clock::Clock;
 use sources::refresh::Stamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::request::Link;
-use crate::config::PoolLimits;
+use crate::request::Link;
 
 /// After an answer's end, for the rest of its request to be written; longer is
 /// not worth keeping a place for.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// How many connections to backends are kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections to one backend at a time; further requests wait their turn.
+    pub per_backend: usize,
+    /// How long a connection may lie unused.
+    pub idle: Duration,
+    /// How old a connection may get before its next request.
+    pub age: Duration,
+    /// Requests on one connection.
+    pub requests: u64,
+}
+
+impl Default for PoolLimits {
+    /// The fleet's nginx keeps idle connections for an hour (keepalive_timeout
+    /// 1h) and many requests on them; middleboxes forget idle ones after some
+    /// minutes. A connection's age bounds how long it sticks to one instance.
+    fn default() -> Self {
+        Self {
+            per_backend: 256,
+            idle: Duration::from_secs(90),
+            age: Duration::from_secs(60 * 60),
+            requests: 100_000,
+        }
+    }
+}
+
 /// The connections to all backends.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     limits: PoolLimits,
     clock: Clock,
     shelves: Mutex<HashMap<Domain, Arc<Shelf>>>,
@@ -52,13 +78,13 @@ struct Resting {
 
 /// Leave to use one connection to a backend.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     shelf: Arc<Shelf>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Pool {
-    pub(super) fn new(limits: PoolLimits, clock: Clock) -> Self {
+    pub(crate) fn new(limits: PoolLimits, clock: Clock) -> Self {
         Self {
             limits,
             clock,
@@ -67,7 +93,7 @@ impl Pool {
     }
 
     /// Waits for a place among the connections to `domain`.
-    pub(super) async fn place(&self, domain: &Domain) -> Place {
+    pub(crate) async fn place(&self, domain: &Domain) -> Place {
         let shelf = self.shelf(domain);
         // Fails when the semaphore is closed, which nobody does.
         let permit = Arc::clone(&shelf.places).acquire_owned().await.ok();
@@ -78,7 +104,7 @@ impl Pool {
     }
 
     /// Closes what is idle on this key, under whatever name.
-    pub(super) fn close(&self, spki: Spki) {
+    pub(crate) fn close(&self, spki: Spki) {
         for shelf in lock(&self.shelves).values() {
             lock(&shelf.idle).retain(|resting| resting.link.spki() != spki);
         }
@@ -86,7 +112,7 @@ impl Pool {
 
     /// Closes what is closed, too old or idle for too long, and forgets
     /// backends without connections.
-    pub(super) fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         let mut shelves = lock(&self.shelves);
         shelves.retain(|_, shelf| {
             let mut idle = lock(&shelf.idle);
@@ -96,7 +122,7 @@ impl Pool {
     }
 
     /// How many connections lie idle.
-    pub(super) fn idle(&self) -> usize {
+    pub(crate) fn idle(&self) -> usize {
         let shelves = lock(&self.shelves);
         shelves.values().map(|shelf| lock(&shelf.idle).len()).sum()
     }
@@ -134,7 +160,7 @@ impl Shelf {
 impl Place {
     /// The connection that was used last, of those on a key that suits and still good
     /// for a request. If there is none, one may be made.
-    pub(super) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
+    pub(crate) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
         let mut idle = lock(&self.shelf.idle);
         let suits = |resting: &Resting| suits(resting.link.spki());
         while let Some(at) = idle.iter().rposition(suits) {
@@ -155,7 +181,7 @@ impl Place {
 
     /// Keeps a connection whose answer has ended, once it is ready for the next
     /// request; the place is free then.
-    pub(super) fn put(self, mut link: Link) {
+    pub(crate) fn put(self, mut link: Link) {
         if link.is_ready() {
             self.rest(link);
             return;

@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 
 use super::form::Content;
 use super::model::Watch;
+use crate::headers;
 use crate::idle::IdleTimer;
-use crate::upstream::headers;
 use crate::verdicts::Withdrawal;
 
 /// A request's body: never printed.
 #[derive(Default)]
-pub(in crate::upstream) enum RequestBody {
+pub(crate) enum RequestBody {
     /// The probe's.
     #[default]
     Empty,
@@ -25,7 +25,7 @@ pub(in crate::upstream) enum RequestBody {
 }
 
 /// A client's body.
-pub(in crate::upstream) struct Sent {
+pub(crate) struct Sent {
     held: VecDeque<Frame<Bytes>>,
     rest: Rest,
     /// Of the verdict that it is being sent on.
@@ -43,7 +43,7 @@ pub(super) struct Rest {
 
 /// Why a body stopped in the middle.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-pub(crate) enum BodyError {
+pub enum BodyError {
     #[error("the body has more than {max} bytes")]
     TooLarge { max: u64 },
     #[error("the client broke off its request")]
@@ -186,7 +186,7 @@ impl Rest {
 
 impl RequestBody {
     /// Ends in the middle if the verdict that it is sent on is withdrawn.
-    pub(in crate::upstream) fn stop_with(&mut self, withdrawal: Withdrawal) {
+    pub(crate) fn stop_with(&mut self, withdrawal: Withdrawal) {
         if let Self::Sent(sent) = self {
             sent.withdrawal = Some(withdrawal);
         }

@@ -12,7 +12,7 @@ use super::parameters::{Ambiguous, main_value, parameter};
 
 /// What is wrong with a body's content. Nothing of the content itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Content(pub(super) &'static str);
+pub struct Content(pub(super) &'static str);
 
 /// RFC 2046 §5.1.1.
 const MAX_BOUNDARY: usize = 70;

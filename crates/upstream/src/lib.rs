@@ -1,0 +1,40 @@
+//! The way to a backend: no byte of a client passes without a proof.
+//!
+//! Requests come in sealed (`request`), connections unproved (`dial`); what joins them
+//! is `verified`. `upstream` leads a request through all of it.
+
+mod answer;
+mod dial;
+pub mod guard;
+mod headers;
+pub mod idle;
+mod judge;
+pub mod least;
+mod link;
+mod member;
+pub mod metrics;
+mod pool;
+mod request;
+pub mod secrets;
+pub mod served;
+mod terms;
+mod unauthorized;
+mod unverified;
+mod upstream;
+pub mod verdicts;
+mod verified;
+
+pub use crate::answer::{AnswerBody, AnswerError};
+pub use crate::dial::{DialError, Dialer};
+pub use crate::judge::{Judge, Judged, SourceFinding, Sources, sound_log};
+pub use crate::link::SendError;
+pub use crate::pool::PoolLimits;
+pub use crate::request::{
+    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Content, Framing, Model, Named, SealError,
+    View,
+};
+pub use crate::terms::{BackendTimeouts, Terms};
+pub use crate::unauthorized::Unauthorized;
+pub use crate::unverified::{AttestError, Examined};
+pub use crate::upstream::{AttemptError, PathError, Upstream, WaitedFor};
+pub use crate::verified::{ForwardError, Unsent, VERDICT, Verified};
