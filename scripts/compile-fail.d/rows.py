@@ -33,7 +33,7 @@ async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Sta
     let _ = connection.forward(request, on, served).await; //~ E0599 forward
 }
 """),
-    Row("forward_examined", "verified-proxy::ingress", "forward a request on an appraisal", """
+    Row("forward_examined", "proxy::ingress", "forward a request on an appraisal", """
 use upstream::{ClientRequest, Examined, Upstream, Verified, served::Served};
 async fn wrong(to: &Upstream, on: [-Examined-]{+Verified+}, request: ClientRequest, asked: attest::LeastLevels, served: &Served) {
     let _ = to.forward(on, request, asked, served).await; //~ E0308 mismatched
@@ -148,17 +148,17 @@ fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, place: Place, terms: Ar
     Verified::new(link, backend, place, terms) //~ E0308 mismatched
 }
 """),
-    Row("verified_elsewhere", "verified-proxy::ingress", "make a verified connection outside upstream", """
+    Row("verified_elsewhere", "proxy::ingress", "make a verified connection outside upstream", """
 use upstream::Verified;
 fn wrong(verified: Verified) -> Verified {
     [-Verified::new(todo!(), todo!(), todo!(), todo!()) //~ E0624 private
     -]{+verified+}
 }
 """),
-    Row("link_elsewhere", "verified-proxy::ingress", "name the link outside upstream", """
+    Row("link_elsewhere", "proxy::ingress", "name the link outside upstream", """
 use upstream::[-link::ProvedLink-]{+Verified+}; //~ E0603 link
 """),
-    Row("dial_elsewhere", "verified-proxy::ingress", "dial outside upstream", """
+    Row("dial_elsewhere", "proxy::ingress", "dial outside upstream", """
 use upstream::[-dial::Dialer-]{+Upstream+}; //~ E0603 dial
 """),
     Row("proved_link_twice", "upstream", "copy a proved link", """
@@ -181,25 +181,25 @@ fn wrong(link: Link) -> Link {
 """),
 
     # A request is opened by who holds a proved link, in upstream.
-    Row("open_in_ingress", "verified-proxy::ingress", "open a request in ingress", """
+    Row("open_in_ingress", "proxy::ingress", "open a request in ingress", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_in_route", "verified-proxy::route", "open a request in route", """
+    Row("open_in_route", "proxy::route", "open a request in route", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_in_admin", "verified-proxy::admin", "open a request in admin", """
+    Row("open_in_admin", "proxy::admin", "open a request in admin", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_in_respond", "verified-proxy::respond", "open a request that is answered with an error", """
+    Row("open_in_respond", "proxy::respond", "open a request that is answered with an error", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
@@ -230,7 +230,7 @@ fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &P
     let _ = [-request-]{+other+}.open(two); //~ E0382 request
 }
 """),
-    Row("forward_twice", "verified-proxy::ingress", "send one request on two connections", """
+    Row("forward_twice", "proxy::ingress", "send one request on two connections", """
 use upstream::{ClientRequest, Verified};
 use upstream::Upstream;
 use upstream::served::Served;
@@ -253,13 +253,13 @@ fn wrong(request: &ClientRequest) {
     let _ = &request.[-body-]{+view()+}; //~ E0616 body
 }
 """),
-    Row("body_in_ingress", "verified-proxy::ingress", "read a sealed request's body in ingress", """
+    Row("body_in_ingress", "proxy::ingress", "read a sealed request's body in ingress", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-body-]{+view()+}; //~ E0616 body
 }
 """),
-    Row("take_apart", "verified-proxy::ingress", "take a sealed request apart by pattern", """
+    Row("take_apart", "proxy::ingress", "take a sealed request apart by pattern", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let ClientRequest { [-head, -]{++}.. } = request; //~ E0451 private
@@ -272,43 +272,43 @@ fn wrong(request: ClientRequest) -> ClientRequest {
     -]{+request+}
 }
 """),
-    Row("headers", "verified-proxy::ingress", "read a sealed request's headers", """
+    Row("headers", "proxy::ingress", "read a sealed request's headers", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = request.[-headers-]{+view+}(); //~ E0599 headers
 }
 """),
-    Row("into_request", "verified-proxy::ingress", "convert a sealed request into a plain one", """
+    Row("into_request", "proxy::ingress", "convert a sealed request into a plain one", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) -> [-http::Request<hyper::body::Incoming>-]{+ClientRequest+} {
     request.into() //~ E0277 ClientRequest
 }
 """),
-    Row("view_headers", "verified-proxy::route", "read the headers out of a view", """
+    Row("view_headers", "proxy::route", "read the headers out of a view", """
 use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-headers-]{+method+}; //~ E0609 headers
 }
 """),
-    Row("view_body", "verified-proxy::route", "read the body out of a view", """
+    Row("view_body", "proxy::route", "read the body out of a view", """
 use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-body-]{+method+}; //~ E0609 body
 }
 """),
-    Row("view_query", "verified-proxy::route", "read the query out of a view", """
+    Row("view_query", "proxy::route", "read the query out of a view", """
 use upstream::View;
 fn wrong(view: &View<'_>) {
     let _ = view.[-uri-]{+path+}; //~ E0609 uri
 }
 """),
-    Row("clone_request", "verified-proxy::ingress", "keep a copy of a sealed request", """
+    Row("clone_request", "proxy::ingress", "keep a copy of a sealed request", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) -> [-ClientRequest-]{+&ClientRequest+} {
     request.clone() //~ E0308 mismatched
 }
 """),
-    Row("display_request", "verified-proxy::ingress", "print a sealed request", """
+    Row("display_request", "proxy::ingress", "print a sealed request", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) -> String {
     format!("{request[--]{+:?+}}") //~ E0277 Display
@@ -326,19 +326,19 @@ fn wrong(request: &[-http::Request<RequestBody>-]{+ClientRequest+}) -> String {
     format!("{request:?}") //~ E0277 Debug
 }
 """),
-    Row("debug_view", "verified-proxy::route", "print a view, which has the model and the path", """
+    Row("debug_view", "proxy::route", "print a view, which has the model and the path", """
 use upstream::View;
 fn wrong(view: &View<'_>) -> String {
     format!("{:?}", view[--]{+.method+}) //~ E0277 Debug
 }
 """),
-    Row("serialise_request", "verified-proxy::admin", "serialise a sealed request", """
+    Row("serialise_request", "proxy::admin", "serialise a sealed request", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = serde_json::to_string(&request[--]{+.view().path+}); //~ E0277 Serialize
 }
 """),
-    Row("trace_request", "verified-proxy::ingress", "log a sealed request's content", """
+    Row("trace_request", "proxy::ingress", "log a sealed request's content", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     tracing::info!([-%-]{+?+}request); //~ E0277 Display
@@ -396,7 +396,7 @@ fn wrong(host: &[-str-]{+Backend+}, nonce: attest::Nonce, algo: attest::SigningA
     let _ = Probe::new(host, nonce, algo); //~ E0308 mismatched
 }
 """),
-    Row("backend_literal", "verified-proxy::route", "make a backend without the allow list", """
+    Row("backend_literal", "proxy::route", "make a backend without the allow list", """
 use attest::{Domain, Expected};
 use sources::backend::{AllowList, Backend};
 fn wrong(allow: &AllowList, domain: Domain, models: std::sync::Arc<Expected<Vec<String>>>) -> Option<Backend> {
@@ -404,7 +404,7 @@ fn wrong(allow: &AllowList, domain: Domain, models: std::sync::Arc<Expected<Vec<
     -]{+allow.backend(domain.as_str(), Expected::NotChecked("a row")).ok()+}
 }
 """),
-    Row("backend_parsed", "verified-proxy::route", "make a backend out of text", """
+    Row("backend_parsed", "proxy::route", "make a backend out of text", """
 use attest::Expected;
 use sources::backend::{AllowList, Backend};
 fn wrong(allow: &AllowList, name: &str) -> Option<Backend> {
@@ -412,7 +412,7 @@ fn wrong(allow: &AllowList, name: &str) -> Option<Backend> {
     -]{+allow.backend(name, Expected::NotChecked("a row")).ok()+}
 }
 """),
-    Row("backend_edited", "verified-proxy::route", "change the domain of a backend", """
+    Row("backend_edited", "proxy::route", "change the domain of a backend", """
 use attest::Domain;
 use sources::backend::Backend;
 fn wrong(backend: &mut Backend, domain: Domain) {
@@ -574,13 +574,13 @@ fn wrong(quote: VerifiedQuote) -> VerifiedQuote {
     -]{+quote+}
 }
 """),
-    Row("policy_default", "verified-proxy::config", "accept by a policy that is empty", """
+    Row("policy_default", "proxy::config", "accept by a policy that is empty", """
 use attest::Policy;
 fn wrong() -> Policy {
     Policy::[-default-]{+near+}() //~ E0599 default
 }
 """),
-    Row("policy_literal", "verified-proxy::config", "make a policy by literal", """
+    Row("policy_literal", "proxy::config", "make a policy by literal", """
 use attest::Policy;
 fn wrong(policy: Policy) -> Policy {
     [-Policy { ..policy } //~ E0451 private
@@ -601,40 +601,40 @@ use [-upstream::ClientRequest-]{+attest::Evidence+}; //~ E0432 upstream
 """),
 
     # Nor has what stands on the wall a way around it.
-    Row("verified_literal_elsewhere", "verified-proxy::ingress", "forge a verified connection from another crate", """
+    Row("verified_literal_elsewhere", "proxy::ingress", "forge a verified connection from another crate", """
 use upstream::Verified;
 fn wrong(verified: Verified) -> Verified {
     [-Verified { ..verified } //~ E0451 private
     -]{+verified+}
 }
 """),
-    Row("attested_literal_elsewhere", "verified-proxy::ingress", "forge a proof from another crate", """
+    Row("attested_literal_elsewhere", "proxy::ingress", "forge a proof from another crate", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-Attested { ..proof } //~ E0451 claims
     -]{+proof+}
 }
 """),
-    Row("unverified_elsewhere", "verified-proxy::ingress", "name an unverified connection outside upstream", """
+    Row("unverified_elsewhere", "proxy::ingress", "name an unverified connection outside upstream", """
 use upstream::[-unverified::Unverified-]{+Verified+}; //~ E0603 unverified
 """),
-    Row("dialled_elsewhere", "verified-proxy::ingress", "dial a backend beside the way to it", """
+    Row("dialled_elsewhere", "proxy::ingress", "dial a backend beside the way to it", """
 use upstream::Dialer;
 use sources::backend::Backend;
 async fn wrong(dialer: &Dialer, backend: &Backend) {
     let _ = [-dialer.dial(backend).await-]{+(dialer, backend)+}; //~ E0624 dial
 }
 """),
-    Row("forward_elsewhere", "verified-proxy::ingress", "send on a connection whose verdict nobody looked up", """
+    Row("forward_elsewhere", "proxy::ingress", "send on a connection whose verdict nobody looked up", """
 use upstream::{ClientRequest, Verified, served::Served};
 async fn wrong(on: Verified, request: ClientRequest, served: &Served) {
     let _ = [-on.forward(request, todo!(), served).await-]{+(on, request, served)+}; //~ E0624 forward
 }
 """),
-    Row("body_elsewhere", "verified-proxy::respond", "name a sealed body outside upstream", """
+    Row("body_elsewhere", "proxy::respond", "name a sealed body outside upstream", """
 use upstream::[-request::RequestBody-]{+ClientRequest+}; //~ E0603 request
 """),
-    Row("standing_elsewhere", "verified-proxy::ingress", "say that a verdict stands, outside upstream", """
+    Row("standing_elsewhere", "proxy::ingress", "say that a verdict stands, outside upstream", """
 use upstream::verdicts::[-Standing-]{+Verdicts+}; //~ E0603 Standing
 """),
 ]

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use attest::{GpuAnchors, Policy, TrustAnchors};
 use fake_tee::serve::{Options, Running};
+use proxy::config::AllowList;
+use proxy::{Config, SetupError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use verified_proxy::config::AllowList;
-use verified_proxy::{Config, SetupError};
 
 use crate::client;
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ impl Scene {
         let config = config(&good, &tampered)
             .map_err(|error| Failure::setup("the proxy's configuration", error))?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut serving = tokio::spawn(verified_proxy::run(config, listener, async {
+        let mut serving = tokio::spawn(proxy::run(config, listener, async {
             let _ = stopped.await;
         }));
         tokio::select! {

@@ -4,9 +4,9 @@
 //! Nothing here is trusted, neither the repository nor the disk: a file is what
 //! the log's digest says, or it is not used. Each is fetched once and kept; only
 //! a log that a machine vouches for has any fetched. A file is waited for until
-//! [`DEADLINE`] after it was first wanted for a backend, whoever waits; who comes
+//! `DEADLINE` after it was first wanted for a backend, whoever waits; who comes
 //! later takes what has come since. What cannot be had is left alone for
-//! [`RETRY_PAUSE`]. No backend's log has a part in another backend's turns.
+//! `RETRY_PAUSE`. No backend's log has a part in another backend's turns.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

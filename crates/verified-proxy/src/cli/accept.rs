@@ -15,14 +15,14 @@ use attest::{
     AcceptTcb, AcceptedChange, Appraisal, Base, Day, Evidence, Known, NotAcceptable, Policy,
     Rejected, Terms, accept,
 };
+use proxy::examine::Examiner;
+use proxy::respond;
 use serde::Deserialize;
 
 use super::inputs::{self, Failure};
 use super::options::Shared;
 use super::print;
 use super::verify::{Recorded, unserved};
-use crate::examine::Examiner;
-use crate::respond;
 
 /// Accept an honest change of a backend for a while, where a verdict failed in exactly one rule
 ///

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
+use proxy::config::{ApiKey, ClientTokens, Guard, HostName, Origin};
 use zeroize::Zeroizing;
 
 use super::inputs::{self, Failure};
-use crate::config::{ApiKey, ClientTokens, Guard, HostName, Origin};
 
 /// The key itself, for those who keep no file. Never an argument: arguments are
 /// seen by every user of the machine.

@@ -11,14 +11,15 @@ mod workload;
 
 use std::process::ExitCode;
 
+use proxy::config::Config;
+use proxy::examine::Examiner;
+
 use self::check::{Check, Id, Status};
 use self::workload::Opinion;
 use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::{colour, print, serve};
-use crate::SetupError;
-use crate::config::Config;
-use crate::examine::Examiner;
+use proxy::SetupError;
 
 /// Find out what keeps requests from being answered, and what to do about it
 ///

@@ -10,8 +10,14 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// This program's own lines.
+/// What this program's own lines begin with, whichever of its crates they are of.
 const OWN: &str = "verified_proxy";
+/// Its crates beside this one; a module of theirs may be named as one of the program.
+const CRATES: [&str; 3] = [
+    "verified_proxy_port",
+    "verified_proxy_upstream",
+    "verified_proxy_sources",
+];
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -93,13 +99,17 @@ impl FromStr for Filter {
             .with_default(usual.min(LevelFilter::WARN))
             .with_target(OWN, usual);
         for (target, level) in wish.iter() {
-            let own = target == OWN || target.starts_with("verified_proxy::");
-            let level = if own {
-                level
-            } else {
-                level.min(LevelFilter::WARN)
-            };
+            if !target.starts_with(OWN) {
+                filter = filter.with_target(target, level.min(LevelFilter::WARN));
+                continue;
+            }
             filter = filter.with_target(target, level);
+            if let Some(module) = target.strip_prefix("verified_proxy::") {
+                filter = filter.with_target(format!("verified_proxy_{module}"), level);
+                for name in CRATES {
+                    filter = filter.with_target(format!("{name}::{module}"), level);
+                }
+            }
         }
         Ok(Self(filter))
     }
@@ -155,6 +165,12 @@ mod tests {
         let some = filter("verified_proxy::ingress=debug,info");
         assert!(some.would_enable(own, &Level::DEBUG));
         assert!(!some.would_enable("verified_proxy::fetch", &Level::DEBUG));
+        assert!(some.would_enable("verified_proxy_port::ingress", &Level::DEBUG));
+        assert!(!some.would_enable("verified_proxy_sources::fetch", &Level::DEBUG));
+        let judge = "verified_proxy_upstream::judge";
+        assert!(filter("verified_proxy=debug").would_enable(judge, &Level::DEBUG));
+        assert!(filter("verified_proxy::upstream=debug").would_enable(judge, &Level::DEBUG));
+        assert!(!filter("info").would_enable(judge, &Level::DEBUG));
         assert!(!filter("off").would_enable(own, &Level::ERROR));
     }
 

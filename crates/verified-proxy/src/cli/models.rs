@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use attest::UnixTime;
+use proxy::examine::Examiner;
+use proxy::respond::Failure as Unserved;
 use serde_json::json;
 use sources::endpoints::EndpointList;
 
@@ -14,8 +16,6 @@ use super::inputs::Failure;
 use super::options::Shared;
 use super::print;
 use super::verify::unserved;
-use crate::examine::Examiner;
-use crate::respond::Failure as Unserved;
 
 /// List the models that can be asked for, and the domains that serve them
 ///
@@ -100,7 +100,7 @@ fn as_json(list: &EndpointList, since: Option<UnixTime>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AllowList, Config};
+    use proxy::config::{AllowList, Config};
 
     /// A list has a megabyte; one long name must not make each line as long.
     #[test]

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use attest::{AcceptTcb, Domain, Policy, SigningAlgo, TrustAnchors};
 use clap::{ValueEnum, ValueHint};
+use proxy::config::{
+    AllowList, AllowPattern, BackendTimeouts, ComposeSource, Config, ConnectTo, FetchUrl, WebPki,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::inputs::{self, Danger, Failure};
 use super::logs;
 use super::units::{self, StateDir};
-use crate::config::{
-    AllowList, AllowPattern, BackendTimeouts, ComposeSource, Config, ConnectTo, FetchUrl, WebPki,
-};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use proxy::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
+use proxy::shutdown::Signals;
 use tokio::net::TcpListener;
 use upstream::BODY_SLACK;
 
@@ -15,10 +17,8 @@ use super::options::Shared;
 use super::settings::Settings;
 use super::units;
 #[cfg(unix)]
-use crate::UnixSocket;
-use crate::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
-use crate::shutdown::Signals;
-use crate::{Listener, Server, limits};
+use proxy::UnixSocket;
+use proxy::{Listener, Server, limits};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -361,7 +361,7 @@ mod tests {
             Vec::new(),
             Config::COMPOSE_FILES_URL.parse().unwrap(),
             Config::COMPOSE_TAGS_URL.parse().unwrap(),
-            crate::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
+            proxy::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
         );
         assert_eq!(parsed.policy.digest(), library.policy.digest());
         assert_eq!(parsed.max_body, library.max_body);

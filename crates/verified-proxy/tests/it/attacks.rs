@@ -13,9 +13,9 @@ use attest::UnixTime;
 use fake_tee::serve::{Options, Running, unix_now};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
+use proxy::config::{BackendTimeouts, Clock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use verified_proxy::config::{BackendTimeouts, Clock};
 
 use crate::harness::*;
 

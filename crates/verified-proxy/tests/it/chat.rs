@@ -129,7 +129,7 @@ async fn ed25519_and_no_ca_chain() {
     let fake = fake().await;
     let mut config = config(&fake);
     config.signing_algo = attest::SigningAlgo::Ed25519;
-    config.webpki = verified_proxy::config::WebPki::Off;
+    config.webpki = proxy::config::WebPki::Off;
     let proxy = Proxy::start(config).await;
     let answer = proxy.chat().await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);

@@ -14,8 +14,8 @@ use fake_tee::hash::sha256;
 use fake_tee::pki::Signer;
 use fake_tee::serve::{Behaviour, Options, Running, unix_now};
 use http::StatusCode;
-use verified_proxy::Config;
-use verified_proxy::config::{Clock, ComposeSource};
+use proxy::Config;
+use proxy::config::{Clock, ComposeSource};
 
 use crate::harness::*;
 

@@ -14,8 +14,8 @@ use fake_tee::refusing;
 use fake_tee::serve::{Behaviour, NrasRoute, Options, Running, unix_now};
 use fake_tee::tags::{PublishedTag, advertisement};
 use http::StatusCode;
-use verified_proxy::Config;
-use verified_proxy::config::{Clock, ComposeSource};
+use proxy::Config;
+use proxy::config::{Clock, ComposeSource};
 
 use crate::harness::*;
 use crate::program::command;

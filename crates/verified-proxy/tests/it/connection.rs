@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
+use proxy::config::WebPki;
 use tokio::sync::oneshot;
-use verified_proxy::config::WebPki;
 
 use crate::harness::*;
 

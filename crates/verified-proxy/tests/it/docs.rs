@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn the_codes_are_documented() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/codes.md");
-    let text = verified_proxy::codes::document();
+    let text = proxy::codes::document();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }

@@ -13,8 +13,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use proxy::Config;
 use tokio::net::TcpStream;
-use verified_proxy::Config;
 
 use crate::harness::*;
 

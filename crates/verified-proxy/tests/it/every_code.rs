@@ -23,8 +23,8 @@ use fake_tee::serve::{
 use http::{HeaderName, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use verified_proxy::Config;
-use verified_proxy::config::{ClientTokens, Clock};
+use proxy::Config;
+use proxy::config::{ClientTokens, Clock};
 
 use self::evidence::Row;
 use crate::harness::*;
@@ -247,7 +247,7 @@ const EVIDENCE: [&[Row]; 7] = [
 
 /// The proxy's own codes with every status that docs/codes.md gives them.
 fn own_codes() -> Vec<(String, Vec<u16>)> {
-    let document = verified_proxy::codes::document();
+    let document = proxy::codes::document();
     let own = document.split("\n## Refused evidence").next().unwrap();
     let rows = own.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {

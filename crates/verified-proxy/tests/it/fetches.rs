@@ -8,8 +8,8 @@ use std::time::Duration;
 use attest::UnixTime;
 use fake_tee::serve::{Options, unix_now};
 use http::StatusCode;
-use verified_proxy::Config;
-use verified_proxy::config::Clock;
+use proxy::Config;
+use proxy::config::Clock;
 
 use crate::harness::*;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fake_tee::serve::{Act, Fault, Options, Point, Record, Running};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use verified_proxy::config::{BackendTimeouts, ComposeSource};
+use proxy::config::{BackendTimeouts, ComposeSource};
 
 use crate::harness::*;
 

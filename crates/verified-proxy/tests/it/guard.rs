@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use verified_proxy::config::{ApiKey, ClientTokens};
+use proxy::config::{ApiKey, ClientTokens};
 
 use crate::harness::*;
 
@@ -266,8 +266,8 @@ async fn clients_without_a_token_get_nothing() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_socket_is_its_owners_alone() {
+    use proxy::UnixSocket;
     use std::os::unix::fs::PermissionsExt as _;
-    use verified_proxy::UnixSocket;
 
     let fake = fake().await;
     let dir = tempfile::tempdir().unwrap();
@@ -283,7 +283,7 @@ async fn a_socket_is_its_owners_alone() {
         let shutdown = async {
             let _ = stopped.await;
         };
-        verified_proxy::run(config, socket, shutdown).await.unwrap();
+        proxy::run(config, socket, shutdown).await.unwrap();
     });
 
     let second = UnixSocket::bind(&path).await.unwrap_err();
@@ -381,9 +381,9 @@ async fn what_a_browser_shows_does_not_spend_the_key() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_socket_is_not_taken_from_who_has_it() {
+    use proxy::UnixSocket;
     use std::io::ErrorKind;
     use std::os::unix::net::{UnixListener, UnixStream};
-    use verified_proxy::UnixSocket;
 
     let dir = tempfile::tempdir().unwrap();
     // One whose end comes late leaves the file of its successor alone.
@@ -420,8 +420,8 @@ async fn a_socket_is_not_taken_from_who_has_it() {
 #[cfg(unix)]
 #[test]
 fn a_socket_is_not_taken_twice() {
+    use proxy::UnixSocket;
     use std::os::unix::net::{UnixListener, UnixStream};
-    use verified_proxy::UnixSocket;
 
     let dir = tempfile::tempdir().unwrap();
     for round in 0..40 {
@@ -521,9 +521,9 @@ async fn a_crash_leaves_no_memory_in_a_file() {
 /// no more than its connection.
 #[tokio::test]
 async fn a_panic_says_nothing_of_a_client() {
+    use proxy::config::Clock;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
-    use verified_proxy::config::Clock;
 
     let fake = fake().await;
     let armed = Arc::new(AtomicBool::new(false));

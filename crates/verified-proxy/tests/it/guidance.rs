@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use attest::UnixTime;
 use fake_tee::serve::{Behaviour, Options, Running};
 use http::StatusCode;
+use proxy::config::Clock;
 use serde_json::json;
-use verified_proxy::config::Clock;
 
 use crate::harness::*;
 use crate::program::{arguments, command, program};

@@ -27,14 +27,14 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use proxy::Config;
+use proxy::config::AllowList;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use verified_proxy::Config;
-use verified_proxy::config::AllowList;
 
 pub(crate) use self::front::*;
 pub(crate) use self::ledger::*;
@@ -198,9 +198,7 @@ impl Proxy {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            verified_proxy::run(config, listener, shutdown)
-                .await
-                .unwrap();
+            proxy::run(config, listener, shutdown).await.unwrap();
         });
         Self {
             address,

@@ -19,8 +19,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use proxy::Config;
 use tokio::net::TcpStream;
-use verified_proxy::Config;
 
 use self::Seen::{Aborted, Error, Own, Usual, Whole};
 use crate::harness::*;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use attest::UnixTime;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
-use verified_proxy::config::Clock;
+use proxy::config::Clock;
 
 use crate::harness::*;
 

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use attest::UnixTime;
 use fake_tee::serve::{Running, unix_now};
 use http::StatusCode;
+use proxy::config::Clock;
+use proxy::{Config, Server};
 use serde_json::Value;
-use verified_proxy::config::Clock;
-use verified_proxy::{Config, Server};
 
 use crate::harness::*;
 

@@ -16,10 +16,10 @@ use fake_tee::deployment::action;
 use fake_tee::serve::{Behaviour, Connection, Options, Running, unix_now};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use proxy::Config;
+use proxy::config::{ClientTokens, Clock};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use verified_proxy::Config;
-use verified_proxy::config::{ClientTokens, Clock};
 
 use crate::harness::*;
 

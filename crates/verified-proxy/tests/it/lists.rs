@@ -8,9 +8,9 @@ use std::time::Duration;
 use attest::UnixTime;
 use fake_tee::serve::{Behaviour, Running, unix_now};
 use http::StatusCode;
+use proxy::config::Clock;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use verified_proxy::config::Clock;
 
 use crate::harness::*;
 

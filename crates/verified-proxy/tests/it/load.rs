@@ -10,9 +10,9 @@ use attest::UnixTime;
 use fake_tee::serve::{Options, Record, Running, unix_now};
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
+use proxy::config::Clock;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use verified_proxy::config::Clock;
 
 use crate::harness::*;
 

@@ -123,7 +123,7 @@ async fn what_weakens_the_proof_is_said() {
     let fake = fake().await;
     let mut config = config(&fake);
     config.policy = attest::Policy::built_in("hardware").unwrap();
-    config.webpki = verified_proxy::config::WebPki::Off;
+    config.webpki = proxy::config::WebPki::Off;
     let text = metrics(&Proxy::start(config.clone()).await).await;
     let info = text
         .lines()

@@ -12,9 +12,9 @@ use fake_tee::nras::NrasPki;
 use fake_tee::refusing;
 use fake_tee::serve::{Behaviour, NrasRoute, Running, unix_now};
 use http::StatusCode;
+use proxy::Config;
+use proxy::config::Clock;
 use serde_json::Value;
-use verified_proxy::Config;
-use verified_proxy::config::Clock;
 
 use crate::harness::*;
 use crate::program::command;

@@ -10,7 +10,7 @@ use fake_tee::serve::Running;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use verified_proxy::config::ClientTokens;
+use proxy::config::ClientTokens;
 
 use crate::harness::*;
 
@@ -203,7 +203,7 @@ async fn it_says_what_this_proxy_is_and_what_codes_mean() {
     let fake = fake().await;
     let mut config = config(&fake);
     config.policy = attest::Policy::built_in("hardware").unwrap();
-    config.webpki = verified_proxy::config::WebPki::Off;
+    config.webpki = proxy::config::WebPki::Off;
     config.verdict_ttl = Duration::from_secs(90);
     let about = Proxy::start(config.clone())
         .await
@@ -302,9 +302,9 @@ async fn a_refusal_shows_what_differs_and_no_command() {
         }
     }
     // The hint of a verdict has such lines: it is for programs and the terminal.
-    let page = include_str!("../../src/page/page.js").to_owned()
-        + include_str!("../../src/page/report.js")
-        + include_str!("../../src/page/page.html");
+    let page = include_str!("../../../proxy/src/page/page.js").to_owned()
+        + include_str!("../../../proxy/src/page/report.js")
+        + include_str!("../../../proxy/src/page/page.html");
     for word in [
         "hint",
         "verified-proxy policy",

@@ -119,7 +119,7 @@ fn the_table_of_options_has_the_right_defaults() {
 
 #[test]
 fn the_codes_of_the_readme_exist() {
-    let codes = verified_proxy::codes::document();
+    let codes = proxy::codes::document();
     for row in table(
         &page("README.md"),
         "| you see | likely reason | what to do |",

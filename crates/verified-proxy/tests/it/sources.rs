@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fake_tee::serve::{Behaviour, Options, Running};
 use http::StatusCode;
-use verified_proxy::config::ComposeSource;
+use proxy::config::ComposeSource;
 
 use crate::harness::*;
 

@@ -9,8 +9,8 @@ use fake_tee::compose_file::{PublishedFile, commit, compose_text};
 use fake_tee::deployment::{action, compose_up};
 use fake_tee::serve::{Behaviour, Options, Route};
 use http::StatusCode;
-use verified_proxy::config::ComposeSource;
-use verified_proxy::{Config, Server};
+use proxy::config::ComposeSource;
+use proxy::{Config, Server};
 
 use crate::harness::*;
 

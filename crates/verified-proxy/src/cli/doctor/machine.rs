@@ -1,12 +1,12 @@
 //! What this machine and its user bring: policy, folders, limits.
 
 use attest::{Policy, UnixTime};
+use proxy::config::Config;
+use proxy::limits;
 use sources::state::{Memory, StateDir, StateError};
 
 use super::super::inputs::Danger;
 use super::check::{Check, Id};
-use crate::config::Config;
-use crate::limits;
 
 /// Images are deployed every few months; a policy that was not held against new
 /// evidence for a quarter has probably missed one.

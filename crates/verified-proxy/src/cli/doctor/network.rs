@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::Rejected;
+use proxy::config::Config;
+use proxy::examine::Examiner;
+use proxy::respond::{self, Explained};
 use sources::backend::Backend;
 use sources::collateral::SourceError;
 use sources::endpoints::{EndpointList, EndpointsError};
@@ -14,9 +17,6 @@ use upstream::{AttemptError, AttestError, Examined, Judged};
 
 use super::check::{Check, Id};
 use super::clock::Times;
-use crate::config::Config;
-use crate::examine::Examiner;
-use crate::respond::{self, Explained};
 
 /// Resolvers give up by themselves, some after a minute.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -80,7 +80,7 @@ async fn is_verified_proxy(address: SocketAddr, fetcher: &Fetcher) -> bool {
 #[cfg(unix)]
 async fn unix(path: &Path) -> Check {
     let at = format!("unix:{}", path.display());
-    match crate::UnixSocket::bind(path).await {
+    match proxy::UnixSocket::bind(path).await {
         Ok(_) => Check::ok(Id::Port, format!("{at} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => Check::warning(
             Id::Port,

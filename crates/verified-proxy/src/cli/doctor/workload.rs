@@ -2,6 +2,7 @@
 //! NVIDIA. None keeps requests from being answered, unless the policy requires it.
 
 use attest::Policy;
+use proxy::examine::Examiner;
 use sources::compose_files::{ComposeSource, FileError};
 use sources::compose_tags::ListError;
 use sources::nras::NrasError;
@@ -10,7 +11,6 @@ use upstream::sound_log;
 use super::check::{Check, Id};
 use super::clock::Times;
 use super::network::Probed;
-use crate::examine::Examiner;
 
 /// A file that a backend's log names, where one was asked; else that the repository
 /// answers at all.

@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use attest::{CheckId, Group, Severity};
+use proxy::facts::{self, FACTS};
 
 use super::shown::{Deployment, Finding, Gpu, Shown, counted};
 use super::{BOLD, Paint, RED, YELLOW};
-use crate::facts::{self, FACTS};
 
 /// Findings of one severity that are listed; real machines have 20 to 60.
 const MAX_FINDINGS: usize = 12;

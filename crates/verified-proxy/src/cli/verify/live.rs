@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use proxy::examine::Examiner;
+use proxy::respond::{self, Explained, Failure as Unserved};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use upstream::{AttemptError, DialError, Examined};
@@ -11,8 +13,6 @@ use super::{Args, rendered, write_policy};
 use crate::cli::inputs::Failure;
 use crate::cli::print;
 use crate::cli::report_text::Length;
-use crate::examine::Examiner;
-use crate::respond::{self, Explained, Failure as Unserved};
 
 /// What some connections to one backend had in common.
 struct Finding {

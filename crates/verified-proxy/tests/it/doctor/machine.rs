@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use fake_tee::serve::Running;
-use verified_proxy::config::ClientTokens;
+use proxy::config::ClientTokens;
 
 use super::*;
 

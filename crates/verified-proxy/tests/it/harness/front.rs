@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fake_tee::serve::Running;
+use proxy::config::FetchUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use verified_proxy::config::FetchUrl;
 
 /// In front of a fake's plain-HTTP port: counts connections, and while it is
 /// told to takes them without a word or says what it said before.

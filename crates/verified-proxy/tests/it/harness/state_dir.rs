@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fake_tee::serve::Running;
 use http::StatusCode;
-use verified_proxy::{Config, Server};
+use proxy::{Config, Server};
 
 use super::{Proxy, config, until};
 

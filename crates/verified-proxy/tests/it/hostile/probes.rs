@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fake_tee::serve::Running;
 use http::StatusCode;
-use verified_proxy::Config;
+use proxy::Config;
 
 use crate::harness::*;
 

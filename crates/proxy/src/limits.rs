@@ -6,7 +6,7 @@ const MAX_CLIENTS: usize = 4_096;
 const RESERVED: u64 = 32;
 
 /// Raises this process's soft limit of descriptors to its hard limit.
-pub(crate) fn raise() {
+pub fn raise() {
     #[cfg(unix)]
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
@@ -15,7 +15,7 @@ pub(crate) fn raise() {
 }
 
 /// Keeps this process's memory, which has keys and prompts in it, out of core files.
-pub(crate) fn no_core_dumps() {
+pub fn no_core_dumps() {
     #[cfg(unix)]
     if let Err(error) = rlimit::Resource::CORE.set(0, 0) {
         tracing::warn!(%error, "a crash of this process could write its memory to a file");
@@ -29,7 +29,7 @@ pub(crate) fn clients() -> usize {
 
 /// What [`raise`] can raise the limit to.
 #[cfg(unix)]
-pub(crate) fn most_descriptors() -> Option<u64> {
+pub fn most_descriptors() -> Option<u64> {
     rlimit::Resource::NOFILE.get_hard().ok()
 }
 
@@ -50,7 +50,7 @@ fn descriptors() -> Option<u64> {
 
 /// Half of what there is: each client can have one request on its way, which
 /// has one connection to a backend.
-pub(crate) fn clients_under(descriptors: Option<u64>) -> usize {
+pub fn clients_under(descriptors: Option<u64>) -> usize {
     let Some(descriptors) = descriptors else {
         return MAX_CLIENTS;
     };

@@ -12,7 +12,7 @@ use upstream::guard::NotAdmitted;
 use upstream::metrics::Metrics;
 use upstream::{AttemptError, ForwardError, Framing, PathError, SealError, VERDICT};
 
-pub(crate) use self::table::remedy;
+pub use self::table::remedy;
 use self::table::{Line, Retry, attempt_line, line};
 use crate::body::{Body, json, whole};
 use crate::route::RouteError;
@@ -24,7 +24,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// Everything that can go wrong with a request.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     NotAdmitted(NotAdmitted),
     Framing(Framing),
     Seal(SealError),
@@ -77,10 +77,10 @@ impl From<ForwardError> for Failure {
 
 /// A failure in words, for somebody who is no HTTP client.
 #[derive(Debug)]
-pub(crate) struct Explained {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+pub struct Explained {
+    pub code: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
 }
 
 impl From<Line> for Explained {
@@ -94,12 +94,12 @@ impl From<Line> for Explained {
 }
 
 /// The words of a failure.
-pub(crate) fn explain(failure: &Failure) -> Explained {
+pub fn explain(failure: &Failure) -> Explained {
     line(failure).into()
 }
 
 /// The words of one failed connection.
-pub(crate) fn explain_attempt(error: &AttemptError) -> Explained {
+pub fn explain_attempt(error: &AttemptError) -> Explained {
     attempt_line(error).into()
 }
 

@@ -105,18 +105,18 @@ impl<B: Body + Unpin> Body for UnderWay<B> {
 
 /// Counts Ctrl-C, and where the system has it SIGTERM.
 #[derive(Debug, Clone)]
-pub(crate) struct Signals(watch::Receiver<u32>);
+pub struct Signals(watch::Receiver<u32>);
 
 impl Signals {
     /// Catches signals from now on.
-    pub(crate) fn catch() -> Self {
+    pub fn catch() -> Self {
         let (count, seen) = watch::channel(0);
         spawn_counters(&count);
         Self(seen)
     }
 
     /// Resolves when `times` signals have come.
-    pub(crate) async fn came(mut self, times: u32) {
+    pub async fn came(mut self, times: u32) {
         if self.0.wait_for(|count| *count >= times).await.is_err() {
             // Nothing can be caught; it has been said.
             std::future::pending::<()>().await;

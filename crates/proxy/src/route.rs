@@ -9,7 +9,7 @@ use upstream::{Model, Named, View};
 
 /// Why a request goes nowhere.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RouteError {
+pub enum RouteError {
     #[error("the request names no model")]
     NoBackend { why: &'static str },
     #[error("{0}")]

@@ -5,12 +5,12 @@ use attest::Group;
 
 /// One kind of fact.
 #[derive(Debug)]
-pub(crate) struct Fact {
+pub struct Fact {
     /// Where an explanation shows it; apart from all parts if nowhere.
-    pub(crate) group: Option<Group>,
+    pub group: Option<Group>,
     /// In JSON.
-    pub(crate) name: &'static str,
-    pub(crate) words: &'static str,
+    pub name: &'static str,
+    pub words: &'static str,
 }
 
 impl Fact {
@@ -24,7 +24,7 @@ impl Fact {
 }
 
 /// In the order of an explanation. A fact that is not in here is shown by its name.
-pub(crate) const FACTS: &[Fact] = &[
+pub const FACTS: &[Fact] = &[
     Fact::of(Group::Hardware, "ppid", "platform (PPID)"),
     Fact::of(Group::Hardware, "piid", "platform instance (PIID)"),
     Fact::of(Group::Hardware, "fmspc", "platform family (FMSPC)"),
@@ -152,7 +152,7 @@ pub(crate) const FACTS: &[Fact] = &[
 ];
 
 /// What a fact is called.
-pub(crate) fn words(name: &str) -> &str {
+pub fn words(name: &str) -> &str {
     let known = FACTS.iter().find(|fact| fact.name == name);
     known.map_or(name, |fact| fact.words)
 }

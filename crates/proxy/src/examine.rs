@@ -16,11 +16,11 @@ use upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 use crate::config::Config;
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
-use crate::{Server, SetupError};
+use crate::server::{Server, SetupError};
 
 /// A proxy's way to backends, without clients.
 #[derive(Debug)]
-pub(crate) struct Examiner {
+pub struct Examiner {
     endpoints: Endpoints,
     upstream: Upstream,
     sources: Sources,
@@ -28,7 +28,7 @@ pub(crate) struct Examiner {
 
 impl Examiner {
     /// Sets up what a server with this configuration would use.
-    pub(crate) fn new(config: Config) -> Result<Self, SetupError> {
+    pub fn new(config: Config) -> Result<Self, SetupError> {
         let Server {
             ingress, sources, ..
         } = Server::new(config)?;
@@ -41,18 +41,18 @@ impl Examiner {
     }
 
     /// The endpoint list of this moment.
-    pub(crate) async fn renewed_list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    pub async fn renewed_list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
         self.endpoints.renewed().await
     }
 
     /// The last good list and when it came, from disk perhaps.
-    pub(crate) fn kept_list(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
+    pub fn kept_list(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
         self.endpoints.kept()
     }
 
     /// Every backend that serves the model `target`, or the one of that name.
     /// Never empty.
-    pub(crate) async fn backends(&self, target: &str) -> Result<Vec<Backend>, Failure> {
+    pub async fn backends(&self, target: &str) -> Result<Vec<Backend>, Failure> {
         let list = self.endpoints.list().await?;
         let listed = list.models().any(|model| model == target);
         // A model may look like a domain; what the list says comes first.
@@ -66,13 +66,13 @@ impl Examiner {
     }
 
     /// One new connection to `backend`.
-    pub(crate) async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
+    pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         self.upstream.examine(backend).await
     }
 
     /// What `backend` showed, judged again under another policy: it is not asked again.
     /// Nothing if Intel's documents cannot be had.
-    pub(crate) async fn again(
+    pub async fn again(
         &self,
         backend: &Backend,
         examined: &Examined,
@@ -82,36 +82,32 @@ impl Examiner {
     }
 
     /// What each source of collateral has for what `backend` showed.
-    pub(crate) async fn by_source(
-        &self,
-        backend: &Backend,
-        examined: &Examined,
-    ) -> Vec<SourceFinding> {
+    pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         self.upstream.by_source(backend, examined).await
     }
 
     /// Whether each source of collateral answers at all.
-    pub(crate) async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
+    pub async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
         self.sources.collaterals.each_answers().await
     }
 
     /// The repository of compose files.
-    pub(crate) fn compose_files(&self) -> &ComposeFiles {
+    pub fn compose_files(&self) -> &ComposeFiles {
         &self.sources.compose_files
     }
 
     /// The tags of that repository.
-    pub(crate) fn compose_tags(&self) -> &ComposeTags {
+    pub fn compose_tags(&self) -> &ComposeTags {
         &self.sources.compose_tags
     }
 
     /// NVIDIA's attestation service.
-    pub(crate) fn nras(&self) -> &Nras {
+    pub fn nras(&self) -> &Nras {
         &self.sources.nras
     }
 
     /// What fetches public documents.
-    pub(crate) fn fetcher(&self) -> &Fetcher {
+    pub fn fetcher(&self) -> &Fetcher {
         self.sources.collaterals.fetcher()
     }
 }

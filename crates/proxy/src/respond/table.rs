@@ -113,7 +113,7 @@ pub(super) fn line(failure: &Failure) -> Line {
 }
 
 /// What to do about a list that cannot be fetched.
-pub(crate) fn remedy(error: &EndpointsError) -> &'static str {
+pub fn remedy(error: &EndpointsError) -> &'static str {
     match error {
         EndpointsError::Fetch { source, .. } if source.is_about_time() => {
             "by this machine's clock the server's certificate is not valid: set the clock"

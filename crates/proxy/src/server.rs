@@ -1,0 +1,193 @@
+//! The proxy, put together.
+
+use std::sync::Arc;
+
+use sources::collateral::Collaterals;
+use sources::compose_files::ComposeFiles;
+use sources::compose_tags::ComposeTags;
+use sources::endpoints::Endpoints;
+use sources::fetch::Fetcher;
+use sources::net::ConnectMap;
+use sources::nras::Nras;
+use sources::state::{Memory, StateDir, StateError};
+use sources::tls::{self, TlsSetupError};
+use upstream::metrics::Metrics;
+use upstream::verdicts::Verdicts;
+use upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
+
+use crate::config::Config;
+use crate::ingress::{ClientLimits, Ingress};
+use crate::listener::Listener;
+use crate::page::Page;
+use crate::respond;
+
+/// Why a proxy cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Outgoing TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// What outlives the process.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A proxy that is set up and does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) ingress: Ingress,
+    pub(crate) sources: Sources,
+    memory: Memory,
+    state: Option<Arc<StateDir>>,
+}
+
+impl Server {
+    /// Sets everything up that can fail.
+    ///
+    /// # Errors
+    /// If outgoing TLS cannot be set up or the state directory cannot be used.
+    pub fn new(config: Config) -> Result<Self, SetupError> {
+        let webpki = tls::webpki(&config.extra_ca)?;
+        let connect_to = ConnectMap::new(config.connect_to);
+        let fetcher = Arc::new(Fetcher::new(
+            Arc::clone(&webpki),
+            connect_to.clone(),
+            config.clock.clone(),
+        )?);
+        let state = match &config.state_dir {
+            Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
+            None => None,
+        };
+        let memory = Memory::load(state.clone(), config.policy.holds())?;
+        let endpoints = Endpoints::new(
+            Arc::clone(&fetcher),
+            config.endpoints_url,
+            config.allow,
+            config.clock.clone(),
+            state.clone(),
+        );
+        let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
+        let compose_files = ComposeFiles::new(
+            config.compose_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+            state.clone(),
+        );
+        let compose_tags = ComposeTags::new(
+            config.compose_tags_source,
+            Arc::clone(&fetcher),
+            config.clock.clone(),
+        );
+        let collaterals = Collaterals::new(
+            fetcher,
+            config.collateral_sources,
+            &config.trust_anchors,
+            config.clock.clone(),
+            state.clone(),
+        );
+        let sources = Sources {
+            collaterals,
+            nras,
+            compose_files,
+            compose_tags,
+        };
+        let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
+        let page = Page::new(
+            &config.policy,
+            &config.trust_anchors,
+            config.webpki,
+            config.verdict_ttl,
+        );
+        let judge = Judge::new(
+            config.policy,
+            config.trust_anchors,
+            config.signing_algo,
+            config.webpki,
+            sources.clone(),
+            memory.clone(),
+            config.accept_change,
+            config.clock.clone(),
+        );
+        let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
+        let terms = Arc::new(Terms {
+            timeouts: config.backend_timeouts,
+            clock: config.clock,
+            metrics: Arc::clone(&metrics),
+            api_key: config.api_key,
+            unauthorized: Unauthorized::default(),
+            model_levels: config.model_levels,
+        });
+        let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
+        let upstream = Upstream::new(
+            dialer,
+            config.pool,
+            judge,
+            Arc::clone(&verdicts),
+            config.attest_timeout,
+            terms,
+        );
+        let ingress = Ingress::new(
+            endpoints,
+            upstream,
+            verdicts,
+            metrics,
+            page,
+            config.guard,
+            ClientLimits {
+                max_body: config.max_body,
+                body_memory: config.body_memory,
+                timeouts: config.client_timeouts,
+                drain: config.drain,
+            },
+        );
+        Ok(Self {
+            ingress,
+            sources,
+            memory,
+            state,
+        })
+    }
+
+    /// Finds out, apart from any request, whether the endpoint list can be had,
+    /// and logs what to do if not.
+    pub fn self_check(&self) -> impl Future<Output = ()> + Send + use<> {
+        let endpoints = self.ingress.endpoints().clone();
+        async move {
+            if let Err(error) = endpoints.renewed().await {
+                tracing::warn!(
+                    "self-check: without the endpoint list {}; {}; `verified-proxy doctor` finds out why",
+                    match endpoints.kept() {
+                        Some((_, since)) => format!("the one of {since} is used"),
+                        None => "no request can be answered".to_owned(),
+                    },
+                    respond::remedy(&error)
+                );
+            }
+        }
+    }
+
+    /// Serves clients on `listener` until `shutdown` resolves, then until their
+    /// answers have ended or [`Config::drain`] has passed. Dropping the future
+    /// ends them at once.
+    pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
+        self.sources.collaterals.prewarm();
+        self.ingress.serve(listener.into(), shutdown).await;
+        self.memory.flush().await;
+        if let Some(state) = &self.state {
+            state.flush().await;
+        }
+    }
+}
+
+/// [`Server::new`] and [`Server::serve`].
+///
+/// # Errors
+/// Those of [`Server::new`].
+pub async fn run(
+    config: Config,
+    listener: impl Into<Listener>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), SetupError> {
+    Server::new(config)?.serve(listener, shutdown).await;
+    Ok(())
+}
