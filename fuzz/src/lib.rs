@@ -16,12 +16,10 @@ mod meaning;
 mod memory;
 pub mod nras;
 pub mod tags;
-#[path = "../../crates/upstream/src"]
-mod proxy {
-    pub(crate) mod member;
-}
 #[path = "../../crates/sources/src/backend.rs"]
 pub mod backend;
+#[path = "../../crates/upstream/src/member.rs"]
+mod member;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -34,9 +32,8 @@ use attest::{
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
 
-// Where the proxy's files look for them.
+// Where the proxy's files look for `backend`.
 extern crate self as sources;
-use self::proxy::member;
 
 const NOW: u64 = 1_800_000_000;
 const NONCE: [u8; 32] = [7; 32];

@@ -39,41 +39,24 @@ pub enum Failure {
     NotAPage,
 }
 
-impl From<NotAdmitted> for Failure {
-    fn from(refused: NotAdmitted) -> Self {
-        Self::NotAdmitted(refused)
-    }
+macro_rules! from {
+    ($($of:ident as $variant:ident),*) => {
+        $(impl From<$of> for Failure {
+            fn from(error: $of) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
 }
 
-impl From<SealError> for Failure {
-    fn from(error: SealError) -> Self {
-        Self::Seal(error)
-    }
-}
-
-impl From<RouteError> for Failure {
-    fn from(error: RouteError) -> Self {
-        Self::Route(error)
-    }
-}
-
-impl From<EndpointsError> for Failure {
-    fn from(error: EndpointsError) -> Self {
-        Self::Endpoints(error)
-    }
-}
-
-impl From<PathError> for Failure {
-    fn from(error: PathError) -> Self {
-        Self::Path(error)
-    }
-}
-
-impl From<ForwardError> for Failure {
-    fn from(error: ForwardError) -> Self {
-        Self::Forward(error)
-    }
-}
+from!(
+    NotAdmitted as NotAdmitted,
+    SealError as Seal,
+    RouteError as Route,
+    EndpointsError as Endpoints,
+    PathError as Path,
+    ForwardError as Forward
+);
 
 /// A failure in words, for somebody who is no HTTP client.
 #[derive(Debug)]
