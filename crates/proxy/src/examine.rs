@@ -1,16 +1,9 @@
 //! What backends show, for somebody who wants to know: a probe is sent, and
 //! nothing else.
 
-use std::sync::Arc;
-
-use attest::{Appraisal, Domain, Policy, UnixTime};
+use attest::{Appraisal, Domain, Policy};
 use sources::backend::Backend;
-use sources::collateral::SourceError;
-use sources::compose_files::ComposeFiles;
-use sources::compose_tags::ComposeTags;
-use sources::endpoints::{EndpointList, Endpoints, EndpointsError};
-use sources::fetch::{FetchUrl, Fetcher};
-use sources::nras::Nras;
+use sources::endpoints::Endpoints;
 use upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 
 use crate::config::Config;
@@ -21,9 +14,11 @@ use crate::server::{Server, SetupError};
 /// A proxy's way to backends, without clients.
 #[derive(Debug)]
 pub struct Examiner {
-    endpoints: Endpoints,
+    /// The endpoint list.
+    pub endpoints: Endpoints,
     upstream: Upstream,
-    sources: Sources,
+    /// Where public documents come from.
+    pub sources: Sources,
 }
 
 impl Examiner {
@@ -38,16 +33,6 @@ impl Examiner {
             upstream,
             sources,
         })
-    }
-
-    /// The endpoint list of this moment.
-    pub async fn renewed_list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
-        self.endpoints.renewed().await
-    }
-
-    /// The last good list and when it came, from disk perhaps.
-    pub fn kept_list(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
-        self.endpoints.kept()
     }
 
     /// Every backend that serves the model `target`, or the one of that name.
@@ -84,30 +69,5 @@ impl Examiner {
     /// What each source of collateral has for what `backend` showed.
     pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         self.upstream.by_source(backend, examined).await
-    }
-
-    /// Whether each source of collateral answers at all.
-    pub async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
-        self.sources.collaterals.each_answers().await
-    }
-
-    /// The repository of compose files.
-    pub fn compose_files(&self) -> &ComposeFiles {
-        &self.sources.compose_files
-    }
-
-    /// The tags of that repository.
-    pub fn compose_tags(&self) -> &ComposeTags {
-        &self.sources.compose_tags
-    }
-
-    /// NVIDIA's attestation service.
-    pub fn nras(&self) -> &Nras {
-        &self.sources.nras
-    }
-
-    /// What fetches public documents.
-    pub fn fetcher(&self) -> &Fetcher {
-        self.sources.collaterals.fetcher()
     }
 }

@@ -11,6 +11,7 @@ mod workload;
 
 use std::process::ExitCode;
 
+use proxy::SetupError;
 use proxy::config::Config;
 use proxy::examine::Examiner;
 
@@ -19,7 +20,6 @@ use self::workload::Opinion;
 use super::LAST_WORDS;
 use super::inputs::Failure;
 use super::{colour, print, serve};
-use proxy::SetupError;
 
 /// Find out what keeps requests from being answered, and what to do about it
 ///
@@ -63,7 +63,9 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
     let (mut checks, port) = runtime.block_on(async {
         let (checks, examiner) = network(config, target.as_deref()).await;
-        let fetcher = examiner.as_ref().map(Examiner::fetcher);
+        let fetcher = examiner
+            .as_ref()
+            .map(|examiner| examiner.sources.collaterals.fetcher());
         let port = match spendable {
             Some((what, fix)) => Check::failed(Id::Port, what, fix),
             None => port::check(&at, fetcher).await,
@@ -120,7 +122,7 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
     checks.push(files);
     checks.extend(workload::compose_tags(&examiner, &policy, &mut times).await);
     checks.extend(workload::nras(&examiner, opinion, &mut times).await);
-    checks.push(times.check(examiner.fetcher().dates()));
+    checks.push(times.check(examiner.sources.collaterals.fetcher().dates()));
     checks.push(backend);
     (checks, Some(examiner))
 }

@@ -52,11 +52,11 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
 
 /// The list, and when it was fetched if that was not just now.
 async fn newest(examiner: &Examiner) -> Result<(Arc<EndpointList>, Option<UnixTime>), Failure> {
-    let error = match examiner.renewed_list().await {
+    let error = match examiner.endpoints.renewed().await {
         Ok(list) => return Ok((list, None)),
         Err(error) => error,
     };
-    match examiner.kept_list() {
+    match examiner.endpoints.kept() {
         Some((list, since)) => {
             let _ = writeln!(
                 std::io::stderr(),

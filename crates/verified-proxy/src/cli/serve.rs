@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+#[cfg(unix)]
+use proxy::UnixSocket;
 use proxy::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
 use proxy::shutdown::Signals;
+use proxy::{Listener, Server, limits};
 use tokio::net::TcpListener;
 use upstream::BODY_SLACK;
 
@@ -16,9 +19,6 @@ use super::inputs::Failure;
 use super::options::Shared;
 use super::settings::Settings;
 use super::units;
-#[cfg(unix)]
-use proxy::UnixSocket;
-use proxy::{Listener, Server, limits};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

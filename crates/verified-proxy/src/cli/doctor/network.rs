@@ -61,7 +61,7 @@ pub(super) async fn endpoint_list(
     examiner: &Examiner,
     times: &mut Times,
 ) -> (Check, Option<Arc<EndpointList>>) {
-    let error = match examiner.renewed_list().await {
+    let error = match examiner.endpoints.renewed().await {
         Ok(list) => {
             let (models, domains) = (list.models().count(), list.domain_count());
             let detail = format!("models: {models}, domains: {domains}");
@@ -73,7 +73,7 @@ pub(super) async fn endpoint_list(
         times.failure(source);
     }
     let fix = respond::remedy(&error);
-    match examiner.kept_list() {
+    match examiner.endpoints.kept() {
         Some((list, since)) => (
             Check::warning(
                 Id::EndpointList,
@@ -171,7 +171,12 @@ pub(super) async fn pcs(examiner: &Examiner, probed: Probed, times: &mut Times) 
             checks(failures.map(|(source, error)| (source, Outcome::failed(&error, times))))
         }
         _ => {
-            let answers = examiner.each_answers().await.into_iter();
+            let answers = examiner
+                .sources
+                .collaterals
+                .each_answers()
+                .await
+                .into_iter();
             checks(answers.map(|(source, answer)| {
                 let outcome = match answer {
                     Ok(()) => Outcome::Unjudged,

@@ -20,7 +20,7 @@ pub(super) async fn compose_files(
     probed: &Probed,
     times: &mut Times,
 ) -> Check {
-    let files = examiner.compose_files();
+    let files = &examiner.sources.compose_files;
     let base = match files.source() {
         ComposeSource::Repository(base) => base,
         ComposeSource::Off => {
@@ -82,7 +82,7 @@ pub(super) async fn compose_tags(
     if !policy.compares_tags() {
         return None;
     }
-    let tags = examiner.compose_tags();
+    let tags = &examiner.sources.compose_tags;
     let base = match tags.source() {
         ComposeSource::Repository(base) => base,
         ComposeSource::Off => {
@@ -126,7 +126,7 @@ pub(super) async fn nras(
     if opinion == Opinion::Off {
         return None;
     }
-    let nras = examiner.nras();
+    let nras = &examiner.sources.nras;
     let check = match nras.answers().await {
         Ok(()) => Check::ok(Id::Nras, "they can be read"),
         Err(error) => {
