@@ -10,10 +10,10 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use sources::endpoints::EndpointsError;
 use upstream::guard::NotAdmitted;
 use upstream::metrics::Metrics;
-use upstream::{AttemptError, ForwardError, Framing, PathError, SealError, VERDICT};
+use upstream::{ForwardError, Framing, PathError, SealError, VERDICT};
 
-pub use self::table::remedy;
-use self::table::{Line, Retry, attempt_line, line};
+use self::table::Retry;
+pub use self::table::{Line, attempt_line, line, remedy};
 use crate::body::{Body, json, whole};
 use crate::route::RouteError;
 
@@ -57,34 +57,6 @@ from!(
     PathError as Path,
     ForwardError as Forward
 );
-
-/// A failure in words, for somebody who is no HTTP client.
-#[derive(Debug)]
-pub struct Explained {
-    pub code: &'static str,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl From<Line> for Explained {
-    fn from(line: Line) -> Self {
-        Self {
-            code: line.code,
-            message: line.message,
-            hint: line.hint,
-        }
-    }
-}
-
-/// The words of a failure.
-pub fn explain(failure: &Failure) -> Explained {
-    line(failure).into()
-}
-
-/// The words of one failed connection.
-pub fn explain_attempt(error: &AttemptError) -> Explained {
-    attempt_line(error).into()
-}
 
 /// The response for a failure.
 pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {

@@ -28,15 +28,15 @@ pub(super) enum Retry {
     Unsafe,
 }
 
-/// One line of the table.
+/// One line of the table. Who is no HTTP client gets the code and the words.
 #[derive(Debug)]
-pub(super) struct Line {
+pub struct Line {
     pub(super) status: StatusCode,
     pub(super) kind: &'static str,
-    pub(super) code: &'static str,
+    pub code: &'static str,
     pub(super) retry: Retry,
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
+    pub message: String,
+    pub hint: Option<String>,
 }
 
 const REQUEST: &str = "invalid_request_error";
@@ -70,7 +70,7 @@ impl Line {
     }
 }
 
-pub(super) fn line(failure: &Failure) -> Line {
+pub fn line(failure: &Failure) -> Line {
     match failure {
         Failure::NotAdmitted(refused) => not_admitted_line(*refused),
         Failure::Framing(framing) => framing_line(*framing),
@@ -276,7 +276,7 @@ fn path_line(error: &PathError) -> Line {
     line
 }
 
-pub(super) fn attempt_line(error: &AttemptError) -> Line {
+pub fn attempt_line(error: &AttemptError) -> Line {
     let upstream = |status, code: Code| {
         let message = error.to_string();
         Line::new(status, UPSTREAM, code.as_str(), Retry::Helps, message).hint(code.remedy())

@@ -304,7 +304,7 @@ fn live(
             )));
         };
         let examined = examiner.examine(backend).await.map_err(|error| {
-            let explained = respond::explain_attempt(&error);
+            let explained = respond::attempt_line(&error);
             let mut text = format!("{}: {}", explained.code, explained.message);
             if let Some(hint) = explained.hint {
                 // Writing to a String cannot fail.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use attest::Rejected;
 use proxy::config::Config;
 use proxy::examine::Examiner;
-use proxy::respond::{self, Explained};
+use proxy::respond::{self, Line};
 use sources::backend::Backend;
 use sources::collateral::SourceError;
 use sources::endpoints::{EndpointList, EndpointsError};
@@ -104,7 +104,7 @@ pub(super) async fn backend(
     };
     let backends = match examiner.backends(target).await {
         Ok(backends) => backends,
-        Err(failure) => return (explained(respond::explain(&failure), ""), Probed::Not),
+        Err(failure) => return (explained(respond::line(&failure), ""), Probed::Not),
     };
     let Some(backend) = backends.into_iter().next() else {
         return skipped("the endpoint list names no backend for it");
@@ -132,13 +132,13 @@ pub(super) async fn backend(
             (check, Probed::Examined(backend, Box::new(examined)))
         }
         Err(error) => (
-            explained(respond::explain_attempt(&error), &domain),
+            explained(respond::attempt_line(&error), &domain),
             Probed::Failed(error),
         ),
     }
 }
 
-fn explained(why: Explained, domain: &str) -> Check {
+fn explained(why: Line, domain: &str) -> Check {
     let usual = "try again; if it stays so, check that outgoing connections to port 443 are allowed (firewall, VPN)";
     Check::failed(
         Id::Backend,

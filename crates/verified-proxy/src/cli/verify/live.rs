@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use proxy::examine::Examiner;
-use proxy::respond::{self, Explained, Failure as Unserved};
+use proxy::respond::{self, Failure as Unserved, Line};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use upstream::{AttemptError, DialError, Examined};
@@ -25,9 +25,9 @@ struct Finding {
 enum Outcome {
     Judged(Box<Examined>, Seen),
     /// TLS already showed that this is not the backend.
-    Impostor(Explained),
+    Impostor(Line),
     /// There is nothing to judge.
-    Unavailable(Explained),
+    Unavailable(Line),
 }
 
 /// What the verdict's own page says of its connection.
@@ -96,11 +96,12 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
 
 /// Why there is no backend to ask: a target that is wrong, or no endpoint list.
 pub(in crate::cli) fn unserved(failure: Unserved) -> Failure {
-    let Explained {
+    let Line {
         code,
         message,
         hint,
-    } = respond::explain(&failure);
+        ..
+    } = respond::line(&failure);
     let mut text = format!("{code}: {message}");
     if let Some(hint) = hint {
         // Writing to a String cannot fail.
@@ -135,7 +136,7 @@ impl Outcome {
     }
 
     fn failed(error: &AttemptError) -> Self {
-        let explained = respond::explain_attempt(error);
+        let explained = respond::attempt_line(error);
         match error {
             AttemptError::Dial(DialError::Certificate(_) | DialError::KeyNotHeld) => {
                 Self::Impostor(explained)
