@@ -103,29 +103,8 @@ fn must_be_as_in_json(document: &ComposeDocument, file: &Value, rules: Option<&F
 /// A machine's shape, read a second time.
 fn must_be_as_said(config: &VmConfig, text: &str) {
     let said: Value = serde_json::from_str(text).expect("JSON");
-    for (name, got) in [
-        ("cpu_count", config.cpu_count),
-        ("memory_size", config.memory_size),
-        ("num_gpus", config.num_gpus),
-        ("num_nvswitches", config.num_nvswitches),
-        ("pci_hole64_size", config.pci_hole64_size),
-    ] {
-        assert_eq!(got, said[name].as_u64(), "{name}");
-    }
-    assert_eq!(config.hugepages, said["hugepages"].as_bool());
-    assert_eq!(config.hotplug_off, said["hotplug_off"].as_bool());
-    for (name, got) in [
-        ("image", &config.image),
-        ("qemu_version", &config.qemu_version),
-        ("os_image_hash", &config.os_image_hash),
-    ] {
-        assert_eq!(got.is_some(), said[name].is_string(), "{name}");
-        let said = said[name].as_str().unwrap_or_default();
-        let got = got.as_deref().unwrap_or_default();
-        must_be_printable(got);
-        let is_plain = said.len() <= 160 && said.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        assert!(!is_plain || got == said, "{name} is {got:?}");
-    }
+    assert_eq!(config.memory_size(), said["memory_size"].as_u64());
+    must_be_printable(&config.to_string());
 }
 
 fuzz_target!(
@@ -165,9 +144,8 @@ fuzz_target!(
             assert_eq!(count("app_image_"), document.services().count(), "{found:?}");
             assert_eq!(count("app_not_understood") + count("app_compose_unreadable"), 0);
         }
-        match VmConfig::read(text) {
-            Ok(config) => must_be_as_said(&config, text),
-            Err(rejected) => must_be_printable(&rejected.to_string()),
+        if let Some(config) = VmConfig::read(text) {
+            must_be_as_said(&config, text);
         }
     }
 );

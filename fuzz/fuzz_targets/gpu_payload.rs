@@ -20,7 +20,9 @@ fn base64(machine: &Machine) -> [String; 4] {
 }
 
 fn blob(item: &Value, field: &str) -> Vec<u8> {
-    BASE64_STANDARD.decode(item[field].as_str().expect("a text")).expect("base64")
+    BASE64_STANDARD
+        .decode(item[field].as_str().expect("a text"))
+        .expect("base64")
 }
 
 fuzz_target!(

@@ -14,7 +14,9 @@ use memchr::memmem;
 use serde_json::Value;
 
 fn decoded(engine: &GeneralPurpose, text: &Value) -> Vec<u8> {
-    engine.decode(text.as_str().expect("a text")).expect("base64")
+    engine
+        .decode(text.as_str().expect("a text"))
+        .expect("base64")
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, IssuerCache, HistoryCheck, Nonce,
-    NrasCheck, Policy, Service, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, HistoryCheck, IssuerCache,
+    Nonce, NrasCheck, Policy, Service, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
     appraise_deployment,
 };
 use fake_tee::deployment::ActionsForm;

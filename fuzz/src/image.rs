@@ -64,7 +64,9 @@ pub fn judge(data: &[u8]) {
         Ok(measured) => measured,
         Err(error) => return must_be_a_sentence(&error),
     };
-    let again = list.measure(&files).expect("measuring again is no different");
+    let again = list
+        .measure(&files)
+        .expect("measuring again is no different");
     assert_eq!(again.policy_row("x"), measured.policy_row("x"));
     for memory in [0, 5000, 1 << 20, 1 << 30, (2816 << 20) - 1, u64::MAX] {
         if let Err(error) = measured.rtmr1_with(memory) {
@@ -77,7 +79,8 @@ pub fn judge(data: &[u8]) {
             must_be_printable(&measured.metadata().version);
             must_be_printable(&measured.metadata().ovmf_variant.to_string());
             let row = measured.policy_row(&measured.metadata().version);
-            let policy = format!("name = \"own\"\nextends = \"near\"\ndate = \"2026-11-30\"\n{row}");
+            let policy =
+                format!("name = \"own\"\nextends = \"near\"\ndate = \"2026-11-30\"\n{row}");
             Policy::from_toml(&policy).expect("the row can be read");
         }
         _ => {}
@@ -99,7 +102,10 @@ fn rtmr1_by_hand(kernel: &[u8]) -> [u8; 48] {
     let mut content = kernel[..optional + 64].to_vec();
     content.extend(&kernel[optional + 68..directory]);
     content.extend(&kernel[directory + 8..end]);
-    content.resize(content.len() + kernel.len().next_multiple_of(8) - kernel.len(), 0);
+    content.resize(
+        content.len() + kernel.len().next_multiple_of(8) - kernel.len(),
+        0,
+    );
     let event = |content: &[u8]| Event::boot(1, 0, sha384(content), b"");
     let [_, rtmr1, ..] = replay(&[
         event(&content),
@@ -117,7 +123,12 @@ pub fn write_seeds() {
         let with = |file: usize, content: &[u8]| [&[file as u8], content].concat();
         let mut seeds = vec![with(LIST, &Image::small().list())];
         let mut images = vec![Image::small(), Image::small_0_6()];
-        images.extend(firmwares().into_iter().chain(kernels()).map(|(_, image)| image));
+        images.extend(
+            firmwares()
+                .into_iter()
+                .chain(kernels())
+                .map(|(_, image)| image),
+        );
         for image in images {
             for (file, (_, content)) in image.contents().iter().take(4).enumerate() {
                 let seed = with(file, content);

@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 
 use attest::{
     Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    IssuerCache, HistoryCheck, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
+    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
     TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};

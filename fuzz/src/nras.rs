@@ -96,7 +96,8 @@ impl Nras {
 
     /// The answer whose first token has another header, signed.
     pub fn with_header(&self, header: &[u8]) -> Value {
-        let [header, claims] = [header, &self.claims[0]].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        let [header, claims] =
+            [header, &self.claims[0]].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         let signed = format!("{header}.{claims}");
         let signature = self.key.key.sign_fixed(signed.as_bytes());
         let signature = BASE64_URL_SAFE_NO_PAD.encode(&signature.expect("it signs"));

@@ -11,7 +11,6 @@ use crate::compose::listed;
 use crate::dstack::event_log::{self, BootEvents, Event};
 use crate::dstack::mr_config::{self, MrConfig};
 use crate::dstack::rtmr0::Rtmr0;
-use crate::dstack::vm_config::VmConfig;
 use crate::intel::quote::MeasuredTd;
 use crate::near::copies;
 use crate::refusals::Rejected;
@@ -179,8 +178,7 @@ impl Run<'_> {
         for (name, unmeasured, value) in boot.map(noted).into_iter().flatten() {
             report.fact(if is_named { name } else { unmeasured }, value);
         }
-        let vm_config = evidence.vm_config.as_deref().map(VmConfig::read);
-        if let Some(Ok(config)) = vm_config {
+        if let Ok(Some(config)) = &evidence.vm {
             report.fact("machine_unmeasured", shown(&config.to_string()));
         }
         if let Some(device_id) = &evidence.repeated.device_id {

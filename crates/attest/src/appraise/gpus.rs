@@ -5,7 +5,6 @@ use crate::base::finding::{Finding, Severity};
 use crate::base::identifiers::UnixTime;
 use crate::base::levels::GpuLevel;
 use crate::base::text::shown;
-use crate::dstack::vm_config::VmConfig;
 use crate::near::evidence::Evidence;
 use crate::nvidia::gpu::{GPUS_NOT_PROVED, GpuFinding, GpuReport, Stated, Topology, appraise_gpus};
 use crate::nvidia::nras::{NRAS_NOT_PROVED, NrasOpinion, appraise_nras};
@@ -257,8 +256,7 @@ fn counted(gpus: usize) -> String {
 
 /// The number of GPUs in `vm_config` is the host's copy.
 fn other_number(evidence: &Evidence, listed: usize) -> Option<Finding> {
-    let config = VmConfig::read(evidence.vm_config.as_deref()?).ok()?;
-    let stated = config.num_gpus?;
+    let stated = evidence.vm.as_ref().ok()?.as_ref()?.gpus?;
     (u64::try_from(listed) != Ok(stated)).then(|| {
         Finding::new(
             Severity::Notice,

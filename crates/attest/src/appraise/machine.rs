@@ -170,11 +170,9 @@ impl Run<'_> {
     }
 
     fn memory_size(&self) -> Result<u64, Rejected> {
-        let vm = self.request.evidence.vm.clone()?;
-        vm.memory_size
-            .ok_or_else(|| Rejected::EvidenceMissingField {
-                field: "info.vm_config.memory_size".to_owned(),
-            })
+        let stated = self.request.evidence.memory_size()?;
+        let field = "info.vm_config.memory_size".to_owned();
+        stated.ok_or(Rejected::EvidenceMissingField { field })
     }
 
     /// The tables are those that QEMU makes of the stated shape.

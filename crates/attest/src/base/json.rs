@@ -12,9 +12,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::base::text::{quoted, shown};
 
 /// What a document may cost.
 #[derive(Debug, Clone, Copy)]
@@ -104,58 +107,104 @@ pub(crate) fn parse_object<'de, T: serde::Deserialize<'de>>(
 /// Reads a struct out of a piece of a text that has been [`check`]ed.
 pub(crate) fn checked_object<'de, T: serde::Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     if !text.trim_start().starts_with('{') {
-        return Err(format!(
-            "expected an object, got {}",
-            crate::base::text::quoted(text)
-        ));
+        return Err(format!("expected an object, got {}", quoted(text)));
     }
+    checked(text)
+}
+
+/// Reads a value out of a piece of a text that has been [`check`]ed.
+pub(crate) fn checked<'de, T: serde::Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| syntax_text(&error))
 }
 
 /// The members of an object in a text that has been [`check`]ed, in their order.
-pub(crate) fn checked_members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, String> {
-    serde_json::Deserializer::from_str(text)
-        .deserialize_map(Members)
-        .map_err(|error| syntax_text(&error))
+/// `E` is how the document's reader refuses one.
+#[derive(Debug)]
+pub(crate) struct Members<'a, E = ()>(Vec<(Cow<'a, str>, &'a RawValue)>, PhantomData<E>);
+
+impl<E> Default for Members<'_, E> {
+    fn default() -> Self {
+        Self(Vec::new(), PhantomData)
+    }
 }
 
-/// A member that is there: `null` is absence.
-pub(crate) fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
-    raw.filter(|raw| raw.get() != "null")
+/// The refusal of a member, by its path.
+pub(crate) trait BadMember: Sized {
+    fn missing(path: &str) -> Self;
+    /// `got` is fit to be shown.
+    fn bad(path: &str, expected: &'static str, got: String) -> Self;
 }
 
-/// The string that a member of a text that has been [`check`]ed is. `error` gets what
-/// stands there instead, if anything does.
-pub(crate) fn string<'a, E>(
-    raw: Option<&'a RawValue>,
-    error: impl FnOnce(Option<&str>) -> E,
-) -> Result<Cow<'a, str>, E> {
-    #[derive(serde::Deserialize)]
-    #[serde(transparent)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let Some(raw) = present(raw) else {
-        return Err(error(None));
-    };
-    serde_json::from_str::<Text<'a>>(raw.get())
-        .map(|text| text.0)
-        .map_err(|_| error(Some(raw.get())))
+impl<'a, E> Members<'a, E> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
+    }
+
+    /// The value of the member that a path such as `info.app_id` ends with; `null` is
+    /// absence.
+    pub(crate) fn get(&self, path: &str) -> Option<&'a RawValue> {
+        let name = path.rsplit('.').next();
+        let mut members = self.iter();
+        let raw = members.find_map(|(key, raw)| (Some(key) == name).then_some(raw));
+        raw.filter(|raw| raw.get() != "null")
+    }
 }
 
-struct Members;
+impl<'a, E: BadMember> Members<'a, E> {
+    pub(crate) fn required(&self, path: &str) -> Result<&'a RawValue, E> {
+        self.get(path).ok_or_else(|| E::missing(path))
+    }
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+    pub(crate) fn string(&self, path: &str) -> Result<Cow<'a, str>, E> {
+        string(path, self.required(path)?)
+    }
+
+    pub(crate) fn optional_string(&self, path: &str) -> Result<Option<Cow<'a, str>>, E> {
+        self.get(path).map(|raw| string(path, raw)).transpose()
+    }
+
+    pub(crate) fn object(&self, path: &str) -> Result<Self, E> {
+        let text = self.required(path)?.get();
+        checked_object(text).map_err(|got| E::bad(path, "an object with its fields", got))
+    }
+}
+
+/// A string in a text that has been [`check`]ed.
+pub(crate) fn string<'a, E: BadMember>(path: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, E> {
+    text(raw).ok_or_else(|| E::bad(path, "a string", quoted(raw.get())))
+}
+
+pub(crate) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    value::<Text<'_>>(raw).map(|text| text.0)
+}
+
+/// A value in a text that has been [`check`]ed, if it is of that type.
+pub(crate) fn value<'a, T: serde::Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de, E> serde::Deserialize<'de> for Members<'de, E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de, E> Visitor<'de> for Members<'de, E> {
+    type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
         while let Some(key) = map.next_key_seed(Key)? {
-            members.push((key, map.next_value()?));
+            self.0.push((key, map.next_value()?));
         }
-        Ok(members)
+        Ok(self)
     }
 }
 
@@ -182,7 +231,7 @@ pub(crate) fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
 
 /// serde_json repeats pieces of the input in some messages.
 fn syntax_text(error: &serde_json::Error) -> String {
-    crate::base::text::shown(&error.to_string())
+    shown(&error.to_string())
 }
 
 struct State {
@@ -281,12 +330,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut seen: BTreeSet<Cow<'de, str>> = BTreeSet::new();
         while let Some(key) = map.next_key_seed(Key)? {
             if key.starts_with(SERDE_JSON_PRIVATE) {
-                let shown = crate::base::text::quoted(&key);
-                return Err(self.violate(JsonError::TooComplex(format!("the key {shown}"))));
+                let key = quoted(&key);
+                return Err(self.violate(JsonError::TooComplex(format!("the key {key}"))));
             }
             if let Some(key) = seen.replace(key) {
-                let shown = crate::base::text::quoted(&key);
-                return Err(self.violate(JsonError::DuplicateKey(shown)));
+                return Err(self.violate(JsonError::DuplicateKey(quoted(&key))));
             }
             let most = self.state.limits.members;
             if seen.len() > most {

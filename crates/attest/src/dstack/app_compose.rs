@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::base::finding::{Finding, Findings, Severity};
-use crate::base::json::{self, JsonError};
+use crate::base::json::{self, JsonError, Members};
 use crate::base::text::{quoted, shown};
 use crate::compose::listed;
 
@@ -71,21 +71,18 @@ pub fn app_compose_findings(text: &str) -> Vec<Finding> {
     findings.into_vec()
 }
 
-/// The members of the description's object, in order.
-type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
-
 fn members(text: &str) -> Result<Members<'_>, String> {
     if text.len() > MAX_BYTES {
         return Err(format!("it has {} bytes", text.len()));
     }
     json::check(text.as_bytes(), &LIMITS).map_err(|error: JsonError| error.to_string())?;
-    json::checked_members(text)
+    json::checked(text)
 }
 
 fn of_members(members: &Members<'_>, findings: &mut Findings) {
     let raw = |key: &str| {
         let mut all = members.iter();
-        all.find_map(|(name, value)| (name == key).then_some(*value))
+        all.find_map(|(name, value)| (name == key).then_some(value))
     };
     for (key, usual) in USUAL {
         let got = raw(key).map_or("nothing", RawValue::get);
@@ -97,8 +94,8 @@ fn of_members(members: &Members<'_>, findings: &mut Findings) {
             );
         }
     }
-    for (key, value) in members {
-        let judged = KNOWN.contains(&key.as_ref()) || USUAL.iter().any(|(name, _)| name == key);
+    for (key, value) in members.iter() {
+        let judged = KNOWN.contains(&key) || USUAL.iter().any(|(name, _)| *name == key);
         if key.ends_with("_script") {
             script::finding(key, value, findings);
         } else if !judged {

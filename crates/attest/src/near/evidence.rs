@@ -11,15 +11,12 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 pub(crate) use self::wire::events;
-use self::wire::{
-    Wire, WireInfo, WireTcbInfo, bad, bounded, fixed_hex, object, optional_string, present,
-    signing_key, string, unreadable, vm_shape,
-};
-
+use self::wire::{Report, bad, bounded, fixed_hex, signing_key, unreadable, vm_config};
 use crate::base::identifiers::Spki;
 use crate::base::json;
 use crate::base::text::hex_bytes;
 use crate::dstack::event_log::Event;
+use crate::dstack::vm_config::VmConfig;
 use crate::intel::collateral::CollateralKey;
 use crate::intel::quote::ParsedQuote;
 use crate::refusals::Rejected;
@@ -103,7 +100,7 @@ pub struct Evidence {
     pub(crate) tls_key: Spki,
     pub(crate) app_compose: Result<String, Rejected>,
     pub(crate) app_cert: Result<Option<String>, Rejected>,
-    pub(crate) vm: Result<VmShape, Rejected>,
+    pub(crate) vm: Result<Option<VmConfig>, Rejected>,
     /// As it stands in the report, to be compared with its second copy.
     pub(crate) vm_config: Option<String>,
     /// The JSON text of `compose_manager_attestation`; only its structure has
@@ -116,13 +113,6 @@ pub struct Evidence {
     pub(crate) ohttp_key_config: Option<Box<RawValue>>,
     pub(crate) ohttp_attestation: Option<Box<RawValue>>,
     pub(crate) repeated: Repeated,
-}
-
-/// What the host says of the machine's shape; of it only the memory is measured.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct VmShape {
-    /// Bytes.
-    pub(crate) memory_size: Option<u64>,
 }
 
 /// Values that the report states a second time, or the host alone. They prove
@@ -171,28 +161,29 @@ impl Evidence {
                 max: MAX_REPORT_BYTES,
             });
         }
-        let wire: Wire<'_> = json::parse_object(bytes, &json::REPORT).map_err(unreadable)?;
-        let info: Result<WireInfo<'_>, _> = object("info", wire.info);
-        let tcb: Result<WireTcbInfo<'_>, _> = match &info {
-            Ok(info) => object("info.tcb_info", info.tcb_info),
-            Err(missing) => Err(missing.clone()),
-        };
-        let app_compose = match &tcb {
-            Ok(tcb) => string("info.tcb_info.app_compose", tcb.app_compose).map(Cow::into_owned),
-            Err(missing) => Err(missing.clone()),
-        };
+        let report: Report<'_> = json::parse_object(bytes, &json::REPORT).map_err(unreadable)?;
+        let info = report.object("info");
+        let tcb = info
+            .as_ref()
+            .map_err(Rejected::clone)
+            .and_then(|info| info.object("info.tcb_info"));
+        let app_compose = tcb
+            .as_ref()
+            .map_err(Rejected::clone)
+            .and_then(|tcb| tcb.string("info.tcb_info.app_compose"))
+            .map(Cow::into_owned);
         let (info, tcb) = (info.unwrap_or_default(), tcb.unwrap_or_default());
 
-        let signing_key = signing_key(&wire)?;
-        let tls_key = match optional_string("tls_cert_fingerprint", wire.tls_cert_fingerprint)? {
+        let signing_key = signing_key(&report)?;
+        let tls_key = match report.optional_string("tls_cert_fingerprint")? {
             None => return Err(Rejected::EvidenceNoTlsFingerprint {}),
             Some(text) if text.is_empty() => return Err(Rejected::EvidenceNoTlsFingerprint {}),
             Some(text) => {
                 Spki::from_bytes(fixed_hex("tls_cert_fingerprint", &text, "64 hex digits")?)
             }
         };
-        let events = events("event_log", wire.event_log);
-        let quote_text = string("intel_quote", wire.intel_quote)?;
+        let events = events("event_log", report.get("event_log"));
+        let quote_text = report.string("intel_quote")?;
         if quote_text.len() > MAX_QUOTE_BYTES.saturating_mul(2) {
             return Err(Rejected::QuoteFormat {
                 detail: format!("{} hex digits", quote_text.len()),
@@ -201,34 +192,33 @@ impl Evidence {
         let quote = hex_bytes(&quote_text).ok_or_else(|| bad("intel_quote", "hex", &quote_text))?;
 
         Ok(Self {
-            model_name: bounded("model_name", string("model_name", wire.model_name)?)?,
+            model_name: bounded(&report, "model_name")?,
             signing_key,
-            request_nonce: bounded(
-                "request_nonce",
-                string("request_nonce", wire.request_nonce)?,
-            )?,
+            request_nonce: bounded(&report, "request_nonce")?,
             quote: ParsedQuote::parse(quote)?,
             repeated: Repeated::read(&info, &tcb, events.as_deref().ok()),
             events,
             tls_key,
             app_compose,
-            app_cert: optional_string("info.app_cert", info.app_cert).map(|pem| {
+            app_cert: info.optional_string("info.app_cert").map(|pem| {
                 pem.map(Cow::into_owned)
                     .filter(|pem| !pem.trim().is_empty())
             }),
-            vm: vm_shape(info.vm_config),
-            vm_config: optional_string("info.vm_config", info.vm_config)
-                .ok()
-                .flatten()
+            vm: info.optional_string("info.vm_config").and_then(vm_config),
+            vm_config: info
+                .get("info.vm_config")
+                .and_then(json::text)
                 .map(Cow::into_owned),
-            compose_manager: present(wire.compose_manager_attestation)
+            compose_manager: report
+                .get("compose_manager_attestation")
                 .map(|raw| raw.get().to_owned()),
-            gpu_payload: optional_string("nvidia_payload", wire.nvidia_payload)?
+            gpu_payload: report
+                .optional_string("nvidia_payload")?
                 .map(Cow::into_owned)
                 .filter(|payload| !payload.is_empty()),
-            signing_public_key: wire.signing_public_key.map(ToOwned::to_owned),
-            ohttp_key_config: wire.ohttp_key_config.map(ToOwned::to_owned),
-            ohttp_attestation: wire.ohttp_attestation.map(ToOwned::to_owned),
+            signing_public_key: report.get("signing_public_key").map(ToOwned::to_owned),
+            ohttp_key_config: report.get("ohttp_key_config").map(ToOwned::to_owned),
+            ohttp_attestation: report.get("ohttp_attestation").map(ToOwned::to_owned),
         })
     }
 
@@ -238,8 +228,19 @@ impl Evidence {
         self.app_compose.as_ref().map_err(Clone::clone)?;
         self.events.as_ref().map_err(Clone::clone)?;
         self.app_cert.as_ref().map_err(Clone::clone)?;
-        self.vm.as_ref().map_err(Clone::clone)?;
+        self.memory_size()?;
         Ok(())
+    }
+
+    /// The machine's memory by its host's word, which the TD HOB confirms.
+    pub(crate) fn memory_size(&self) -> Result<Option<u64>, Rejected> {
+        match self.vm.as_ref().map_err(Clone::clone)? {
+            None => Ok(None),
+            Some(config) => config
+                .memory
+                .clone()
+                .map_err(|got| bad("info.vm_config.memory_size", "a number of bytes", &got)),
+        }
     }
 
     /// What to ask a PCS for, by the certificate inside the quote.

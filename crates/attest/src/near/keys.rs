@@ -9,13 +9,11 @@
 
 mod ohttp;
 
-use std::borrow::Cow;
-
 use aws_lc_rs::signature::{ECDSA_P256K1_SHA256_FIXED, ParsedPublicKey};
 use serde_json::value::RawValue;
 use sha3::{Digest as _, Keccak256};
 
-use crate::base::json;
+use crate::base::json::{self, BadMember};
 use crate::base::text::{hex_bytes, quoted};
 use crate::near::evidence::{Evidence, SigningAlgo, SigningKey};
 
@@ -65,7 +63,7 @@ fn encryption_key(public: Option<&RawValue>, attested: &SigningKey) -> Result<Ve
     let public = public.ok_or_else(|| {
         NotBound::NotProved("the report has no signing_public_key to encrypt to".to_owned())
     })?;
-    let public = string(FIELD, Some(public))?;
+    let public = json::string::<NotBound>(FIELD, public)?;
     let contradicted = |what: String| NotBound::Contradicted(format!("{FIELD} {what}"));
     let (key, address) = match attested.algo() {
         SigningAlgo::Ed25519 => {
@@ -124,19 +122,21 @@ fn short_hex(text: &str, max: usize) -> Option<Vec<u8>> {
         .filter(|bytes| bytes.len() <= max)
 }
 
-fn string<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, NotBound> {
-    json::string(raw, |got| match got {
-        Some(got) => not_read(field, "a string", got),
-        None => NotBound::NotProved(format!("there is no {field}")),
-    })
+impl BadMember for NotBound {
+    fn missing(path: &str) -> Self {
+        Self::NotProved(format!("there is no {path}"))
+    }
+
+    fn bad(path: &str, expected: &'static str, got: String) -> Self {
+        Self::NotProved(format!(
+            "{path} is not understood: expected {expected}, got {got}"
+        ))
+    }
 }
 
 /// What another version may write.
-fn not_read(field: &str, expected: &str, got: &str) -> NotBound {
-    NotBound::NotProved(format!(
-        "{field} is not understood: expected {expected}, got {}",
-        quoted(got)
-    ))
+fn not_read(field: &str, expected: &'static str, got: &str) -> NotBound {
+    NotBound::bad(field, expected, quoted(got))
 }
 
 #[cfg(test)]

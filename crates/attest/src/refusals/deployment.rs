@@ -14,12 +14,12 @@ rejections! {
         "the report has no deployment log (compose_manager_attestation)"
         means "The backend's report does not say which containers were deployed. It leaves the log out when the manager does not answer it within two seconds."
         remedy "Ask again with a new nonce; if the log stays away, another instance of the backend may have one.";
-    MissingField { field: &'static str }
+    MissingField { field: String }
         "evidence_deployment_missing_field" check Deployment blame Unknown
         "the deployment log has no field {field}"
         means "A field that the proof of the deployment needs is missing."
         remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
-    BadField { field: &'static str, expected: &'static str, got: String }
+    BadField { field: String, expected: &'static str, got: String }
         "evidence_deployment_bad_field" check Deployment blame Unknown
         "field {field} of the deployment log: expected {expected}, got {got}"
         means "A field of the deployment log is there but is not what it should be."

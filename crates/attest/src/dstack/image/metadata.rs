@@ -129,13 +129,13 @@ impl Metadata {
         }
         Ok(Self {
             version: shown(&text("version", "a version", wire.version)?),
-            git_revision: match json::present(wire.git_revision) {
+            git_revision: match wire.git_revision {
                 None => None,
                 some => Some(shown(&text("git_revision", "a text", some)?)),
             },
             is_dev: flag("is_dev", wire.is_dev)?,
             cmdline: cmdline.into_owned(),
-            ovmf_variant: match json::present(wire.ovmf_variant) {
+            ovmf_variant: match wire.ovmf_variant {
                 None => OvmfVariant::NotStated,
                 some => match &*text("ovmf_variant", "a text", some)? {
                     "pre202505" => OvmfVariant::Pre202505,
@@ -143,7 +143,7 @@ impl Metadata {
                     other => OvmfVariant::Other(shown(other)),
                 },
             },
-            kernel_header_normalized: match json::present(wire.kernel_header_normalized) {
+            kernel_header_normalized: match wire.kernel_header_normalized {
                 None => false,
                 some => flag("kernel_header_normalized", some)?,
             },
@@ -164,7 +164,8 @@ fn text<'a>(
     expected: &'static str,
     raw: Option<&'a RawValue>,
 ) -> Result<Cow<'a, str>, ImageError> {
-    json::string(raw, |_| wrong(member, expected, raw))
+    raw.and_then(json::text)
+        .ok_or_else(|| wrong(member, expected, raw))
 }
 
 fn flag(member: &'static str, raw: Option<&RawValue>) -> Result<bool, ImageError> {

@@ -4,14 +4,12 @@
 //! read here needs bounds and no trust. What QEMU's rules depend on and this program
 //! does not compute is never ignored.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{QemuFamily, Shape};
-use crate::base::json;
+use crate::base::json::{self, Members};
 use crate::base::text::quoted;
 
 /// Why no tables are computed of what the host states; for people, bounded.
@@ -56,8 +54,6 @@ const NOT_COMPUTED: [&str; 8] = [
     "tpm",
     "memory_backend",
 ];
-
-type Members<'a> = BTreeMap<String, &'a RawValue>;
 
 impl Shape {
     /// Reads the JSON text of `vm_config`.
@@ -218,10 +214,9 @@ fn of<'a, T: Deserialize<'a>>(
 ) -> Result<Option<T>, NotRecomputable> {
     match members.get(name) {
         None => Ok(None),
-        Some(raw) if raw.get().trim() == "null" => Ok(None),
-        Some(raw) => serde_json::from_str(raw.get())
+        Some(raw) => json::value(raw)
             .map(Some)
-            .map_err(|_| refused(name, &quoted(raw.get()), &format!("expected {expected}"))),
+            .ok_or_else(|| refused(name, &quoted(raw.get()), &format!("expected {expected}"))),
     }
 }
 

@@ -2,15 +2,12 @@
 //!
 //! As in [`evidence`](crate::near::evidence), reading proves nothing.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::actions::Action;
 use super::canonical::{self, CanonicalForm, Hashes, Members};
 use crate::base::identifiers::LogDigest;
-use crate::base::json;
+use crate::base::json::{self, BadMember};
 use crate::base::text::{hex_array, hex_bytes, quoted};
 use crate::dstack::event_log::Event;
 use crate::near::evidence::{self, MAX_QUOTE_BYTES};
@@ -47,7 +44,7 @@ pub(crate) enum Copied<T> {
 
 impl<T> Copied<T> {
     fn read(raw: Option<&RawValue>, read: impl FnOnce(&RawValue) -> Option<T>) -> Self {
-        match present(raw) {
+        match raw {
             None => Self::Absent,
             Some(raw) => read(raw).map_or(Self::Unreadable, Self::Value),
         }
@@ -66,66 +63,38 @@ impl<T> Copied<T> {
     }
 }
 
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, default)]
-    actions: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    actions_hash: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    nonce: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    nonce_source: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    quote: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    event_log: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    report_data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    vm_config: Option<&'a RawValue>,
-}
-
 impl<'a> Block<'a> {
     /// `text` is a piece of a report that was [`json::check`]ed.
     pub(crate) fn read(text: &'a str) -> Result<Self, DeploymentRejected> {
-        let wire: Wire<'_> =
-            json::checked_object(text).map_err(|detail| DeploymentRejected::BadField {
-                field: BLOCK,
-                expected: "an object",
-                got: detail,
-            })?;
-        let raw = required("actions", wire.actions)?.get();
-        let members = Members::list(raw).map_err(|got| DeploymentRejected::BadField {
-            field: "actions",
-            expected: "a list of actions",
-            got,
-        })?;
+        let block: json::Members<'_, DeploymentRejected> = json::checked_object(text)
+            .map_err(|got| DeploymentRejected::bad(BLOCK, "an object", got))?;
+        let raw = block.required("actions")?.get();
+        let members = Members::list(raw)
+            .map_err(|got| DeploymentRejected::bad("actions", "a list of actions", got))?;
         let actions = actions(&members)?;
-        let quote = string("quote", wire.quote)?;
+        let quote = block.string("quote")?;
         if quote.len() > MAX_QUOTE_BYTES.saturating_mul(2) {
             return Err(DeploymentRejected::QuoteFormat {
                 detail: format!("{} hex digits", quote.len()),
             });
         }
-        let stated = string("actions_hash", wire.actions_hash)?;
+        let stated = block.string("actions_hash")?;
         let actions_hash =
             hex_array(&stated).ok_or_else(|| bad("actions_hash", "64 hex digits", &stated))?;
-        let nonce = string("nonce", wire.nonce)?.into_owned();
-        let nonce_source = string("nonce_source", wire.nonce_source)?.into_owned();
-        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
+        let nonce = block.string("nonce")?.into_owned();
+        let nonce_source = block.string("nonce_source")?;
         Ok(Self {
             actions,
             members,
             actions_hash,
             nonce,
-            nonce_source,
+            nonce_source: nonce_source.into_owned(),
             quote: hex_bytes(&quote).ok_or_else(|| bad("quote", "hex", &quote))?,
-            report_data: Copied::read(wire.report_data, |raw| hex_array(&text(raw)?)),
-            events: Copied::read(wire.event_log, |raw| {
+            report_data: Copied::read(block.get("report_data"), |raw| hex_array(&json::text(raw)?)),
+            events: Copied::read(block.get("event_log"), |raw| {
                 evidence::events("event_log", Some(raw)).ok()
             }),
-            vm_config: Copied::read(wire.vm_config, text),
+            vm_config: Copied::read(block.get("vm_config"), |raw| json::value(raw)),
         })
     }
 
@@ -161,37 +130,24 @@ fn actions(members: &[Members<'_>]) -> Result<Vec<Action>, DeploymentRejected> {
         .collect()
 }
 
-fn required<'a>(
-    field: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<&'a RawValue, DeploymentRejected> {
-    present(raw).ok_or(DeploymentRejected::MissingField { field })
-}
-
-fn string<'a>(
-    field: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<Cow<'a, str>, DeploymentRejected> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let raw = required(field, raw)?.get();
-    serde_json::from_str::<Text<'a>>(raw)
-        .map(|text| text.0)
-        .map_err(|_| bad(field, "a string", raw))
-}
-
-/// `null` is absence.
-fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
-    raw.filter(|raw| raw.get() != "null")
-}
-
-fn bad(field: &'static str, expected: &'static str, got: &str) -> DeploymentRejected {
-    DeploymentRejected::BadField {
-        field,
-        expected,
-        got: quoted(got),
+impl BadMember for DeploymentRejected {
+    fn missing(path: &str) -> Self {
+        let field = path.to_owned();
+        Self::MissingField { field }
     }
+
+    fn bad(path: &str, expected: &'static str, got: String) -> Self {
+        let field = path.to_owned();
+        Self::BadField {
+            field,
+            expected,
+            got,
+        }
+    }
+}
+
+fn bad(field: &str, expected: &'static str, got: &str) -> DeploymentRejected {
+    DeploymentRejected::bad(field, expected, quoted(got))
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The keys of an OHTTP gateway (RFC 9458), and the backend's signature over them.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{NotBound, not_read, short_hex, string};
-use crate::base::json::{self, Limits};
+use super::{NotBound, not_read, short_hex};
+use crate::base::json::{self, Limits, Members};
 use crate::base::text::shown_hex;
 use crate::near::evidence::{SigningAlgo, SigningKey};
 
@@ -28,18 +27,6 @@ const X25519: u16 = 0x0020;
 const X25519_KEY_LEN: usize = 32;
 const ED25519_KEY_LEN: usize = 32;
 const ED25519_SIGNATURE_LEN: usize = 64;
-
-#[derive(Deserialize)]
-struct WireAttestation<'a> {
-    #[serde(borrow, default)]
-    signing_algo: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    signing_key: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    key_config: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    signature: Option<&'a RawValue>,
-}
 
 /// `ohttp_attestation`, read.
 struct Attestation {
@@ -65,7 +52,8 @@ pub(super) fn keys(
         (None, Some(_)) => return Err(not_proved("the report offers no OHTTP key, but signs one")),
         (None, None) => return Err(not_proved("the report has no OHTTP key")),
     };
-    let offered = config("ohttp_key_config", Some(offered))?;
+    let path = "ohttp_key_config";
+    let offered = config(path, &json::string::<NotBound>(path, offered)?)?;
     let attestation = Attestation::read(attestation)?;
     if attestation.key_config != offered {
         return Err(NotBound::Contradicted(format!(
@@ -160,24 +148,32 @@ impl Attestation {
         if text.len() > MAX_ATTESTATION_BYTES {
             return Err(unreadable(&format!("{} bytes", text.len())));
         }
-        let wire: WireAttestation<'_> = json::parse_object(text.as_bytes(), &LIMITS)
+        let signed: Members<'_, NotBound> = json::parse_object(text.as_bytes(), &LIMITS)
             .map_err(|error| unreadable(&error.to_string()))?;
-        let algo = string("ohttp_attestation.signing_algo", wire.signing_algo)?;
+        let member = |path| signed.string(path);
+        let path = "ohttp_attestation.signing_algo";
+        let algo = member(path)?;
         let expected = SigningAlgo::Ed25519.as_str();
         if algo != expected {
-            return Err(not_read("ohttp_attestation.signing_algo", expected, &algo));
+            return Err(not_read(path, expected, &algo));
         }
+        let fixed = |path, len, expected| {
+            let text = member(path)?;
+            short_hex(&text, len)
+                .filter(|bytes| bytes.len() == len)
+                .ok_or_else(|| not_read(path, expected, &text))
+        };
+        let path = "ohttp_attestation.key_config";
+        let key_config = config(path, &member(path)?)?;
         Ok(Self {
-            key_config: config("ohttp_attestation.key_config", wire.key_config)?,
+            key_config,
             signer: fixed(
                 "ohttp_attestation.signing_key",
-                wire.signing_key,
                 ED25519_KEY_LEN,
                 "64 hex digits",
             )?,
             signature: fixed(
                 "ohttp_attestation.signature",
-                wire.signature,
                 ED25519_SIGNATURE_LEN,
                 "128 hex digits",
             )?,
@@ -185,19 +181,6 @@ impl Attestation {
     }
 }
 
-fn config(field: &'static str, raw: Option<&RawValue>) -> Result<Vec<u8>, NotBound> {
-    let text = string(field, raw)?;
-    short_hex(&text, MAX_CONFIG_BYTES).ok_or_else(|| not_read(field, "hex of at most 2 KiB", &text))
-}
-
-fn fixed(
-    field: &'static str,
-    raw: Option<&RawValue>,
-    len: usize,
-    expected: &'static str,
-) -> Result<Vec<u8>, NotBound> {
-    let text = string(field, raw)?;
-    short_hex(&text, len)
-        .filter(|bytes| bytes.len() == len)
-        .ok_or_else(|| not_read(field, expected, &text))
+fn config(path: &str, text: &str) -> Result<Vec<u8>, NotBound> {
+    short_hex(text, MAX_CONFIG_BYTES).ok_or_else(|| not_read(path, "hex of at most 2 KiB", text))
 }

@@ -133,8 +133,8 @@ fn same_nonce(field: &str, got: &str, expected: &Nonce) -> Result<(), GpuRejecte
 }
 
 fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, GpuRejected> {
-    json::string(raw, |got| {
-        unreadable(match got {
+    raw.and_then(json::text).ok_or_else(|| {
+        unreadable(match raw.map(RawValue::get) {
             Some(got) => format!("{field} is {}, not a string", quoted(got)),
             None => format!("{field} is missing"),
         })

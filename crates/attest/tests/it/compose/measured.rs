@@ -170,28 +170,25 @@ fn the_recorded_machines_have_their_shape() {
     for recording in recordings() {
         let report = report(&recording.report);
         let config = VmConfig::read(report["info"]["vm_config"].as_str().unwrap()).unwrap();
-        assert_eq!(config.cpu_count, Some(64));
-        assert_eq!(config.num_gpus, Some(8));
-        assert_eq!(config.num_nvswitches, Some(4));
-        assert_eq!(config.hotplug_off, Some(true));
-        assert_eq!(config.hugepages, Some(false));
-        assert_eq!(config.image.as_deref(), Some("dstack-nvidia-0.5.5"));
-        assert_eq!(config.qemu_version.as_deref(), Some("9.2.1"));
-        let memory = config.memory_size.unwrap();
+        let memory = config.memory_size().unwrap();
         assert!(memory == 1 << 40 || memory == 2 << 40, "{memory}");
+        assert_eq!(
+            config.to_string(),
+            format!(
+                "64 CPUs, {memory} bytes of memory, 8 GPUs, 4 NVSwitches, image dstack-nvidia-0.5.5"
+            )
+        );
     }
 }
 
 #[test]
 fn a_shape_is_read_as_far_as_it_goes() {
-    assert_eq!(VmConfig::read("{}"), Ok(VmConfig::default()));
-    let odd = VmConfig::read(r#"{"cpu_count":"64","num_gpus":-1,"image":"a\u001b[2J","x":[]}"#);
-    let odd = odd.unwrap();
-    assert_eq!((odd.cpu_count, odd.num_gpus), (None, None));
-    assert_eq!(odd.image.as_deref(), Some("a\\u{1b}[2J"));
+    let words = |text| VmConfig::read(text).map(|config| config.to_string());
+    assert_eq!(words("{}").unwrap(), "");
+    let odd = r#"{"cpu_count":"64","num_gpus":-1,"memory_size":"a","image":"a\u001b[2J","x":[]}"#;
+    assert_eq!(words(odd).unwrap(), "image a\\u{1b}[2J");
     for text in ["", "[]", "null", r#"{"cpu_count":1,"cpu_count":2}"#, "{} x"] {
-        let refused = VmConfig::read(text).unwrap_err();
-        assert_eq!(refused.code(), "evidence_bad_field", "{text}");
+        assert_eq!(words(text), None, "{text}");
     }
 }
 

@@ -37,8 +37,8 @@ fn judge_all(bytes: &[u8]) -> &'static str {
         for finding in app_compose_findings(text) {
             printable(&finding.detail);
         }
-        if let Err(rejected) = VmConfig::read(text) {
-            printable(&rejected.to_string());
+        if let Some(config) = VmConfig::read(text) {
+            printable(&config.to_string());
         }
     }
     code

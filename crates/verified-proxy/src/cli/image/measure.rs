@@ -95,7 +95,7 @@ fn shape(path: &Path) -> Result<Shape, Failure> {
     let text = String::from_utf8(inputs::read(path)?).map_err(|_| unreadable("not UTF-8"))?;
     // A report has it as a text within its JSON.
     let text = serde_json::from_str::<String>(&text).unwrap_or(text);
-    let config = VmConfig::read(&text).map_err(|_| {
+    let config = VmConfig::read(&text).ok_or_else(|| {
         Failure::Usage(format!(
             "{}: expected a JSON object with cpu_count, memory_size and what else a machine's vm_config states\nhint: take it out of a report with: jq -r .info.vm_config report.json",
             path.display()
@@ -114,7 +114,7 @@ struct Machine {
 impl Machine {
     fn of(measured: &Measured<'_>, shape: &Shape) -> Self {
         Self {
-            rtmr1: shape.config.memory_size.map(|memory| {
+            rtmr1: shape.config.memory_size().map(|memory| {
                 let rtmr1 = measured.rtmr1_with(memory);
                 (memory, rtmr1.map_err(|error| error.to_string()))
             }),
