@@ -3,6 +3,7 @@
 //! Each step takes what the step before proved and refuses by its own
 //! [`Rejected`]. The [`Report`] is written along the way and decides nothing.
 
+mod appraisal;
 pub(crate) mod attested;
 mod boot;
 mod deployment;
@@ -14,31 +15,28 @@ mod sources;
 
 use std::sync::Arc;
 
+pub use self::appraisal::{Appraisal, Fetch};
+use self::appraisal::{Workload, new_report};
 use crate::appraise::attested::{Attested, Claims, Expected, Subject};
 use crate::base::exception::Exception;
 use crate::base::finding::{ACCEPTED_BY_YOU, Finding, Severity};
-use crate::base::hex::Hex;
 use crate::base::identifiers::{Nonce, Spki, UnixTime};
-use crate::base::levels::{DeploymentLevel, GpuLevel, HardwareLevel, Levels};
+use crate::base::levels::{HardwareLevel, Levels};
 use crate::base::text::{quoted, shown, shown_hex};
 use crate::dstack::app_compose::app_compose_findings;
-use crate::dstack::event_log::{self, BootEvents};
-use crate::dstack::mr_config;
-use crate::dstack::rtmr0::Rtmr0;
 use crate::history::{DomainSeen, HistoryCheck, Sighting, State};
 use crate::intel::collateral::{Collateral, Editions, FloorSeen, Floors};
 use crate::intel::quote::{MeasuredTd, VerifiedQuote};
 use crate::near::binding;
-use crate::near::deployment::{ComposeFile, Deployment, FilesCheck, TagsCheck};
+use crate::near::deployment::{FilesCheck, TagsCheck};
 use crate::near::evidence::Evidence;
 use crate::near::keys::NotBound;
 use crate::nvidia::gpu::IssuerCache;
 use crate::nvidia::nras::KeySet;
-use crate::policy::{Policy, Rules, Seen, SeenImage, ValueRule, finding_value};
+use crate::policy::{Policy, Rules, ValueRule, finding_value};
 use crate::refusals::Rejected;
 use crate::refusals::checks::CheckId;
-use crate::refusals::deployment::DeploymentRejected;
-use crate::report::{Named, PolicyName, Report, Status};
+use crate::report::{Named, Report, Status};
 use crate::trust::TrustAnchors;
 
 /// Everything a verdict depends on.
@@ -106,129 +104,6 @@ pub enum NrasCheck<'a> {
     NotAsked(&'static str),
 }
 
-/// The verdict, and the report for people.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Appraisal {
-    /// The proof.
-    pub outcome: Result<Attested, Rejected>,
-    /// What a memory of floors has to remember, whatever the verdict: a newer
-    /// edition that refuses a platform must not be forgotten for an older one
-    /// that accepts it.
-    pub floor_seen: Option<FloorSeen>,
-    /// What a memory of backends has to remember, if the verdict is a proof.
-    pub sighting: Option<Sighting>,
-    /// Every check.
-    pub report: Report,
-    quote: Option<Arc<VerifiedQuote>>,
-    workload: Workload,
-}
-
-/// What was found out about what runs there.
-#[derive(Debug, Default)]
-struct Workload {
-    deployment: Option<Deployment>,
-    /// What the log is worth, and the first reasons why it is not more.
-    deployment_level: DeploymentLevel,
-    not_tagged: Vec<String>,
-    /// The deployment level may be higher: a file or a tag was missing.
-    deployment_is_open: bool,
-    /// The key management service that signed its identity.
-    kms_root: Option<String>,
-    /// The name of the OS image in the policy.
-    image: Option<String>,
-    /// When the machine booted, by the certificate of its identity.
-    booted: Option<UnixTime>,
-    files_wanted: Vec<ComposeFile>,
-    tags_wanted: bool,
-    /// What the policy requires and was not at hand, and the check that lacks it.
-    lacking: Option<(CheckId, DeploymentRejected)>,
-    nras_unknown_key: bool,
-    /// What the GPUs' evidence reached.
-    gpu_level: GpuLevel,
-    /// PCI Express root ports in the machine's tables, where these explain themselves.
-    root_ports: Option<u32>,
-}
-
-impl Appraisal {
-    /// The verdict on a report, or on collateral, that could not be read.
-    #[must_use]
-    pub fn unreadable(
-        rejected: Rejected,
-        policy: &Policy,
-        trust_anchors: &TrustAnchors,
-        now: UnixTime,
-    ) -> Self {
-        let mut report = new_report(policy, trust_anchors, now);
-        let check = rejected.check(CheckId::Evidence);
-        report.set(check, Status::Fail, rejected.to_string());
-        report.rejected = Some(rejected.clone());
-        Self {
-            outcome: Err(rejected),
-            floor_seen: None,
-            sighting: None,
-            report,
-            quote: None,
-            workload: Workload::default(),
-        }
-    }
-
-    /// The report's quote, if it verified.
-    #[must_use]
-    pub fn verified_quote(&self) -> Option<&VerifiedQuote> {
-        self.quote.as_deref()
-    }
-
-    /// The deployment, if its log holds.
-    #[must_use]
-    pub fn deployment(&self) -> Option<&Deployment> {
-        self.workload.deployment.as_ref()
-    }
-
-    /// The files that a log which holds names, and that were not at hand.
-    #[must_use]
-    pub fn files_wanted(&self) -> &[ComposeFile] {
-        &self.workload.files_wanted
-    }
-
-    /// True if tags of a log that holds were not compared, since none were at hand;
-    /// or if they are not those at hand, which newer ones may change.
-    #[must_use]
-    pub fn tags_wanted(&self) -> bool {
-        self.workload.tags_wanted
-    }
-
-    /// True if the deployment level may be higher: nothing lowers it but files or tags
-    /// that were missing.
-    #[must_use]
-    pub fn deployment_is_open(&self) -> bool {
-        self.workload.deployment_is_open
-    }
-
-    /// True if NVIDIA's answer was signed with a key that is not in the key set:
-    /// it may be newer.
-    #[must_use]
-    pub fn nras_unknown_key(&self) -> bool {
-        self.workload.nras_unknown_key
-    }
-
-    /// What the evidence of the GPUs shows, whatever it is worth beside the rest:
-    /// see [`Levels::capped`](crate::Levels::capped).
-    #[must_use]
-    pub fn gpu_level(&self) -> GpuLevel {
-        self.workload.gpu_level
-    }
-
-    /// A policy that would accept what this evidence showed, for review; `None`
-    /// if its quote did not verify, its event log does not explain itself, or
-    /// it is not the evidence that was judged.
-    #[must_use]
-    pub fn policy_toml(&self, evidence: &Evidence) -> Option<String> {
-        let seen = seen(evidence, self.quote.as_ref()?)?;
-        Some(seen.to_policy_toml(self.report.at))
-    }
-}
-
 /// Judges evidence.
 ///
 /// A refusal is the first failing check in the order of [`CheckId::ALL`]. What the
@@ -260,6 +135,8 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         run.report.differences = rules.differences(rejected);
         run.report.rejected = Some(rejected.clone());
     }
+    let can_ask = request.policy.asks_nras() && request.evidence.gpu_payload.is_some();
+    run.workload.opinion_wanted = can_ask && matches!(request.nras, NrasCheck::NotAsked(_));
     Appraisal {
         sighting: outcome.is_ok().then_some(run.sighting),
         outcome,
@@ -268,20 +145,6 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         quote: run.quote,
         workload: run.workload,
     }
-}
-
-fn new_report(policy: &Policy, trust_anchors: &TrustAnchors, now: UnixTime) -> Report {
-    let name = PolicyName {
-        name: policy.name().to_owned(),
-        digest: policy.digest(),
-        hardware_only: policy.hardware_only(),
-    };
-    let mut report = Report::new(name, now, trust_anchors);
-    report.not_proved(
-        CheckId::CaChain,
-        "not part of the evidence; trust comes from the quote",
-    );
-    report
 }
 
 struct Run<'a> {
@@ -590,33 +453,4 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-}
-
-/// Measured values of a verified quote whose event log explains itself.
-fn seen(evidence: &Evidence, quote: &VerifiedQuote) -> Option<Seen> {
-    let td = quote.td();
-    let events = evidence.events.as_ref().ok()?;
-    event_log::replay(events, td).ok()?;
-    let boot = BootEvents::read(events).ok()?;
-    let rtmr0 = Rtmr0::read(events).ok()?;
-    let compose_hash = event_log::compose_hash(evidence.app_compose.as_ref().ok()?, &boot).ok()?;
-    mr_config::read(&td.mr_config_id, &compose_hash, &boot).ok()?;
-    let [rtmr0_value, rtmr1, rtmr2, _] = td.rtmr;
-    Some(Seen {
-        attributes: Hex(td.attributes),
-        xfam: Hex(td.xfam),
-        os_image: SeenImage::new(td.mrtd, rtmr1, rtmr2, boot.os_image_hash),
-        firmware: rtmr0.firmware,
-        acpi: rtmr0.acpi,
-        app_id: boot.app_id,
-        app_cert: evidence.app_cert.clone().ok().flatten(),
-        mr_seam: Hex(td.mr_seam),
-        rtmr0: Hex(rtmr0_value),
-        compose_hash: Hex(compose_hash),
-        instance_id: boot.instance_id,
-        ppid: quote.ppid().to_vec(),
-        piid: quote.piid(),
-        fmspc: quote.fmspc(),
-        signing_key: evidence.signing_key.clone(),
-    })
 }
