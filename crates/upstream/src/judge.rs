@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Deployment, Domain, Evidence, Expected, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, KeySet, Nonce, NrasCheck, Policy, PolicyDigest, Rejected,
-    SigningAlgo, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Deployment, Domain, Evidence, Expected, Fetch, FilesCheck, FloorCheck,
+    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki,
+    Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 use sources::backend::Backend;
 use sources::clock::Clock;
@@ -13,15 +13,12 @@ use sources::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use sources::compose_files::{ComposeFiles, ComposeSource};
 use sources::compose_tags::{ComposeTags, TagsAtHand};
 use sources::fetch::FetchUrl;
-use sources::nras::Nras;
+use sources::nras::{Nras, Said};
 use sources::skew::Skew;
 use sources::state::Memory;
 use sources::webpki::WebPki;
 
-use crate::verdicts::{
-    Lane, Stage, blames_collateral, blames_level, blames_tags, blames_time, finds_nothing,
-    lacks_opinion,
-};
+use crate::verdicts::{Lane, Stage, blames_collateral, blames_time};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -185,15 +182,8 @@ impl Judge {
                 self.appraise_with(policy, &fetched, about, tags, nras)
             };
             lane.reach(Stage::ComposeFiles);
-            let before_nras = |tags: &TagsAtHand| judge(tags, NrasCheck::NotAsked("not asked yet"));
-            let appraisal = self
-                .with_sources(backend.domain(), &mut tags, before_nras)
-                .await;
-            lane.reach(Stage::Opinion);
-            let judge = |nras: NrasCheck<'_>| judge(&tags, nras);
-            let asks = policy.asks_nras();
-            let asked = self.second_opinion(asks, evidence, live_spki, appraisal, judge);
-            let appraisal = asked.await;
+            let about = (evidence, backend.domain(), live_spki);
+            let appraisal = self.with_sources(about, &mut tags, lane, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -217,79 +207,74 @@ impl Judge {
         })
     }
 
-    /// What `judge` says with NVIDIA's opinion, where the policy wants one and
-    /// nothing else speaks against the machine. So NVIDIA is not told about a machine that
-    /// is refused.
-    async fn second_opinion(
-        &self,
-        asks: bool,
-        evidence: &Evidence,
-        machine: Spki,
-        appraisal: Appraisal,
-        judge: impl Fn(NrasCheck<'_>) -> Appraisal,
-    ) -> Appraisal {
-        let payload = match evidence.gpu_payload() {
-            Some(payload) if holds(&appraisal, lacks_opinion) && asks => payload,
-            _ => return appraisal,
-        };
-        let said = match self.nras.ask(payload, machine).await {
-            Ok(said) => said,
-            Err(error) => return judge(NrasCheck::Unavailable(&error.to_string())),
-        };
-        let with = |keys: &KeySet| {
-            judge(NrasCheck::Answer {
-                answer: &said.answer,
-                keys,
-            })
-        };
-        let appraisal = with(&said.keys);
-        if !appraisal.nras_unknown_key() {
-            return appraisal;
-        }
-        match self.nras.keys_after(&said.keys).await {
-            Ok(Some(keys)) => with(&keys),
-            Ok(None) => appraisal,
-            Err(error) => {
-                let why = format!("it signs with a key that is not known yet; {error}");
-                judge(NrasCheck::Unavailable(&why))
-            }
-        }
-    }
-
-    /// What `judge` says with the files and tags of the log that can be had. A refused
-    /// machine's log has nothing fetched, but where a level or tags refuse it.
+    /// What `judge` says with the files and tags of the log that can be had, and with
+    /// NVIDIA's opinion. Nothing is fetched for a machine that is refused for another reason.
     async fn with_sources(
         &self,
-        backend: &Domain,
+        (evidence, backend, machine): (&Evidence, &Domain, Spki),
         tags: &mut TagsAtHand,
-        judge: impl Fn(&TagsAtHand) -> Appraisal,
+        lane: &Lane,
+        judge: impl Fn(&TagsAtHand, NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
-        let mut appraisal = judge(tags);
-        let refused = appraisal.outcome.as_ref().err();
-        // A level may be too low because the list is older than a release.
-        let by_tags = refused.is_some_and(|refused| {
-            blames_tags(refused) || (blames_level(refused) && appraisal.tags_wanted())
-        });
-        if by_tags && self.compose_tags.get(tags.as_ref().ok()).await {
-            self.compose_tags.renew(tags);
-            appraisal = judge(tags);
+        let mut opinion: Result<Option<Said>, String> = Ok(None);
+        let mut appraisal = judge(tags, NrasCheck::NotAsked("not asked yet"));
+        let mut fetched = None;
+        while let Some(fetch) = appraisal.next(fetched) {
+            let has_come = match fetch {
+                Fetch::Tags => self.compose_tags.get(tags.as_ref().ok()).await,
+                Fetch::Log => {
+                    let started = appraisal.deployment().map(Deployment::started);
+                    let (wanted, started) = (appraisal.files_wanted(), started.unwrap_or_default());
+                    let files = self.compose_files.get(backend, wanted, &started);
+                    let had = tags.as_ref().ok().cloned();
+                    let newer = async {
+                        appraisal.tags_wanted() && self.compose_tags.get(had.as_ref()).await
+                    };
+                    tokio::join!(files, newer) != (false, false)
+                }
+                Fetch::Opinion => {
+                    lane.reach(Stage::Opinion);
+                    let payload = evidence.gpu_payload().unwrap_or_default();
+                    let said = self.nras.ask(payload, machine).await;
+                    opinion = said.map(Some).map_err(|error| error.to_string());
+                    true
+                }
+                Fetch::Keys => self.newer_keys(&mut opinion).await,
+            };
+            if has_come {
+                if fetch <= Fetch::Log {
+                    self.compose_tags.renew(tags);
+                }
+                appraisal = judge(
+                    tags,
+                    match &opinion {
+                        Ok(None) => NrasCheck::NotAsked("not asked yet"),
+                        Ok(Some(Said { answer, keys })) => NrasCheck::Answer { answer, keys },
+                        Err(why) => NrasCheck::Unavailable(why),
+                    },
+                );
+            }
+            fetched = Some(fetch);
         }
-        let Some(deployment) = sound_log(&appraisal) else {
-            return appraisal;
+        lane.reach(Stage::Opinion);
+        appraisal
+    }
+
+    /// Puts newer keys beside NVIDIA's answer; false if there are none.
+    async fn newer_keys(&self, opinion: &mut Result<Option<Said>, String>) -> bool {
+        let Ok(Some(said)) = opinion else {
+            return false;
         };
-        let started = deployment.started();
-        let wanted = appraisal.files_wanted();
-        let files = self.compose_files.get(backend, wanted, &started);
-        // Tags that lower a machine's level may be newer than the list at hand.
-        let had = tags.as_ref().ok().cloned();
-        let newer = async { appraisal.tags_wanted() && self.compose_tags.get(had.as_ref()).await };
-        match tokio::join!(files, newer) {
-            (false, false) => appraisal,
-            _ => {
-                self.compose_tags.renew(tags);
-                judge(tags)
+        match self.nras.keys_after(&said.keys).await {
+            Ok(Some(keys)) => said.keys = keys,
+            Ok(None) => return false,
+            Err(error) => {
+                *opinion = Err(format!(
+                    "it signs with a key that is not known yet; {error}"
+                ));
             }
         }
+        true
     }
 
     fn appraise_with(
@@ -409,21 +394,5 @@ impl Judge {
             &self.trust_anchors,
             self.clock.now(),
         )
-    }
-}
-
-/// The log of a machine that nothing speaks against, but for a level that files and
-/// tags may raise: what else is refused has nothing fetched.
-pub fn sound_log(appraisal: &Appraisal) -> Option<&Deployment> {
-    let log = appraisal.deployment();
-    let may_rise = |rejected: &Rejected| finds_nothing(rejected) || blames_level(rejected);
-    log.filter(|_| holds(appraisal, may_rise))
-}
-
-/// True if nothing speaks against the machine, but for what was not asked for yet.
-fn holds(appraisal: &Appraisal, lacks: impl Fn(&Rejected) -> bool) -> bool {
-    match &appraisal.outcome {
-        Ok(_) => true,
-        Err(rejected) => lacks(rejected),
     }
 }

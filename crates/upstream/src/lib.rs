@@ -26,7 +26,7 @@ mod verified;
 
 pub use crate::answer::{AnswerBody, AnswerError};
 pub use crate::dial::{DialError, Dialer};
-pub use crate::judge::{Judge, Judged, SourceFinding, Sources, sound_log};
+pub use crate::judge::{Judge, Judged, SourceFinding, Sources};
 pub use crate::link::SendError;
 pub use crate::pool::PoolLimits;
 pub use crate::request::{

@@ -23,9 +23,7 @@ use crate::metrics::{Metrics, Now};
 pub(crate) use self::lane::{Lane, Stage};
 use self::refused::Refused;
 pub use self::refused::{Refusal, hint};
-pub(crate) use self::refused::{
-    blames_collateral, blames_level, blames_tags, blames_time, finds_nothing, lacks_opinion,
-};
+pub(crate) use self::refused::{blames_collateral, blames_time, finds_nothing};
 use self::report::Line;
 pub use self::report::{VerdictId, VerdictReport};
 use self::standing::Shared;

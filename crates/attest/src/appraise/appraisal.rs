@@ -161,12 +161,6 @@ impl Appraisal {
         }
     }
 
-    /// True if NVIDIA's answer was signed with a key that is not in the key set.
-    #[must_use]
-    pub fn nras_unknown_key(&self) -> bool {
-        self.workload.nras_unknown_key
-    }
-
     /// The files that a log which holds names, and that were not given.
     #[must_use]
     pub fn files_wanted(&self) -> &[ComposeFile] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::{Blame, DeploymentRejected, NrasRejected, Rejected};
+use attest::{Blame, Rejected};
 use sources::skew::Skew;
 
 use super::report::VerdictReport;
@@ -62,30 +62,6 @@ pub fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
 pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
     rejected.blame() == Blame::Collateral
         || matches!(rejected, Rejected::CollateralNotYetValid { .. })
-}
-
-/// True if newer tags of the log's repository could change the verdict.
-pub(crate) fn blames_tags(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::Deployment(
-            DeploymentRejected::TagUnknown { .. } | DeploymentRejected::TagMoved { .. }
-        )
-    )
-}
-
-/// True if what was started is worth less than the policy asks for, or than before.
-pub(crate) fn blames_level(rejected: &Rejected) -> bool {
-    matches!(
-        rejected,
-        Rejected::Deployment(DeploymentRejected::Level { .. }) | Rejected::WentDown { .. }
-    )
-}
-
-/// True if NVIDIA's attestation service gave no opinion, which a policy requires
-/// and which says nothing of the machine.
-pub(crate) fn lacks_opinion(rejected: &Rejected) -> bool {
-    matches!(rejected, Rejected::Nras(NrasRejected::Unavailable { .. }))
 }
 
 /// True if the refusal says nothing of the machine: something that the policy
@@ -155,7 +131,9 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use attest::{Appraisal, Nonce, Policy, Spki, TrustAnchors, UnixTime};
+    use attest::{
+        Appraisal, DeploymentRejected, Nonce, NrasRejected, Policy, Spki, TrustAnchors, UnixTime,
+    };
 
     use super::*;
     use crate::verdicts::VerdictId;

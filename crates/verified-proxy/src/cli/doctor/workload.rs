@@ -6,7 +6,6 @@ use proxy::examine::Examiner;
 use sources::compose_files::{ComposeSource, FileError};
 use sources::compose_tags::ListError;
 use sources::nras::NrasError;
-use upstream::sound_log;
 
 use super::check::{Check, Id};
 use super::clock::Times;
@@ -30,7 +29,7 @@ pub(super) async fn compose_files(
     };
     let log = match probed {
         Probed::Examined(backend, examined) => {
-            let log = sound_log(&examined.appraisal);
+            let log = examined.appraisal.sound_log();
             log.map(|log| (backend, log.started(), examined.appraisal.files_wanted()))
         }
         _ => None,
