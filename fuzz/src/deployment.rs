@@ -5,10 +5,9 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Continuity, Deployment,
-    DeploymentRejected, Evidence, Expected, FilesCheck, FloorCheck, HistoryCheck, IssuerCache,
-    Nonce, NrasCheck, Policy, Service, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
-    appraise_deployment,
+    Appraisal, Appraise, AppraiseDeployment, Collateral, ComposeFiles, Context, Continuity,
+    Deployment, DeploymentRejected, Evidence, Expected, Nonce, Policy, Service, Spki, Subject,
+    TrustAnchors, UnixTime, appraise, appraise_deployment,
 };
 use fake_tee::deployment::ActionsForm;
 use fake_tee::{Challenge, ComposeManager, Spec};
@@ -65,14 +64,9 @@ impl Machine {
             live_spki: Spki::from_bytes(SPKI),
             nonce: Nonce::from_bytes(NONCE),
             collateral: &collateral,
-            floor: FloorCheck::NotKept("a fuzz target has no memory"),
             policy: &Policy::from_toml(&spec.policy_toml()).expect("the policy is valid"),
             trust_anchors: &anchors,
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::NotKept("a fuzz target has no memory"),
-            files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
-            tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
-            nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
+            context: Context::none("a fuzz target has no memory"),
             now: UnixTime(NOW),
         });
         let mut report = built.report;

@@ -25,9 +25,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
-    TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Context, Evidence, Expected, Nonce, Policy, Spki,
+    Status, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, QuoteFormat, Spec};
 use serde_json::{Value, json};
@@ -137,14 +136,9 @@ impl Base {
             live_spki: Spki::from_bytes(SPKI),
             nonce: Nonce::from_bytes(NONCE),
             collateral,
-            floor: FloorCheck::NotKept("a fuzz target has no memory"),
             policy: &self.policy,
             trust_anchors: &TrustAnchors::danger_tdx_root(self.tdx_root_der.clone()),
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::NotKept("a fuzz target has no memory"),
-            files: FilesCheck::NotFetched("a fuzz target fetches nothing"),
-            tags: TagsCheck::NotFetched("a fuzz target fetches nothing"),
-            nras: NrasCheck::NotAsked("a fuzz target fetches nothing"),
+            context: Context::none("a fuzz target has no memory"),
             now: UnixTime(NOW),
         });
         for check in &appraisal.report.checks {

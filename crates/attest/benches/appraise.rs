@@ -17,9 +17,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck,
-    IssuerCache, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
-    appraise, compute_rtmr0,
+    Appraise, Collateral, Context, Evidence, Expected, GpuAnchors, IssuerCache, Nonce, Policy,
+    Spki, Subject, TrustAnchors, UnixTime, appraise, compute_rtmr0,
 };
 use fake_tee::{Challenge, Spec};
 
@@ -100,14 +99,12 @@ fn judge(
         live_spki: live,
         nonce: input.nonce,
         collateral,
-        floor: FloorCheck::NotKept("a benchmark"),
         policy,
         trust_anchors: &input.anchors,
-        issuers,
-        history: HistoryCheck::NotKept("a benchmark"),
-        files: FilesCheck::NotFetched("a benchmark"),
-        tags: TagsCheck::NotFetched("a benchmark"),
-        nras: NrasCheck::NotAsked("a benchmark"),
+        context: Context {
+            issuers: Some(issuers),
+            ..Context::none("a benchmark")
+        },
         now: input.now,
     });
     let code = appraisal

@@ -16,9 +16,8 @@
 use std::path::{Path, PathBuf};
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Spki, Status, Subject,
-    TagsCheck, TcbStatus, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Context, Evidence, Expected, Nonce, Policy, Rejected,
+    Spki, Status, Subject, TcbStatus, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::{Challenge, Pki, QuoteFormat, Signer, Spec};
 use serde_json::{Value, json};
@@ -397,14 +396,9 @@ fn verdict(quote: &[u8], collateral: &str, anchors: &TrustAnchors, now: UnixTime
             live_spki: Spki::from_bytes([9; 32]),
             nonce: Nonce::from_bytes([7; 32]),
             collateral: &collateral,
-            floor: FloorCheck::NotKept("only the quote is judged"),
             policy: &policy,
             trust_anchors: anchors,
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::NotKept("only the quote is judged"),
-            files: FilesCheck::NotFetched("only the quote is judged"),
-            tags: TagsCheck::NotFetched("only the quote is judged"),
-            nras: NrasCheck::NotAsked("only the quote is judged"),
+            context: Context::none("only the quote is judged"),
             now,
         });
         match &appraisal.report.rejected {

@@ -52,15 +52,22 @@ pub struct Appraise<'a> {
     pub nonce: Nonce,
     /// Intel's documents about the platform.
     pub collateral: &'a Collateral,
-    /// How old those documents may be.
-    pub floor: FloorCheck<'a>,
     /// What is accepted.
     pub policy: &'a Policy,
     /// Whose word counts.
     pub trust_anchors: &'a TrustAnchors,
-    /// Issuers of GPU certificates that were verified before; it spares work and
-    /// decides nothing.
-    pub issuers: &'a IssuerCache,
+    /// What the caller keeps and fetched besides.
+    pub context: Context<'a>,
+    /// The time.
+    pub now: UnixTime,
+}
+
+/// What a verdict also depends on: each is given, or the reason why it is not, which the
+/// report says.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// How old collateral may be.
+    pub floor: FloorCheck<'a>,
     /// What was seen before of the domain, and of the instance's deployment log.
     pub history: HistoryCheck<'a>,
     /// The files that deployment logs name.
@@ -69,8 +76,24 @@ pub struct Appraise<'a> {
     pub tags: TagsCheck<'a>,
     /// A second opinion on the GPUs.
     pub nras: NrasCheck<'a>,
-    /// The time.
-    pub now: UnixTime,
+    /// Issuers of GPU certificates that were verified before; it spares work and
+    /// decides nothing.
+    pub issuers: Option<&'a IssuerCache>,
+}
+
+impl Context<'_> {
+    /// Nothing is given, for this reason.
+    #[must_use]
+    pub const fn none(reason: &'static str) -> Self {
+        Self {
+            floor: FloorCheck::NotKept(reason),
+            history: HistoryCheck::NotKept(reason),
+            files: FilesCheck::NotFetched(reason),
+            tags: TagsCheck::NotFetched(reason),
+            nras: NrasCheck::NotAsked(reason),
+            issuers: None,
+        }
+    }
 }
 
 /// The memory against which rollback of collateral is noticed.
@@ -107,8 +130,21 @@ pub enum NrasCheck<'a> {
 /// Judges evidence.
 ///
 /// A refusal is the first failing check in the order of [`CheckId::ALL`]. What the
-/// policy requires and is not at hand refuses after everything that speaks against
+/// policy requires and was not given refuses after everything that speaks against
 /// the machine: files and tags of its log first, then NVIDIA's opinion.
+///
+/// # What the caller must do
+///
+/// - Make a new random nonce for each request, send it with the request for the report,
+///   and give the same one here: it is what proves that the evidence is no recording.
+/// - Take `live_spki` from the TLS session that the request went through, and send
+///   nothing secret over another one: the proof is about this key only.
+/// - Give the right time as `now`: certificates and revocation lists end by it.
+/// - Keep [`Appraisal::floor_seen`] in [`Floors`], also of a refusal, and give these
+///   floors the next time; else old collateral can hide a revocation. Keep
+///   [`Appraisal::sighting`] in a [`History`](crate::History) likewise.
+/// - Fetch what [`Appraisal::next`] says, and appraise the same evidence again.
+/// - Judge anew at [`Attested::valid_until`].
 #[must_use]
 pub fn appraise(request: &Appraise<'_>) -> Appraisal {
     let rules = request.policy.rules().at(request.now);
@@ -136,7 +172,7 @@ pub fn appraise(request: &Appraise<'_>) -> Appraisal {
         run.report.rejected = Some(rejected.clone());
     }
     let can_ask = request.policy.asks_nras() && request.evidence.gpu_payload.is_some();
-    run.workload.opinion_wanted = can_ask && matches!(request.nras, NrasCheck::NotAsked(_));
+    run.workload.opinion_wanted = can_ask && matches!(request.context.nras, NrasCheck::NotAsked(_));
     Appraisal {
         sighting: outcome.is_ok().then_some(run.sighting),
         outcome,
@@ -261,7 +297,7 @@ impl<'a> Run<'a> {
     /// What changed since the domain was last seen.
     fn last_seen(&mut self, levels: Levels) -> Result<(), Rejected> {
         self.begin(CheckId::LastSeen);
-        let history = match self.request.history.history() {
+        let history = match self.request.context.history.history() {
             Ok(history) => history,
             Err(reason) => {
                 self.report.not_proved(CheckId::LastSeen, reason);
@@ -293,7 +329,7 @@ impl<'a> Run<'a> {
         let down = compared.changes.iter().filter(|change| change.down);
         let down: Vec<_> = down.map(|change| change.detail.as_str()).collect();
         let detail = down.join("; ");
-        let is_accepted = matches!(self.request.history, HistoryCheck::Accepting(_));
+        let is_accepted = matches!(self.request.context.history, HistoryCheck::Accepting(_));
         self.report.changes.extend(compared.changes);
         let reason = match (detail.as_str(), compared.open) {
             ("", _) if compared.is_first => "this domain was not seen before".to_owned(),

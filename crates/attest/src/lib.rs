@@ -53,7 +53,7 @@ mod trust;
 
 pub use accept::{Acceptance, Accepted as AcceptedChange, Base, NotAcceptable, Terms, accept};
 pub use appraise::attested::{Attested, Expected, NoDomain, RecallError, Record, Subject};
-pub use appraise::{Appraisal, Appraise, Fetch, FloorCheck, NrasCheck, appraise};
+pub use appraise::{Appraisal, Appraise, Context, Fetch, FloorCheck, NrasCheck, appraise};
 pub use base::exception::{Day, Exception};
 pub use base::finding::{Finding, Severity};
 pub use base::identifiers::{

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, Deployment, Domain, Evidence, Expected, Fetch, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, PolicyDigest, Rejected, SigningAlgo, Spki,
-    Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
+    Appraisal, Appraise, Context, Deployment, Domain, Evidence, Expected, Fetch, FilesCheck,
+    FloorCheck, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, PolicyDigest, Rejected,
+    SigningAlgo, Spki, Subject, TagsCheck, TrustAnchors, UnixTime, appraise,
 };
 use sources::backend::Backend;
 use sources::clock::Clock;
@@ -295,28 +295,30 @@ impl Judge {
             live_spki,
             nonce,
             collateral: fetched.collateral(),
-            floor: FloorCheck::Kept {
-                floors: &floors,
-                editions: editions.as_deref(),
-            },
             policy,
             trust_anchors: &self.trust_anchors,
-            issuers: &self.issuers,
-            history: match &subject.domain {
-                Expected::Known(domain) if self.accept_change.contains(domain) => {
-                    HistoryCheck::Accepting(&history)
-                }
-                _ => HistoryCheck::Kept(&history),
+            context: Context {
+                floor: FloorCheck::Kept {
+                    floors: &floors,
+                    editions: editions.as_deref(),
+                },
+                issuers: Some(&self.issuers),
+                history: match &subject.domain {
+                    Expected::Known(domain) if self.accept_change.contains(domain) => {
+                        HistoryCheck::Accepting(&history)
+                    }
+                    _ => HistoryCheck::Kept(&history),
+                },
+                files: match &files {
+                    Ok(files) => FilesCheck::AtHand(files),
+                    Err(reason) => FilesCheck::NotFetched(reason),
+                },
+                tags: match tags {
+                    Ok(tags) => TagsCheck::AtHand(tags),
+                    Err(reason) => TagsCheck::NotFetched(reason),
+                },
+                nras,
             },
-            files: match &files {
-                Ok(files) => FilesCheck::AtHand(files),
-                Err(reason) => FilesCheck::NotFetched(reason),
-            },
-            tags: match tags {
-                Ok(tags) => TagsCheck::AtHand(tags),
-                Err(reason) => TagsCheck::NotFetched(reason),
-            },
-            nras,
             now: self.clock.now(),
         });
         // Raise the floor even if the platform was refused: the collateral was genuine,

@@ -139,7 +139,7 @@ impl Run<'_> {
         let findings = deployment.findings();
         self.report.findings.extend_from_slice(findings);
 
-        let files = match request.files {
+        let files = match request.context.files {
             FilesCheck::AtHand(files) => Some(files),
             FilesCheck::NotFetched(_) => None,
         };
@@ -282,7 +282,7 @@ impl Run<'_> {
         let check = CheckId::DeploymentFiles;
         self.begin(check);
         let rules = &self.rules().deployment;
-        let files = match self.request.files {
+        let files = match self.request.context.files {
             FilesCheck::NotFetched(reason) => {
                 if deployment.started().is_empty() {
                     self.report.not_proved(check, NOTHING_STARTED);
@@ -375,7 +375,7 @@ impl Run<'_> {
     /// Whether the log goes on from the one last seen.
     fn continuity(&mut self, deployment: &Deployment, boot: &BootEvents, why: &mut NotTagged) {
         let check = CheckId::DeploymentContinuity;
-        let logs = match self.request.history.history() {
+        let logs = match self.request.context.history.history() {
             Err(reason) => return self.report.not_proved(check, reason),
             Ok(history) => &history.logs,
         };

@@ -6,7 +6,9 @@ use crate::base::identifiers::UnixTime;
 use crate::base::levels::GpuLevel;
 use crate::base::text::shown;
 use crate::near::evidence::Evidence;
-use crate::nvidia::gpu::{GPUS_NOT_PROVED, GpuFinding, GpuReport, Stated, Topology, appraise_gpus};
+use crate::nvidia::gpu::{
+    GPUS_NOT_PROVED, GpuFinding, GpuReport, IssuerCache, Stated, Topology, appraise_gpus,
+};
 use crate::nvidia::nras::{NRAS_NOT_PROVED, NrasOpinion, appraise_nras};
 use crate::policy::{Mode, Nras, Places, ValueRule};
 use crate::refusals::Rejected;
@@ -58,7 +60,7 @@ impl Run<'_> {
             request.nonce,
             anchors,
             request.now,
-            request.issuers,
+            request.context.issuers.unwrap_or(&IssuerCache::new()),
         )?;
         rules.understood(&report)?;
         let gpus = report.gpus();
@@ -194,7 +196,7 @@ impl Run<'_> {
         let request = self.request;
         self.begin(CheckId::Nras);
         let mode = self.rules().gpu.nras;
-        let outcome = match (mode, request.nras) {
+        let outcome = match (mode, request.context.nras) {
             (Nras::Off, _) => {
                 self.report.not_proved(
                     CheckId::Nras,

@@ -56,7 +56,7 @@ impl Run<'_> {
     /// Takes note of genuine documents.
     fn remember(&mut self, fmspc: Fmspc, seen: &Seen) {
         let request = self.request;
-        let FloorCheck::Kept { editions, .. } = request.floor else {
+        let FloorCheck::Kept { editions, .. } = request.context.floor else {
             return;
         };
         let root_crl = x509::crl(&request.collateral.documents.root_ca_crl);
@@ -71,7 +71,7 @@ impl Run<'_> {
     /// Documents no older than those seen before, nor than Intel's list allows.
     fn no_older(&mut self, quote: &VerifiedQuote) -> Result<(), Rejected> {
         let check = CheckId::CollateralFloor;
-        let floors = match self.request.floor {
+        let floors = match self.request.context.floor {
             FloorCheck::NotKept(reason) => {
                 self.report.not_proved(check, reason);
                 return Ok(());

@@ -42,7 +42,7 @@ impl Run<'_> {
             self.report.not_proved(check, NOTHING_STARTED);
             return Ok(());
         }
-        match self.request.tags {
+        match self.request.context.tags {
             TagsCheck::NotFetched(reason) => {
                 self.workload.tags_wanted = true;
                 let detail = format!("not compared: {}", shown(reason));
@@ -112,7 +112,7 @@ impl Run<'_> {
     /// was compared with that.
     fn release(&self, source: &ComposeFile) -> Result<bool, DeploymentRejected> {
         admit_release(source)?;
-        match self.request.tags {
+        match self.request.context.tags {
             TagsCheck::NotFetched(_) => Ok(false),
             TagsCheck::AtHand(tags) => tags.admit(&[source]).map(|()| true),
         }
@@ -131,7 +131,7 @@ impl Run<'_> {
 
     /// That a file ran, when, and with what rights: for a reason.
     pub(super) fn ran(&self, since: &SinceBoot, of: &ComposeFile, what: &str) -> String {
-        let access = match self.request.files {
+        let access = match self.request.context.files {
             FilesCheck::NotFetched(_) => None,
             FilesCheck::AtHand(files) => {
                 reaches_secrets(&since.actions, of, files, &self.rules().deployment.files)

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Fetch, FilesCheck, FloorCheck, GpuLevel,
-    HistoryCheck, IssuerCache, KeySet, NrasCheck, Policy, Status, Subject, TagsCheck, TrustAnchors,
-    UnixTime, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Context, Evidence, Fetch, GpuLevel, KeySet,
+    NrasCheck, Policy, Status, Subject, TrustAnchors, UnixTime, appraise,
 };
 use fake_tee::nras::{NrasSpec, SigningKey};
 
@@ -185,16 +184,14 @@ fn both_recordings_verify_with_nvidias_opinion_required() {
             live_spki: recording.spki,
             nonce: recording.nonce,
             collateral: &Collateral::from_json(&recording.collateral).unwrap(),
-            floor: FloorCheck::NotKept("a recording"),
             policy: &policy,
             trust_anchors: &TrustAnchors::intel(),
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::NotKept("a recording"),
-            files: FilesCheck::NotFetched("a recording"),
-            tags: TagsCheck::NotFetched("a recording"),
-            nras: NrasCheck::Answer {
-                answer: &answer,
-                keys: &KeySet::parse(&keys).unwrap(),
+            context: Context {
+                nras: NrasCheck::Answer {
+                    answer: &answer,
+                    keys: &KeySet::parse(&keys).unwrap(),
+                },
+                ..Context::none("a recording")
             },
             now: recording.at,
         });

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Evidence, Expected, FilesCheck, FloorCheck,
-    HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Spki, Status, Subject, TagsCheck,
-    TrustAnchors, UnixTime, UpstreamTags, appraise,
+    Appraisal, Appraise, CheckId, Collateral, Context, Evidence, Expected, Nonce, Policy, Spki,
+    Status, Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 
 /// A recorded attestation; everything that an appraisal needs.
@@ -96,14 +95,12 @@ fn judge_by(
         live_spki: recording.spki,
         nonce: recording.nonce,
         collateral: &collateral,
-        floor: FloorCheck::NotKept("a recording"),
         policy,
         trust_anchors: &TrustAnchors::intel(),
-        issuers: &IssuerCache::new(),
-        history: HistoryCheck::NotKept("a recording"),
-        files: FilesCheck::NotFetched("a recording"),
-        tags,
-        nras: NrasCheck::NotAsked("a recording"),
+        context: Context {
+            tags,
+            ..Context::none("a recording")
+        },
         now: at,
     })
 }

@@ -4,10 +4,9 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use attest::{
-    Appraisal, Appraise, CheckId, Collateral, Editions, EditionsParts, Evidence, Expected,
-    FilesAtHand, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck, IssuerCache, Nonce, NrasCheck,
-    Policy, Rejected, Spki, Status, Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags,
-    appraise,
+    Appraisal, Appraise, CheckId, Collateral, Context, Editions, EditionsParts, Evidence, Expected,
+    FilesAtHand, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck, Nonce, NrasCheck, Policy,
+    Rejected, Spki, Status, Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 use fake_tee::encode::pem_chain;
 use fake_tee::gpu::Message;
@@ -178,14 +177,16 @@ pub(crate) fn judge_parsed(
         live_spki: beside.live_spki,
         nonce: Nonce::from_bytes(NONCE),
         collateral,
-        floor: beside.floor,
         policy,
         trust_anchors: &beside.trust_anchors,
-        issuers: &IssuerCache::new(),
-        history: beside.history,
-        files: beside.files,
-        tags: beside.tags,
-        nras: beside.nras,
+        context: Context {
+            floor: beside.floor,
+            history: beside.history,
+            files: beside.files,
+            tags: beside.tags,
+            nras: beside.nras,
+            issuers: None,
+        },
         now: beside.now,
     })
 }

@@ -161,9 +161,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use attest::{
-        Appraise, Collateral, Evidence, Expected, FilesCheck, FloorCheck, GpuAnchors, HistoryCheck,
-        IssuerCache, Nonce, NrasCheck, Policy, Spki, Subject, TagsCheck, TrustAnchors, UnixTime,
-        appraise,
+        Appraise, Collateral, Context, Evidence, Expected, GpuAnchors, HistoryCheck, Nonce, Policy,
+        Spki, Subject, TrustAnchors, UnixTime, appraise,
     };
     use fake_tee::{Challenge, Spec};
 
@@ -194,14 +193,12 @@ mod tests {
             live_spki: Spki::from_bytes([2; 32]),
             nonce: Nonce::from_bytes([1; 32]),
             collateral: &Collateral::from_json(built.collateral_json.as_bytes()).unwrap(),
-            floor: FloorCheck::NotKept("a test"),
             policy: &Policy::from_toml(&spec.policy_toml()).unwrap(),
             trust_anchors: &anchors(&spec),
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::Kept(&History::default()),
-            files: FilesCheck::NotFetched("a test"),
-            tags: TagsCheck::NotFetched("a test"),
-            nras: NrasCheck::NotAsked("a test"),
+            context: Context {
+                history: HistoryCheck::Kept(&History::default()),
+                ..Context::none("a test")
+            },
             now: UnixTime(NOW),
         });
         appraisal.sighting.unwrap()

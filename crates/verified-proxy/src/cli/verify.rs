@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use attest::{
-    Appraisal, Appraise, Collateral, Domain, Evidence, Expected, FilesAtHand, FilesCheck,
-    FloorCheck, HistoryCheck, IssuerCache, Nonce, NrasCheck, Policy, Rejected, Report, Spki,
-    Subject, TagsCheck, TrustAnchors, UnixTime, UpstreamTags, appraise,
+    Appraisal, Appraise, Collateral, Context, Domain, Evidence, Expected, FilesAtHand, FilesCheck,
+    FloorCheck, HistoryCheck, Nonce, NrasCheck, Policy, Rejected, Report, Spki, Subject, TagsCheck,
+    TrustAnchors, UnixTime, UpstreamTags, appraise,
 };
 use sources::clock::Clock;
 use sources::skew::Skew;
@@ -224,24 +224,28 @@ impl Case {
             live_spki: self.spki,
             nonce: self.nonce,
             collateral,
-            floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
             policy,
             trust_anchors: anchors,
-            issuers: &IssuerCache::new(),
-            history: HistoryCheck::NotKept("offline there is no memory of what was seen before"),
-            files: match &self.files {
-                Some(files) => FilesCheck::AtHand(files),
-                None => FilesCheck::NotFetched(
-                    "offline none are fetched, and no --compose-files was given",
+            context: Context {
+                floor: FloorCheck::NotKept("offline there is no memory of collateral seen before"),
+                history: HistoryCheck::NotKept(
+                    "offline there is no memory of what was seen before",
                 ),
+                files: match &self.files {
+                    Some(files) => FilesCheck::AtHand(files),
+                    None => FilesCheck::NotFetched(
+                        "offline none are fetched, and no --compose-files was given",
+                    ),
+                },
+                tags: match &self.tags {
+                    Some(tags) => TagsCheck::AtHand(tags),
+                    None => TagsCheck::NotFetched(
+                        "offline nobody is asked, and no --compose-tags was given",
+                    ),
+                },
+                nras: NrasCheck::NotAsked("offline nobody is asked"),
+                issuers: None,
             },
-            tags: match &self.tags {
-                Some(tags) => TagsCheck::AtHand(tags),
-                None => TagsCheck::NotFetched(
-                    "offline nobody is asked, and no --compose-tags was given",
-                ),
-            },
-            nras: NrasCheck::NotAsked("offline nobody is asked"),
             now: self.now,
         })
     }
