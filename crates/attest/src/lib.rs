@@ -23,7 +23,8 @@
 //!     ([`appraise_gpus`]).
 //!
 //! The result is an [`Attested`], which nothing else can make, and a [`Report`]
-//! for people that lists every check, also those that did not run.
+//! for people that lists every check, also those that did not run. What its caller must
+//! do is said at [`appraise`]; `examples/judge.rs` and `examples/own_policy.rs` do it.
 
 #![warn(missing_docs)]
 #![deny(
@@ -88,12 +89,11 @@ pub use near::deployment::{
 pub use near::evidence::{Evidence, MAX_REPORT_BYTES, SigningAlgo, SigningKey};
 pub use near::keys::NotBound;
 pub use nvidia::gpu::{
-    Architecture, Board, GPUS_NOT_PROVED, GpuAnchors, GpuFinding, GpuReport, IssuerCache,
-    Measurement, Pdi, Stated, Topology, Ueid, UnknownGpu, appraise_gpus,
+    Architecture, Board, GpuAnchors, GpuFinding, GpuReport, IssuerCache, Measurement, Pdi, Stated,
+    Topology, Ueid, UnknownGpu, appraise_gpus,
 };
 pub use nvidia::nras::{
-    KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NRAS_NOT_PROVED, NrasAnchors,
-    NrasOpinion, appraise_nras,
+    KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NrasAnchors, NrasOpinion, appraise_nras,
 };
 pub use policy::{AcceptableImage, Difference, Effect, Known, Policy, PolicyError, RuleChange};
 pub use refusals::Rejected;

@@ -20,9 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use chain::{GpuAnchors, IssuerCache};
 pub(crate) use payload::MAX_GPUS;
+pub(crate) use report::GPUS_NOT_PROVED;
 pub use report::{
-    Architecture, Board, GPUS_NOT_PROVED, GpuFinding, GpuReport, Measurement, Pdi, Stated,
-    Topology, Ueid, UnknownGpu,
+    Architecture, Board, GpuFinding, GpuReport, Measurement, Pdi, Stated, Topology, Ueid,
+    UnknownGpu,
 };
 
 use crate::base::finding::{Finding, Severity};

@@ -40,7 +40,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// What NVIDIA's answer does not prove, although it is good.
-pub const NRAS_NOT_PROVED: [&str; 3] = [
+pub(crate) const NRAS_NOT_PROVED: [&str; 3] = [
     "the reference measurements are NVIDIA's word: they were not compared here",
     "the switches between the GPUs were not shown to NVIDIA",
     "whether the authority behind the answer has been revoked was not asked",

@@ -42,3 +42,14 @@ mod support;
 mod tags;
 mod tampering;
 mod workload;
+
+#[path = "../../examples/judge.rs"]
+mod judge;
+#[path = "../../examples/own_policy.rs"]
+mod own_policy;
+
+#[test]
+fn the_examples_run() {
+    judge::main();
+    own_policy::main();
+}

@@ -221,7 +221,7 @@ pub enum Topology {
 }
 
 /// What is not proved about GPUs whose evidence holds.
-pub const GPUS_NOT_PROVED: [&str; 4] = [
+pub(crate) const GPUS_NOT_PROVED: [&str; 4] = [
     "tables have places: which device is in one, and what else is on the root bus, is not measured",
     "the GPUs are tied to the virtual machine by our nonce and the attested channel only",
     "the switches between the GPUs are named, not attested",
