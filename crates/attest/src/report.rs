@@ -183,31 +183,19 @@ impl Report {
     /// "intel", or a warning.
     #[must_use]
     pub const fn trust_root(&self) -> &'static str {
-        if self.intel_root {
-            "intel"
-        } else {
-            "DANGER: not Intel's"
-        }
+        root(self.intel_root, "intel", "DANGER: not Intel's")
     }
 
     /// "nvidia", or a warning.
     #[must_use]
     pub const fn gpu_root(&self) -> &'static str {
-        if self.nvidia_root {
-            "nvidia"
-        } else {
-            "DANGER: not NVIDIA's"
-        }
+        root(self.nvidia_root, "nvidia", "DANGER: not NVIDIA's")
     }
 
     /// Who certifies the keys of NVIDIA's attestation service: "nvidia", or a warning.
     #[must_use]
     pub const fn nras_root(&self) -> &'static str {
-        if self.nvidia_service {
-            "nvidia"
-        } else {
-            "DANGER: not NVIDIA's"
-        }
+        root(self.nvidia_service, "nvidia", "DANGER: not NVIDIA's")
     }
 
     /// "verified" or "rejected".
@@ -218,6 +206,10 @@ impl Report {
             Some(_) => "rejected",
         }
     }
+}
+
+const fn root(is_genuine: bool, name: &'static str, warning: &'static str) -> &'static str {
+    if is_genuine { name } else { warning }
 }
 
 /// The shape that scripts read: `{"verdict","code","message","hint","blame","differences":[{"what","expected","seen"}],"levels","sentence",

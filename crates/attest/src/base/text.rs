@@ -19,18 +19,11 @@ pub(crate) fn escaped(text: &str) -> String {
 /// printable ASCII escaped, so that it can neither move a terminal's cursor nor
 /// reorder a line.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index >= SHOWN_CHARS {
-            out.push_str("...");
-            break;
-        }
-        match c {
-            ' '..='~' => out.push(c),
-            _ => out.extend(c.escape_unicode()),
-        }
+    let end = text.char_indices().nth(SHOWN_CHARS);
+    match end.and_then(|(end, _)| text.get(..end)) {
+        Some(first) => escaped(first) + "...",
+        None => escaped(text),
     }
-    out
 }
 
 /// As [`shown`], in quotation marks, for a value inside a sentence that it

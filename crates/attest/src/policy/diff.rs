@@ -9,6 +9,8 @@ mod admitted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::Serialize;
+
 use self::admitted::{
     Admitted, firmwares, identities, images, machines, plain, tcb, values, versions,
 };
@@ -90,19 +92,23 @@ impl Changes {
         self.add(effect, rule, format!("{new} instead of {old}"));
     }
 
-    /// The same for words of which some are equally strict.
-    fn rank(&mut self, rule: &str, old: (u8, &str), new: (u8, &str)) {
-        let effect = match new.0.cmp(&old.0) {
-            std::cmp::Ordering::Equal if old.1 == new.1 => return,
+    /// A rule of which some values are stricter than the rest, the strictest first; in the
+    /// words of a policy's file.
+    fn rank<T: PartialEq + Serialize>(&mut self, rule: &str, stricter: &[T], old: T, new: T) {
+        if old == new {
+            return;
+        }
+        let place = |value| stricter.iter().position(|known| known == value);
+        let place = |value| place(value).unwrap_or(stricter.len());
+        let effect = match place(&new).cmp(&place(&old)) {
             std::cmp::Ordering::Equal => Effect::Neither,
-            std::cmp::Ordering::Less => Effect::More,
-            std::cmp::Ordering::Greater => Effect::Less,
+            std::cmp::Ordering::Less => Effect::Less,
+            std::cmp::Ordering::Greater => Effect::More,
         };
-        self.add(
-            effect,
-            rule,
-            format!("\"{}\" instead of \"{}\"", new.1, old.1),
-        );
+        let word = |value| serde_json::to_string(value).unwrap_or_default();
+        let (new, old) = (word(&new), word(&old));
+        let (new, old) = (new.trim_matches('"'), old.trim_matches('"'));
+        self.add(effect, rule, format!("\"{new}\" instead of \"{old}\""));
     }
 
     /// A list of which a value has to be one.
@@ -172,7 +178,7 @@ impl Changes {
             new.least.deployment,
         );
         self.order("least.gpu", old.least.gpu, new.least.gpu);
-        self.rank("hold", truth(old.hold), truth(new.hold));
+        self.rank("hold", &[true], old.hold, new.hold);
         self.hardware(old, new);
         let looks = |rules: &Rules| rules.least.boot != BootLevel::Any;
         // Where one of them looks at no software, least.boot has said it all.
@@ -213,12 +219,8 @@ impl Changes {
             }
         }
         self.list("firmware", &firmwares(old), &firmwares(new));
-        let acpi = |rules: &Rules| match rules.acpi {
-            AcpiMode::Require => (2, "require"),
-            AcpiMode::Recompute => (1, "recompute"),
-            AcpiMode::Report => (0, "report"),
-        };
-        self.rank("acpi", acpi(old), acpi(new));
+        let stricter = [AcpiMode::Require, AcpiMode::Recompute];
+        self.rank("acpi", &stricter, old.acpi, new.acpi);
         // Also where any tables pass: a row says how many places they have.
         self.list("machine", &machines(old), &machines(new));
         let refuses = |rules: &Rules| {
@@ -264,7 +266,7 @@ impl Changes {
 
     fn gpus(&mut self, old: &Rules, new: &Rules) {
         let (was, is) = (&old.gpu, &new.gpu);
-        self.rank("gpu.mode", mode(was.mode), mode(is.mode));
+        self.rank("gpu.mode", &MODES, was.mode, is.mode);
         if was.mode == Mode::Off || is.mode == Mode::Off {
             return;
         }
@@ -285,26 +287,14 @@ impl Changes {
             }
             _ => {}
         }
-        let pcie = |mode| match mode {
-            ProtectedPcie::Required => (1, "required"),
-            ProtectedPcie::Report => (0, "report"),
-        };
         self.rank(
             "gpu.protected_pcie",
-            pcie(was.protected_pcie),
-            pcie(is.protected_pcie),
+            &[ProtectedPcie::Required],
+            was.protected_pcie,
+            is.protected_pcie,
         );
-        let places = |places| match places {
-            Places::Accounted => (1, "accounted"),
-            Places::Report => (0, "report"),
-        };
-        self.rank("gpu.places", places(was.places), places(is.places));
-        let nras = |nras| match nras {
-            Nras::Require => (1, "require"),
-            Nras::Report => (0, "report"),
-            Nras::Off => (0, "off"),
-        };
-        self.rank("gpu.nras", nras(was.nras), nras(is.nras));
+        self.rank("gpu.places", &[Places::Accounted], was.places, is.places);
+        self.rank("gpu.nras", &[Nras::Require], was.nras, is.nras);
         for kind in [DRIVER_TABLE, VBIOS_TABLE] {
             self.pins(
                 "gpu.measurements",
@@ -316,34 +306,20 @@ impl Changes {
 
     fn deployment(&mut self, old: &Rules, new: &Rules) {
         let (was, is) = (&old.deployment, &new.deployment);
-        self.rank("deployment.mode", mode(was.mode), mode(is.mode));
+        self.rank("deployment.mode", &MODES, was.mode, is.mode);
         if was.mode == Mode::Off || is.mode == Mode::Off {
             return;
         }
-        let tags = |tags| match tags {
-            Tags::Releases => (2, "releases"),
-            Tags::Report => (1, "report"),
-            Tags::Any => (0, "any"),
-        };
-        self.rank("deployment.tags", tags(was.tags), tags(is.tags));
-        let files = |files| match files {
-            BrokenFiles::Refuse => (1, "refuse"),
-            BrokenFiles::Report => (0, "report"),
-        };
+        let stricter = [Tags::Releases, Tags::Report];
+        self.rank("deployment.tags", &stricter, was.tags, is.tags);
         self.rank(
             "deployment.files",
-            files(was.broken_files),
-            files(is.broken_files),
+            &[BrokenFiles::Refuse],
+            was.broken_files,
+            is.broken_files,
         );
-        let sources = |sources| match sources {
-            Sources::Required => (1, "required"),
-            Sources::IfAtHand => (0, "if-at-hand"),
-        };
-        self.rank(
-            "deployment.sources",
-            sources(was.sources),
-            sources(is.sources),
-        );
+        let stricter = [Sources::Required];
+        self.rank("deployment.sources", &stricter, was.sources, is.sources);
         self.list(
             "deployment.managers",
             &plain(was.manager_names()),
@@ -424,34 +400,15 @@ impl Changes {
                 .collect()
         };
         let (was, is) = (quiet(old), quiet(new));
-        for line in is.difference(&was) {
-            self.add(
-                Effect::Neither,
-                "findings.quiet",
-                format!("does not remark {line}"),
-            );
-        }
-        for line in was.difference(&is) {
-            self.add(
-                Effect::Neither,
-                "findings.quiet",
-                format!("remarks again: {line}"),
-            );
+        let lines = is.difference(&was).map(|line| ("does not remark ", line));
+        for (words, line) in lines.chain(was.difference(&is).map(|line| ("remarks again: ", line)))
+        {
+            self.add(Effect::Neither, "findings.quiet", format!("{words}{line}"));
         }
     }
 }
 
-fn truth(value: bool) -> (u8, &'static str) {
-    if value { (1, "true") } else { (0, "false") }
-}
-
-fn mode(mode: Mode) -> (u8, &'static str) {
-    match mode {
-        Mode::Required => (2, "required"),
-        Mode::IfPresent => (1, "if-present"),
-        Mode::Off => (0, "off"),
-    }
-}
+const MODES: [Mode; 2] = [Mode::Required, Mode::IfPresent];
 
 /// The severity from which each topic refuses.
 fn refused(rules: &Rules) -> BTreeMap<&str, Severity> {

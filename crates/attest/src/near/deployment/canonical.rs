@@ -84,17 +84,27 @@ pub(crate) fn declared(actions: &[Members<'_>]) -> [u8; 32] {
 
 fn listed<'a, 'b>(
     actions: &'b [Members<'a>],
-    mut write: impl FnMut(&'b Members<'a>, &mut String),
+    write: impl FnMut(&'b Members<'a>, &mut String),
 ) -> [u8; 32] {
-    let mut out = String::from("[");
-    for (index, action) in actions.iter().enumerate() {
+    let mut out = String::new();
+    write_items(('[', ']'), actions, &mut out, write);
+    sha256(&[out.as_bytes()])
+}
+
+fn write_items<T>(
+    (open, close): (char, char),
+    items: impl IntoIterator<Item = T>,
+    out: &mut String,
+    mut write: impl FnMut(T, &mut String),
+) {
+    out.push(open);
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        write(action, &mut out);
+        write(item, out);
     }
-    out.push(']');
-    sha256(&[out.as_bytes()])
+    out.push(close);
 }
 
 /// A value whose texts are spelled as the manager spells them: the form is of values,
@@ -178,32 +188,20 @@ fn write_object(members: &[Member<'_>], keys: Keys, out: &mut String) {
 }
 
 fn write_members(members: &[&Member<'_>], keys: Keys, out: &mut String) {
-    out.push('{');
-    for (index, member) in members.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
+    write_items(('{', '}'), members, out, |member, out| {
         out.push_str(&member.spelled);
         out.push(':');
         write_value(&member.value, keys, out);
-    }
-    out.push('}');
+    });
 }
 
 fn write_value(value: &Value<'_>, keys: Keys, out: &mut String) {
     match value {
         Value::Leaf(text) => out.push_str(text),
         Value::Object(members) => write_object(members, keys, out),
-        Value::List(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_value(item, keys, out);
-            }
-            out.push(']');
-        }
+        Value::List(items) => write_items(('[', ']'), items, out, |item, out| {
+            write_value(item, keys, out);
+        }),
     }
 }
 
