@@ -90,7 +90,7 @@ pub struct Accepted {
     pub differences: Vec<Difference>,
     /// Where the new value is known from.
     pub known_from: String,
-    /// What it means for somebody whose prompts go there.
+    /// What it means for a user whose prompts go there.
     pub meaning: String,
     /// Whether it weakens something.
     pub weakens: String,

@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
     }
 
     /// Says of each value that was seen whether the policy accepts it for a while only:
-    /// for as long as it does, whoever reads a verdict reads that too.
+    /// for as long as it does, the reader of a verdict is told that too.
     fn accepted_values<'v>(&mut self, rule: ValueRule, seen: impl Iterator<Item = &'v str>) {
         for value in seen {
             let rules = self.rules;

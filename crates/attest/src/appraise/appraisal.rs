@@ -72,7 +72,7 @@ pub(super) struct Workload {
     pub(super) booted: Option<UnixTime>,
     pub(super) files_wanted: Vec<ComposeFile>,
     pub(super) tags_wanted: bool,
-    /// What the policy requires and was not at hand, and the check that lacks it.
+    /// What the policy requires and was not given, and the check that lacks it.
     pub(super) lacking: Option<(CheckId, DeploymentRejected)>,
     /// NVIDIA may be asked: it was not yet.
     pub(super) opinion_wanted: bool,

@@ -271,7 +271,7 @@ impl Run<'_> {
         );
     }
 
-    /// What the files of the log say, as far as they are at hand.
+    /// What the files of the log say, as far as they were given.
     fn files(
         &mut self,
         deployment: &Deployment,
@@ -429,7 +429,7 @@ impl Run<'_> {
             reasons => format!("{log}; {got}: {reasons}"),
         };
         self.report.pass(CheckId::Deployment, words);
-        // What is only not at hand yet refuses last, as a source that is missing.
+        // What is only not given yet refuses last, as a source that is missing.
         let is_open = got < DeploymentLevel::Tagged && why.0.iter().all(|reason| reason.is_lacking);
         self.workload.deployment_is_open = is_open;
         let may_rise = self.workload.lacking.is_some() && is_open;

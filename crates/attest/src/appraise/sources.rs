@@ -1,5 +1,5 @@
 //! What has to be fetched for step 9: the tags of the log's repository, and what
-//! becomes of a source that is not at hand.
+//! becomes of a source that was not given.
 
 use std::collections::HashSet;
 
@@ -108,7 +108,7 @@ impl Run<'_> {
         }
     }
 
-    /// By the form of its tag, and by the list of tags if that is at hand; true if it
+    /// By the form of its tag, and by the list of tags if that was given; true if it
     /// was compared with that.
     fn release(&self, source: &ComposeFile) -> Result<bool, DeploymentRejected> {
         admit_release(source)?;
@@ -154,8 +154,8 @@ impl Run<'_> {
         )
     }
 
-    /// What is not at hand proves nothing. Where the policy requires it, it refuses,
-    /// once all else was looked at: whoever appraises can get it for a machine that
+    /// What was not given proves nothing. Where the policy requires it, it refuses,
+    /// once all else was looked at: the caller can fetch it for a machine that
     /// nothing speaks against, and appraise anew.
     pub(super) fn lacks(&mut self, detail: String, refusal: fn(String) -> DeploymentRejected) {
         self.report.not_proved(self.current, detail.clone());

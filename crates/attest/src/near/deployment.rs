@@ -186,7 +186,7 @@ impl Deployment {
         self.up_given(&ComposeFiles::default())
     }
 
-    /// What is up now, service by service where the files are at hand.
+    /// What is up now, service by service where the files were given.
     #[must_use]
     pub fn up_given(&self, files: &ComposeFiles) -> Vec<Up> {
         fold::fold(&self.actions, files)

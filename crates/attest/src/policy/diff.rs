@@ -77,7 +77,7 @@ impl Changes {
         self.0.push(RuleChange {
             effect,
             rule: rule.to_owned(),
-            // Names are the words of whoever wrote the file.
+            // Names are the words of the author of the file.
             words: escaped(&words.into()),
         });
     }

@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     pub(crate) firmware: Firmware,
     pub(crate) acpi: AcpiDigests,
     pub(crate) app_id: [u8; 20],
-    /// `info.app_cert`, which is only read if somebody asks.
+    /// `info.app_cert`, which is read only when a policy is written.
     pub(crate) app_cert: Option<String>,
     pub(crate) mr_seam: Hex<48>,
     pub(crate) rtmr0: Hex<48>,

@@ -66,7 +66,7 @@ pub struct FileShown {
 pub struct UpShown {
     /// The service, or "all of the file".
     pub service: String,
-    /// Its image; none where the file is not at hand.
+    /// Its image; none where the file was not given.
     pub image: Option<String>,
     /// The compose file in the operator's repository.
     pub file: String,

@@ -10,7 +10,7 @@ use crate::compose::{
 
 /// True if what some actions started of a file had Docker's or dstack's socket,
 /// privilege, the TLS key, another's volume, the machine's own files or network: keys
-/// that were read there are known for good. `None` where the file is not at hand, or
+/// that were read there are known for good. `None` where the file was not given, or
 /// cannot be read.
 pub(crate) fn reaches_secrets(
     actions: &[Action],

@@ -107,7 +107,7 @@ fn older(actions: &[Action], booted: UnixTime) -> usize {
 }
 
 /// A start of each file of which something may be up, with what that is. Nothing is up
-/// by the file's own name for it alone: a start whose file is not at hand may have failed,
+/// by the file's own name for it alone: a start whose file was not given may have failed,
 /// and left what was there; and managers take a project's name, which no log has, so that
 /// what a later file does not define may have been spared.
 fn may_be_up(actions: &[Action], files: &ComposeFiles) -> Vec<Action> {

@@ -1,4 +1,4 @@
-//! The compose files that a log names, as far as they are at hand.
+//! The compose files that a log names, as far as they were given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl FilesAtHand {
         digest
     }
 
-    /// Whether a file is at hand.
+    /// Whether a file was given.
     #[must_use]
     pub fn contains(&self, digest: &FileDigest) -> bool {
         self.by_digest.contains_key(digest)
@@ -78,7 +78,7 @@ impl FilesAtHand {
 /// What compose files are held against the policy's rules.
 #[derive(Debug, Clone, Copy)]
 pub enum FilesCheck<'a> {
-    /// These are at hand.
+    /// These were given.
     AtHand(&'a FilesAtHand),
     /// None, for this reason; the report says so.
     NotFetched(&'static str),
@@ -89,7 +89,7 @@ pub enum FilesCheck<'a> {
 pub(crate) struct FilesJudged {
     /// Those that cannot be judged, or break a rule, in the order of the log.
     pub(crate) broken: Vec<(ComposeFile, ComposeRejected)>,
-    /// Files that the log names, that were at hand, and of which it started something.
+    /// Files that the log names, that were given, and of which it started something.
     pub(crate) judged: usize,
     /// Those of which no start can have started anything: each asks for what the
     /// file does not define. The log records attempts.
@@ -98,7 +98,7 @@ pub(crate) struct FilesJudged {
     pub(crate) wanted: Vec<ComposeFile>,
 }
 
-/// What the files of a log define, as far as they are at hand and can be read.
+/// What the files of a log define, as far as they were given and can be read.
 pub(crate) fn defined(actions: &[Action], files: &FilesAtHand) -> ComposeFiles {
     let mut all = ComposeFiles::default();
     for (source, _) in super::started(actions) {

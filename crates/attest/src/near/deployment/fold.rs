@@ -1,7 +1,7 @@
 //! What is up, by the log: state by the name of a service.
 //!
 //! The log records attempts, before their outcome is known. Where a compose
-//! file is at hand, what it cannot have done is left out, and services that it
+//! file was given, what it cannot have done is left out, and services that it
 //! does not define are gone: managers start with `--remove-orphans`, and all
 //! files are one project. A newer manager takes a project's name that it does
 //! not log, which may spare orphans; so what runs is shown by this fold, and
@@ -30,14 +30,14 @@ pub struct Up {
 pub enum Service {
     /// By its name.
     Named(String),
-    /// The whole file was started, and it is not at hand: all that it defines.
+    /// The whole file was started, and it was not given: all that it defines.
     Rest {
         /// But for these, which were started or stopped by name afterwards.
         except: Vec<String>,
     },
 }
 
-/// What compose files define, as far as they are at hand; none by default.
+/// What compose files define, as far as they were given; none by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComposeFiles(BTreeMap<(String, CommitId), Defined>);
 

@@ -24,7 +24,7 @@ pub(crate) struct DeploymentRules {
     managers: BTreeSet<Repository>,
     /// The commits that compose files may come from; any if empty.
     pub(crate) commits: BTreeSet<Hex<20>>,
-    /// What the files may say, where they are at hand.
+    /// What the files may say, where they were given.
     pub(crate) files: FileRules,
 }
 
@@ -56,7 +56,7 @@ pub(crate) enum BrokenFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Sources {
-    /// What is at hand has to hold; of the rest the verdict says "not proved". Who
+    /// What was given has to hold; of the rest the verdict says "not proved". Who
     /// withholds a source keeps the rules about it from being applied.
     IfAtHand,
     /// All of it.

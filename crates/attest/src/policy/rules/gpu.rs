@@ -332,7 +332,7 @@ impl GpuRules {
     }
 
     /// The first demand that a machine without GPU evidence cannot satisfy, and what to
-    /// say where nobody wrote it.
+    /// say where no author wrote it.
     fn demand(&self) -> Option<(&'static str, &'static str)> {
         let demands = [
             (self.count.is_some(), "gpu.count", ""),
