@@ -1,35 +1,53 @@
-//! Certificates with P-256 keys, as Intel and dstack issue them.
+//! Certificates and revocation lists (RFC 5280), as all parties issue them.
 //!
-//! A signature is checked over the certificate as it was parsed and encoded
-//! again, so what is read is what was signed; other bytes than these are refused.
+//! A signature is checked over the document as it was parsed and encoded again, so
+//! what is read is what was signed; other bytes than these are refused. Refusals say
+//! "it": the caller says which certificate.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+mod key;
+
 use x509_cert::Certificate;
 use x509_cert::certificate::Version;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::ObjectIdentifier;
-use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_256, ID_EC_PUBLIC_KEY, SECP_256_R_1};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
 use x509_cert::der::pem::{self, PemLabel as _};
 use x509_cert::der::{Decode, Encode, Header, SliceReader, Tag};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
+pub(crate) use self::key::{Key, P256, P384, RSA};
 use crate::base::identifiers::UnixTime;
+use crate::base::text::shown;
 
 /// The chains in question have two or three certificates.
 const MAX_CHAIN: usize = 8;
 
-/// Reads a certificate in DER, so that one certificate has one form of bytes. The parser
-/// also takes lengths of inner values that do not fit (X.690 §10.1), and defaults that
-/// are written out, which DER leaves out (§11.5).
+/// Reads a certificate.
 pub(crate) fn certificate(der: &[u8]) -> Result<Certificate, String> {
-    let certificate = Certificate::from_der(der)
-        .map_err(|error| crate::base::text::shown(&format!("not a certificate: {error}")))?;
-    if certificate.to_der().ok().as_deref() != Some(der) {
+    strict(der, "not a certificate")
+}
+
+/// Reads a revocation list.
+pub(crate) fn crl(der: &[u8]) -> Result<CertificateList, String> {
+    strict(der, "not a revocation list")
+}
+
+/// Reads DER, so that one document has one form of bytes. The parser also takes
+/// lengths of inner values that do not fit (X.690 §10.1), and defaults that are
+/// written out, which DER leaves out (§11.5).
+fn strict<'a, T>(der: &'a [u8], otherwise: &str) -> Result<T, String>
+where
+    T: Decode<'a, Error = x509_cert::der::Error> + Encode,
+{
+    let read = T::from_der(der).map_err(|error| shown(&format!("{otherwise}: {error}")))?;
+    if read.to_der().ok().as_deref() != Some(der) {
         return Err("it is not encoded as DER".to_owned());
     }
-    Ok(certificate)
+    Ok(read)
 }
 
 /// Reads a PEM chain, leaf first.
@@ -56,79 +74,106 @@ pub(crate) fn pem_chain(pem: &[u8]) -> Result<Vec<Certificate>, String> {
     Ok(chain)
 }
 
-/// A public key on P-256, as an uncompressed point.
-#[derive(PartialEq, Eq)]
-pub(crate) struct P256Key(Vec<u8>);
-
-impl P256Key {
-    pub(crate) fn of(info: &SubjectPublicKeyInfoOwned) -> Result<Self, &'static str> {
-        let curve = info
-            .algorithm
-            .parameters
-            .as_ref()
-            .and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
-        if info.algorithm.oid != ID_EC_PUBLIC_KEY || curve != Some(SECP_256_R_1) {
-            return Err("its key is not on P-256");
-        }
-        let point = info
-            .subject_public_key
-            .as_bytes()
-            .ok_or("its key has odd bits")?;
-        Ok(Self(point.to_vec()))
-    }
-
-    /// The key at `x || y`, big-endian (SEC 1 §2.3.3). A point that is not on the
-    /// curve verifies nothing.
-    pub(crate) fn at(coordinates: &[u8; 64]) -> Self {
-        Self([&[4][..], coordinates].concat())
-    }
-
-    /// ECDSA with SHA-256, signature in DER.
-    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0)
-            .verify(message, signature)
-            .is_ok()
-    }
-
-    /// ECDSA with SHA-256, signature as r and s.
-    pub(crate) fn verifies_fixed(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.0)
-            .verify(message, signature)
-            .is_ok()
-    }
-}
-
-/// The key of a certificate's subject.
-pub(crate) fn subject_key(certificate: &Certificate) -> Result<P256Key, &'static str> {
-    P256Key::of(certificate.tbs_certificate().subject_public_key_info())
-}
-
-/// The subject's public key (DER).
+/// The subject's public key (SubjectPublicKeyInfo, DER).
 pub(crate) fn spki_der(certificate: &Certificate) -> Result<Vec<u8>, String> {
-    certificate
-        .tbs_certificate()
-        .subject_public_key_info()
-        .to_der()
-        .map_err(|error| error.to_string())
+    let info = certificate.tbs_certificate().subject_public_key_info();
+    info.to_der().map_err(|error| shown(&error.to_string()))
 }
 
-/// True if `issuer` signed this certificate (RFC 5280 §4.1.1.3: both
-/// algorithm fields are equal).
-pub(crate) fn is_signed_by(certificate: &Certificate, issuer: &P256Key) -> bool {
-    let inner = certificate.tbs_certificate().signature();
-    let outer = certificate.signature_algorithm();
-    let (Ok(message), Some(signature)) = (
-        certificate.tbs_certificate().to_der(),
-        certificate.signature().as_bytes(),
-    ) else {
-        return false;
+/// The one common name of the subject.
+pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
+    let subject = certificate.tbs_certificate().subject();
+    let mut names = subject.iter().filter(|name| name.oid == COMMON_NAME);
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return Err("its subject has not one common name".to_owned());
     };
-    inner == outer && outer.oid == ECDSA_WITH_SHA_256 && issuer.verifies(&message, signature)
+    std::str::from_utf8(name.value.value())
+        .map(str::to_owned)
+        .map_err(|_| "its common name is not text".to_owned())
 }
 
-/// Reads a revocation list (DER).
-pub(crate) fn crl(der: &[u8]) -> Result<CertificateList, String> {
-    CertificateList::from_der(der).map_err(|error| format!("not a revocation list: {error}"))
+/// The value of an extension, which may stand once (RFC 5280 §4.2).
+pub(crate) fn extension(
+    certificate: &Certificate,
+    oid: ObjectIdentifier,
+) -> Result<Option<&[u8]>, &'static str> {
+    let extensions = certificate.tbs_certificate().extensions();
+    let mut found = extensions.into_iter().flatten();
+    let mut found = found.by_ref().filter(|extension| extension.extn_id == oid);
+    match (found.next(), found.next()) {
+        (first, None) => Ok(first.map(|extension| extension.extn_value.as_bytes())),
+        _ => Err(UNREADABLE),
+    }
+}
+
+const UNREADABLE: &str = "an extension stands twice or cannot be read";
+
+/// An extension of which this module or the library knows the form.
+pub(crate) fn known<'a, T>(certificate: &'a Certificate) -> Result<Option<T>, &'static str>
+where
+    T: AssociatedOid + Decode<'a>,
+{
+    let value = extension(certificate, T::OID)?;
+    let read = value.map(|value| T::from_der(value).map_err(|_| UNREADABLE));
+    read.transpose()
+}
+
+/// The certificate may issue others, which have at most `below` issuers under it
+/// (RFC 5280 §4.2.1.3, §4.2.1.9). `None` refuses every limit of a path's length.
+pub(crate) fn may_issue(
+    certificate: &Certificate,
+    read: &[ObjectIdentifier],
+    below: Option<u8>,
+) -> Result<(), &'static str> {
+    understood(certificate, read)?;
+    let constraints = known::<BasicConstraints>(certificate)?.filter(|stated| stated.ca);
+    let constraints = constraints.ok_or("it is no CA")?;
+    if let Some(limit) = constraints.path_len_constraint
+        && below.is_none_or(|below| limit < below)
+    {
+        return Err("it limits the length of chains");
+    }
+    if !known::<KeyUsage>(certificate)?.is_some_and(|usage| usage.key_cert_sign()) {
+        return Err("it may not sign certificates");
+    }
+    Ok(())
+}
+
+/// The certificate issues no others.
+pub(crate) fn is_end_entity(
+    certificate: &Certificate,
+    read: &[ObjectIdentifier],
+) -> Result<(), &'static str> {
+    understood(certificate, read)?;
+    if known::<BasicConstraints>(certificate)?.is_some_and(|stated| stated.ca) {
+        return Err("it is a CA");
+    }
+    Ok(())
+}
+
+/// The certificate's key signs data, and no certificates.
+pub(crate) fn signs_data(certificate: &Certificate) -> Result<(), &'static str> {
+    is_end_entity(certificate, &[])?;
+    let usage = known::<KeyUsage>(certificate)?;
+    if !usage.is_some_and(|usage| usage.digital_signature() && !usage.key_cert_sign()) {
+        return Err("its key is not for signing data");
+    }
+    Ok(())
+}
+
+/// A critical extension that is not read refuses a certificate (RFC 5280 §4.2). The
+/// caller reads those in `read`.
+fn understood(certificate: &Certificate, read: &[ObjectIdentifier]) -> Result<(), &'static str> {
+    let extensions = certificate.tbs_certificate().extensions();
+    let known = [KeyUsage::OID, BasicConstraints::OID];
+    let unknown = extensions.into_iter().flatten().any(|extension| {
+        let oid = &extension.extn_id;
+        extension.critical && !known.contains(oid) && !read.contains(oid)
+    });
+    if unknown {
+        return Err("it has a critical extension that is not understood");
+    }
+    Ok(())
 }
 
 /// `thisUpdate` of a revocation list (RFC 5280 §5.1), without reading its
@@ -146,15 +191,6 @@ pub(crate) fn crl_issued(der: &[u8]) -> Option<UnixTime> {
     Time::decode(&mut reader).ok().map(unix)
 }
 
-/// True if `issuer` signed this revocation list.
-pub(crate) fn crl_is_signed_by(crl: &CertificateList, issuer: &P256Key) -> bool {
-    let (Ok(message), Some(signature)) = (crl.tbs_cert_list.to_der(), crl.signature.as_bytes())
-    else {
-        return false;
-    };
-    crl.signature_algorithm.oid == ECDSA_WITH_SHA_256 && issuer.verifies(&message, signature)
-}
-
 /// True if the list names this certificate's serial number.
 pub(crate) fn is_revoked(crl: &CertificateList, certificate: &Certificate) -> bool {
     crl.tbs_cert_list
@@ -168,6 +204,18 @@ pub(crate) fn is_revoked(crl: &CertificateList, certificate: &Certificate) -> bo
 pub(crate) fn validity(certificate: &Certificate) -> (UnixTime, UnixTime) {
     let validity = certificate.tbs_certificate().validity();
     (unix(validity.not_before), unix(validity.not_after))
+}
+
+/// The end of a validity that has begun, by a clock that is up to `slow` seconds late.
+pub(crate) fn valid_at(
+    (from, until): (UnixTime, UnixTime),
+    now: UnixTime,
+    slow: u64,
+) -> Result<UnixTime, String> {
+    if now.plus(slow) < from || now > until {
+        return Err(format!("it is valid from {from} to {until}, it is {now}"));
+    }
+    Ok(until)
 }
 
 /// A time of X.509; those before 1970 read as 1970.

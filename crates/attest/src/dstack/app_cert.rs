@@ -11,13 +11,11 @@ mod attestation;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
 use crate::base::hash;
 use crate::base::identifiers::UnixTime;
 use crate::base::text::{quoted, shown};
-use crate::base::x509::{self, P256Key};
+use crate::base::x509::{self, Key, P256};
 use crate::intel::quote::{MeasuredTd, ParsedQuote};
 use crate::refusals::Rejected;
 
@@ -36,20 +34,13 @@ const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62
 /// The quote with what explains it, since KMS 0.5.9; a document of its own.
 const OID_ATTESTATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.8");
 
-/// Extensions that may be critical, since they are looked at.
-const UNDERSTOOD: [ObjectIdentifier; 6] = [
-    KeyUsage::OID,
-    BasicConstraints::OID,
-    OID_QUOTE,
-    OID_APP_ID,
-    OID_USAGE,
-    OID_ATTESTATION,
-];
+/// Extensions that are read here, and so may be critical.
+const READ: [ObjectIdentifier; 4] = [OID_QUOTE, OID_APP_ID, OID_USAGE, OID_ATTESTATION];
 
 /// Leaf, app CA and KMS CA; nothing about them is proved.
 pub(crate) struct AppChain {
     chain: [Certificate; 3],
-    root_key: P256Key,
+    root_key: Key,
     /// The KMS root's public key (SubjectPublicKeyInfo, DER, hex).
     pub(crate) kms_root: String,
     /// As the leaf names it.
@@ -72,6 +63,10 @@ fn refuse(detail: impl AsRef<str>) -> Rejected {
     }
 }
 
+fn of(what: &str, problem: &str) -> Rejected {
+    refuse(format!("{what}: {problem}"))
+}
+
 impl AppChain {
     /// # Errors
     /// `rejected_app_cert_missing`, `rejected_app_cert`.
@@ -89,8 +84,7 @@ impl AppChain {
         })?;
         let [leaf, _, root] = &chain;
         // Keys on P-256 first, which bounds what a refusal repeats of them.
-        let root_key =
-            x509::subject_key(root).map_err(|problem| refuse(format!("the KMS CA: {problem}")))?;
+        let root_key = Key::of(root, &P256).map_err(|problem| of("the KMS CA", problem))?;
         Ok(Self {
             root_key,
             kms_root: hex::encode(x509::spki_der(root).map_err(refuse)?),
@@ -111,8 +105,8 @@ impl AppChain {
         rtmr3_since_ready: &[[u8; 48]],
         now: UnixTime,
     ) -> Result<Issued, Rejected> {
-        let [leaf, app_ca, root] = &self.chain;
-        let valid_until = chain_holds(leaf, app_ca, root, &self.root_key, now)?;
+        let [leaf, app_ca, _] = &self.chain;
+        let valid_until = chain_holds(&self.chain, &self.root_key, now)?;
         if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != self.app_id {
             return Err(refuse("leaf and app CA are for different app-ids"));
         }
@@ -150,81 +144,38 @@ pub(crate) fn stated_root(pem: Option<&str>) -> Option<String> {
     let pem = pem.filter(|pem| pem.len() <= MAX_PEM_BYTES)?;
     let chain = x509::pem_chain(pem.as_bytes()).ok()?;
     let root = chain.last()?;
-    x509::subject_key(root).ok()?;
+    Key::of(root, &P256).ok()?;
     x509::spki_der(root).ok().map(hex::encode)
 }
 
 /// Signatures, names, validity, CA rules and critical extensions (the parts of
 /// RFC 5280 §6.1 that a chain of three with a pinned root key has).
 fn chain_holds(
-    leaf: &Certificate,
-    app_ca: &Certificate,
-    root: &Certificate,
-    root_key: &P256Key,
+    [leaf, app_ca, root]: &[Certificate; 3],
+    root_key: &Key,
     now: UnixTime,
 ) -> Result<UnixTime, Rejected> {
-    let app_ca_key = x509::subject_key(app_ca).map_err(refuse)?;
-    for (certificate, issuer, issuer_key, name) in [
-        (leaf, app_ca, &app_ca_key, "the leaf"),
-        (app_ca, root, root_key, "the app CA"),
-        (root, root, root_key, "the KMS CA"),
-    ] {
-        let mut extensions = certificate
-            .tbs_certificate()
-            .extensions()
-            .into_iter()
-            .flatten();
-        if extensions
-            .any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id))
-        {
-            return Err(refuse(format!(
-                "{name} has a critical extension that is not understood"
-            )));
-        }
-        if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
-            return Err(refuse(format!("{name} names another issuer")));
-        }
-        if !x509::is_signed_by(certificate, issuer_key) {
-            return Err(refuse(format!("the signature of {name} is wrong")));
-        }
-    }
+    let app_ca_key = Key::of(app_ca, &P256).map_err(|problem| of("the app CA", problem))?;
     let mut earliest_end = UnixTime(u64::MAX);
-    for (certificate, name, below) in [
-        (leaf, "the leaf", None),
-        (app_ca, "the app CA", Some(0)),
-        (root, "the KMS CA", Some(1)),
+    for (certificate, name, issuer, issuer_key, below) in [
+        (leaf, "the leaf", app_ca, &app_ca_key, None),
+        (app_ca, "the app CA", root, root_key, Some(0)),
+        (root, "the KMS CA", root, root_key, Some(1)),
     ] {
-        let (from, until) = x509::validity(certificate);
-        if now.plus(MAX_AHEAD_SECONDS) < from || now > until {
-            return Err(refuse(format!(
-                "{name} is valid from {from} to {until}, it is {now}"
-            )));
+        if certificate.tbs_certificate().issuer() != issuer.tbs_certificate().subject() {
+            return Err(of(name, "it names another issuer"));
         }
+        if !issuer_key.signed(certificate) {
+            return Err(of(name, "its signature is wrong"));
+        }
+        match below {
+            None => x509::is_end_entity(certificate, &READ),
+            Some(_) => x509::may_issue(certificate, &READ, below),
+        }
+        .map_err(|problem| of(name, problem))?;
+        let until = x509::valid_at(x509::validity(certificate), now, MAX_AHEAD_SECONDS)
+            .map_err(|problem| of(name, &problem))?;
         earliest_end = earliest_end.min(until);
-        let tbs = certificate.tbs_certificate();
-        let is_ca = tbs
-            .get_extension::<BasicConstraints>()
-            .map_err(|_| refuse(format!("{name} has unreadable extensions")))?
-            .filter(|(_, constraints)| constraints.ca);
-        match (below, is_ca) {
-            (None, None) => {}
-            (None, Some(_)) => return Err(refuse("the leaf is a CA")),
-            (Some(_), None) => return Err(refuse(format!("{name} is no CA"))),
-            (Some(below), Some((_, constraints))) => {
-                let signs = tbs
-                    .get_extension::<KeyUsage>()
-                    .ok()
-                    .flatten()
-                    .is_some_and(|(_, usage)| usage.0.contains(KeyUsages::KeyCertSign));
-                if !signs
-                    || constraints
-                        .path_len_constraint
-                        .is_some_and(|length| length < below)
-                {
-                    return Err(refuse(format!("{name} may not issue this chain")));
-                }
-            }
-        }
     }
     Ok(earliest_end)
 }
@@ -277,9 +228,7 @@ fn issued_for_this_state(
 /// The quote inside the leaf. Either form vouches for the same things; where both
 /// stand, two readers must not see different quotes.
 fn quote(leaf: &Certificate) -> Result<Vec<u8>, Rejected> {
-    let refuse = |problem: &str| Rejected::AppCert {
-        detail: format!("quote of the leaf: {problem}"),
-    };
+    let refuse = |problem: &str| of("quote of the leaf", problem);
     let bare = extension(leaf, OID_QUOTE).map_err(refuse)?;
     let attestation = extension(leaf, OID_ATTESTATION).map_err(refuse)?;
     let bare = bare
@@ -310,13 +259,10 @@ fn octets(
     oid: ObjectIdentifier,
     what: &str,
 ) -> Result<Vec<u8>, Rejected> {
-    let refuse = |problem: &str| Rejected::AppCert {
-        detail: format!("{what}: {problem}"),
-    };
     extension(certificate, oid)
-        .map_err(refuse)?
-        .ok_or_else(|| refuse("expected exactly one extension"))?
-        .map_err(refuse)
+        .map_err(|problem| of(what, problem))?
+        .ok_or_else(|| of(what, "expected exactly one extension"))?
+        .map_err(|problem| of(what, problem))
 }
 
 type Octets = Result<Vec<u8>, &'static str>;
@@ -326,18 +272,9 @@ fn extension(
     certificate: &Certificate,
     oid: ObjectIdentifier,
 ) -> Result<Option<Octets>, &'static str> {
-    let mut found = certificate
-        .tbs_certificate()
-        .extensions()
-        .into_iter()
-        .flatten()
-        .filter(|extension| extension.extn_id == oid);
-    let first = found.next();
-    if found.next().is_some() {
-        return Err("expected exactly one extension");
-    }
-    Ok(first.map(|extension| {
-        OctetString::from_der(extension.extn_value.as_bytes())
+    let value = x509::extension(certificate, oid)?;
+    Ok(value.map(|value| {
+        OctetString::from_der(value)
             .map(|octets| octets.as_bytes().to_vec())
             .map_err(|_| "not an octet string")
     }))

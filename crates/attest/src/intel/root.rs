@@ -1,10 +1,7 @@
 //! The root certificate that platforms are trusted under.
 
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-
 use crate::base::hash;
-use crate::base::x509::{self, P256Key};
+use crate::base::x509::{self, Key, P256};
 
 /// SGX Root CA of Intel, valid 2018-05-21 to 2049-12-31; its digest is pinned in a test.
 const INTEL_ROOT_DER: &[u8] = include_bytes!("../../data/intel-sgx-root-ca.der");
@@ -37,9 +34,8 @@ impl TdxRoot {
     }
 
     /// The key of that certificate; `None` if it has none on P-256.
-    pub(crate) fn tdx_root_key(&self) -> Option<P256Key> {
-        let root = Certificate::from_der(&self.0).ok()?;
-        x509::subject_key(&root).ok()
+    pub(crate) fn tdx_root_key(&self) -> Option<Key> {
+        Key::of(&x509::certificate(&self.0).ok()?, &P256).ok()
     }
 
     /// SHA-256 of the root certificate of platforms: what must not be shared

@@ -23,7 +23,8 @@ use x509_cert::crl::CertificateList;
 
 use super::current;
 use crate::base::identifiers::UnixTime;
-use crate::base::{json, x509};
+use crate::base::json;
+use crate::base::x509::{self, Key, P256};
 use crate::intel::root::TdxRoot;
 use crate::refusals::Rejected;
 
@@ -110,14 +111,14 @@ impl Editions {
         }
         let chain =
             x509::pem_chain(parts.issuer_chain.as_bytes()).map_err(|error| unreadable(&error))?;
-        let signer = chain.into_iter().next().filter(|signer| {
-            root.tdx_root_key()
-                .is_some_and(|root| x509::is_signed_by(signer, &root))
-        });
+        let signer = chain
+            .into_iter()
+            .next()
+            .filter(|signer| root.tdx_root_key().is_some_and(|root| root.signed(signer)));
         let Some(signer) = signer else {
             return Err(untrusted("the trust root did not certify its signer"));
         };
-        let signed = x509::subject_key(&signer)
+        let signed = Key::of(&signer, &P256)
             .is_ok_and(|key| key.verifies_fixed(parts.list.as_bytes(), &parts.signature));
         if !signed {
             return Err(untrusted("its signature"));

@@ -11,7 +11,7 @@ use x509_cert::Certificate;
 use super::ParsedQuote;
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::tcb::{Accept, TcbStatus};
-use crate::base::x509::{self, P256Key};
+use crate::base::x509::{self, Key, P256};
 use crate::intel::collateral::documents::Dated;
 use crate::intel::collateral::{Collateral, Seen, begun_by, current};
 use crate::intel::root::TdxRoot;
@@ -129,7 +129,7 @@ impl Documents {
         &self,
         quote: &ParsedQuote,
         collateral: &Collateral,
-        root: &P256Key,
+        root: &Key,
         now: UnixTime,
     ) -> Option<Rejected> {
         if let Some(rejected) = self.wrong_kind().or_else(|| self.wrong_time(now)) {
@@ -182,22 +182,22 @@ impl Documents {
     }
 
     /// The PCK certificate and its CA, if they are what Intel signed.
-    fn signed_platform(&self, root: &P256Key) -> Option<[&Certificate; 2]> {
+    fn signed_platform(&self, root: &Key) -> Option<[&Certificate; 2]> {
         let leaf = self.pck_chain.first()?;
-        let ca = self.pck_chain.iter().skip(1).find(|ca| {
-            x509::is_signed_by(ca, root)
-                && x509::subject_key(ca).is_ok_and(|key| x509::is_signed_by(leaf, &key))
-        })?;
+        let ca =
+            self.pck_chain.iter().skip(1).find(|ca| {
+                root.signed(ca) && Key::of(ca, &P256).is_ok_and(|key| key.signed(leaf))
+            })?;
         Some([leaf, ca])
     }
 
     fn pck_crl_is_of(&self, ca: &Certificate) -> bool {
-        x509::subject_key(ca).is_ok_and(|key| x509::crl_is_signed_by(&self.pck_crl, &key))
+        Key::of(ca, &P256).is_ok_and(|key| key.signed_crl(&self.pck_crl))
     }
 
     /// What these genuine documents say about themselves. A PCK CRL counts for
     /// the CA that it is of only.
-    fn seen(&self, root: &P256Key) -> Option<(Fmspc, Seen)> {
+    fn seen(&self, root: &Key) -> Option<(Fmspc, Seen)> {
         let fmspc = self.tcb_info.fmspc.as_deref()?.parse().ok()?;
         let own_crl = self
             .signed_platform(root)
@@ -275,7 +275,7 @@ impl Documents {
     }
 
     /// The signatures of the collateral alone. If they are good, the quote is at fault.
-    fn genuine_under(&self, collateral: &Collateral, root: &TdxRoot) -> Result<P256Key, Rejected> {
+    fn genuine_under(&self, collateral: &Collateral, root: &TdxRoot) -> Result<Key, Rejected> {
         let documents = &collateral.documents;
         let untrusted = |detail: &str| {
             Err(Rejected::CollateralUntrusted {
@@ -299,31 +299,29 @@ impl Documents {
                 &documents.qe_identity_signature,
             ),
         ] {
-            let signer = chain
-                .first()
-                .filter(|signer| x509::is_signed_by(signer, &root));
-            let Some(key) = signer.and_then(|signer| x509::subject_key(signer).ok()) else {
+            let signer = chain.first().filter(|signer| root.signed(signer));
+            let Some(key) = signer.and_then(|signer| Key::of(signer, &P256).ok()) else {
                 return untrusted(&format!("the signer of the {what} is not of this root"));
             };
             if !key.verifies_fixed(text.as_bytes(), signature) {
                 return untrusted(&format!("signature of the {what}"));
             }
         }
-        if !x509::crl_is_signed_by(&self.root_crl, &root) {
+        if !root.signed_crl(&self.root_crl) {
             return untrusted("signature of the root CRL");
         }
         // Whoever issued the platform's certificate signs its CRL.
-        let issuer = |chain: &[Certificate]| -> Option<P256Key> {
+        let issuer = |chain: &[Certificate]| -> Option<Key> {
             let ca = chain
                 .iter()
-                .find(|ca| x509::is_signed_by(ca, &root) && !is_self(ca, &root))?;
-            x509::subject_key(ca).ok()
+                .find(|ca| root.signed(ca) && !is_self(ca, &root))?;
+            Key::of(ca, &P256).ok()
         };
         let issuers = [issuer(&self.crl_chain), issuer(&self.pck_chain)];
         if !issuers
             .iter()
             .flatten()
-            .any(|issuer| x509::crl_is_signed_by(&self.pck_crl, issuer))
+            .any(|issuer| issuer.signed_crl(&self.pck_crl))
         {
             return untrusted("signature of the PCK CRL");
         }
@@ -391,9 +389,9 @@ impl Documents {
     }
 }
 
-fn is_self(certificate: &Certificate, key: &P256Key) -> bool {
+fn is_self(certificate: &Certificate, key: &Key) -> bool {
     // The root signs itself; its own key is then the key that it carries.
-    x509::subject_key(certificate).is_ok_and(|own| own == *key)
+    Key::of(certificate, &P256).is_ok_and(|own| own == *key)
 }
 
 /// What dcap-qvl refuses before any policy: debugging, profiling, migration, no

@@ -11,14 +11,12 @@ use std::sync::Arc;
 use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
 use dcap_qvl::quote::{AuthData, Data, Quote, Report as QuoteReport};
 use dcap_qvl::verify::QuoteVerifier;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
 use super::diagnosis::{self, Refusal};
 use super::{AwsLcConfig, ClaimedTd, ParsedQuote, td};
 use crate::base::identifiers::{Fmspc, UnixTime};
 use crate::base::text::{hex_bytes, shown};
-use crate::base::x509::{self, P256Key};
+use crate::base::x509::{self, Key, P256};
 use crate::intel::collateral::documents;
 use crate::intel::collateral::{Collateral, Seen, begun_by};
 use crate::intel::root::TdxRoot;
@@ -318,13 +316,13 @@ fn both_signatures_hold(quote: &ParsedQuote) -> bool {
         let AuthData::V4(auth) = &quote.quote.auth_data else {
             return None;
         };
-        let leaf = Certificate::from_der(quote.pck_chain().ok()?.first()?).ok()?;
-        let pck = x509::subject_key(&leaf).ok()?;
+        let leaf = x509::certificate(quote.pck_chain().ok()?.first()?).ok()?;
+        let pck = Key::of(&leaf, &P256).ok()?;
         let qe = &auth.qe_report_data;
         let signed = quote.bytes.get(..quote.quote.signed_length())?;
         Some(
             pck.verifies_fixed(&qe.qe_report, &qe.qe_report_signature)
-                && P256Key::at(&auth.ecdsa_attestation_key)
+                && Key::at(&P256, &auth.ecdsa_attestation_key)
                     .verifies_fixed(signed, &auth.ecdsa_signature),
         )
     };

@@ -1,66 +1,12 @@
-//! NVIDIA's certificates of P-384 keys; issuers sign with ECDSA and SHA-384 (RFC 5280).
-//!
-//! As in [`crate::base::x509`] a signature is checked over the certificate as it was
-//! parsed and encoded again, so what is read is what was signed.
+//! NVIDIA's certificates: issuers that are named by a key identifier, and leaves.
 
-use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_cert::Certificate;
-use x509_cert::der::Encode;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetString};
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
-use x509_cert::der::oid::db::rfc5912::{ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, SECP_384_R_1};
-use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectKeyIdentifier,
-};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 use x509_cert::name::Name;
 
 use crate::base::identifiers::UnixTime;
-use crate::base::x509;
-
-/// Extensions that may be critical, since they are looked at.
-const UNDERSTOOD: [ObjectIdentifier; 2] = [KeyUsage::OID, BasicConstraints::OID];
-
-/// A public key on P-384, as an uncompressed point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct P384Key(Vec<u8>);
-
-impl P384Key {
-    pub(crate) fn of(certificate: &Certificate) -> Result<Self, &'static str> {
-        let info = certificate.tbs_certificate().subject_public_key_info();
-        let curve = info
-            .algorithm
-            .parameters
-            .as_ref()
-            .and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
-        if info.algorithm.oid != ID_EC_PUBLIC_KEY || curve != Some(SECP_384_R_1) {
-            return Err("its key is not on P-384");
-        }
-        info.subject_public_key
-            .as_bytes()
-            .map(|point| Self(point.to_vec()))
-            .ok_or("its key has odd bits")
-    }
-
-    /// The coordinates, big-endian, that make up the point (SEC 1 §2.3.3).
-    pub(crate) fn is_at(&self, x: &[u8; 48], y: &[u8; 48]) -> bool {
-        self.0 == [&[4][..], x, y].concat()
-    }
-
-    /// ECDSA with SHA-384, signature in DER.
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.0)
-            .verify(message, signature)
-            .is_ok()
-    }
-
-    /// ECDSA with SHA-384, signature as r and s.
-    pub(crate) fn verifies_fixed(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &self.0)
-            .verify(message, signature)
-            .is_ok()
-    }
-}
+use crate::base::x509::{self, Key, P384};
 
 /// A certificate that may sign others.
 #[derive(Debug)]
@@ -68,7 +14,7 @@ pub(super) struct Issuer {
     subject: Name,
     /// What `authorityKeyIdentifier` of the next refers to.
     key_id: OctetString,
-    key: P384Key,
+    key: Key,
     /// `SubjectPublicKeyInfo` (DER).
     pub(super) spki: Vec<u8>,
     pub(super) common_name: String,
@@ -77,34 +23,20 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// Reads a certificate whose signature somebody else looks at.
+    /// Reads a certificate whose signature the caller checks.
     pub(super) fn read(certificate: &Certificate) -> Result<Self, String> {
-        let tbs = certificate.tbs_certificate();
-        understood(certificate)?;
-        let constraints = tbs.get_extension::<BasicConstraints>().map_err(extension)?;
         // NVIDIA's CAs state no path length. A certificate with one is refused: issuers
         // are cached without their depth, so the limit could not be enforced.
-        match constraints {
-            Some((true, constraints))
-                if constraints.ca && constraints.path_len_constraint.is_none() => {}
-            Some((true, constraints)) if constraints.ca => {
-                return Err("it limits the length of chains".to_owned());
-            }
-            _ => return Err("it is no CA".to_owned()),
-        }
-        if !usage(certificate)?.key_cert_sign() {
-            return Err("it may not sign certificates".to_owned());
-        }
-        let (_, SubjectKeyIdentifier(key_id)) = tbs
-            .get_extension()
-            .map_err(extension)?
-            .ok_or("it names no key identifier")?;
+        x509::may_issue(certificate, &[], None)?;
+        let SubjectKeyIdentifier(key_id) =
+            x509::known(certificate)?.ok_or("it names no key identifier")?;
+        let tbs = certificate.tbs_certificate();
         Ok(Self {
             subject: tbs.subject().clone(),
             key_id,
-            key: P384Key::of(certificate)?,
+            key: Key::of(certificate, &P384)?,
             spki: x509::spki_der(certificate)?,
-            common_name: common_name(certificate)?,
+            common_name: x509::common_name(certificate)?,
             serial: tbs.serial_number().as_bytes().to_vec(),
             validity: x509::validity(certificate),
         })
@@ -112,33 +44,24 @@ impl Issuer {
 
     /// The end of its validity, if it is valid now.
     pub(super) fn valid_at(&self, now: UnixTime) -> Result<UnixTime, String> {
-        valid_at(self.validity, now)
+        x509::valid_at(self.validity, now, 0)
     }
 
     /// Names, key identifiers and signature of a certificate that this one is
     /// said to have issued.
     pub(super) fn has_issued(&self, certificate: &Certificate) -> Result<(), String> {
-        let tbs = certificate.tbs_certificate();
-        if *tbs.issuer() != self.subject {
+        if *certificate.tbs_certificate().issuer() != self.subject {
             return Err("it names another issuer".to_owned());
         }
-        let authority = tbs
-            .get_extension::<AuthorityKeyIdentifier>()
-            .map_err(extension)?
-            .and_then(|(_, authority)| authority.key_identifier);
-        if authority.as_ref() != Some(&self.key_id) {
+        let authority = x509::known::<AuthorityKeyIdentifier>(certificate)?;
+        if authority
+            .and_then(|authority| authority.key_identifier)
+            .as_ref()
+            != Some(&self.key_id)
+        {
             return Err("it names another key of its issuer".to_owned());
         }
-        let (Ok(message), Some(signature)) = (tbs.to_der(), certificate.signature().as_bytes())
-        else {
-            return Err("it cannot be encoded".to_owned());
-        };
-        // RFC 5280 §4.1.1.2: both algorithm fields are equal.
-        let algorithm = certificate.signature_algorithm();
-        if tbs.signature() != algorithm
-            || algorithm.oid != ECDSA_WITH_SHA_384
-            || !self.key.verifies(&message, signature)
-        {
+        if !self.key.signed(certificate) {
             return Err("its signature is wrong".to_owned());
         }
         Ok(())
@@ -149,31 +72,20 @@ impl Issuer {
 #[derive(Debug)]
 pub(super) struct EndEntity {
     pub(super) certificate: Certificate,
-    pub(super) key: P384Key,
+    pub(super) key: Key,
     pub(super) common_name: String,
     pub(super) validity: (UnixTime, UnixTime),
 }
 
 impl EndEntity {
-    /// The leaf, issued by `issuer`. Whether it is valid now is not looked at.
+    /// The leaf, issued by `issuer`. Whether it is valid now is not checked.
     pub(super) fn verify(der: &[u8], issuer: &Issuer) -> Result<Self, String> {
         let certificate = x509::certificate(der)?;
         issuer.has_issued(&certificate)?;
-        understood(&certificate)?;
-        let constraints = certificate
-            .tbs_certificate()
-            .get_extension::<BasicConstraints>()
-            .map_err(extension)?;
-        if constraints.is_some_and(|(_, constraints)| constraints.ca) {
-            return Err("it is a CA".to_owned());
-        }
-        let usage = usage(&certificate)?;
-        if !usage.digital_signature() || usage.key_cert_sign() {
-            return Err("its key is not for signing data".to_owned());
-        }
+        x509::signs_data(&certificate)?;
         Ok(Self {
-            key: P384Key::of(&certificate)?,
-            common_name: common_name(&certificate)?,
+            key: Key::of(&certificate, &P384)?,
+            common_name: x509::common_name(&certificate)?,
             validity: x509::validity(&certificate),
             certificate,
         })
@@ -181,70 +93,8 @@ impl EndEntity {
 
     /// The value of an extension that stands exactly once.
     pub(super) fn extension(&self, oid: ObjectIdentifier) -> Option<&[u8]> {
-        let mut found = self
-            .certificate
-            .tbs_certificate()
-            .extensions()
-            .into_iter()
-            .flatten()
-            .filter(|extension| extension.extn_id == oid);
-        match (found.next(), found.next()) {
-            (Some(extension), None) => Some(extension.extn_value.as_bytes()),
-            _ => None,
-        }
+        x509::extension(&self.certificate, oid).ok().flatten()
     }
-}
-
-/// Both ends included (RFC 5280 §4.1.2.5). Answers with the later one.
-pub(crate) fn valid_at(
-    (from, until): (UnixTime, UnixTime),
-    now: UnixTime,
-) -> Result<UnixTime, String> {
-    if now < from || now > until {
-        return Err(format!("it is valid from {from} to {until}, it is {now}"));
-    }
-    Ok(until)
-}
-
-pub(crate) fn understood(certificate: &Certificate) -> Result<(), String> {
-    let mut extensions = certificate
-        .tbs_certificate()
-        .extensions()
-        .into_iter()
-        .flatten();
-    if extensions.any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id)) {
-        return Err("it has a critical extension that is not understood".to_owned());
-    }
-    Ok(())
-}
-
-pub(crate) fn usage(certificate: &Certificate) -> Result<KeyUsage, String> {
-    let usage = certificate
-        .tbs_certificate()
-        .get_extension::<KeyUsage>()
-        .map_err(extension)?;
-    usage
-        .map(|(_, usage)| usage)
-        .ok_or_else(|| "it does not say what its key is for".to_owned())
-}
-
-/// The one common name of the subject.
-pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
-    let mut names = certificate
-        .tbs_certificate()
-        .subject()
-        .iter()
-        .filter(|attribute| attribute.oid == COMMON_NAME);
-    let (Some(name), None) = (names.next(), names.next()) else {
-        return Err("its subject has not one common name".to_owned());
-    };
-    std::str::from_utf8(name.value.value())
-        .map(str::to_owned)
-        .map_err(|_| "its common name is not text".to_owned())
-}
-
-pub(crate) fn extension(_: x509_cert::der::Error) -> String {
-    "an extension stands twice or cannot be read".to_owned()
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::certificate::{self, EndEntity, Issuer, P384Key};
+use super::certificate::{EndEntity, Issuer};
 use super::dice::{self, Origin};
 use super::report::{Architecture, Pdi, Ueid};
+use crate::base::hash;
 use crate::base::identifiers::UnixTime;
-use crate::base::{hash, x509};
+use crate::base::x509::{self, Key};
 use crate::refusals::gpu::GpuRejected;
 
 /// SHA-256 of NVIDIA's "Device Identity CA" (DER), valid 2021-11-05 to
@@ -173,7 +174,7 @@ impl IssuerCache {
 #[derive(Debug)]
 pub(super) struct Firmware {
     /// The firmware's key, which signs the evidence.
-    pub(super) key: P384Key,
+    pub(super) key: Key,
     pub(super) architecture: Architecture,
     pub(super) pdi: Pdi,
     pub(super) ueid: Ueid,
@@ -283,7 +284,7 @@ pub(super) fn verify(
         issuer_sha256 = subject;
     }
     let valid_at =
-        |validity| certificate::valid_at(validity, now).map_err(|detail| refuse(LEAF, detail));
+        |validity| x509::valid_at(validity, now, 0).map_err(|detail| refuse(LEAF, detail));
     let Some(architecture) = Architecture::of_name(&issuer.common_name) else {
         let leaf = EndEntity::verify(leaf, &issuer).map_err(|detail| refuse(LEAF, detail))?;
         valid_at(leaf.validity)?;

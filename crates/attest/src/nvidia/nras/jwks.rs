@@ -8,20 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use x509_cert::Certificate;
-use x509_cert::der::Encode as _;
-use x509_cert::der::oid::db::rfc5912::{RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION};
-use x509_cert::ext::pkix::BasicConstraints;
 
 use crate::base::identifiers::{Spki, UnixTime};
 use crate::base::json::{self, Limits};
 use crate::base::text::{quoted, shown};
-use crate::base::x509;
-use crate::nvidia::gpu::certificate::{self, P384Key};
+use crate::base::x509::{self, Key as PublicKey, P384, RSA};
 use crate::refusals::nras::NrasRejected;
 
 /// Real sets have 81 KB (32 keys) and 91 KB (36).
@@ -99,7 +94,7 @@ pub struct KeySet {
 
 #[derive(Debug)]
 struct Key {
-    key: P384Key,
+    key: PublicKey,
     leaf: Certificate,
     intermediate_der: Vec<u8>,
 }
@@ -203,10 +198,10 @@ impl Key {
         let leaf = x509::certificate(&der(leaf)?).map_err(&refuse)?;
         let intermediate_der = der(intermediate)?;
         let (x, y) = (coordinate(&jwk.x, "x")?, coordinate(&jwk.y, "y")?);
-        let key = P384Key::of(&leaf).map_err(|detail| refuse(detail.to_owned()))?;
+        let key = PublicKey::of(&leaf, &P384).map_err(|detail| refuse(detail.to_owned()))?;
         // A token is verified with the certificate's key. Who reads x and y must
         // not find another.
-        if !key.is_at(&x, &y) {
+        if key != PublicKey::at(&P384, &[x, y].concat()) {
             return Err(NrasRejected::KeyMismatch {
                 kid: quoted(&jwk.kid),
             });
@@ -234,8 +229,7 @@ impl Key {
         const INTERMEDIATE: &str = "the intermediate";
         let intermediate = x509::certificate(&self.intermediate_der)
             .map_err(|detail| refuse(INTERMEDIATE, detail))?;
-        let spki =
-            x509::spki_der(&intermediate).map_err(|detail| refuse(INTERMEDIATE, shown(&detail)))?;
+        let spki = x509::spki_der(&intermediate).map_err(|detail| refuse(INTERMEDIATE, detail))?;
         let spki = Spki::of_der(&spki);
         if !anchors.intermediates.contains(&spki) {
             return Err(NrasRejected::Authority {
@@ -243,10 +237,13 @@ impl Key {
                 got: spki.to_string(),
             });
         }
-        signed_with_rsa(&self.leaf, &intermediate).map_err(|detail| refuse("its own", detail))?;
+        if !PublicKey::of(&intermediate, &RSA).is_ok_and(|key| key.signed(&self.leaf)) {
+            let detail = "the pinned authority did not sign it";
+            return Err(refuse("its own", detail.to_owned()));
+        }
         is_for_tokens(&self.leaf).map_err(|detail| refuse("its own", detail))?;
         let valid = |name, certificate| {
-            certificate::valid_at(x509::validity(certificate), now).map_err(|detail| {
+            x509::valid_at(x509::validity(certificate), now, 0).map_err(|detail| {
                 NrasRejected::CertificateTime {
                     kid: quoted(kid),
                     certificate: name,
@@ -260,47 +257,10 @@ impl Key {
     }
 }
 
-/// True signature of `issuer`'s RSA key with SHA-256 (PKCS #1 v1.5), the one
-/// algorithm of NVIDIA's intermediates.
-fn signed_with_rsa(certificate: &Certificate, issuer: &Certificate) -> Result<(), String> {
-    let tbs = certificate.tbs_certificate();
-    let info = issuer.tbs_certificate().subject_public_key_info();
-    let (Ok(message), Some(signature), Some(key)) = (
-        tbs.to_der(),
-        certificate.signature().as_bytes(),
-        info.subject_public_key.as_bytes(),
-    ) else {
-        return Err("it cannot be encoded".to_owned());
-    };
-    // RFC 5280 §4.1.1.2: both algorithm fields are equal.
-    let algorithm = certificate.signature_algorithm();
-    if info.algorithm.oid != RSA_ENCRYPTION
-        || tbs.signature() != algorithm
-        || algorithm.oid != SHA_256_WITH_RSA_ENCRYPTION
-        || UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key)
-            .verify(&message, signature)
-            .is_err()
-    {
-        return Err("the pinned authority did not sign it".to_owned());
-    }
-    Ok(())
-}
-
 /// The authority may certify more than signers of tokens about GPUs.
 fn is_for_tokens(leaf: &Certificate) -> Result<(), String> {
-    certificate::understood(leaf)?;
-    let constraints = leaf
-        .tbs_certificate()
-        .get_extension::<BasicConstraints>()
-        .map_err(certificate::extension)?;
-    if constraints.is_some_and(|(_, constraints)| constraints.ca) {
-        return Err("it is a CA".to_owned());
-    }
-    let usage = certificate::usage(leaf)?;
-    if !usage.digital_signature() || usage.key_cert_sign() {
-        return Err("its key is not for signing data".to_owned());
-    }
-    let name = certificate::common_name(leaf)?;
+    x509::signs_data(leaf)?;
+    let name = x509::common_name(leaf)?;
     if name != SUBJECT {
         return Err(format!("it is for {}", quoted(&name)));
     }
@@ -313,7 +273,7 @@ pub(super) struct Vouched<'a> {
     keys: &'a KeySet,
     anchors: &'a NrasAnchors,
     now: UnixTime,
-    last: Option<(&'a str, &'a P384Key, UnixTime)>,
+    last: Option<(&'a str, &'a PublicKey, UnixTime)>,
 }
 
 impl<'a> Vouched<'a> {
@@ -331,7 +291,7 @@ impl<'a> Vouched<'a> {
         &mut self,
         token: &str,
         kid: &str,
-    ) -> Result<(&'a P384Key, UnixTime), NrasRejected> {
+    ) -> Result<(&'a PublicKey, UnixTime), NrasRejected> {
         if let Some((_, key, until)) = self.last.filter(|(known, ..)| *known == kid) {
             return Ok((key, until));
         }

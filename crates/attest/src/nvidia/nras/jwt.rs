@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::base::json::{self, Limits};
 use crate::base::text::{quoted, shown};
-use crate::nvidia::gpu::certificate::P384Key;
+use crate::base::x509::Key;
 use crate::refusals::nras::NrasRejected;
 
 /// Real tokens have 1.7 KB (all eight GPUs) and 1.9 KB (one).
@@ -104,7 +104,7 @@ impl<'a> Token<'a> {
 
     /// The payload, now that its signature holds. The signature is r and s of
     /// 48 bytes (RFC 7518 §3.4); nothing else passes, DER least of all.
-    pub(super) fn verified(self, key: &P384Key) -> Result<Vec<u8>, NrasRejected> {
+    pub(super) fn verified(self, key: &Key) -> Result<Vec<u8>, NrasRejected> {
         if self.signature.len() != 96
             || !key.verifies_fixed(self.signed.as_bytes(), &self.signature)
         {
