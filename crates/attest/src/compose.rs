@@ -1,17 +1,17 @@
 //! Compose files that a deployment log names: what they start, judged by rules.
 //!
-//! The caller has found a file by commit and hash. [`ComposeDocument::read`]
-//! understands it as Docker Compose does or refuses it, and [`judge_compose`]
-//! holds it against [`FileRules`]: what would let another program read prompts
-//! or make evidence in the machine's name is refused, what only weakens a
-//! statement comes back as [`Finding`](crate::Finding)s.
+//! The caller has found a file by commit and hash. [`ComposeDocument::read`] reads it
+//! as Docker Compose does or refuses it, and [`judge_compose`] judges it by
+//! [`FileRules`]. It refuses what would let another program read prompts or make
+//! evidence in the machine's name. What only weakens a statement comes back as
+//! [`Finding`](crate::Finding)s.
 //!
-//! A service is on the prompt's way unless its image is of a repository known as
-//! a helper: nothing has to be recognised for the strict rules to hold, neither
-//! a port nor a name. What holds no TLS key gets prompts only from what does, so
-//! a helper must not be named where programs on the prompt's way are told whom
-//! to ask. That looks at names as they stand there; a file that builds a name
-//! out of pieces shows it to every reader, and only to them.
+//! A service is on the prompt's way unless its image is of a repository known as a
+//! helper: the strict rules apply unless a service is known, whatever its ports and
+//! names are. A program without the TLS key gets prompts only from one that has it. So
+//! no setting that tells a program on the prompt's way where to send requests may name
+//! a helper. This check compares whole names. It misses a name that the file builds out
+//! of pieces; a person who reads the file sees it.
 
 mod faults;
 mod image;
@@ -38,7 +38,7 @@ pub(crate) use self::mount::{Mount, holds_docker_socket, is_dstack_socket};
 pub(crate) use self::rules::Helpers;
 pub(crate) use self::service::{Image, Service, environment_variables};
 pub(crate) use self::variables::variables;
-pub(crate) use self::warnings::{is_address, listed};
+pub(crate) use self::warnings::{SHOWN_NAMES, env_file, filled_in, is_address, listed, of_configs};
 
 use self::faults::{Faults, Place};
 use self::volume::Volume;
@@ -46,8 +46,8 @@ use self::yaml::Node;
 use crate::base::text::quoted;
 use crate::refusals::compose::ComposeRejected;
 
-/// Who depends on whom, in one file; each start of a log walks along it. NEAR's
-/// files have some 10.
+/// The most dependencies between services of one file; they are followed for each start
+/// in a log. NEAR's files have some 10.
 const MAX_DEPENDENCIES: usize = 1_000;
 
 /// A compose file that has been read; nothing in it is judged yet.
@@ -56,7 +56,7 @@ pub struct ComposeDocument {
     pub(crate) file: String,
     pub(crate) services: Vec<Service>,
     pub(crate) volumes: BTreeMap<String, Volume>,
-    /// The configs and secrets that stand in the file, by their keys.
+    /// The configs and secrets whose content is in the file, by their keys.
     pub(crate) configs: BTreeMap<String, String>,
 }
 
@@ -67,17 +67,17 @@ pub struct ServiceImage {
     pub service: String,
     /// Its image; none if it is built without a name.
     pub image: Option<ImageReference>,
-    /// It is built in the machine: the image's name says nothing of it.
+    /// It is built in the machine: the image's name does not identify it.
     pub built: bool,
-    /// A variable may name another image: this one is what runs if nobody sets it.
+    /// A variable may name another image; this one runs if the variable is not set.
     pub by_default: bool,
 }
 
 impl ComposeDocument {
     /// Reads a file. `file` is its name in messages.
     ///
-    /// # Errors
-    /// What cannot be read, or not be judged, with a code `evidence_compose_*`.
+    /// # Errors The first fault that keeps the file from being read or judged, with a
+    /// code `evidence_compose_*`.
     pub fn read(file: &str, bytes: &[u8]) -> Result<Self, ComposeRejected> {
         let (document, faults) = Self::read_all(file, bytes)?;
         match faults.into_iter().next() {
@@ -127,7 +127,8 @@ impl ComposeDocument {
         })
     }
 
-    /// As [`Self::read`], with what cannot be judged beside what can.
+    /// As [`Self::read`], but returns all that can be judged, and a list of what
+    /// cannot.
     pub(crate) fn read_all(
         file: &str,
         bytes: &[u8],
@@ -153,7 +154,7 @@ impl ComposeDocument {
         };
         for (part, value) in parts {
             match part.as_str() {
-                // A version says nothing since Compose 2.
+                // Compose 2 and later ignore a version.
                 "version" => {}
                 "networks" => {
                     for (name, value) in faults.entries(top, value) {
@@ -176,7 +177,8 @@ impl ComposeDocument {
                     for (name, value) in faults.entries(top, value) {
                         if let Some(content) = faults.config("config or secret", name, value) {
                             let before = document.configs.insert(name.clone(), content);
-                            // A config and a secret of one name: rules see one.
+                            // The rules would see only one of a config and a secret of
+                            // the same name.
                             if before.is_some() {
                                 faults.setting(top, part);
                             }
@@ -240,7 +242,7 @@ impl Faults<'_> {
         }
     }
 
-    /// A bridge, whoever made it; not the machine's own network under some name.
+    /// A bridge; not the machine's own network under another name.
     fn network(&mut self, name: &str, node: &Node) {
         let place = Place {
             kind: "network",

@@ -1,8 +1,8 @@
-//! What a reader should know of a deployment and no rule refuses.
+//! Findings: what a reader should know of a deployment, although no rule refuses it.
 
 use std::fmt;
 
-/// How much a finding weighs, the least first.
+/// How serious a finding is, the least serious first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -13,7 +13,7 @@ pub enum Severity {
     Notice,
     /// Weakens what the evidence says.
     Warning,
-    /// Lets somebody undo what the evidence says.
+    /// Lets a person or a program undo what the evidence says.
     Danger,
 }
 
@@ -124,10 +124,10 @@ pub(crate) const TOPICS: &[&str] = &[
     "ohttp_key_contradicts",
 ];
 
-/// Something that was seen. It proves nothing and refuses nothing.
+/// An observation. It proves nothing and refuses nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Finding {
-    /// How much it weighs.
+    /// How serious it is.
     pub severity: Severity,
     /// The stable id of its kind, in snake case.
     pub topic: &'static str,
@@ -155,7 +155,7 @@ pub(crate) const UNREADABLE: &str = "app_compose_unreadable";
 /// The topic of a known weakness of the OS image.
 pub(crate) const IMAGE_ADVISORY: &str = "image_advisory";
 
-/// The topic of what a list that is too long does not name.
+/// The topic of findings that a list leaves out because it is full.
 pub(crate) const LEFT_OUT: &str = "findings_left_out";
 
 /// The most that are listed of one text, and of all files together: an honest file
@@ -178,6 +178,14 @@ impl Findings {
         }
     }
 
+    /// Collects findings about one thing; each finding names it first.
+    pub(crate) fn about(&mut self, what: String) -> About<'_> {
+        About {
+            what,
+            findings: self,
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MAX_FINDINGS
     }
@@ -188,5 +196,30 @@ impl Findings {
             self.list.push(Finding::new(severity, LEFT_OUT, detail));
         }
         self.list
+    }
+}
+
+/// The findings about one thing.
+pub(crate) struct About<'a> {
+    what: String,
+    findings: &'a mut Findings,
+}
+
+impl About<'_> {
+    pub(crate) fn add(&mut self, severity: Severity, topic: &'static str, detail: &str) {
+        let detail = format!("{} {detail}", self.what);
+        self.findings.add(severity, topic, detail);
+    }
+
+    pub(crate) fn notice(&mut self, topic: &'static str, detail: &str) {
+        self.add(Severity::Notice, topic, detail);
+    }
+
+    pub(crate) fn warning(&mut self, topic: &'static str, detail: &str) {
+        self.add(Severity::Warning, topic, detail);
+    }
+
+    pub(crate) fn danger(&mut self, topic: &'static str, detail: &str) {
+        self.add(Severity::Danger, topic, detail);
     }
 }

@@ -11,8 +11,8 @@ use crate::base::finding::{Finding, Findings};
 use crate::base::text::quoted;
 use crate::refusals::compose::ComposeRejected as Refused;
 
-/// Capabilities that reach no further than the container: priorities, locked
-/// memory, and what every container has anyway.
+/// Capabilities that act inside the container only: priorities, locked memory, and
+/// those that every container has anyway.
 const HARMLESS_CAPABILITIES: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
@@ -26,9 +26,9 @@ const HARMLESS_CAPABILITIES: &[&str] = &[
     "SYS_RESOURCE",
 ];
 
-/// The volume of the manager's log, by its key in the measured application. Of a
-/// file's volumes Docker has `<project>_<key>`, and whoever calls the manager can set
-/// the project without any trace in the log.
+/// The volume of the manager's log, by its key in the measured application. Docker
+/// calls a file's volumes `<project>_<key>`, and a caller of the manager can set the
+/// project without leaving a trace in the log.
 const MANAGERS_VOLUME: &str = "work";
 
 /// Judges a file that was read by [`ComposeDocument::read`].
@@ -89,14 +89,14 @@ pub(crate) fn warnings_of_started(
     for helpers in [&rules.helpers_of(&document.services), elsewhere] {
         warnings::of_shared(judge.on_the_way(), helpers, &mut findings);
     }
-    warnings::of_configs(document, &mut findings);
+    warnings::of_configs(document, "compose_unmeasured_config", &mut findings);
     findings.into_vec()
 }
 
 struct Judge<'a> {
     document: &'a ComposeDocument,
     started: Vec<&'a Service>,
-    /// Of those that are started and on the prompt's way.
+    /// The ways of the services that are started and on the prompt's way.
     ways: Vec<Way<'a>>,
     rules: &'a FileRules,
 }
@@ -142,10 +142,12 @@ impl<'a> Judge<'a> {
             let name = volume.name.as_ref().unwrap_or(key);
             if (volume.external || volume.name.is_some()) && name != certs {
                 let name = quoted(name);
-                return Err(refuse(format!("it is {name} of outside the file")));
+                return Err(refuse(format!("it is {name}, from outside the file")));
             }
             if name == MANAGERS_VOLUME {
-                return Err(refuse("its key is that of the manager's own".to_owned()));
+                return Err(refuse(
+                    "its key is that of the manager's own volume".to_owned(),
+                ));
             }
         }
         Ok(())
@@ -241,8 +243,8 @@ impl<'a> Judge<'a> {
                 });
             }
         }
-        // Engines share memory with their own workers, prompts in it: usual among
-        // those that see prompts anyway.
+        // Engines share memory, which holds prompts, with their own workers: usual
+        // among services that see prompts anyway.
         let mut shared = service.shared.iter();
         let shared = shared
             .find(|(setting, value)| role.is_helper() || *setting != "ipc" || value != "host");
@@ -319,7 +321,8 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// No helper is named where programs on the prompt's way are told whom to ask.
+    /// No setting that tells a program on the prompt's way where to send requests names
+    /// a helper.
     fn helpers_serve_nobody(&self, helpers: &Helpers<'_>) -> Result<(), Refused> {
         for way in &self.ways {
             if let Some(helper) = way.helper(helpers) {

@@ -1,4 +1,4 @@
-//! What a reader should know of a file that keeps the rules.
+//! Findings about a file.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,19 @@ use super::rules::Role;
 use super::service::{Image, Service, environment_variables};
 use super::ways::{self, Inside, Leads, Place, Way};
 use super::{ComposeDocument, Mount, nginx, variables};
-use crate::base::finding::{Findings, Severity};
+use crate::base::finding::{About, Findings, Severity};
 use crate::base::text::{quoted, shown};
 
-/// The names of a list that a message repeats.
-const SHOWN_NAMES: usize = 12;
+/// The most names of a list that a message repeats.
+pub(crate) const SHOWN_NAMES: usize = 12;
 
-/// The hosts of one service that are looked at.
+/// Sets the variables of a file.
+const OPERATOR: &str = "the machine's operator";
+
+/// The most hosts of one service that are checked.
 const MAX_HOSTS: usize = 100;
 
-/// Log drivers whose logs stay in the machine.
+/// Log drivers that keep logs in the machine.
 const LOCAL_LOGS: &[&str] = &["json-file", "local", "journald", "none"];
 
 /// Programs that fetch other programs.
@@ -24,7 +27,7 @@ const INSTALLERS: &[&str] = &[
     "apk", "apt", "apt-get", "conda", "git", "npm", "npx", "pip", "pip3", "uv", "uvx",
 ];
 
-/// Folders of models, in containers of engines.
+/// Folders of models in containers of engines.
 const MODEL_FOLDERS: &[&str] = &[".cache", "cache", "data", "models"];
 
 /// The bytes after which a list in a message ends.
@@ -51,191 +54,129 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>, max: usize) -
 }
 
 pub(crate) fn of_service(inside: &Inside, service: &Service, role: Role, findings: &mut Findings) {
-    let name = quoted(&service.name);
-    let mut warn = |severity, topic, detail: String| {
-        findings.add(severity, topic, format!("service {name}: {detail}"));
-    };
+    let about = &mut findings.about(format!("service {}:", quoted(&service.name)));
     let image = service.image_text();
     let pinned = matches!(&service.image, Some(Image::Fixed(image)) if image.digest.is_some());
     match (role, &service.build) {
-        (Role::Built, Some(build)) if build.inline => warn(
-            Severity::Warning,
+        (Role::Built, Some(build)) if build.inline => about.warning(
             "compose_built_in_machine",
-            "its image is built in the machine: no digest says what it is".to_owned(),
+            "its image is built in the machine: no digest says what it is",
         ),
-        (Role::Built, _) => warn(
-            Severity::Danger,
+        (Role::Built, _) => about.danger(
             "compose_built_in_machine",
-            "its image is built in the machine, from files that no hash covers".to_owned(),
+            "its image is built in the machine, from files that no hash covers",
         ),
-        (Role::Helper | Role::GpuHelper, _) if !pinned => warn(
-            Severity::Warning,
+        (Role::Helper | Role::GpuHelper, _) if !pinned => about.warning(
             "compose_helper_not_pinned",
-            format!("{image} is not pinned by a digest"),
+            &format!("{image} is not pinned by a digest"),
         ),
         _ => {}
     }
     if let Some(Image::Default { text, .. }) = &service.image {
-        // What a helper may do is bounded, whatever it is.
+        // The rules bound what a helper may do, whatever image it has.
         let severity = match role {
             Role::Helper | Role::GpuHelper => Severity::Warning,
             _ => Severity::Danger,
         };
-        let detail = format!(
-            "whoever runs the machine may replace its image: {}",
-            quoted(text)
-        );
-        warn(severity, "compose_image_variable", detail);
+        let detail = format!("{OPERATOR} may replace its image: {}", quoted(text));
+        about.add(severity, "compose_image_variable", &detail);
     }
-    rights(service, &mut warn);
+    rights(service, about);
     if service.gpu && matches!(role, Role::Engine | Role::Built) {
-        engine(&service.command, &mut warn);
+        engine(&service.command, about);
     }
     if role == Role::Helper && has_word(&service.command, "uvx") {
-        warn(
-            Severity::Warning,
+        about.warning(
             "compose_unpinned_program",
-            "it runs a program that is downloaded at each start (uvx)".to_owned(),
+            "it runs a program that is downloaded at each start (uvx)",
         );
     }
-    logs(service, role, &mut warn);
+    logs(service, role, about);
     if !matches!(role, Role::Helper | Role::GpuHelper) {
-        inputs(inside, service, &mut warn);
+        inputs(inside, service, about);
     }
 }
 
-fn rights(service: &Service, warn: &mut impl FnMut(Severity, &'static str, String)) {
+fn rights(service: &Service, about: &mut About<'_>) {
     if service.privileged {
-        warn(
-            Severity::Notice,
-            "compose_privileged",
-            "it has every right over the machine".to_owned(),
-        );
+        about.notice("compose_privileged", "it has every right over the machine");
     }
     if service.capabilities.contains("SYS_ADMIN") {
-        warn(
-            Severity::Warning,
-            "compose_sys_admin",
-            format!("{} has the capability SYS_ADMIN", service.image_text()),
-        );
+        let detail = format!("{} has the capability SYS_ADMIN", service.image_text());
+        about.warning("compose_sys_admin", &detail);
     }
     for mount in &service.mounts {
         if let Mount::Host { path, .. } = mount
             && !super::is_dstack_socket(path)
         {
-            warn(
-                Severity::Warning,
-                "compose_host_path",
-                format!("it reads {} of the machine", quoted(path)),
-            );
+            let detail = format!("it reads {} of the machine", quoted(path));
+            about.warning("compose_host_path", &detail);
         }
     }
 }
 
-fn engine(command: &str, warn: &mut impl FnMut(Severity, &'static str, String)) {
+fn engine(command: &str, about: &mut About<'_>) {
     if !has_option(command, "--revision") {
-        warn(
-            Severity::Warning,
+        about.warning(
             "compose_no_revision",
-            "no revision of the model's files is given: they are what their host serves".to_owned(),
+            "it names no revision of the model's files: their server decides which it gets",
         );
     }
     if has_option(command, "--trust-remote-code") {
-        warn(
-            Severity::Warning,
+        about.warning(
             "compose_trust_remote_code",
-            "it runs code that comes with the model's files".to_owned(),
+            "it runs code that comes with the model's files",
         );
     }
 }
 
-fn logs(service: &Service, role: Role, warn: &mut impl FnMut(Severity, &'static str, String)) {
+fn logs(service: &Service, role: Role, about: &mut About<'_>) {
     if let Some(driver) = &service.log_driver
         && !LOCAL_LOGS.contains(&driver.as_str())
     {
-        warn(
-            Severity::Warning,
-            "compose_log_driver",
-            format!("its output goes to the log driver {}", quoted(driver)),
-        );
+        let detail = format!("its output goes to the log driver {}", quoted(driver));
+        about.warning("compose_log_driver", &detail);
     }
     let image = service.image_text();
     if role == Role::Helper && (image.contains("datadog/") || image.contains("opentelemetry")) {
-        warn(
-            Severity::Warning,
-            "compose_log_shipper",
-            format!("{image} sends logs or metrics out of the machine"),
-        );
+        let detail = format!("{image} sends logs or metrics out of the machine");
+        about.warning("compose_log_shipper", &detail);
     }
 }
 
-/// What is not in the file and still decides what a program on the prompt's way does.
-fn inputs(
-    inside: &Inside,
-    service: &Service,
-    warn: &mut impl FnMut(Severity, &'static str, String),
-) {
+/// What a program on the prompt's way gets from outside the file.
+fn inputs(inside: &Inside, service: &Service, about: &mut About<'_>) {
     let from = environment_variables(service);
     let (addresses, others): (Vec<&str>, Vec<&str>) =
         from.into_iter().partition(|name| is_address(name));
-    if !addresses.is_empty() {
-        warn(
-            Severity::Warning,
-            "compose_unmeasured_address",
-            format!(
-                "whoever runs the machine decides {}",
-                listed(addresses, SHOWN_NAMES)
-            ),
-        );
+    for (severity, topic, names) in [
+        (Severity::Warning, "compose_unmeasured_address", addresses),
+        (Severity::Notice, "compose_unmeasured_environment", others),
+    ] {
+        if !names.is_empty() {
+            let names = listed(names, SHOWN_NAMES);
+            about.add(severity, topic, &format!("{OPERATOR} sets {names}"));
+        }
     }
-    if !others.is_empty() {
-        warn(
-            Severity::Notice,
-            "compose_unmeasured_environment",
-            format!(
-                "whoever runs the machine decides {}",
-                listed(others, SHOWN_NAMES)
-            ),
-        );
-    }
-    if service.env_files {
-        warn(
-            Severity::Warning,
-            "compose_env_file",
-            "its environment also comes from a file that no hash covers".to_owned(),
-        );
-    }
-    let in_command: BTreeSet<&str> = variables(&service.command).into_iter().collect();
-    if !in_command.is_empty() {
-        warn(
-            Severity::Warning,
-            "compose_unmeasured_command",
-            format!(
-                "whoever runs the machine fills {} into its command",
-                listed(in_command, SHOWN_NAMES)
-            ),
-        );
+    env_file(service, "compose_env_file", about);
+    if let Some(names) = filled_in(&service.command) {
+        let detail = format!("{OPERATOR} fills {names} into its command");
+        about.warning("compose_unmeasured_command", &detail);
     }
     for (name, address) in &service.hosts {
         let usual = name == "compose-manager" && address == "host-gateway";
         if !usual {
-            // Who answers at the machine's own address may be a helper.
+            // A helper may answer at the machine's own address.
             let severity = if inside.contains(name) {
                 Severity::Danger
             } else {
                 Severity::Warning
             };
-            let entry = quoted(&format!("{name}:{address}"));
-            let detail = format!("its name resolution is changed: {entry}");
-            warn(severity, "compose_names", detail);
+            names_changed(severity, &format!("{name}:{address}"), about);
         }
     }
     for text in &service.dns {
-        warn(
-            Severity::Warning,
-            "compose_names",
-            format!("its name resolution is changed: {}", quoted(text)),
-        );
+        names_changed(Severity::Warning, text, about);
     }
     let values = service.environment.iter();
     let outside: BTreeSet<&str> = values
@@ -245,34 +186,44 @@ fn inputs(
         .take(MAX_HOSTS)
         .collect();
     if !outside.is_empty() {
-        warn(
-            Severity::Notice,
-            "compose_outside_address",
-            format!("its environment names {}", listed(outside, SHOWN_NAMES)),
-        );
+        let detail = format!("its environment names {}", listed(outside, SHOWN_NAMES));
+        about.notice("compose_outside_address", &detail);
     }
 }
 
-/// Where prompts may go that no rule can tell.
+fn names_changed(severity: Severity, entry: &str, about: &mut About<'_>) {
+    let detail = format!("its name resolution is changed: {}", quoted(entry));
+    about.add(severity, "compose_names", &detail);
+}
+
+/// Environment files: neither the file nor its hash is measured.
+pub(crate) fn env_file(service: &Service, topic: &'static str, about: &mut About<'_>) {
+    if service.env_files {
+        let detail = "its environment also comes from a file that no hash covers";
+        about.warning(topic, detail);
+    }
+}
+
+/// The variables in a text, for a message; `None` if there are none.
+pub(crate) fn filled_in(text: &str) -> Option<String> {
+    let names: BTreeSet<&str> = variables(text).into_iter().collect();
+    (!names.is_empty()).then(|| listed(names, SHOWN_NAMES))
+}
+
+/// Places where prompts may go and no rule can tell.
 pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
     let Way {
         by, place, text, ..
     } = *way;
-    let name = quoted(&by.name);
-    let mut warn = |severity, topic, detail: String| {
-        findings.add(severity, topic, format!("service {name}: {place} {detail}"));
-    };
+    let about = &mut findings.about(format!("service {}: {place}", quoted(&by.name)));
     for sent in way.sends(inside) {
         if sent.leads == Leads::Unknown {
-            warn(
-                Severity::Danger,
-                "compose_unknown_address",
-                format!(
-                    "sends requests to {} ({}): no service of the file has that name",
-                    quoted(&sent.address),
-                    quoted(&sent.by)
-                ),
+            let detail = format!(
+                "sends requests to {} ({}): no service of the file has that name",
+                quoted(&sent.address),
+                quoted(&sent.by)
             );
+            about.danger("compose_unknown_address", &detail);
         }
     }
     let mut groups = BTreeSet::new();
@@ -285,7 +236,7 @@ pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
                     "compose_front_code" | "compose_logs_prompts" => Severity::Danger,
                     _ => Severity::Warning,
                 };
-                warn(severity, topic, format!("says {}", quoted(&directive)));
+                about.add(severity, topic, &format!("says {}", quoted(&directive)));
             }
             Severity::Warning
         }
@@ -296,15 +247,14 @@ pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
             if !installs.is_empty() {
                 let installs = listed(installs, SHOWN_NAMES);
                 let detail = format!("may install programs when it starts ({installs})");
-                warn(Severity::Danger, "compose_unpinned_program", detail);
+                about.danger("compose_unpinned_program", &detail);
             }
             for address in way.telemetry() {
-                let detail = format!("sends telemetry to {}", quoted(address));
-                warn(Severity::Warning, "compose_telemetry", detail);
+                telemetry(address, about);
             }
             if logs_prompts(text) {
-                let detail = "logs requests, which include prompts".to_owned();
-                warn(Severity::Danger, "compose_logs_prompts", detail);
+                let detail = "logs requests, which include prompts";
+                about.danger("compose_logs_prompts", detail);
             }
             Severity::Danger
         }
@@ -313,27 +263,27 @@ pub(crate) fn of_way(inside: &Inside, way: &Way<'_>, findings: &mut Findings) {
                 .to_ascii_uppercase()
                 .contains("CAPTURE_MESSAGE_CONTENT");
             if content && text.eq_ignore_ascii_case("true") {
-                let detail = "puts prompts into telemetry".to_owned();
-                warn(Severity::Danger, "compose_logs_prompts", detail);
+                about.danger("compose_logs_prompts", "puts prompts into telemetry");
             }
             if text.contains("://") {
-                let detail = format!("sends telemetry to {}", quoted(text));
-                warn(Severity::Warning, "compose_telemetry", detail);
+                telemetry(text, about);
             }
             return;
         }
-        // Said of the whole environment, and of every image that is built.
+        // There is a finding about the whole environment, and one about each image
+        // that is built.
         Place::Variable(_) | Place::Recipe => return,
     };
     let outside = ways::outside(text, by, inside, &groups);
     if !outside.is_empty() {
-        let outside = listed(outside, SHOWN_NAMES);
-        warn(
-            severity,
-            "compose_outside_address",
-            format!("names {outside}"),
-        );
+        let detail = format!("names {}", listed(outside, SHOWN_NAMES));
+        about.add(severity, "compose_outside_address", &detail);
     }
+}
+
+fn telemetry(address: &str, about: &mut About<'_>) {
+    let detail = format!("sends telemetry to {}", quoted(address));
+    about.warning("compose_telemetry", &detail);
 }
 
 /// Volumes that helpers may write and programs on the prompt's way read.
@@ -347,7 +297,7 @@ pub(crate) fn of_shared<'a>(
             let Mount::Volume { key, target, .. } = mount else {
                 continue;
             };
-            // The model's files, and what is made of them.
+            // The model's files, and files that are made from them.
             let files = target.split('/').any(|part| MODEL_FOLDERS.contains(&part));
             let severity = if files {
                 Severity::Warning
@@ -355,36 +305,25 @@ pub(crate) fn of_shared<'a>(
                 Severity::Danger
             };
             if let Some(helper) = helpers.writer(key) {
-                findings.add(
-                    severity,
-                    "compose_shared_volume",
-                    format!(
-                        "service {}: its files at {} can be changed by {} ({})",
-                        quoted(&service.name),
-                        quoted(target),
-                        quoted(&helper.name),
-                        helper.image_text()
-                    ),
+                let detail = format!(
+                    "the helper {} ({}) can change its files at {}",
+                    quoted(&helper.name),
+                    helper.image_text(),
+                    quoted(target)
                 );
+                let mut about = findings.about(format!("service {}:", quoted(&service.name)));
+                about.add(severity, "compose_shared_volume", &detail);
             }
         }
     }
 }
 
 /// Configs that a variable fills in.
-pub(crate) fn of_configs(document: &ComposeDocument, findings: &mut Findings) {
+pub(crate) fn of_configs(document: &ComposeDocument, topic: &'static str, findings: &mut Findings) {
     for (name, content) in &document.configs {
-        let from: BTreeSet<&str> = variables(content).into_iter().collect();
-        if !from.is_empty() {
-            let name = quoted(name);
-            findings.add(
-                Severity::Warning,
-                "compose_unmeasured_config",
-                format!(
-                    "config {name}: whoever runs the machine fills in {}",
-                    listed(from, SHOWN_NAMES)
-                ),
-            );
+        if let Some(names) = filled_in(content) {
+            let mut about = findings.about(format!("config {}:", quoted(name)));
+            about.warning(topic, &format!("{OPERATOR} fills in {names}"));
         }
     }
 }
