@@ -1,4 +1,5 @@
-//! dstack's part: what a guest of it boots, measures, and has certified.
+//! dstack's part: what its guests boot and measure, and the identity that its KMS
+//! certifies.
 
 pub(crate) mod app_cert;
 pub(crate) mod app_compose;

@@ -1,8 +1,8 @@
-//! Every way in which evidence can fail, each with a stable code.
+//! The refusals of evidence, each with a stable code.
 //!
-//! `evidence_*` means that the report could not be understood, `rejected_*`
-//! that it was understood and does not prove what it should. The codes are part
-//! of the product's interface: they may be added to, never renamed.
+//! `evidence_*` means that the report could not be understood, `rejected_*` that it was
+//! understood and does not prove what it should. The codes are part of the product's
+//! interface: codes may be added, never renamed.
 
 pub(crate) mod checks;
 pub(crate) mod compose;
@@ -51,13 +51,13 @@ rejections! {
         means "The backend's report is larger than any honest one (0.35 MB).";
     EvidenceNotJson { detail: String }
         "evidence_not_json" check Evidence blame Machine
-        "the report is not the JSON it should be: {detail}"
-        means "The backend answered the attestation request with something else than a report, or with bytes after it."
-        remedy "Check that the backend's domain is right; a backend that is starting answers with an error page.";
+        "the report is not valid JSON: {detail}"
+        means "The backend answered the attestation request with something other than a report, or with bytes after it."
+        remedy "Check the backend's domain. A backend that is starting answers with an error page.";
     EvidenceTooComplex { detail: String }
         "evidence_too_complex" check Evidence blame Machine
         "the report exceeds a structural limit: {detail}"
-        means "The report nests deeper or holds more values than any honest one; reading on would cost more than it may.";
+        means "The report nests deeper or holds more values than any honest one; the limit bounds the cost of reading.";
     EvidenceDuplicateKey { key: String }
         "evidence_duplicate_key" check Evidence blame Machine
         "the report names the key {key} twice in one object"
@@ -70,13 +70,13 @@ rejections! {
     EvidenceBadField { field: String, expected: &'static str, got: String }
         "evidence_bad_field" check Evidence blame Unknown
         "field {field}: expected {expected}, got {got}"
-        means "A field is there but is not what it should be."
+        means "A field does not have the form that the layout defines."
         remedy "Look for a newer verified-proxy. If there is none, ask the backend's operator: a newer layout and a forged report look the same here.";
     EvidenceNoTlsFingerprint {}
         "evidence_no_tls_fingerprint" check Evidence blame Machine
         "the report names no TLS key (tls_cert_fingerprint)"
-        means "The report binds no TLS key, so it says nothing about this connection. The older layout without the key is never accepted."
-        remedy "The backend has to be configured to report its TLS key; another instance may be.";
+        means "The report binds no TLS key, so it does not prove where this connection ends. The older layout without the key is never accepted."
+        remedy "The operator has to configure the backend to report its TLS key. Another instance may do so already.";
     EvidenceAddressLength { algo: &'static str, expected: usize, got: usize }
         "evidence_address_length" check Evidence blame Machine
         "signing_address has {got} bytes, {algo} has {expected}"
@@ -90,7 +90,7 @@ rejections! {
     QuoteNotTdx { tee_type: u32 }
         "rejected_quote_not_tdx" check QuoteFormat blame Machine
         "the quote is of TEE type {tee_type:#x}, TDX is 0x81"
-        means "The quote is genuine or not, but it is not from a TDX virtual machine.";
+        means "The quote, genuine or not, is not from a TDX virtual machine.";
     CollateralFormat { detail: String }
         "rejected_collateral_format" check CollateralValid blame Collateral
         "Intel's collateral cannot be read: {detail}"
@@ -104,7 +104,7 @@ rejections! {
     CollateralNotYetValid { what: &'static str, from: String, now: String }
         "rejected_collateral_not_yet_valid" check CollateralValid blame Clock
         "{what} is valid from {from}, it is {now}"
-        means "Collateral from the future: usually the local clock is slow.";
+        means "The collateral is from the future. Usually the local clock is slow.";
     CollateralExpired { what: &'static str, until: String, now: String }
         "rejected_collateral_expired" check CollateralValid blame Collateral
         "{what} was valid until {until}, it is {now}"
@@ -123,12 +123,12 @@ rejections! {
     PlatformCertificate { what: &'static str, from: String, until: String, now: String }
         "rejected_platform_certificate" check Quote blame Clock
         "{what} is valid from {from} to {until}, it is {now}"
-        means "The certificate that the quote brings along for its platform is not valid now."
-        remedy "Check the clock of this machine; if it is right, do not use this backend.";
+        means "The platform's certificate, which is part of the quote, is not valid now."
+        remedy "Check the clock of this machine. If it is right, do not use this backend.";
     CertificateRevoked { what: &'static str }
         "rejected_certificate_revoked" check Quote blame Machine
         "{what} is revoked"
-        means "Intel has revoked a certificate that vouches for this platform.";
+        means "Intel has revoked a certificate that this platform's identity rests on.";
     QuoteUntrusted { detail: String }
         "rejected_quote_untrusted" check Quote blame Machine
         "the quote is not signed under the trust root: {detail}"
@@ -136,7 +136,7 @@ rejections! {
     TcbUnknown { detail: String }
         "rejected_tcb_unknown" check TcbPlatform blame Unknown
         "Intel's TCB info has no level for this platform: {detail}"
-        means "The machine is older than every level that Intel still lists, or of a kind that the document does not cover."
+        means "The machine is older than every level that Intel still lists, or the document does not cover its kind."
         remedy "Fetch newer collateral, or from another source: a newer platform looks like this under an old document. If the refusal persists, ask the backend's operator.";
     TcbPlatform { level: Level, accept: Accept }
         "rejected_tcb_platform" check TcbPlatform blame Machine
@@ -156,7 +156,7 @@ rejections! {
     TcbEvaluation { got: u32, min: u32 }
         "rejected_tcb_evaluation" check TcbEvaluation blame Collateral
         "the collateral's tcbEvaluationDataNumber is {got}, the policy asks for {min}"
-        means "The platform was judged by an older edition of Intel's rules than the policy demands."
+        means "The collateral is of an older edition of Intel's rules than the policy demands."
         remedy "Fetch newer collateral.";
 
     TdDebug { attributes: String }
@@ -181,22 +181,22 @@ rejections! {
     SpkiMismatch { live: String, attested: String }
         "rejected_spki_mismatch" check TlsKey blame Unknown
         "this connection's TLS key is {live}, the report attests {attested}"
-        means "The evidence is about another TLS key than the one of this connection. A certificate rotation looks like this for some hours; so does somebody in the middle."
+        means "The evidence is about another TLS key than the one of this connection. A certificate rotation looks like this for some hours; so does an attacker between you and the machine."
         remedy "Try again: a new connection may reach an instance whose rotation is complete.";
     Nonce { sent: String, got: String }
         "rejected_nonce" check Nonce blame Machine
         "the nonce sent was {sent}, the evidence has {got}"
-        means "The evidence was made for another request: a replay, or an answer from a cache."
-        remedy "Try again; if it stays, do not use this backend.";
+        means "The evidence was made for another request: it is a replay, or an answer from a cache."
+        remedy "Try again. If the refusal persists, do not use this backend.";
     ReportData { expected: String, got: String }
         "rejected_report_data" check ReportData blame Machine
         "report_data binds {got}, signing key and TLS key give {expected}"
-        means "The quote does not vouch for the keys that the report names.";
+        means "The quote does not bind the keys that the report names.";
 
     EventDigest { index: usize, event: String }
         "rejected_event_digest" check BootEvents blame Machine
-        "event {index} ({event}) has a digest that its payload does not give"
-        means "The event log was edited: what it says is not what was measured.";
+        "event {index} ({event}) has a digest that is not that of its payload"
+        means "The event log was changed: it does not state what was measured.";
     RtmrReplay { register: u8, replayed: String, quoted: String }
         "rejected_rtmr_replay" check Rtmrs blame Machine
         "the event log replays to {replayed} for RTMR{register}, the quote has {quoted}"
@@ -222,12 +222,12 @@ rejections! {
     OsImage { mrtd: String, rtmr1: String, rtmr2: String, os_image_hash: String, allowed: usize }
         "rejected_os_image" check OsImage blame Unknown
         "the OS image is not among the {allowed} that the policy allows: MRTD {mrtd}, RTMR1 {rtmr1}, RTMR2 {rtmr2}, os-image-hash {os_image_hash}"
-        means "The machine booted other firmware, kernel, initrd or command line than expected."
+        means "The machine booted another firmware, kernel, initrd or command line than expected."
         remedy "Look for a newer verified-proxy, whose policy may name the image. Else use verified-proxy policy accept, for an image that this program knows, or verified-proxy image measure, for a release whose files you have.";
     OsImageWithdrawn { name: String, since: Day }
         "rejected_os_image_withdrawn" check OsImage blame Machine
         "the policy refuses the OS image {name} since {since}"
-        means "The machine runs an image that the policy accepted for a while only; a newer one is expected by now."
+        means "The machine runs an image that the policy accepted for a limited time only, which is over."
         remedy "Ask the backend's operator for a newer image.";
     Firmware { event: &'static str, got: String }
         "rejected_firmware" check Firmware blame Unknown
@@ -237,35 +237,35 @@ rejections! {
     TdHob { got: String, expected: String, memory_size: u64 }
         "rejected_td_hob" check TdHob blame Machine
         "the TD HOB was measured as {got}, memory of {memory_size} bytes gives {expected}"
-        means "The host handed the firmware another memory map than the machine's size explains.";
+        means "The host gave the firmware a memory map that does not fit the machine's stated memory size.";
     Acpi { loader: String, rsdp: String, tables: String, allowed: usize, why: String }
         "rejected_acpi" check Acpi blame Unknown
         "the ACPI tables (loader {loader}, RSDP {rsdp}, tables {tables}) match none of the {allowed} machine shapes that the policy allows; {why}"
-        means "The host gave the guest ACPI tables that nobody has vouched for; such tables can hold code that the guest runs."
+        means "The host gave the guest ACPI tables that no rule of the policy accepts. ACPI tables can hold code that the guest runs."
         remedy "Ask the backend's operator for the machine's shape. If your policy compares with rows only, verified-proxy policy accept adds one for tables that this program can compute.";
     QemuVersion { why: String }
         "rejected_qemu_version" check Acpi blame Unknown
-        "the tables are those of the stated machine, and another register is not: {why}"
-        means "The stated version of QEMU makes these tables, and measures firmware or kernel in another way than the quote shows, so the statement is not true of one machine."
+        "the tables are those of the stated machine, but another register is not: {why}"
+        means "The stated version of QEMU makes these tables, but measures firmware or kernel in another way than the quote shows. No one machine gives both values."
         remedy "Ask the backend's operator which version of QEMU the machine runs on.";
     Rtmr0 { got: String, why: String }
         "rejected_rtmr_computed" check Acpi blame Unknown
         "RTMR0 is {got}, the log leaves out its events, and nothing that the policy accepts gives this value: {why}"
-        means "The backend does not say which firmware configuration, memory map and ACPI tables the machine booted with, and they are not those that its stated shape has."
+        means "The backend does not state with which firmware configuration, memory map and ACPI tables the machine booted, and they are not those of its stated shape."
         remedy "Ask the backend's operator for the machine's shape, or for the whole event log.";
     AppCertMissing {}
         "rejected_app_cert_missing" check Kms blame Machine
         "the report has no identity certificate (info.app_cert)"
-        means "Nothing signed by the key management service says which application this is."
-        remedy "Just after boot the certificate may not be there yet: try again in a minute.";
+        means "The report has no signature of the key management service that identifies the application."
+        remedy "Try again in a minute: just after boot the certificate may not be there yet.";
     AppCert { detail: String }
         "rejected_app_cert" check Kms blame Machine
         "the identity certificate does not verify: {detail}"
-        means "The application's certificate is damaged, expired, or not signed as it claims.";
+        means "The application's certificate is damaged, expired, or not signed by the issuer that it names.";
     KmsRoot { got: String, allowed: usize }
         "rejected_kms_root" check Kms blame Unknown
-        "the identity certificate is of the KMS {got}, which none of the {allowed} identities of the policy names"
-        means "Another key management service than the expected one vouches for this machine."
+        "the identity certificate was issued by the KMS {got}, which none of the {allowed} identities of the policy names"
+        means "Another key management service than the expected one certified this machine."
         remedy "Do not use this backend unless its operator announced a new key management service.";
     AppId { got: String }
         "rejected_app_id" check AppId blame Unknown
@@ -279,7 +279,7 @@ rejections! {
     AppCertQuote { register: &'static str, got: String, expected: String }
         "rejected_app_cert_quote" check Kms blame Machine
         "the identity certificate was issued for {register} {got}, this machine has {expected}"
-        means "The key management service vouched for a machine in another state than this one.";
+        means "The key management service certified a machine in another state than this one.";
     AppCertForm { detail: String }
         "rejected_app_cert_form" check Kms blame Age
         "the identity certificate is in a form that this version does not understand: {detail}"
@@ -287,20 +287,20 @@ rejections! {
     AppCertReportData {}
         "rejected_app_cert_report_data" check Kms blame Machine
         "the quote inside the identity certificate does not bind the certificate's key"
-        means "The identity certificate was issued for a key that its quote does not vouch for.";
+        means "The quote inside the identity certificate does not bind the certificate's key.";
     AppIdDisagrees { rtmr3: String, signed: String }
         "rejected_app_id_disagrees" check AppId blame Machine
         "RTMR3 records the app-id {rtmr3}, the KMS signed for {signed}"
-        means "The machine noted another application id than the one its certificate was issued for.";
+        means "The machine recorded another application id than the one that its certificate was issued for.";
     KeyProvider { got: String, expected: String }
         "rejected_key_provider" check KeyProvider blame Machine
         "RTMR3 records the key provider {got}, expected {expected}"
-        means "The machine got its keys from another key management service than the one that signed its certificate, or from none.";
+        means "The machine recorded that it got its keys from another key management service than the one that signed its certificate, or from none.";
     Pin { what: &'static str, got: String, allowed: usize, accept: String }
         "rejected_pin" check Pins blame Unknown
         "{what} is {got}, which is not among the {allowed} that the policy pins"
         means "A value that your own policy pins has changed."
-        remedy "Change the pin in your policy if the change is expected.";
+        remedy "If you expected the change, change the pin in your policy.";
     Finding { topic: &'static str, severity: Severity, detail: String }
         "rejected_finding" check Findings blame Unknown
         "the policy refuses the finding {topic} ({severity}): {detail}"
@@ -320,11 +320,12 @@ rejections! {
         "rejected_model" check Model blame Request
         "the backend serves {got}, the endpoint list gives this domain {expected}"
         means "The machine is genuine but serves another model than the one asked for."
-        remedy "Try again later; the endpoint list and the backend disagree.";
+        remedy "Try again later: the endpoint list and the backend disagree.";
 }
 
 impl Rejected {
-    /// The check that this refusal fails: the one that had begun, if the row names it.
+    /// The check that this refusal fails: the one that had begun if the row names it,
+    /// else the row's first.
     #[must_use]
     pub(crate) fn check(&self, begun: CheckId) -> CheckId {
         let checks = self.explanation().checks;
@@ -334,11 +335,11 @@ impl Rejected {
         }
     }
 
-    /// What the reader can do: the exact policy line where one would accept
-    /// what was seen, else the general remedy.
+    /// The remedy, with the exact policy line or option that would accept what was
+    /// seen, if there is one.
     ///
     /// There is no line for another KMS root, app-id, image, firmware, table or attribute:
-    /// a value that the evidence shows is no reason to trust it.
+    /// that the evidence shows a value is no reason to trust it.
     #[must_use]
     pub fn hint(&self) -> String {
         let (option, line) = match self {

@@ -1,22 +1,22 @@
-//! What Intel's advisories mean for somebody who hides prompts from the host.
+//! What Intel's advisories mean for a person whose prompts must stay hidden from the
+//! host.
 //!
-//! A level of Intel's TCB info names advisories by number. A person who accepts such
-//! a level accepts each of them, and has to know what each lets the host do.
+//! A level of Intel's TCB info names advisories by number. A person who accepts such a
+//! level accepts each of them, and must know what each lets the host do.
 //!
-//! Every row rests on Intel's own text. A comment that begins with a date and a
-//! severity rests on the advisory as Intel publishes it for machines (CSAF). One that
-//! begins with a CVE rests on the CVE record that Intel wrote, with the record's date;
-//! the advisory may hold more. A comment also gives the attacker that Intel names, and
-//! Intel's CVSS base score (3.1 unless it says 4.0) with the impact on confidentiality
-//! (C, VC, SC), integrity and availability. Intel's "privileged user with local access" is the host;
-//! its "authenticated user" is any user there, another tenant too. "Gain rights" is
-//! Intel's "escalation of privilege". That SGX signs the quotes of TDX is of TDX's
-//! architecture, not of an advisory. "Prompts may be exposed" is said wherever Intel
-//! does not rule it out.
+//! Every row rests on Intel's own text. A comment that begins with a date and a severity rests on
+//! the advisory as Intel publishes it for machines (CSAF). One that begins with a CVE rests on the
+//! CVE record that Intel wrote, with the record's date; the advisory may hold more. A comment also
+//! gives the attacker that Intel names, and Intel's CVSS base score (3.1 unless it says 4.0) with
+//! the impact on confidentiality (C, VC, SC), integrity and availability. Intel's "privileged user
+//! with local access" is the host; its "authenticated user" is any user there, another tenant too.
+//! "Gain rights" is Intel's "escalation of privilege". That SGX signs the quotes of TDX is of TDX's
+//! architecture, not of an advisory. A row says "prompts may be exposed" unless Intel rules that
+//! out.
 //!
-//! An advisory is left out where no such text was read. No row says that prompts are
-//! safe: a flaw whose effect Intel describes as denial of service has no row unless
-//! all of Intel's text agrees.
+//! An advisory for which no such text was read has no row. No row says that prompts are
+//! safe: a flaw whose effect Intel describes as denial of service has no row unless all
+//! of Intel's text agrees.
 
 /// What an advisory means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! What a policy accepts against its own rules: with an end, a reason and a name, so
-//! that somebody looks at it again.
+//! that a person reviews it again.
 
 use std::fmt;
 
@@ -28,7 +28,8 @@ impl Day {
             .ok_or_else(|| format!("expected a day such as 2027-02-28, got {}", quoted(text)))
     }
 
-    /// The day that holds a moment; the last day that can be written for one beyond.
+    /// The day of a moment; for a moment after the last day that can be written, that
+    /// day.
     #[must_use]
     pub fn of(moment: UnixTime) -> Self {
         let days = i64::try_from(moment.0 / DAY_SECONDS).unwrap_or(i64::MAX);
@@ -71,13 +72,13 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-/// Until when something is accepted, why, and by whom.
+/// Until when a value is accepted, why, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// The last day on which it holds.
     pub until: Day,
-    /// Why, in the words of whoever accepted it.
+    /// Why, in the words of the person who accepted it.
     pub reason: String,
     /// Who accepted it.
     pub by: String,
@@ -97,7 +98,7 @@ impl Exception {
         Ok(())
     }
 
-    /// Days until it is over, the last one included; 0 if it is.
+    /// Days until it ends, the last one included; 0 if it has ended.
     #[must_use]
     pub fn days_left(&self, now: UnixTime) -> u64 {
         self.until

@@ -1,4 +1,4 @@
-//! SHA-2 over parts, without gluing them together first.
+//! SHA-2 over parts, without joining them first.
 
 use aws_lc_rs::digest::{Algorithm, Context, SHA256, SHA384, SHA512};
 
@@ -26,7 +26,7 @@ fn digest<const LEN: usize>(algorithm: &'static Algorithm, parts: &[&[u8]]) -> [
     out
 }
 
-/// SHA-384 of what comes piece by piece.
+/// SHA-384 of data that comes piece by piece.
 pub(crate) struct Sha384(Context);
 
 impl Sha384 {

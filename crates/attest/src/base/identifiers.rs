@@ -1,13 +1,13 @@
 //! The values that name things: keys, nonces, domains, moments.
 //!
-//! Each is parsed once at the border and cannot be confused with another
-//! afterwards, although most of them are 32 bytes.
+//! Each is parsed once, where it comes in, and has a type of its own, although most of
+//! them are 32 bytes.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A text that is not the value it should name.
+/// The error of a text that does not have the form of its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {got}")]
 pub struct InvalidIdentifier {
@@ -107,7 +107,7 @@ digest_identifier!(
 );
 
 digest_identifier!(
-    /// A deployment log up to one of its actions, in one digest.
+    /// A digest of a deployment log up to one of its actions.
     LogDigest, 32, "64 hex digits (the digest of a log)"
 );
 

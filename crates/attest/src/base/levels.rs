@@ -1,5 +1,6 @@
-//! What a verdict says: an axis for each question that a person asks, and a level on
-//! each. A policy states the least level that it accepts; what is above is shown.
+//! The levels of a verdict: an axis for each question that a person asks, and a level
+//! on each. A policy states the least level that it accepts; the report shows the level
+//! that was reached.
 
 use std::fmt;
 
@@ -71,7 +72,7 @@ axis! {
 axis! {
     /// Whose keys?
     IdentityLevel {
-        /// Anybody's.
+        /// Anyone's.
         Any "any",
         /// Signed, for exactly this state, under a KMS root and app id of one entry.
         Expected "expected",
@@ -82,10 +83,10 @@ axis! {
     /// What was started in the machine?
     #[derive(Default)]
     DeploymentLevel {
-        /// No log says, or nobody looked.
+        /// No log states it, or the appraisal did not check it.
         #[default]
         None "none",
-        /// The machine's own log says, quoted with our nonce.
+        /// The machine's own log states it, quoted with our nonce.
         Declared "declared",
         /// Every file that the log says was started since this boot is from a release
         /// tag, was read, and keeps the policy's rules. Nothing shows that a start is
@@ -98,7 +99,7 @@ axis! {
     /// Which GPUs answered?
     #[derive(Default)]
     GpuLevel {
-        /// None, or nobody looked.
+        /// None, or the appraisal did not check them.
         #[default]
         None "none",
         /// Each signed our nonce; mode and number are the policy's.
@@ -134,9 +135,9 @@ impl Levels {
         gpu: GpuLevel::None,
     };
 
-    /// The levels that a level depends on cap it: software that nobody verified can
-    /// say anything of identity, deployment and GPUs, and whoever has other keys than
-    /// the expected ones can quote any log.
+    /// The levels that a level depends on cap it: software that was not verified can
+    /// state any identity, deployment and GPUs, and a machine with other keys than the
+    /// expected ones can quote any log.
     #[must_use]
     pub const fn capped(self) -> Self {
         let Self { hardware, boot, .. } = self;
@@ -200,7 +201,7 @@ impl fmt::Display for Levels {
     }
 }
 
-/// A least level on some axes, as a request, a token or a model asks for it:
+/// A least level on some axes, which a request, a token or a model demands:
 /// `deployment=tagged, gpu=measured`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeastLevels {
@@ -247,8 +248,8 @@ impl LeastLevels {
     }
 }
 
-/// Every part has to be understood, and each axis may stand once: what is not
-/// understood would be a demand that nobody looks at.
+/// Every part has to be understood, and each axis may be named once: a part that was
+/// ignored would be a demand that is never checked.
 impl std::str::FromStr for LeastLevels {
     type Err = String;
 

@@ -1,4 +1,4 @@
-//! TCB levels in Intel's words, and a level that somebody accepts for a while.
+//! TCB levels in Intel's terms, and a level that a policy accepts for a while.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,12 +10,12 @@ use crate::base::exception::{Day, Exception};
 use crate::base::identifiers::UnixTime;
 use crate::base::text::quoted;
 
-/// A status of Intel's TCB info. A word that is not among these is an error.
+/// A status of Intel's TCB info. Any other status is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
     /// Fully patched.
     UpToDate,
-    /// Patched; software in the TD has to carry mitigations of its own.
+    /// Patched; software in the TD has to have its own mitigations.
     SWHardeningNeeded,
     /// Patched; the platform's configuration may need a change.
     ConfigurationNeeded,
@@ -40,7 +40,7 @@ impl TcbStatus {
         Self::Revoked,
     ];
 
-    /// Intel's word.
+    /// Intel's name for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl FromStr for TcbStatus {
             .ok_or_else(|| {
                 let known: Vec<_> = Self::ALL.iter().map(|status| status.as_str()).collect();
                 format!(
-                    "{} is no TCB status; known are {}",
+                    "{} is not a TCB status; known are {}",
                     quoted(text),
                     known.join(", ")
                 )
@@ -128,7 +128,7 @@ impl Level {
         );
         let advisories: Vec<_> = self.advisories.iter().map(|id| format!("{id:?}")).collect();
         Accept {
-            // Foreign names that were escaped for people are no advisories.
+            // A name that had to be escaped for people is not the name of an advisory.
             option: option.parse::<AcceptTcb>().ok().map(|_| option),
             line: Some(format!(
                 "tcb.accept_advisories = [{{ component = \"{}\", status = \"{}\", advisories = [{}], {} }}]",
@@ -175,7 +175,7 @@ pub struct AcceptTcb {
     pub(crate) exception: Exception,
 }
 
-/// As a file says it. Files of older versions have no exception.
+/// As files have it. Files of older versions have no exception.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileAcceptTcb {
@@ -225,7 +225,7 @@ impl FromStr for AcceptTcb {
             exception: Exception {
                 until: Day::parse(until)?,
                 reason: "an option of the command line or the configuration".to_owned(),
-                by: "whoever started the program".to_owned(),
+                by: "the person who started the program".to_owned(),
             },
         };
         rule.check()?;

@@ -33,7 +33,7 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{inner}\"")
 }
 
-/// Foreign hex of any length, and only the beginning of much of it.
+/// Foreign hex of any length; only the beginning if it is long.
 pub(crate) fn shown_hex(bytes: &[u8]) -> String {
     shown(&hex::encode(bytes))
 }

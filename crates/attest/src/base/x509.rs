@@ -85,14 +85,15 @@ pub(crate) fn common_name(certificate: &Certificate) -> Result<String, String> {
     let subject = certificate.tbs_certificate().subject();
     let mut names = subject.iter().filter(|name| name.oid == COMMON_NAME);
     let (Some(name), None) = (names.next(), names.next()) else {
-        return Err("its subject has not one common name".to_owned());
+        return Err("its subject does not have exactly one common name".to_owned());
     };
     std::str::from_utf8(name.value.value())
         .map(str::to_owned)
         .map_err(|_| "its common name is not text".to_owned())
 }
 
-/// The value of an extension, which may stand once (RFC 5280 §4.2).
+/// The value of an extension. A certificate may have each extension once (RFC 5280
+/// §4.2).
 pub(crate) fn extension(
     certificate: &Certificate,
     oid: ObjectIdentifier,
@@ -106,9 +107,9 @@ pub(crate) fn extension(
     }
 }
 
-const UNREADABLE: &str = "an extension stands twice or cannot be read";
+const UNREADABLE: &str = "an extension is there twice or cannot be read";
 
-/// An extension of which this module or the library knows the form.
+/// The value of an extension, as the type that the library has for it.
 pub(crate) fn known<'a, T>(certificate: &'a Certificate) -> Result<Option<T>, &'static str>
 where
     T: AssociatedOid + Decode<'a>,
@@ -127,7 +128,7 @@ pub(crate) fn may_issue(
 ) -> Result<(), &'static str> {
     understood(certificate, read)?;
     let constraints = known::<BasicConstraints>(certificate)?.filter(|stated| stated.ca);
-    let constraints = constraints.ok_or("it is no CA")?;
+    let constraints = constraints.ok_or("it is not a CA")?;
     if let Some(limit) = constraints.path_len_constraint
         && below.is_none_or(|below| limit < below)
     {
@@ -161,8 +162,8 @@ pub(crate) fn signs_data(certificate: &Certificate) -> Result<(), &'static str> 
     Ok(())
 }
 
-/// A critical extension that is not read refuses a certificate (RFC 5280 §4.2). The
-/// caller reads those in `read`.
+/// Refuses a critical extension that is not read (RFC 5280 §4.2). The caller reads
+/// those in `read`.
 fn understood(certificate: &Certificate, read: &[ObjectIdentifier]) -> Result<(), &'static str> {
     let extensions = certificate.tbs_certificate().extensions();
     let known = [KeyUsage::OID, BasicConstraints::OID];

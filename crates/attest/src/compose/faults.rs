@@ -1,4 +1,4 @@
-//! What cannot be judged, kept beside what can.
+//! Faults: parts of a file that the rules cannot judge.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::base::text::quoted;
 use crate::compose::yaml::{Node, Scalar};
 use crate::refusals::compose::ComposeRejected as Refused;
 
-/// Reads services and keeps what cannot be judged.
+/// Reads services and collects the faults.
 pub(crate) struct Faults<'a> {
     pub(crate) file: &'a str,
     pub(crate) list: Vec<Refused>,
@@ -51,7 +51,7 @@ impl Faults<'_> {
         });
     }
 
-    /// A text that no variable decides. Also `$$`, which no judged setting needs.
+    /// A text without variables, and without `$$`, which no judged setting needs.
     pub(crate) fn fixed<'n>(
         &mut self,
         place: Place<'_>,

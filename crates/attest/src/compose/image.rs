@@ -101,9 +101,9 @@ impl<'de> serde::Deserialize<'de> for ImageDigest {
 pub struct ImageReference {
     /// Where from.
     pub repository: Repository,
-    /// The tag, which says nothing beside a digest.
+    /// The tag, which has no effect beside a digest.
     pub tag: Option<String>,
-    /// What it is, whatever the tag names today.
+    /// The digest, which fixes the image whatever the tag names today.
     pub digest: Option<ImageDigest>,
 }
 
@@ -134,8 +134,8 @@ impl ImageReference {
         })
     }
 
-    /// The image of `${NAME:-image}`, or with `-`: what runs if nobody sets the
-    /// variable.
+    /// The image of `${NAME:-image}`, or with `-`: the one that runs if the variable is
+    /// not set.
     pub(crate) fn by_default(text: &str) -> Option<Self> {
         let inner = text.strip_prefix("${")?.strip_suffix('}')?;
         let in_names = |c: char| c.is_ascii_alphanumeric() || c == '_';

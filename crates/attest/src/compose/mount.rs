@@ -43,8 +43,8 @@ fn short(text: &str) -> Result<Mount, Wrong<'_>> {
     Ok(from_source(source, target, read_only))
 }
 
-/// Whether modes say "read-only", or the mode that is not known or stands twice:
-/// of `ro,rw` Compose takes the last, and it skips what it does not know.
+/// Whether modes say "read-only", or the first mode that is unknown or contradicts
+/// another: of `ro,rw` Compose takes the last, and it skips unknown modes.
 fn read_only(modes: &str) -> Result<bool, &str> {
     let mut seen = BTreeSet::new();
     for mode in modes.split(',') {
@@ -63,8 +63,8 @@ fn read_only(modes: &str) -> Result<bool, &str> {
     Ok(modes.split(',').any(|mode| mode == "ro"))
 }
 
-/// A volume only by what Docker takes for a volume's name: Compose has further
-/// forms of paths, such as those that begin with `\\`.
+/// A source is a volume only if it has the form of a volume's name in Docker: Compose
+/// has further forms of paths, such as those that begin with `\\`.
 fn from_source(source: &str, target: &str, read_only: bool) -> Mount {
     let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if source.starts_with('.') || !source.chars().all(in_names) {
@@ -140,8 +140,8 @@ impl Faults<'_> {
         Some(from_source(source, target.unwrap_or_default(), read_only))
     }
 
-    /// What else the long syntax says. False if what is mounted below a read-only
-    /// path stays writable.
+    /// Reads the other settings of the long syntax. False if mounts below a read-only
+    /// path stay writable.
     fn options(&mut self, place: Place<'_>, item: &Node) -> bool {
         const KNOWN: &[&str] = &[
             "bind.create_host_path",
@@ -218,7 +218,8 @@ pub(crate) fn normal_path(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// True if a path is, holds, or is said to be Docker's or containerd's socket.
+/// True if a path is Docker's or containerd's socket by its name, or a folder that
+/// holds it.
 pub(crate) fn holds_docker_socket(path: &str) -> bool {
     holds(path, "/run/docker.sock")
         || holds(path, "/run/containerd/containerd.sock")

@@ -14,23 +14,23 @@ pub(super) const PASSES: &[&str] = &[
     "uwsgi_pass",
 ];
 
-/// A directive, what stands behind it, and what it stands in.
+/// A directive, its arguments, and the blocks around it.
 struct Statement {
     name: String,
     values: Vec<String>,
     block: Option<usize>,
 }
 
-/// What a configuration does with requests; texts as they stand in it.
+/// What a configuration does with requests; texts as the file has them.
 #[derive(Debug, Default)]
 pub(super) struct Config {
-    /// Directive and address: requests go there.
+    /// Directive and address to which nginx sends requests.
     pub(super) sends: Vec<(String, String)>,
-    /// Directive and address: clients are told to go there.
+    /// Directive and address to which nginx redirects clients.
     pub(super) redirects: Vec<(String, String)>,
-    /// Groups of servers, by the name that stands for an address.
+    /// Groups of servers (`upstream`), by the name that is used as an address.
     pub(super) groups: BTreeSet<String>,
-    /// A topic, and the directive that a reader should know of.
+    /// A finding's topic, and the directive that it is about.
     pub(super) remarks: Vec<(&'static str, String)>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read(text: &str) -> Config {
         let said = || format!("{name} {}", values.join(" "));
         match name.as_str() {
             pass if PASSES.contains(&pass) => {
-                // The values of a variable count once, however many send to it.
+                // The values of a variable count once, however many directives use it.
                 match variables
                     .get_mut(variable(first).as_str())
                     .map(std::mem::take)
@@ -115,7 +115,7 @@ fn is_of_the_image(path: &str) -> bool {
     !inside.starts_with('/') && !inside.contains("..")
 }
 
-/// Directives by which nginx runs programs of somebody else's.
+/// Directives by which nginx runs code that is not its own.
 fn is_code(directive: &str) -> bool {
     directive == "load_module"
         || directive.starts_with("js_")
@@ -153,7 +153,7 @@ fn statements(text: &str) -> Vec<Statement> {
     all
 }
 
-/// A word, whose quotes count only where it begins. `{` ends it but for that of `${`.
+/// A word. Quotes count only at its beginning. `{` ends it, except in `${`.
 fn word(first: char, rest: &mut Peekable<Chars<'_>>) -> String {
     let quote = matches!(first, '"' | '\'').then_some(first);
     let mut word = String::new();
@@ -203,7 +203,7 @@ mod tests {
             ("\"proxy_pass\" \"http://a\";", &["proxy_pass http://a"]),
             ("pro\\xy_pass http://a;", &["proxy_pass http://a"]),
             ("x { grpc_pass a:1; }", &["grpc_pass a:1"]),
-            // A comment begins where a word does, and a quoted word has none.
+            // A comment begins only where a word can begin, and never inside of quotes.
             ("# proxy_pass http://a;", &[]),
             ("x a#; proxy_pass http://a;", &["proxy_pass http://a"]),
             (
@@ -216,7 +216,7 @@ mod tests {
             ),
             ("x 'proxy_pass http://a;';", &[]),
             ("x \"\\\"; proxy_pass http://a;\";", &[]),
-            // Of a group, and not of what listens.
+            // A server of a group, and not a `server` block.
             ("upstream u { server a:1 weight=2; }", &["server a:1"]),
             ("server { server_name a; }", &[]),
             // By variables.

@@ -1,4 +1,4 @@
-//! Which programs may do what, and which a service is.
+//! Which programs may do what, and which of them a service is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,8 @@ pub struct FileRules {
     pub proxies: BTreeSet<Repository>,
     /// Inference engines.
     pub engines: BTreeSet<Repository>,
-    /// Helpers that see no prompts. They need no digest, and get nothing that
-    /// would show them prompts.
+    /// Helpers that see no prompts. They need no digest, and get no right that would
+    /// show them prompts.
     pub helpers: BTreeSet<Repository>,
     /// Helpers that watch GPUs: as helpers, with GPUs and `SYS_ADMIN`.
     pub gpu_helpers: BTreeSet<Repository>,
@@ -53,11 +53,11 @@ pub(crate) enum Role {
     Front,
     Proxy,
     Engine,
-    /// An engine whose image is made where it runs.
+    /// An engine whose image is built in the machine.
     Built,
     Helper,
     GpuHelper,
-    /// Taken to be on the prompt's way, and allowed by nothing.
+    /// Treated as on the prompt's way, and not allowed.
     Unknown,
 }
 

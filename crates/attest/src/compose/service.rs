@@ -7,7 +7,7 @@ use super::mount::Mount;
 use super::variables::variables;
 use crate::base::text::quoted;
 
-/// A service. Texts are as they stand in the file, variables not filled in.
+/// A service. Texts are as in the file: variables are not filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) name: String,
@@ -20,15 +20,16 @@ pub(crate) struct Service {
     pub(crate) privileged: bool,
     pub(crate) security_opt: Vec<String>,
     pub(crate) capabilities: BTreeSet<String>,
-    /// Setting and value of what it shares with the machine or other containers.
+    /// Setting and value of each namespace that it shares with the machine or other
+    /// containers.
     pub(crate) shared: Vec<(&'static str, String)>,
     pub(crate) gpu: bool,
-    /// Those that are no GPU.
+    /// Devices other than GPUs.
     pub(crate) devices: Vec<String>,
     pub(crate) mounts: Vec<Mount>,
     /// The configs and secrets that it mounts, by their keys.
     pub(crate) configs: BTreeSet<String>,
-    /// Name and value; no value means that of the variable of this name.
+    /// Name and value; without a value, the variable of this name gives it.
     pub(crate) environment: Vec<(String, Option<String>)>,
     pub(crate) env_files: bool,
     /// Entry point, command and health check, in one text.
@@ -37,7 +38,7 @@ pub(crate) struct Service {
     /// Addresses of `extra_hosts`, by their names in lower case. Of several one that
     /// is not the machine's own, if there is one.
     pub(crate) hosts: BTreeMap<String, String>,
-    /// `dns` and the like: who says what a name means.
+    /// `dns` and the like: the servers that resolve its names.
     pub(crate) dns: Vec<String>,
     pub(crate) ports: Vec<String>,
 }
@@ -45,7 +46,7 @@ pub(crate) struct Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Image {
     Fixed(ImageReference),
-    /// A variable decides; this one runs if nobody sets it.
+    /// A variable decides; this one runs if it is not set.
     Default {
         text: String,
         image: ImageReference,
@@ -67,14 +68,14 @@ impl Image {
 /// An image that is built where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Build {
-    /// From a recipe that stands in the compose file itself.
+    /// From a recipe inside the compose file itself.
     pub(crate) inline: bool,
     /// That recipe, and the arguments of any.
     pub(crate) recipe: String,
 }
 
 impl Service {
-    /// The names that it answers to inside the machine.
+    /// The names by which other containers reach it.
     pub(crate) fn names_inside(&self) -> impl Iterator<Item = &str> {
         let more = [&self.container_name, &self.hostname];
         let more = more.into_iter().filter_map(Option::as_deref);

@@ -1,8 +1,8 @@
 //! From a service's settings to a [`Service`].
 //!
-//! The settings are a list of what is known. A setting that is not on it is a
-//! fault, as is a judged one that a variable fills in: Compose learns new
-//! settings that give rights (`use_api_socket`, `post_start`, `provider`).
+//! This module lists the settings that it knows. Any other setting is a fault, since
+//! Compose gets new settings that give rights (`use_api_socket`, `post_start`,
+//! `provider`). A judged setting that a variable fills in is a fault too.
 
 use super::faults::{Faults, Place};
 use super::image::ImageReference;
@@ -13,7 +13,7 @@ use crate::base::text::quoted;
 use crate::compose::yaml::{Node, Scalar};
 use crate::refusals::compose::ComposeRejected as Refused;
 
-/// Settings that give no right and lead nowhere, whatever their value.
+/// Settings that give no right and send nothing anywhere, whatever their value.
 const HARMLESS: &[&str] = &[
     "annotations",
     "attach",
@@ -68,7 +68,7 @@ impl Faults<'_> {
             return service;
         };
         for (setting, value) in settings {
-            // An extension is nobody's setting; a null is a setting not made.
+            // An extension (`x-`) has no effect; a null is a setting that is not made.
             if !setting.starts_with("x-") && !value.is_null() {
                 self.one(place, setting, value, &mut service);
             }
@@ -155,7 +155,7 @@ impl Faults<'_> {
             service.image = Some(Image::Default { text, image });
             return;
         }
-        // Named already; "no image" would be a second fault of one cause.
+        // Already a fault; "no image" would be a second one with the same cause.
         service.image = Some(Image::Variable(match value {
             Node::Scalar(scalar) if scalar.text.contains('$') => scalar.text.clone(),
             _ => String::new(),
@@ -294,7 +294,7 @@ impl Faults<'_> {
             return;
         }
         for name in self.fixed_list(place, "depends_on", value) {
-            // A link with another name for its target hides who is sent requests.
+            // A link that renames its target hides which service gets the requests.
             if name.contains(':') {
                 self.setting(place, &format!("links: {name}"));
             }
@@ -348,7 +348,7 @@ impl Faults<'_> {
         }
     }
 
-    /// Another name on a network would hide who is sent requests.
+    /// Another name on a network would hide which service gets the requests.
     fn networks(&mut self, place: Place<'_>, value: &Node) {
         if let Node::Mapping(networks) = value
             && networks.iter().any(|(_, settings)| !settings.is_null())
@@ -372,7 +372,7 @@ fn capability(text: &str) -> String {
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
 }
 
-/// `deploy.resources.reservations.devices`: GPUs, or what we cannot tell from them.
+/// `deploy.resources.reservations.devices`: GPUs, or entries that could be GPUs.
 fn has_devices(deploy: &Node) -> bool {
     let devices = deploy
         .get("resources")

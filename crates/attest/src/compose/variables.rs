@@ -1,8 +1,8 @@
-//! Variables in texts of a compose file, filled in by whoever runs the machine.
+//! Variables in texts of a compose file. The machine's operator sets them.
 
 /// The names of the variables that Compose would fill in: `$NAME`, `${NAME}`,
-/// `${NAME:-default}` and the like, also inside of defaults. `$$` is a dollar.
-/// What is none of these is `"$"`: Compose refuses it.
+/// `${NAME:-default}` and the like, also inside of defaults. `$$` is a dollar. Any
+/// other `$` is returned as `"$"`: Compose refuses it.
 pub(crate) fn variables(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     let mut rest = text;

@@ -7,15 +7,16 @@ use crate::compose::yaml::Node;
 /// A volume that the file declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Volume {
-    /// What it is called outside of this project, if that is said.
+    /// Its name outside of this project, if the file states one.
     pub(crate) name: Option<String>,
     pub(crate) external: bool,
-    /// A driver or options by which it may be a path of the machine, or elsewhere.
+    /// A driver or options by which it may be a path of the machine or on another
+    /// machine.
     pub(crate) driven: Option<String>,
 }
 
 /// Mount options of a tmpfs. Others change what is mounted: with `bind` the kernel
-/// looks at no type.
+/// ignores the type.
 const OF_MEMORY: &[&str] = &["gid", "mode", "nr_inodes", "size", "uid"];
 
 impl Faults<'_> {
@@ -56,7 +57,7 @@ impl Faults<'_> {
                         _ => "something".to_owned(),
                     };
                     volume.driven = Some(format!(
-                        "its options make it {device} of the machine or of elsewhere"
+                        "its options make it {device}, of this machine or another"
                     ));
                 }
                 other => volume.driven = Some(format!("it has the setting {}", quoted(other))),
@@ -65,7 +66,7 @@ impl Faults<'_> {
         volume
     }
 
-    /// A tmpfs: memory of the machine, of nobody else's.
+    /// A tmpfs: memory of this machine only.
     fn is_memory(&mut self, place: Place<'_>, options: &Node) -> bool {
         let mut memory = false;
         for (name, value) in self.entries(place, options) {

@@ -1,8 +1,8 @@
-//! The places of a file where programs on the prompt's way are told whom to ask, and
-//! whether they lead out of the machine.
+//! The settings that tell programs on the prompt's way where to send requests ("ways"),
+//! and whether those addresses are outside of the machine.
 //!
-//! The name of a helper is looked for in all of them. An address counts where it is
-//! known to be sent requests; elsewhere it may be anything, and is a finding.
+//! A helper's name is searched for in all of them. An address is judged only where it
+//! is known that requests go to it; elsewhere it may mean anything, and is a finding.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use super::service::Service;
 use super::{ComposeDocument, nginx};
 use crate::base::text::quoted;
 
-/// The longest name that can be asked for: a label of the DNS (RFC 1035, 2.3.4).
+/// The longest name that can be resolved: a label of the DNS (RFC 1035, 2.3.4).
 const MAX_LABEL: usize = 63;
 
 /// Options of vLLM and sglang, and how sglang once spelled it.
 const TRACES: &[&str] = &["--otlp-traces-endpoint", "--oltp-traces-endpoint"];
 
-/// A text that may say where prompts go.
+/// A text that may name where prompts go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) by: &'a Service,
@@ -52,7 +52,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The ways of some services. A config that many mount is looked at once.
+/// The ways of some services. A config that many services mount is read once.
 pub(super) fn of<'a>(
     document: &'a ComposeDocument,
     services: impl IntoIterator<Item = &'a Service>,
@@ -113,7 +113,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Whether it says where traces go; most commands do not.
+    /// Whether it names where traces go; most commands do not.
     fn traces(&self) -> bool {
         self.engine && TRACES.iter().any(|option| self.text.contains(option))
     }
@@ -144,7 +144,7 @@ impl<'a> Way<'a> {
             .collect()
     }
 
-    /// The addresses that are sent requests from there.
+    /// The addresses to which it sends requests.
     pub(super) fn sends(&self, inside: &Inside) -> Vec<Sent> {
         let none = BTreeSet::new();
         let sent = |groups: &BTreeSet<String>, by: &str, address: &str| Sent {
@@ -193,11 +193,11 @@ impl<'a> Way<'a> {
 pub(super) enum Leads {
     Inside,
     Outside,
-    /// A variable decides, or whoever answers for names that no service has.
+    /// A variable decides, or the DNS server for names that no service has.
     Unknown,
 }
 
-/// The names that programs on the prompt's way answer to, in lower case.
+/// The names of programs on the prompt's way, in lower case.
 pub(super) struct Inside(BTreeSet<String>);
 
 impl Inside {
@@ -216,12 +216,13 @@ impl Inside {
         self.0.contains(&lower(name))
     }
 
-    /// Where an address leads that a service uses. `groups` are names of nginx's own.
+    /// Where an address leads that a service uses. `groups` are the names of nginx's
+    /// groups of servers.
     pub(super) fn leads(&self, address: &str, by: &Service, groups: &BTreeSet<String>) -> Leads {
         if address.starts_with("unix:") {
             return Leads::Inside;
         }
-        // One reader ends the host there, another one goes on to an `@`.
+        // Some readers end the host there, others go on to an `@`.
         if address.contains('\\') {
             return Leads::Outside;
         }
@@ -268,7 +269,8 @@ impl Inside {
     }
 }
 
-/// Those of a text's addresses that are of outside: of URLs, and IPv4 addresses.
+/// The addresses in a text that are outside of the machine: hosts of URLs, and IPv4
+/// addresses.
 pub(super) fn outside<'a>(
     text: &'a str,
     by: &Service,
@@ -317,13 +319,13 @@ fn lower(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Variables by which many programs send all that they send.
+/// Variables that many programs use for all their requests (proxies).
 fn is_proxy(name: &str) -> bool {
     let name = lower(name);
     name.ends_with("_proxy") && name != "no_proxy"
 }
 
-/// Variables by which proxies and engines are told of each other.
+/// Variables that tell proxies and engines of each other.
 fn sends_prompts(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     ["VLLM_", "SGLANG_", "OPENAI_"]
@@ -344,7 +346,7 @@ fn is_place(name: &str) -> bool {
     .any(|end| one.ends_with(end))
 }
 
-/// Variables that say where traces, metrics and logs go.
+/// Variables that name where traces, metrics and logs go.
 pub(super) fn is_telemetry(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     name.starts_with("OTEL_") || name.starts_with("DD_")

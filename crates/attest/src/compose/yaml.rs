@@ -1,18 +1,17 @@
 //! YAML from outside: one document, bounded, and read as Docker Compose reads it
 //! or not at all.
 //!
-//! Compose reads YAML 1.1 with go-yaml; the parser here reads YAML 1.2. A text
-//! that the two could take differently is refused before anything is made of
-//! it: other line breaks than line feeds (1.1 ends a comment at U+2028), tabs,
-//! byte order marks, directives, tags (`!reset`, `!override`), keys that are no
-//! plain strings, keys that stand twice. Scalars stay texts: who reads one as a
-//! number or a boolean decides what it may look like.
+//! Compose reads YAML 1.1 with go-yaml; the parser here reads YAML 1.2. A text that the
+//! two could read differently is refused before it is used: other line breaks than line
+//! feeds (1.1 ends a comment at U+2028), tabs, byte order marks, directives, tags
+//! (`!reset`, `!override`), keys that are not plain strings, duplicate keys. Scalars
+//! stay texts: the code that reads one as a number or a boolean decides which forms it
+//! accepts.
 //!
-//! Anchors and merge keys are resolved. Of `<<`, a mapping's own keys win over
-//! merged ones wherever they stand, and of several sources the first wins
-//! (yaml.org/type/merge, go-yaml since v3.0.0). Aliases share what they name, so
-//! reading costs no more than the text; what walking the whole would cost is
-//! bounded too.
+//! Anchors and merge keys are resolved. Of `<<`, a mapping's own keys win over merged
+//! ones in any order, and of several sources the first wins (yaml.org/type/merge,
+//! go-yaml since v3.0.0). Aliases share what they name, so reading costs no more than
+//! the text; what walking the whole would cost is bounded too.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +33,7 @@ const MAX_NODES: usize = 6_000;
 /// file has 145 KB.
 const MAX_EXPANDED: usize = 512 * 1024;
 
-/// What a node without text weighs in [`MAX_EXPANDED`].
+/// The bytes that a node without text counts for in [`MAX_EXPANDED`].
 const NODE: usize = 16;
 
 /// NEAR's files nest 9 deep.
@@ -78,7 +77,7 @@ impl Node {
         }
     }
 
-    /// What it is, in words.
+    /// Its kind, in words.
     pub(crate) fn kind(&self) -> String {
         match self {
             node if node.is_null() => "nothing".to_owned(),
@@ -101,7 +100,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Arc<Node>, Refused> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| Refused::NotText {
         file: name(),
-        detail: format!("no UTF-8 after byte {}", error.valid_up_to()),
+        detail: format!("not UTF-8 after byte {}", error.valid_up_to()),
     })?;
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_ambiguous(*c)) {
         return Err(Refused::NotText {
@@ -112,8 +111,8 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Arc<Node>, Refused> {
     Reader::new(file).document(text)
 }
 
-/// Characters that end a line, or are blank, in one YAML and not in the other,
-/// and those that no file needs.
+/// Characters that end a line or are blank in one version of YAML and not in the other,
+/// and characters that no file needs.
 fn is_ambiguous(c: char) -> bool {
     (c.is_control() && c != '\n') || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
@@ -123,7 +122,7 @@ fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The characters that go-yaml reads on in an anchor's name.
+/// The characters that go-yaml accepts inside an anchor's name.
 fn is_in_anchors(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
@@ -269,7 +268,8 @@ impl<'a> Reader<'a> {
                 self.no_key("an alias")?;
                 self.put(named)
             }
-            // Asked for by no option, and of no meaning if a later version sends them.
+            // No option asks for these events; they have no meaning here if a later
+            // version sends them.
             _ => Err(self.too_complex("an event that this reader does not know".to_owned())),
         }
     }

@@ -1,10 +1,9 @@
 //! The identity that the KMS signed: `info.app_cert`.
 //!
-//! RTMR3 holds what the guest noted about a KMS that its host pointed it at.
-//! Here the KMS itself speaks: leaf <- "Dstack App CA" <- "Dstack KMS CA",
-//! issued for one app-id and for one measured state, which the quote inside
-//! the leaf names. A chain ends at a pinned root KEY, since root certificates
-//! are issued anew.
+//! RTMR3 holds what the guest recorded about a KMS that its host chose. This chain is
+//! signed by the KMS: leaf <- "Dstack App CA" <- "Dstack KMS CA". The KMS issues it for
+//! one app-id and for one measured state, which the quote inside the leaf names. A
+//! chain ends at a pinned root KEY, since root certificates are issued anew.
 
 mod attestation;
 
@@ -25,19 +24,20 @@ const MAX_PEM_BYTES: usize = 256 << 10;
 /// The validity that dstack's KMS gives a leaf: 3650 days.
 const VALIDITY_SECONDS: u64 = 3650 * 86_400;
 
-/// A certificate of a moment ago is from the future by a clock that is this slow.
+/// A slow clock takes a new certificate for one from the future; a clock may be this
+/// slow.
 const MAX_AHEAD_SECONDS: u64 = 300;
 
 const OID_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.1");
 const OID_APP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.3");
 const OID_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.4");
-/// The quote with what explains it, since KMS 0.5.9; a document of its own.
+/// The quote with its event log, since KMS 0.5.9; see [`attestation`].
 const OID_ATTESTATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.62397.1.8");
 
 /// Extensions that are read here, and so may be critical.
 const READ: [ObjectIdentifier; 4] = [OID_QUOTE, OID_APP_ID, OID_USAGE, OID_ATTESTATION];
 
-/// Leaf, app CA and KMS CA; nothing about them is proved.
+/// Leaf, app CA and KMS CA; not verified.
 pub(crate) struct AppChain {
     chain: [Certificate; 3],
     root_key: Key,
@@ -50,8 +50,8 @@ pub(crate) struct AppChain {
 /// When a verified chain was issued, and until when it holds.
 #[derive(Debug)]
 pub(crate) struct Issued {
-    /// When the machine asked for its certificate, which is when it booted: the
-    /// KMS certifies for ten years, from no date of its own (dstack).
+    /// When the machine requested its certificate, which it does at boot. The KMS sets
+    /// no `notBefore` of its own and a validity of ten years (dstack).
     pub(crate) booted: Option<UnixTime>,
     /// The end of the shortest validity.
     pub(crate) valid_until: UnixTime,
@@ -83,7 +83,7 @@ impl AppChain {
             ))
         })?;
         let [leaf, _, root] = &chain;
-        // Keys on P-256 first, which bounds what a refusal repeats of them.
+        // Reading the key first bounds the key that a refusal repeats.
         let root_key = Key::of(root, &P256).map_err(|problem| of("the KMS CA", problem))?;
         Ok(Self {
             root_key,
@@ -94,8 +94,8 @@ impl AppChain {
     }
 
     /// Verifies the chain, its purpose, and that it was issued for this machine's state.
-    /// A caller asks the policy about `kms_root` and `app_id` before: a form that is not
-    /// understood counts as newer than this program only if a pinned root signed it.
+    /// The caller first compares `kms_root` and `app_id` with the policy: an unknown
+    /// form counts as newer than this program only if a pinned root signed it.
     ///
     /// # Errors
     /// `rejected_app_cert*`.
@@ -130,9 +130,10 @@ impl AppChain {
     }
 }
 
-/// Its end less dstack's ten years; it agrees with the start of each deployment
-/// log that was looked at. `None` for a boot that is still to come, which a leaf of
-/// another length would give: every action would then have been before it.
+/// The certificate's end minus dstack's ten years; this agrees with the start of each
+/// deployment log that was compared. `None` for a boot in the future, which a
+/// certificate with another validity would give: every action of the log would then be
+/// before it.
 fn booted(leaf: &Certificate, now: UnixTime) -> Option<UnixTime> {
     let (_, until) = x509::validity(leaf);
     let booted = until.0.checked_sub(VALIDITY_SECONDS).map(UnixTime)?;
@@ -180,9 +181,9 @@ fn chain_holds(
     Ok(earliest_end)
 }
 
-/// The quote inside the leaf has this machine's registers and protections, and vouches for the
-/// leaf's key: report_data = SHA-512("ratls-cert:" || SubjectPublicKeyInfo).
-/// Its own signature is not checked again: the KMS did, and signed the result.
+/// Checks that the quote inside the leaf has this machine's registers and protections, and
+/// binds the leaf's key: report_data = SHA-512("ratls-cert:" || SubjectPublicKeyInfo). The
+/// quote's signature is not checked: the KMS checked it before it signed the certificate.
 ///
 /// An application may extend RTMR3 after its certificate was issued, so any of
 /// the register's values since `system-ready` is this machine's.
@@ -225,8 +226,8 @@ fn issued_for_this_state(
     Ok(())
 }
 
-/// The quote inside the leaf. Either form vouches for the same things; where both
-/// stand, two readers must not see different quotes.
+/// The quote inside the leaf. Both forms prove the same; where a leaf has both, they
+/// must hold the same quote, so that two readers cannot see different ones.
 fn quote(leaf: &Certificate) -> Result<Vec<u8>, Rejected> {
     let refuse = |problem: &str| of("quote of the leaf", problem);
     let bare = extension(leaf, OID_QUOTE).map_err(refuse)?;
@@ -240,7 +241,7 @@ fn quote(leaf: &Certificate) -> Result<Vec<u8>, Rejected> {
     let inside = attestation
         .ok()
         .and_then(|document| attestation::tdx_quote(&document))
-        .ok_or_else(|| not_understood("no TDX quote was found in its attestation"))?;
+        .ok_or_else(|| not_understood("its attestation holds no TDX quote in a known form"))?;
     if bare.is_some_and(|bare| bare != inside) {
         return Err(refuse("its two forms hold different quotes"));
     }
@@ -253,7 +254,7 @@ fn not_understood(detail: &str) -> Rejected {
     }
 }
 
-/// The bytes of dstack's extensions that have to be there.
+/// The bytes of an extension of dstack's that every certificate must have.
 fn octets(
     certificate: &Certificate,
     oid: ObjectIdentifier,

@@ -1,9 +1,8 @@
-//! The measured application description (`app_compose`), for its reader.
+//! Findings about the measured application description (`app_compose`).
 //!
-//! Its hash is in MRCONFIGID and in RTMR3, and it differs between hosts in a
-//! label. What it says is shown as findings, which refuse nothing and prove
-//! nothing: the manager that it starts can start anything else. What cannot be
-//! read is a finding too.
+//! Its hash is in MRCONFIGID and in RTMR3, and it differs between hosts in a label.
+//! Findings refuse nothing and prove nothing: the manager that the description starts
+//! can start anything else. A description that cannot be read is a finding too.
 
 mod script;
 mod services;
@@ -19,7 +18,7 @@ use crate::base::json::{self, JsonError, Members};
 use crate::base::text::{quoted, shown};
 use crate::compose::listed;
 
-/// The recorded ones have 4.6 and 8.4 KB.
+/// Recorded descriptions have 4.6 and 8.4 KB.
 const MAX_BYTES: usize = 512 * 1024;
 
 /// Containers of a description nest 3 deep.
@@ -48,7 +47,7 @@ const USUAL: &[(&str, &str)] = &[
     ("secure_time", "false"),
 ];
 
-/// Keys that are judged, or say nothing.
+/// Keys that are judged elsewhere or need no judgement.
 const KNOWN: &[&str] = &[
     "allowed_envs",
     "docker_compose_file",
@@ -56,7 +55,7 @@ const KNOWN: &[&str] = &[
     "name",
 ];
 
-/// Says what an application description allows, by the bytes that are measured.
+/// Findings about an application description, by the bytes that are measured.
 #[must_use]
 pub fn app_compose_findings(text: &str) -> Vec<Finding> {
     let mut findings = Findings::default();
@@ -90,7 +89,7 @@ fn of_members(members: &Members<'_>, findings: &mut Findings) {
             findings.add(
                 Severity::Warning,
                 "app_flag",
-                format!("{key} is {}, usual is {usual}", shown(got)),
+                format!("{key} is {}; NEAR AI's hosts have {usual}", shown(got)),
             );
         }
     }
@@ -112,7 +111,7 @@ fn of_members(members: &Members<'_>, findings: &mut Findings) {
         _ => findings.add(
             Severity::Danger,
             "app_compose_unreadable",
-            format!("the description has no text {FILE}"),
+            format!("the description has no {FILE} as a text"),
         ),
     }
 }
@@ -125,7 +124,7 @@ fn allowed_envs(raw: Option<&RawValue>, findings: &mut Findings) -> BTreeSet<Str
         findings.add(
             Severity::Warning,
             "app_unmeasured_environment",
-            "allowed_envs is no list of names".to_owned(),
+            "allowed_envs is not a list of names".to_owned(),
         );
         return BTreeSet::new();
     };
@@ -134,7 +133,7 @@ fn allowed_envs(raw: Option<&RawValue>, findings: &mut Findings) -> BTreeSet<Str
             Severity::Warning,
             "app_unmeasured_environment",
             format!(
-                "{} variables come from outside the measurement, as the host hands them over: {}",
+                "{} variables come from the host, outside the measurement: {}",
                 envs.len(),
                 listed(envs.iter().map(String::as_str), SHOWN_ENVS),
             ),

@@ -1,8 +1,8 @@
 //! Event logs: what was measured into RTMR0 to RTMR3, and in which order.
 //!
-//! The log itself is worth nothing; it counts because it replays to registers
-//! that a verified quote holds. A digest stands for its payload only where it
-//! is recomputed from it, which is possible for dstack's runtime events.
+//! The log itself proves nothing; it counts because it replays to the registers of a
+//! verified quote. A digest vouches for a payload only where it is recomputed from the
+//! payload, which is possible for dstack's runtime events.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::refusals::Rejected;
 /// dstack's runtime events; the TCG has no type for them.
 pub(crate) const RUNTIME_EVENT: u32 = 0x0800_0001;
 
-/// The last event that measured OS code writes: later ones are the
-/// application's and prove nothing about the boot.
+/// The last event that the measured OS writes: the application writes later ones, which
+/// prove nothing about the boot.
 const SYSTEM_READY: &str = "system-ready";
 
-/// What comes before it is older than every name that is not known here.
+/// Events before this one are known: a name that is not known here comes after it.
 const APP_ID: &str = "app-id";
 
 /// One measured event.
@@ -44,7 +44,7 @@ pub(crate) enum DigestForm {
 }
 
 impl Event {
-    /// An event of RTMR3 whose digest the log leaves out, as dstack 0.6 does.
+    /// An event of RTMR3 without its digest, as logs of dstack 0.6 have it.
     pub(crate) fn without_digest(name: &str, payload: Vec<u8>, form: DigestForm) -> Self {
         let mut event = Self {
             register: 3,
@@ -88,7 +88,7 @@ impl Event {
     }
 }
 
-/// Names of the events of RTMR0 that a stripped log keeps.
+/// The events of RTMR0 that a stripped log keeps, by name.
 const KEPT_EVENTS: [&str; 3] = ["acpi-loader", "acpi-rsdp", "acpi-tables"];
 
 /// True for a log without the events of firmware and kernel (RTMR0 to RTMR2), as dstack
@@ -135,7 +135,7 @@ fn extend(register: &[u8; 48], event: &Event) -> [u8; 48] {
     hash::sha384(&[register, &event.digest])
 }
 
-/// What the operating system noted in RTMR3 while it booted.
+/// What the operating system recorded in RTMR3 while it booted.
 #[derive(Debug, Clone)]
 pub(crate) struct BootEvents {
     pub(crate) app_id: [u8; 20],
@@ -147,9 +147,9 @@ pub(crate) struct BootEvents {
     pub(crate) mr_kms: Vec<Vec<u8>>,
     /// SHA-256 of each script that runs before the application (dstack 0.6).
     pub(crate) init_script_hashes: Vec<Vec<u8>>,
-    /// SHA-256 of what the application asks of GPUs (dstack 0.6).
+    /// SHA-256 of the application's policy for GPUs (dstack 0.6).
     pub(crate) gpu_policy_hash: Option<Vec<u8>>,
-    /// What the guest found out about its GPUs, in its own words (dstack 0.6).
+    /// The guest's own result about its GPUs (dstack 0.6).
     pub(crate) gpu_attestation: Option<Vec<u8>>,
     /// "1" or "0": whether the data disk is encrypted.
     pub(crate) storage_encrypted: Option<Vec<u8>>,
@@ -164,8 +164,8 @@ pub(crate) struct BootEvents {
 /// 20 in every report seen.
 const MAX_INSTANCE_ID_BYTES: usize = 64;
 
-/// What a dstack guest notes while it boots, in this order, and how often at least
-/// and at most.
+/// The events that a dstack guest records while it boots, in order, with the least and
+/// the largest number of each.
 const BOOT_ORDER: [(&str, usize, usize); 14] = [
     ("system-preparing", 1, 1),
     (APP_ID, 1, 1),
@@ -219,7 +219,8 @@ impl BootEvents {
                 });
             }
         }
-        // An unknown name before app-id stays, and is not what is expected there.
+        // An unknown name before app-id is kept, and then refused as not expected
+        // there.
         let (mut known, mut unknown, mut begun) = (Vec::new(), Vec::new(), false);
         for (_, event) in boot {
             let is_known = BOOT_ORDER.iter().any(|(name, ..)| event.name == *name);

@@ -1,9 +1,9 @@
 //! The registers of a guest that boots a release of dstack, from the release's files.
 //!
-//! Firmware, kernel, initrd and command line decide MRTD, RTMR1 and RTMR2 alone: nothing
-//! of the host enters them from 2816 MiB of memory on. Whoever has the files can compute
-//! what an honest machine must report. That the files are a release is nothing that they
-//! could say themselves.
+//! Firmware, kernel, initrd and command line decide MRTD, RTMR1 and RTMR2 alone: with
+//! 2816 MiB of memory or more, they do not depend on the host. So the registers of an
+//! honest machine can be computed from the files. The files cannot prove that they are a
+//! release.
 
 mod error;
 mod files;
@@ -32,7 +32,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// As a place in a file; what does not fit lies behind every file's end.
+/// A place in a file; a number that does not fit is past every file's end.
 fn place(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

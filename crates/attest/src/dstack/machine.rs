@@ -1,11 +1,11 @@
 //! A virtual machine's shape, and the ACPI tables that QEMU makes of it.
 //!
 //! ACPI tables are code that the guest's kernel runs. QEMU makes them by fixed rules
-//! from a few numbers, and hands three blobs to the firmware, which measures them into
-//! RTMR0. So tables need no list of known machines: they are made here once more from
-//! the shape that the host states, and compared with what was measured. A host that
-//! states another shape than it used, or changes a byte of a table, states something
-//! that gives other digests than the quoted ones.
+//! from a few numbers, and passes three blobs to the firmware, which measures them into
+//! RTMR0. So no list of known machines is needed: this module makes the tables again
+//! from the shape that the host states, and the digests are compared with the measured
+//! ones. They differ if the host states another shape than it used, or changed a byte
+//! of a table.
 
 mod aml;
 mod dsdt;
@@ -40,7 +40,7 @@ pub(crate) enum QemuFamily {
     V11_1,
 }
 
-/// What the tables depend on. Each number is within its bounds.
+/// The numbers that the tables depend on. Each is within its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) family: QemuFamily,
@@ -61,7 +61,8 @@ pub(crate) struct Shape {
     pub(crate) root_ports: u32,
 }
 
-/// What QEMU hands to the firmware, before the firmware patches addresses and checksums.
+/// The blobs that QEMU passes to the firmware, before the firmware writes addresses and
+/// checksums into them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tables {
     /// `etc/acpi/tables`.
@@ -72,7 +73,7 @@ pub(crate) struct Tables {
     pub(crate) loader: Vec<u8>,
 }
 
-/// Digests of what QEMU hands over through fw_cfg.
+/// Digests of the blobs that QEMU passes through fw_cfg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AcpiDigests {
     pub(crate) loader: [u8; 48],
@@ -84,7 +85,7 @@ pub(crate) struct AcpiDigests {
 /// each new connection, and its tables have 128 KiB.
 pub(crate) fn digests(shape: &Shape) -> AcpiDigests {
     static KNOWN: Mutex<BTreeMap<Shape, AcpiDigests>> = Mutex::new(BTreeMap::new());
-    // A poisoned map holds whole entries: a panic cannot leave one half written.
+    // Each entry of a poisoned map is complete: a panic cannot leave one half written.
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(digests) = known().get(shape) {
         return *digests;
@@ -96,7 +97,7 @@ pub(crate) fn digests(shape: &Shape) -> AcpiDigests {
         tables: hash::sha384(&[&made.tables]),
     };
     let mut known = known();
-    // Hosts choose shapes: those of one fleet are few, and a hostile one gains nothing.
+    // Hosts choose shapes. A fleet has few, so a small map is enough.
     if known.len() >= MAX_KNOWN {
         known.clear();
     }

@@ -1,8 +1,8 @@
-//! MRCONFIGID: what the host said, when it launched the TD, that would run in it.
+//! MRCONFIGID: the application that the host named when it launched the TD.
 //!
-//! The first byte names the form, 32 bytes of a digest and 15 zeros follow
-//! (dstack). A dstack guest compares it while it boots and stops if it differs, so
-//! a digest of anything else than what RTMR3 holds is a contradiction.
+//! The first byte names the form, 32 bytes of a digest and 15 zeros follow (dstack). A
+//! dstack guest compares it while it boots and stops if it differs, so a digest that
+//! does not match RTMR3 is a contradiction.
 
 use sha3::{Digest as _, Keccak256};
 
@@ -10,19 +10,18 @@ use crate::base::hash;
 use crate::dstack::event_log::{BootEvents, KeyProvider};
 use crate::refusals::Rejected;
 
-/// A register that says nothing which RTMR3 contradicts.
+/// A register that does not contradict RTMR3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MrConfig {
-    /// About what RTMR3 holds.
+    /// It matches RTMR3.
     Same,
     /// Zeros: the host named nothing.
     Unset,
-    /// Of a form of a higher number than is known here.
+    /// A form with a higher number than those known here.
     Newer(u8),
 }
 
-/// Each form digests the compose hash; V2 and V3 also who runs it and whose keys it
-/// gets.
+/// Each form digests the compose hash; V2 and V3 also the app-id and the key provider.
 ///
 /// # Errors
 /// [`Rejected::MrConfigId`] for a value of a known form, or of none, that is not about

@@ -1,10 +1,10 @@
 //! RTMR0 event by event: firmware configuration, memory map, machine shape.
 //!
-//! The final value of RTMR0 changes with the size of the VM's memory; its
-//! events do not, but for the first. So each event is judged on its own: nine
-//! constants of the firmware, the TD HOB recomputed from the memory size, and
-//! three digests of ACPI tables that describe a machine's shape. Where the log leaves
-//! its events out, the register is computed from the same parts.
+//! The final value of RTMR0 changes with the size of the VM's memory; its events do
+//! not, but for the first. So each event is compared on its own: nine constants of the
+//! firmware, the TD HOB recomputed from the memory size, and three digests of ACPI
+//! tables that describe a machine's shape. Where the log leaves its events out, the
+//! register is computed from the same parts.
 
 use crate::base::hash;
 use crate::base::text::hex_array;
@@ -20,7 +20,7 @@ pub(crate) struct Rtmr0 {
     pub(crate) acpi: AcpiDigests,
 }
 
-/// Digests that depend on the firmware alone: those measured before and after the ACPI
+/// Digests that depend on the firmware alone: of the events before and after the ACPI
 /// tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Firmware {
@@ -58,8 +58,8 @@ fn empty_variable(vendor: &[u8; 16], name: &str) -> [u8; 48] {
 }
 
 impl Firmware {
-    /// What a firmware with empty variables and this variable store (CFV) measures:
-    /// edk2's of before May 2025, and of since February 2025 as dstack builds it.
+    /// The digests of a firmware with empty variables and this variable store (CFV):
+    /// edk2 before May 2025, and dstack's build of edk2 since February 2025.
     pub(crate) fn with_variable_store(cfv: [u8; 48]) -> Self {
         Self {
             before_acpi: [
@@ -161,9 +161,8 @@ pub struct ComputedRtmr0 {
 /// Computes RTMR0 of the machine that a `vm_config` states, with a firmware whose
 /// variable store has this SHA-384 (`None`: dstack's own, which is empty).
 ///
-/// # Errors
-/// [`NotRecomputable`] for a shape that no tables are computed of, with the member and
-/// its bounds.
+/// # Errors [`NotRecomputable`] for a shape for which no tables are computed, with the
+/// member and its bounds.
 pub fn compute_rtmr0(
     vm_config: &str,
     variable_store: Option<[u8; 48]>,
@@ -202,7 +201,7 @@ const SPLIT_FROM: u64 = 0xb000_0000;
 const BELOW_HOLE: u64 = 0x8000_0000;
 const ABOVE_HOLE: u64 = 0x1_0000_0000;
 
-/// The smallest memory the fixed pieces fit into.
+/// The smallest memory that holds the fixed pieces.
 const MIN_MEMORY: u64 = 0x82_0000;
 
 const RESOURCE_MEMORY: u8 = 0;

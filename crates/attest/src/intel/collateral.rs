@@ -1,4 +1,4 @@
-//! What Intel says about a platform, and how new it has to be.
+//! Intel's documents about a platform (collateral), and how new they have to be.
 
 pub(crate) mod documents;
 mod editions;
@@ -18,17 +18,16 @@ use crate::refusals::Rejected;
 /// stays far below this.
 pub const MAX_COLLATERAL_BYTES: usize = 1 << 20;
 
-/// A clock that is slow by this much refuses nobody: what Intel signed a moment ago
-/// then lies in its future. Ends stay strict. As much as is allowed for the log of
-/// deployments.
+/// The slack for a slow clock, by which a document that Intel has just signed lies in
+/// the future. Ends have no slack. The deployment log has the same slack.
 const CLOCK_SLACK_SECONDS: u64 = 300;
 
-/// The latest beginning of anything that counts as begun.
+/// The latest beginning of a validity that counts as begun.
 pub(crate) fn begun_by(now: UnixTime) -> UnixTime {
     now.plus(CLOCK_SLACK_SECONDS)
 }
 
-/// Holds `what` against the clock: from `from` until before `until`.
+/// Checks that `now` is from `from` until before `until`, the validity of `what`.
 pub(crate) fn current(
     what: &'static str,
     from: UnixTime,
@@ -63,7 +62,7 @@ pub enum PckCa {
 }
 
 impl PckCa {
-    /// The PCS's word for it.
+    /// The PCS's name for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -201,9 +200,9 @@ impl Collateral {
         serde_json::to_string(&wire).unwrap_or_default()
     }
 
-    /// The earliest `nextUpdate` that the four documents state, to know how long
-    /// they may be kept; `None` if they cannot be read. Nothing is verified here:
-    /// whoever wrote them can state any time, also one in the past.
+    /// The earliest `nextUpdate` that the four documents state, to know how long they
+    /// may be kept; `None` if they cannot be read. Nothing is verified here: the
+    /// documents' author can state any time, also one in the past.
     #[must_use]
     pub fn next_update(&self) -> Option<UnixTime> {
         let documents = &self.documents;
@@ -221,9 +220,9 @@ impl Collateral {
         dates.into_iter().min()
     }
 
-    /// The latest moment at which one of the four documents says that it was
-    /// issued: a clock that shows less is slow. Like [`Collateral::next_update`],
-    /// what they say and nothing more.
+    /// The latest moment at which one of the four documents says that it was issued: a
+    /// clock that shows less is slow. As in [`Collateral::next_update`], nothing is
+    /// verified.
     #[must_use]
     pub fn issued(&self) -> Option<UnixTime> {
         let documents = &self.documents;

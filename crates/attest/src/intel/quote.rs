@@ -51,7 +51,7 @@ const QE_REPORT_CERTIFICATION: u16 = 6;
 /// Certification data that holds the whole PCK chain.
 const PCK_CERT_CHAIN: u16 = 5;
 
-/// The fields of a TD report that are compared, as an unverified quote claims them.
+/// The compared fields of a TD report, as an unverified quote claims them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClaimedTd {
     pub(crate) attributes: [u8; 8],
@@ -64,7 +64,7 @@ pub(crate) struct ClaimedTd {
     pub(crate) tee_tcb_svn: [u8; 16],
 }
 
-/// A quote with the right layout; nothing about it is proved.
+/// A quote with the right layout; not verified.
 #[derive(Debug)]
 pub(crate) struct ParsedQuote {
     bytes: Vec<u8>,
@@ -147,7 +147,7 @@ impl ParsedQuote {
         }
     }
 
-    /// What levels are matched with, as claimed by an unverified quote.
+    /// The versions that levels are matched with, as an unverified quote claims them.
     pub(crate) fn claimed_svns(&self) -> Option<([u8; 16], u16, Vec<[u8; 16]>)> {
         let chain = self.pck_chain().ok()?;
         let pck = intel::parse_pck_extension_with::<AwsLcConfig>(chain.first()?).ok()?;
@@ -171,9 +171,8 @@ fn td(report: &QuoteReport) -> Option<ClaimedTd> {
     })
 }
 
-/// The backend pads quotes with zeros (71 in the recordings). Other bytes there
-/// would be signed by nobody, as the certificates' PEM is not either; unlike
-/// that, nothing needs them.
+/// The backend pads quotes with zeros (71 in the recordings). No signature would cover
+/// other bytes there. None covers the certificates' PEM either, but that is needed.
 fn padding_is_zero(bytes: &[u8], signed_length: usize) -> Result<(), Rejected> {
     let format = |detail: &str| Rejected::QuoteFormat {
         detail: detail.to_owned(),

@@ -16,7 +16,7 @@ impl TdxRoot {
         Self(INTEL_ROOT_DER.to_vec())
     }
 
-    /// DANGER: another root (DER). Whoever holds its key makes any machine genuine.
+    /// DANGER: another root (DER). The holder of its key can make any machine genuine.
     pub(crate) fn danger(der: Vec<u8>) -> Self {
         Self(der)
     }
@@ -38,8 +38,8 @@ impl TdxRoot {
         Key::of(&x509::certificate(&self.0).ok()?, &P256).ok()
     }
 
-    /// SHA-256 of the root certificate of platforms: what must not be shared
-    /// between roots is kept under it.
+    /// SHA-256 of the root certificate of platforms: the key for values that roots must
+    /// not share.
     #[must_use]
     pub fn tdx_root_sha256(&self) -> [u8; 32] {
         hash::sha256(&[&self.0])

@@ -1,9 +1,9 @@
 //! Intel's judgement of a platform's patch level, taken apart.
 //!
-//! Intel converges three judgements into one word: platform (microcode,
-//! firmware, PCE), TDX module and quoting enclave. A policy may want to accept
-//! an advisory for one of them and not for another, so the levels are matched
-//! here once more and kept apart (Intel PCS API v4, "TCB Info", "Enclave Identity").
+//! Intel converges three judgements into one status: platform (microcode, firmware,
+//! PCE), TDX module and quoting enclave. A policy may want to accept an advisory for
+//! one of them and not for another, so the levels are matched here once more and kept
+//! apart (Intel PCS API v4, "TCB Info", "Enclave Identity").
 
 use std::cmp::Reverse;
 
@@ -13,9 +13,9 @@ use dcap_qvl::{QeIdentity, TcbInfo, TcbLevel};
 use crate::base::tcb::{Level, TcbStatus};
 use crate::base::text::shown;
 
-/// dcap-qvl's statuses of single levels. Its two relaunch words exist in
-/// converged verdicts only, which are not used here; were one to appear it
-/// would count as out of date.
+/// dcap-qvl's statuses of single levels. Its two statuses for a relaunch exist in
+/// converged verdicts only, which are not used here; here they would count as out of
+/// date.
 fn status_of(status: dcap_qvl::TcbStatus) -> TcbStatus {
     use dcap_qvl::TcbStatus as Theirs;
     match status {
@@ -49,7 +49,7 @@ pub(crate) struct Levels {
     pub(crate) qe: Level,
 }
 
-/// What levels are matched with.
+/// The versions that levels are matched with.
 pub(crate) struct Svns<'a> {
     pub(crate) cpu: &'a [u8; 16],
     pub(crate) pce: u16,
@@ -58,7 +58,7 @@ pub(crate) struct Svns<'a> {
 }
 
 impl Levels {
-    /// Matches once more what dcap-qvl matched and converged.
+    /// Matches the levels again, which dcap-qvl matched and converged.
     pub(crate) fn of(claims: &QuoteClaims, tcb_info: &str) -> Result<Self, String> {
         let td = claims.report.as_td10().ok_or("not a TD report")?;
         let mut tee = vec![td.tee_tcb_svn];

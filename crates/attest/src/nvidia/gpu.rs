@@ -1,10 +1,10 @@
 //! Evidence of NVIDIA GPUs: `nvidia_payload` of a report.
 //!
-//! Each GPU signs, with a key that its own firmware was given, an SPDM message
-//! that holds our nonce, 64 measurements and its versions. [`appraise_gpus`]
-//! proves that each is a genuine GPU of NVIDIA's, that it answered this nonce,
-//! and that no GPU is counted twice or says that it is in another machine; what is
-//! still not proved is in [`GPUS_NOT_PROVED`].
+//! Each GPU signs, with a key that its own firmware was given, an SPDM message that
+//! holds our nonce, 64 measurements and its versions. [`appraise_gpus`] proves that
+//! each is a genuine NVIDIA GPU, that it answered this nonce, and that no GPU is
+//! counted twice or states that it is in another machine; what it does not prove is in
+//! [`GPUS_NOT_PROVED`].
 
 pub(crate) mod certificate;
 mod chain;
@@ -36,8 +36,8 @@ use spdm::Spdm;
 
 /// Appraises the GPUs of a machine.
 ///
-/// `cache` spares the certificates that GPUs share, and that a GPU sends each
-/// time; it decides nothing.
+/// `cache` saves verifying again the certificates that GPUs share or that a GPU sends
+/// each time; it changes no result.
 ///
 /// # Errors
 /// The first check that failed.
@@ -144,8 +144,8 @@ fn appraise_one(
     })
 }
 
-/// By the device, so that a GPU with two firmware keys is one; by the number of
-/// the firmware's certificate too, which NVIDIA derives from its key.
+/// Compares devices, so that a GPU with two firmware keys counts once, and also the
+/// numbers of the firmware's certificates, which NVIDIA derives from their keys.
 fn distinct(gpus: &[(usize, GpuFinding)]) -> Result<(), GpuRejected> {
     for (gpu, finding) in gpus {
         let same = |other: &GpuFinding| other.pdi == finding.pdi || other.ueid == finding.ueid;
@@ -160,8 +160,8 @@ fn distinct(gpus: &[(usize, GpuFinding)]) -> Result<(), GpuRejected> {
     Ok(())
 }
 
-/// A machine has one driver, and its GPUs were made together. One that was exchanged
-/// has another VBIOS; each is attested alone, so a difference proves nothing.
+/// A machine has one driver, and its GPUs were made together. A replaced GPU may have
+/// another VBIOS. Each GPU is attested alone, so a difference proves nothing.
 fn other_versions(gpus: &[GpuFinding]) -> Vec<Finding> {
     let count = |what: &str, severity, of: fn(&GpuFinding) -> &str| {
         let mut versions = BTreeMap::<&str, usize>::new();
@@ -190,7 +190,7 @@ fn other_versions(gpus: &[GpuFinding]) -> Vec<Finding> {
     .collect()
 }
 
-/// What the JSON calls the architecture is a copy that nobody signed.
+/// The architecture in the JSON is an unsigned copy.
 fn other_architecture(payload: &Payload<'_>, gpus: &[GpuFinding]) -> Option<Finding> {
     let of_all = gpus
         .iter()
@@ -214,8 +214,8 @@ fn other_architecture(payload: &Payload<'_>, gpus: &[GpuFinding]) -> Option<Find
     })
 }
 
-/// On one baseboard all GPUs are in one mode and connected by the same switches.
-/// What a GPU does not state contradicts no other.
+/// On one baseboard all GPUs are in one mode and connected by the same switches. A
+/// value that a GPU does not state contradicts none of another GPU.
 fn same_machine(gpus: &[GpuFinding]) -> Result<Topology, GpuRejected> {
     same(
         gpus,
@@ -246,7 +246,7 @@ fn same_machine(gpus: &[GpuFinding]) -> Result<Topology, GpuRejected> {
     })
 }
 
-/// Refuses two values of what all GPUs of a machine have in common.
+/// Refuses different values of a property that all GPUs of a machine share.
 fn same<T: PartialEq>(
     gpus: &[GpuFinding],
     what: &'static str,

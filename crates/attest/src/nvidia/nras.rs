@@ -1,12 +1,12 @@
-//! A second opinion: what NVIDIA's Remote Attestation Service (NRAS, version 3)
-//! answers to the same GPU evidence that [`crate::appraise_gpus`] appraises.
+//! The results of NVIDIA's Remote Attestation Service (NRAS, version 3) for the same
+//! GPU evidence that [`crate::appraise_gpus`] appraises.
 //!
-//! The service holds reference measurements, which nothing here does, and signs
-//! what it found as JSON Web Tokens (RFC 7519): one for all GPUs, which names
-//! the digest of one for each. [`appraise_nras`] proves that they are signed by
-//! a key that NVIDIA certified, answer our nonce now, say of every check that it
-//! succeeded, and speak of the very GPUs whose evidence was appraised, in order.
-//! What an answer is silent about is in [`NRAS_NOT_PROVED`].
+//! The service has reference measurements, which this crate does not have, and signs
+//! its results as JSON Web Tokens (RFC 7519): one for all GPUs, which names the digest
+//! of one for each. [`appraise_nras`] proves that a key certified by NVIDIA signed
+//! them, that they answer our nonce now, that every check succeeded, and that they are
+//! about the GPUs whose evidence was appraised, in order. What an answer does not prove
+//! is in [`NRAS_NOT_PROVED`].
 
 mod claims;
 mod jwks;
@@ -39,14 +39,15 @@ const LIMITS: Limits = Limits {
     members: json::MEMBERS,
 };
 
-/// What NVIDIA's answer does not prove, although it is good.
+/// What a good answer of NVIDIA's does not prove.
 pub(crate) const NRAS_NOT_PROVED: [&str; 3] = [
-    "the reference measurements are NVIDIA's word: they were not compared here",
+    "the reference measurements are NVIDIA's: this program did not compare them",
     "the switches between the GPUs were not shown to NVIDIA",
-    "whether the authority behind the answer has been revoked was not asked",
+    "NVIDIA was not asked whether the authority behind the answer has been revoked",
 ];
 
-/// NVIDIA found nothing wrong. Only [`appraise_nras`] makes one.
+/// A result of NVIDIA's in which every check succeeded. Only [`appraise_nras`] makes
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NrasOpinion {
     gpus: usize,
@@ -61,7 +62,7 @@ impl NrasOpinion {
         self.gpus
     }
 
-    /// When NVIDIA looked at them, by its own clock (`iat`).
+    /// When NVIDIA checked them, by its own clock (`iat`).
     #[must_use]
     pub const fn issued_at(&self) -> UnixTime {
         self.issued_at
@@ -89,7 +90,7 @@ pub fn appraise_nras(
     gpus: &GpuReport,
     now: UnixTime,
 ) -> Result<NrasOpinion, NrasRejected> {
-    // The list of findings lacks them, so its order is not that of the payload.
+    // The list of GPUs lacks them, so its order is not that of the payload.
     if let Some(unknown) = gpus.not_understood().first() {
         let detail = format!("GPU-{} is not understood", unknown.gpu);
         return Err(other_gpus("the list of appraised GPUs", &detail));
@@ -108,7 +109,7 @@ pub fn appraise_nras(
     overall.text("jti")?;
     overall.expect("sub", "NVIDIA-PLATFORM-ATTESTATION")?;
     let times = overall.times(now)?;
-    // A failed answer names no nonce: that it failed comes first.
+    // A failed answer names no nonce, so the failure is reported first.
     if !overall.boolean("x-nvidia-overall-att-result")? {
         return Err(NrasRejected::Failed {
             detail: appraisal.why(&answer),
@@ -150,7 +151,7 @@ pub fn appraise_nras(
 /// How messages call the token about all GPUs.
 const OVERALL: &str = "overall";
 
-/// The answer's frame; nothing in it is proved.
+/// The parts of an answer; not verified.
 struct Answer<'a> {
     overall: Cow<'a, str>,
     gpus: BTreeMap<String, Cow<'a, str>>,
@@ -184,7 +185,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// What every token of an answer is held against.
+/// The values that every token of an answer is compared with.
 struct Appraisal<'a> {
     vouched: Vouched<'a>,
     nonce: Nonce,
@@ -200,7 +201,7 @@ impl Appraisal<'_> {
         Ok((token.verified(key)?, until))
     }
 
-    /// What NVIDIA says of one GPU.
+    /// Checks NVIDIA's result for one GPU.
     fn gpu(
         &mut self,
         name: &str,
@@ -228,7 +229,7 @@ impl Appraisal<'_> {
         Ok((times, until))
     }
 
-    /// Why NVIDIA refused, by the first of the GPUs' tokens that says it.
+    /// Why NVIDIA refused, from the first GPU's token that states a reason.
     fn why(&mut self, answer: &Answer<'_>) -> String {
         for (name, token) in &answer.gpus {
             let said = self
@@ -244,7 +245,7 @@ impl Appraisal<'_> {
     }
 }
 
-/// GPU-0 to GPU-(n-1), each of them and nothing else.
+/// Checks that the names are GPU-0 to GPU-(n-1), each once.
 fn same_names<'a>(
     place: &'static str,
     got: impl Iterator<Item = &'a String>,

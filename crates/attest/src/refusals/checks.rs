@@ -1,8 +1,8 @@
-//! What is checked, in which order, and what each part of the proof is worth.
+//! The checks, in their order, and what each part of the proof proves.
 
 macro_rules! checks {
     ($($variant:ident $group:ident $id:literal $title:literal $compared:literal;)*) => {
-        /// One thing that is looked at, in the order of [`CheckId::ALL`].
+        /// One check, in the order of [`CheckId::ALL`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum CheckId {
             $(#[doc = $title] $variant,)*
@@ -18,7 +18,7 @@ macro_rules! checks {
                 match self { $(Self::$variant => $id,)* }
             }
 
-            /// What it asks, for a person.
+            /// The question or statement that it checks, for a person.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
@@ -118,7 +118,7 @@ checks! {
         "the GPUs that signed and the switches that they name with the places that the measured tables have";
     GpuMeasurements Gpus "gpu_measurements" "driver and VBIOS measured as expected"
         "the GPUs' measurements with the policy's tables";
-    Nras Gpus "nras" "NVIDIA's attestation service finds nothing wrong"
+    Nras Gpus "nras" "NVIDIA's attestation service found nothing wrong"
         "what NVIDIA's service signed about these GPUs with what we found";
     CaChain Beyond "ca_chain" "a certificate authority vouches for the domain"
         "the server's certificate with the system's authorities";
@@ -133,17 +133,17 @@ pub enum Group {
     Hardware,
     /// This TLS connection ends in that machine.
     Connection,
-    /// What was measured while it booted.
+    /// The measurements of its boot.
     Boot,
-    /// Compared with what is expected.
+    /// The booted software, compared with the expected one.
     Software,
-    /// Who it runs as.
+    /// The identity that the KMS certified.
     Identity,
-    /// Which containers were started in it.
+    /// The containers that were started in it.
     Deployment,
-    /// The GPUs that it computes on.
+    /// The GPUs that it uses.
     Gpus,
-    /// What this crate does not judge.
+    /// Checks that this crate does not make.
     Beyond,
 }
 
@@ -178,35 +178,35 @@ impl Group {
         }
     }
 
-    /// What it proves if all of it holds, and whom that trusts.
+    /// What it proves if all its checks hold, and who has to be trusted for that.
     #[must_use]
     pub const fn proves(self) -> &'static str {
         match self {
             Self::Evidence => {
-                "The report can be understood in one way only. That proves nothing yet: its values count where something below vouches for them."
+                "The report can be read in one way only. That proves nothing yet: a value counts only where a check below proves it."
             }
             Self::Hardware => {
-                "A genuine and patched TDX machine, which its host cannot debug, signed this quote. That trusts Intel, who certifies machines and judges their patches, and that nobody extracted this machine's keys."
+                "A genuine and patched TDX machine, which its host cannot debug, signed this quote. That trusts Intel, which certifies machines and judges their patches. It assumes that no attacker extracted this machine's keys."
             }
             Self::Boot => {
                 "The log of the boot is the one that the hardware measured. That trusts nobody else; it says what was started, not that it is good."
             }
             Self::Software => {
-                "Firmware, kernel and initrd are ones that the policy names, on a machine of a known shape. That trusts who wrote the policy, and who built that image."
+                "Firmware, kernel and initrd are ones that the policy names, on a machine of a known shape. That trusts the authors of the policy, and the builders of that image."
             }
             Self::Identity => {
-                "The operator's key management service signed for exactly this measured state and this application. That trusts who runs that service: it can sign for other software too."
+                "The operator's key management service signed for exactly this measured state and this application. That trusts the operator of that service: it can sign for other software too."
             }
             Self::Deployment => {
-                "The measured manager says which files it was told to start. That trusts the manager and all software beside it that reaches its sockets: the log shows honest changes, and is no defence against the operator."
+                "The measured manager states which files it was told to start. That trusts the manager and all software beside it that reaches its sockets: the log shows honest changes, and is no defence against the operator."
             }
             Self::Gpus => {
-                "Genuine NVIDIA GPUs signed our nonce. That trusts NVIDIA, and the machine above for having asked its own GPUs: their evidence names no machine, and switches between them show none."
+                "Genuine NVIDIA GPUs signed our nonce. That trusts NVIDIA, and the machine above for having asked its own GPUs: their evidence does not identify the machine, and neither do the switches between them."
             }
             Self::Connection => {
-                "This very connection ends in the machine of the quote, and its answer was made for us. That trusts the machine to keep its TLS key to itself."
+                "This connection ends in the machine of the quote, and the machine answered this request. That trusts the machine to keep its TLS key to itself."
             }
-            Self::Beyond => "What others vouch for. Nothing above rests on it.",
+            Self::Beyond => "Statements of others. No check above rests on them.",
         }
     }
 }

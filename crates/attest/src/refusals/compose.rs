@@ -1,5 +1,5 @@
-//! Every way in which a compose file can fail, each with a stable code; a part
-//! of [`Rejected`](crate::Rejected).
+//! The refusals of compose files, each with a stable code; a part of
+//! [`Rejected`](crate::Rejected).
 
 use crate::refusals::table::rejections;
 
@@ -22,7 +22,7 @@ rejections! {
     TooComplex { file: String, detail: String }
         "evidence_compose_too_complex" check DeploymentFiles blame Unknown
         "compose file {file} exceeds a structural limit: {detail}"
-        means "The compose file nests deeper, holds more or expands to more than any honest one; reading on would cost more than it may.";
+        means "The compose file nests deeper, holds more or expands to more than any honest one; the limit bounds the cost of reading.";
     Documents { file: String }
         "evidence_compose_documents" check DeploymentFiles blame Unknown
         "compose file {file} holds more than one YAML document"
@@ -42,7 +42,7 @@ rejections! {
     Alias { file: String }
         "evidence_compose_alias" check DeploymentFiles blame Machine
         "compose file {file} has a value that contains itself"
-        means "An alias stands inside of what it names, so the file has no end.";
+        means "An alias is inside of the value that it names, so the file has no end.";
     Merge { file: String, got: String }
         "evidence_compose_merge" check DeploymentFiles blame Unknown
         "compose file {file} merges {got}, expected a mapping"
@@ -64,10 +64,10 @@ rejections! {
     Variable { file: String, place: String, setting: String, got: String }
         "evidence_compose_variable" check DeploymentFiles blame Machine
         "compose file {file}, {place}: {setting} is {got}, which a variable decides"
-        means "A setting that the rules judge is filled in from outside the file, by whoever runs the machine.";
+        means "The machine's operator sets a value that the rules judge: a variable fills it in from outside the file.";
     Image { file: String, service: String, image: String }
         "evidence_compose_image" check DeploymentFiles blame Unknown
-        "compose file {file}, service {service}: {image} is no image reference"
+        "compose file {file}, service {service}: {image} is not an image reference"
         means "The name of a container image cannot be read.";
 
     DockerSocket { file: String, service: String, path: String }
@@ -77,11 +77,11 @@ rejections! {
     DstackSocket { file: String, service: String, image: String, path: String }
         "rejected_compose_dstack_socket" check DeploymentFiles blame Machine
         "compose file {file}, service {service} ({image}) mounts {path}, which gives quotes and keys of this machine"
-        means "Another program than the inference proxy can make evidence in the machine's name.";
+        means "A program other than the inference proxy can make evidence in the machine's name.";
     Certs { file: String, service: String, image: String, volume: String }
         "rejected_compose_certs" check DeploymentFiles blame Machine
         "compose file {file}, service {service} ({image}) mounts {volume}, which holds the TLS key"
-        means "Another program than the web server and the inference proxy can read the key that your connection is proved by.";
+        means "A program other than the web server and the inference proxy can read the TLS key of your connection.";
     HostPath { file: String, service: String, path: String }
         "rejected_compose_host_path" check DeploymentFiles blame Machine
         "compose file {file}, service {service} mounts {path} of the machine"
@@ -89,11 +89,11 @@ rejections! {
     Volume { file: String, volume: String, detail: String }
         "rejected_compose_volume" check DeploymentFiles blame Machine
         "compose file {file}, volume {volume}: {detail}"
-        means "A volume is another one than its name says: of another application, or a path of the machine.";
+        means "A volume is not the file's own: it is another application's, or a path of the machine.";
     Privileged { file: String, service: String, image: String, setting: String }
         "rejected_compose_privileged" check DeploymentFiles blame Machine
         "compose file {file}, service {service} ({image}) has {setting}"
-        means "Another container than the inference proxy has rights over the whole machine.";
+        means "A container other than the inference proxy has rights over the whole machine.";
     Capability { file: String, service: String, image: String, capability: String }
         "rejected_compose_capability" check DeploymentFiles blame Machine
         "compose file {file}, service {service} ({image}) has the capability {capability}"
@@ -101,15 +101,15 @@ rejections! {
     Namespace { file: String, service: String, setting: String }
         "rejected_compose_namespace" check DeploymentFiles blame Machine
         "compose file {file}, service {service} has {setting}"
-        means "A container sees processes or traffic of others, your prompts among them.";
+        means "A container can see processes or traffic of others, which include your prompts.";
     Device { file: String, service: String, device: String }
         "rejected_compose_device" check DeploymentFiles blame Machine
         "compose file {file}, service {service} has the device {device}"
-        means "A container has direct access to a device that is no GPU.";
+        means "A container has direct access to a device that is not a GPU.";
     Repository { file: String, service: String, image: String }
         "rejected_compose_repository" check DeploymentFiles blame Unknown
-        "compose file {file}, service {service}: {image} is of no repository that may see prompts, and of no known helper"
-        means "A program runs in the machine that the rules do not know; it is taken to see your prompts."
+        "compose file {file}, service {service}: the repository of {image} is neither one that may see prompts nor one of a known helper"
+        means "The rules do not know a program that runs in the machine; it is treated as one that sees your prompts."
         remedy "Do not use this backend unless its operator announced the new program.";
     SidecarGpu { file: String, service: String, image: String }
         "rejected_compose_sidecar_gpu" check DeploymentFiles blame Machine
@@ -125,7 +125,7 @@ rejections! {
         means "A program that should not see prompts can change what a web server or an inference proxy reads, such as its configuration.";
     Outside { file: String, service: String, place: String, address: String }
         "rejected_compose_outside" check DeploymentFiles blame Machine
-        "compose file {file}, service {service}: {place} sends to {address}, which is no service of the machine"
+        "compose file {file}, service {service}: {place} sends to {address}, which is not a service of the machine"
         means "The service can send prompts out of the attested machine, to an address that no evidence covers.";
     NotPinned { file: String, service: String, image: String }
         "rejected_compose_not_pinned" check DeploymentFiles blame Machine
@@ -134,6 +134,6 @@ rejections! {
     Digest { file: String, service: String, image: String, allowed: usize }
         "rejected_compose_digest" check DeploymentFiles blame Unknown
         "compose file {file}, service {service}: {image} is not among the {allowed} images that the rules allow"
-        means "A program on the way of your prompts is another one than you allowed."
-        remedy "Allow its digest if the change is expected.";
+        means "A program on the way of your prompts is not one that you allowed."
+        remedy "If you expected the change, allow its digest.";
 }

@@ -1,13 +1,13 @@
-//! What every refusal has: a stable code, the check that it fails, whose doing it
-//! is, and what to do about it.
+//! What every refusal has: a stable code, the check that it fails, its cause (blame),
+//! and a remedy.
 //!
 //! A refusal is a row of a table ([`rejections!`]); the tables are put together in
 //! [`Rejected`](crate::Rejected).
 
 use crate::refusals::checks::CheckId;
 
-/// Whose doing a refusal is. It decides what a person is told to do, and whether
-/// asking again, or elsewhere, can help.
+/// The cause of a refusal. It decides the default remedy, and whether trying again, or
+/// on another instance, can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {
     /// The machine's evidence contradicts a signature, a binding or a demand of the
@@ -17,13 +17,13 @@ pub enum Blame {
     Unknown,
     /// The evidence is genuine and newer than this program understands.
     Age,
-    /// Intel's documents, or whoever served them.
+    /// Intel's documents, or the source that served them.
     Collateral,
     /// A clock: this machine's, most likely.
     Clock,
-    /// Something that the policy demands, and that others than the machine provide.
+    /// Data that the policy demands and that a source other than the machine provides.
     Sources,
-    /// What was asked for.
+    /// The request.
     Request,
 }
 
@@ -53,7 +53,7 @@ impl Blame {
         }
     }
 
-    /// What to do where a row of the tables says nothing better.
+    /// The remedy of rows that state none of their own.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -67,19 +67,19 @@ impl Blame {
             Self::Collateral => "Fetch Intel's documents again, or from another source.",
             Self::Clock => "Check the clock of this machine.",
             Self::Sources => "Check that this machine reaches the source, and try again.",
-            Self::Request => "Check what was asked for.",
+            Self::Request => "Check the request.",
         }
     }
 }
 
-/// What a code means to a person who meets it.
+/// The explanation of a code, for a person who meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explanation {
     /// The stable code, in snake case.
     pub code: &'static str,
     /// The checks that it can fail; the first one where none had begun.
     pub checks: &'static [CheckId],
-    /// Whose doing it is.
+    /// Its cause.
     pub blame: Blame,
     /// What was found.
     pub meaning: &'static str,
@@ -141,7 +141,7 @@ macro_rules! rejections {
                 self.explanation().code
             }
 
-            /// Whose doing it is.
+            /// Its cause.
             #[must_use]
             pub const fn blame(&self) -> $crate::Blame {
                 self.explanation().blame

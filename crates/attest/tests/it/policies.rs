@@ -319,7 +319,7 @@ fn an_accepted_status_is_written_as_text() {
         ("OutOfDate:X@2027-02-30", "expected a day such as"),
         (
             "Outdated:X@2027-02-28",
-            "is no TCB status; known are UpToDate, SWHardeningNeeded",
+            "is not a TCB status; known are UpToDate, SWHardeningNeeded",
         ),
         ("Revoked:@2027-02-28", "no policy can accept Revoked"),
         ("OutOfDate:intel-sa-1@2027-02-28", "expected an advisory"),

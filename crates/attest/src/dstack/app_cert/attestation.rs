@@ -1,9 +1,9 @@
-//! dstack's "versioned attestation": the quote, and what a verifier needs beside it.
+//! dstack's "versioned attestation": the quote with its event logs and configuration.
 //!
-//! It has two layouts: SCALE behind the byte 0, and MessagePack that calls itself
-//! version 1. Only the quote is read: all else repeats what the quote's registers say,
-//! and the registers are compared. A document counts as a whole or not at all, so that
-//! nothing behind the quote can make another reader see another one.
+//! It has two layouts: SCALE after the byte 0, and MessagePack with version 1. Only the
+//! quote is used: the rest repeats what the quote's registers hold, and the registers
+//! are compared. The whole document has to be well-formed, so that nothing after the
+//! quote can make another reader see another quote.
 
 /// An honest document has 30 events.
 const MAX_ITEMS: usize = 4096;
@@ -134,7 +134,7 @@ fn data(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
     quote
 }
 
-/// A key that stands twice could be read either way.
+/// Of a duplicate key, readers could take either value.
 fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
@@ -179,8 +179,8 @@ fn unsigned(reader: &mut Reader<'_>) -> Option<u64> {
     }
 }
 
-/// Any value. Each item has a byte at least, so a stated number of items costs no
-/// more than the bytes that are there.
+/// Skips any value. Each item has at least one byte, so a stated number of items costs
+/// no more than the bytes of the document.
 fn skip(reader: &mut Reader<'_>, depth: usize) -> Option<()> {
     let below = depth.checked_sub(1)?;
     let (items, bytes) = match reader.byte()? {
@@ -216,7 +216,7 @@ mod tests {
     const QUOTE: &[u8] = &[1, 2, 127, 128, 255];
 
     /// Written by parity-scale-codec 3.7 and rmp-serde 1.3 from structs of dstack's
-    /// shape: what both layouts look like does not rest on our own writers alone.
+    /// shape: so these tests do not rest on our own writers alone.
     fn documents() -> [Vec<u8>; 2] {
         let report_data = "07".repeat(64);
         [

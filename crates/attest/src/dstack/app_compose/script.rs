@@ -9,13 +9,13 @@ use crate::base::finding::{Findings, Severity};
 use crate::base::hash;
 use crate::base::text::quoted;
 
-/// Scripts are measured; what a reader needs is to know which one it is.
+/// Scripts are measured; the finding tells the reader which script it is.
 pub(crate) fn finding(key: &str, value: &RawValue, findings: &mut Findings) {
     let Ok(script) = Cow::<str>::deserialize(value) else {
         findings.add(
             Severity::Warning,
             "app_script",
-            format!("{} is no text", quoted(key)),
+            format!("{} is not a text", quoted(key)),
         );
         return;
     };

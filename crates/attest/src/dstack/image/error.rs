@@ -1,8 +1,7 @@
 //! Why a release's files cannot be measured.
 //!
-//! Each sentence names the value and its limit. Where two readers could measure the same
-//! bytes differently, the bytes are refused: a register that only this program computes
-//! is of no use.
+//! Each sentence names the value and its limit. Bytes that two readers could measure
+//! differently are refused: a register that only this program computes is useless.
 
 /// Why files are not measured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +20,7 @@ pub enum ImageError {
         "sha256sum.txt, line {line}: expected 64 hex digits in lower case, two spaces and a plain file name, got {got}"
     )]
     ListLine { line: usize, got: String },
-    #[error("sha256sum.txt: its last line does not end")]
+    #[error("sha256sum.txt: its last line has no line feed")]
     ListCut,
     #[error("sha256sum.txt: more than {limit} lines")]
     ListTooLong { limit: usize },
@@ -29,9 +28,9 @@ pub enum ImageError {
     ListedTwice { name: String },
     #[error("sha256sum.txt: it does not list {name}, which decides a register")]
     NotListed { name: &'static str },
-    #[error("{name}: it is listed, and was not given")]
+    #[error("{name}: it is listed but missing")]
     Absent { name: &'static str },
-    #[error("{name}: its SHA-256 is {got}, and sha256sum.txt lists {listed}")]
+    #[error("{name}: its SHA-256 is {got}, but sha256sum.txt lists {listed}")]
     Digest {
         name: String,
         listed: String,
@@ -51,7 +50,7 @@ pub enum ImageError {
     Kernel(#[from] KernelError),
 }
 
-/// Why a firmware's description of itself is not understood.
+/// Why a firmware's metadata are not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the message documents each variant")]
@@ -68,19 +67,17 @@ pub enum FirmwareError {
     TdxEntries { got: usize },
     #[error("the entry for TDX holds {got} bytes, expected 4")]
     TdxEntryLength { got: usize },
-    #[error(
-        "the description for TDX lies {distance} bytes before the end of a file of {size} bytes"
-    )]
+    #[error("the metadata for TDX are {distance} bytes before the end of a file of {size} bytes")]
     DescriptorPlace { distance: u32, size: usize },
-    #[error("the description for TDX does not begin with TDVF")]
+    #[error("the metadata for TDX do not begin with TDVF")]
     Signature,
-    #[error("the description for TDX is of version {got}, expected 1")]
+    #[error("the metadata for TDX are of version {got}, expected 1")]
     Version { got: u32 },
     #[error("{got} sections, expected from 1 to {limit}")]
     Sections { got: u32, limit: u32 },
-    #[error("the description for TDX is {got} bytes long by its own word, and has {expected}")]
+    #[error("the metadata for TDX state a length of {got} bytes, but have {expected}")]
     DescriptorLength { got: u32, expected: u32 },
-    #[error("the description for TDX has {expected} bytes, and the file ends after {got} of them")]
+    #[error("the metadata for TDX have {expected} bytes, but the file ends after {got} of them")]
     DescriptorCut { got: usize, expected: u32 },
     #[error("section {section} is of type {got}, expected at most 3")]
     SectionType { section: usize, got: u32 },
@@ -119,7 +116,7 @@ pub enum FirmwareError {
     },
     #[error("{got} sections of {what}, expected 1")]
     SectionCount { what: &'static str, got: usize },
-    #[error("section {section} is the firmware's code, and nothing measures it")]
+    #[error("section {section} is the firmware's code, but is not measured")]
     CodeNotMeasured { section: usize },
 }
 
@@ -130,16 +127,16 @@ pub enum FirmwareError {
 pub enum KernelError {
     #[error("{size} bytes, expected at least {least}")]
     TooShort { size: usize, least: usize },
-    #[error("no setup header of Linux: HdrS does not stand at 0x202")]
+    #[error("no setup header of Linux: 0x202 does not hold HdrS")]
     NotLinux,
     #[error("boot protocol {got:#x}, expected at least {least:#x}")]
     Protocol { got: u16, least: u16 },
-    #[error("its real-mode part is {says} bytes long by its header, and the file has {size}")]
+    #[error("its header states a real-mode part of {says} bytes, but the file has {size}")]
     Shorter { says: usize, size: usize },
     #[error("it is not loaded high (bit 0 of the flags at 0x211, which are {got:#x})")]
     NotLoadedHigh { got: u8 },
     #[error(
-        "expected bits 1 and 6 of the flags at 0x236, which are {got:#x}: without both it is not sure where the initrd lies"
+        "expected bits 1 and 6 of the flags at 0x236, which are {got:#x}: without both, the place of the initrd is not certain"
     )]
     InitrdFlags { got: u16 },
     #[error("the initrd of {initrd} bytes does not fit into {memory} bytes of memory")]
@@ -180,8 +177,8 @@ pub enum KernelError {
 }
 
 impl ImageError {
-    /// True where a later version of this program may measure the files: they are of a
-    /// form that this one does not understand.
+    /// True if a later version of this program may be able to measure the files: this
+    /// version does not understand their form.
     #[must_use]
     pub fn is_not_understood(&self) -> bool {
         matches!(
@@ -210,7 +207,7 @@ impl ImageError {
                 "Ask for a machine with more memory; dstack's have 2816 MiB or more."
             }
             _ => {
-                "Take the files from the release again. If they stay like this, they are no release: accept no image on their word."
+                "Take the files from the release again. If the problem persists, they are not a release: do not accept an image by these files."
             }
         }
     }

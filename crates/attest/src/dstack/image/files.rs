@@ -16,15 +16,15 @@ const KERNEL: &str = "bzImage";
 const INITRD: &str = "initramfs.cpio.gz";
 const METADATA: &str = "metadata.json";
 
-/// The four that decide the registers, and the most bytes of each; dstack 0.5.11 has
-/// 4 MiB, 9 MB, 8 MB and 600 bytes.
+/// The four files that decide the registers, and the most bytes of each; those of
+/// dstack 0.5.11 have 4 MiB, 9 MB, 8 MB and 600 bytes.
 const CORE: [(&str, usize); 4] = [
     (FIRMWARE, 16 << 20),
     (KERNEL, 64 << 20),
     (INITRD, 64 << 20),
     (METADATA, 64 << 10),
 ];
-/// What 0.6 lists besides: measurements of some hundred bytes.
+/// Other files, which dstack 0.6 lists: measurements of some hundred bytes.
 const MAX_OTHER_BYTES: usize = 16 << 20;
 /// Releases of 2026 list eight files.
 const MAX_LISTED: usize = 32;
@@ -45,9 +45,8 @@ impl FileList {
 
     /// Reads a list.
     ///
-    /// # Errors
-    /// [`ImageError`] for what `sha256sum` would not write, a name that stands twice, and
-    /// a list without one of the four files that decide the registers.
+    /// # Errors [`ImageError`] for a line that `sha256sum` would not write, a duplicate
+    /// name, and a list without one of the four files that decide the registers.
     pub fn read(bytes: &[u8]) -> Result<Self, ImageError> {
         must_be_within(LIST, bytes, Self::LIMIT)?;
         let mut listed = BTreeMap::new();
@@ -79,7 +78,7 @@ impl FileList {
         })
     }
 
-    /// SHA-256 of the list, by which everybody names the image.
+    /// SHA-256 of the list, which names the image (`os_image_hash`).
     #[must_use]
     pub fn os_image_hash(&self) -> [u8; 32] {
         self.os_image_hash
@@ -173,7 +172,7 @@ fn must_be_within(file: &str, bytes: &[u8], limit: usize) -> Result<(), ImageErr
     Ok(())
 }
 
-/// `<64 hex digits>  <name>`, as `sha256sum` writes it. A name is no path.
+/// `<64 hex digits> <name>`, as `sha256sum` writes it. A name must not be a path.
 fn entry(line: &[u8]) -> Option<(&str, &str)> {
     let (digest, name) = std::str::from_utf8(line).ok()?.split_once("  ")?;
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -186,30 +185,30 @@ fn entry(line: &[u8]) -> Option<(&str, &str)> {
     (digest_is_one && name_is_plain).then_some((digest, name))
 }
 
-/// MRTD in both orders in which QEMU has added and measured pages.
+/// MRTD for both orders in which versions of QEMU add and measure pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mrtd {
     /// By QEMU 9.0 and later: each page is measured as it is added.
     pub single_pass: [u8; 48],
-    /// By QEMU 8: all pages of a section are added first.
+    /// By QEMU 8: all pages of a section are added before it is measured.
     pub two_pass: [u8; 48],
 }
 
-/// What becomes of the kernel's setup header.
+/// What QEMU does to the kernel's setup header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelHeader {
     /// QEMU up to 10.1 rewrites it; later versions leave it as it is in the file.
     Rewritten,
-    /// The file has it as QEMU would write it, as its metadata say: RTMR1 does not depend
-    /// on QEMU's version.
+    /// The metadata say that the file has it as QEMU would write it, and it does: RTMR1
+    /// does not depend on QEMU's version.
     Normalized,
-    /// The metadata say so, and the file has it otherwise.
+    /// The metadata say so, but the file does not have it so.
     NotAsStated,
 }
 
-/// What a guest that boots these files measures. Nothing in it says that they are a
-/// release.
+/// The measurements of a guest that boots these files. They do not prove that the files
+/// are a release.
 #[derive(Debug)]
 pub struct Measured<'a> {
     os_image_hash: [u8; 32],
@@ -237,7 +236,7 @@ impl Measured<'_> {
         self.os_image_hash
     }
 
-    /// What the release says of itself.
+    /// What the release states about itself.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -289,7 +288,7 @@ impl Measured<'_> {
         self.rtmr2
     }
 
-    /// What becomes of the kernel's setup header.
+    /// What QEMU does to the kernel's setup header.
     #[must_use]
     pub fn kernel_header(&self) -> KernelHeader {
         self.kernel_header
@@ -343,20 +342,20 @@ impl Measured<'_> {
         row + &format!("os_image_hash = \"{os_image_hash}\"\n")
     }
 
-    /// Files that are what the list says.
+    /// Files whose digests are those of the list.
     #[must_use]
     pub fn checked(&self) -> &[String] {
         &self.checked
     }
 
-    /// Files that are listed and were not looked at.
+    /// Listed files that were not checked.
     #[must_use]
     pub fn not_given(&self) -> &[String] {
         &self.not_given
     }
 }
 
-/// What a register of zeros becomes.
+/// The value of a register of zeros after these events.
 fn fold(digests: &[[u8; 48]]) -> [u8; 48] {
     let zero = [0; 48];
     digests
@@ -364,8 +363,8 @@ fn fold(digests: &[[u8; 48]]) -> [u8; 48] {
         .fold(zero, |register, digest| hash::sha384(&[&register, digest]))
 }
 
-/// TCG PC Client Platform Firmware Profile: the program that is started, and what the
-/// firmware says when it leaves boot services.
+/// TCG PC Client Platform Firmware Profile: the events of the started program, and of
+/// the exit from boot services.
 fn rtmr1(kernel: [u8; 48]) -> [u8; 48] {
     fold(&[
         kernel,
@@ -376,8 +375,8 @@ fn rtmr1(kernel: [u8; 48]) -> [u8; 48] {
     ])
 }
 
-/// The kernel's EFI stub measures the command line that QEMU has made, with its end, and
-/// the initrd.
+/// The kernel's EFI stub measures the initrd, and the command line that QEMU made, with
+/// its terminator.
 fn rtmr2(cmdline: &str, initrd: &[u8]) -> [u8; 48] {
     let text: Vec<u8> = cmdline
         .encode_utf16()

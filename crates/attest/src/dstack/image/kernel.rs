@@ -1,5 +1,5 @@
-//! The kernel as the firmware measures it: Authenticode over a PE file whose setup
-//! header QEMU has written to.
+//! The kernel as the firmware measures it: the Authenticode digest of a PE file after
+//! QEMU changed its setup header.
 //!
 //! QEMU up to 10.1 writes where command line and initrd lie into the header (Linux boot
 //! protocol, Documentation/arch/x86/boot.rst); from 10.2 on it leaves the header of a
@@ -14,8 +14,8 @@ const HEADER: usize = 0x238;
 const HEAP: usize = 0x211;
 /// The protocol that has flags about where an initrd may lie.
 const LEAST_PROTOCOL: u16 = 0x20c;
-/// The kernel's 64-bit part takes an initrd above 4 GiB (bit 1); bit 6 is there too in
-/// every kernel that was seen. QEMU reads the one, and dstack's own program the other.
+/// The kernel accepts an initrd above 4 GiB (bit 1); every kernel seen has bit 6 too.
+/// QEMU reads bit 1, dstack's own program reads bit 6.
 const INITRD_ANYWHERE: u16 = 1 << 1 | 1 << 6;
 
 const LOADED_HIGH: u8 = 1;
@@ -35,17 +35,18 @@ const PE32_PLUS: u16 = 0x20b;
 /// The directory of signatures is the fifth.
 const LEAST_DIRECTORIES: u32 = 5;
 const MOST_DIRECTORIES: u32 = 16;
-/// What Windows loads at most (PE format, "COFF File Header"); Linux has four.
+/// The most sections that Windows loads (PE format, "COFF File Header"); Linux has
+/// four.
 const MAX_SECTIONS: u16 = 96;
 
-/// A kernel whose PE headers describe the whole file, piece after piece.
+/// A kernel whose PE headers describe the whole file without gaps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel<'a> {
     file: &'a [u8],
     header: [u8; HEADER],
-    /// Where the checksum stands, which is not measured.
+    /// The place of the checksum, which is not measured.
     checksum: usize,
-    /// Where the directory of signatures stands, which is not measured.
+    /// The place of the directory of signatures, which is not measured.
     directory: usize,
     /// Where signatures begin.
     end: usize,
@@ -140,7 +141,7 @@ impl<'a> Kernel<'a> {
         self.authenticode(&self.header)
     }
 
-    /// As QEMU up to 10.1 hands it over, and whether that is the file as it is.
+    /// The kernel as QEMU up to 10.1 changes it, and whether that equals the file.
     pub(super) fn patched(&self, memory: u64, initrd: usize) -> Result<([u8; 48], bool), Error> {
         let header = self.header_for(memory, initrd)?;
         Ok((self.authenticode(&header), header == self.header))
@@ -180,8 +181,9 @@ impl<'a> Kernel<'a> {
         Ok(header)
     }
 
-    /// All but checksum, directory of signatures and signatures; zeros up to a multiple
-    /// of eight bytes of the file (Windows Authenticode PE Signature Format).
+    /// The digest of all but checksum, directory of signatures and signatures, with
+    /// zeros up to a multiple of eight bytes (Windows Authenticode PE Signature
+    /// Format).
     fn authenticode(&self, header: &[u8; HEADER]) -> [u8; 48] {
         let mut hash = Sha384::new();
         let from_directory = self.directory.saturating_add(8);
@@ -214,7 +216,7 @@ fn must_be_linux(file: &[u8], header: &[u8; HEADER]) -> Result<(), Error> {
             least: LEAST_PROTOCOL,
         });
     }
-    // Sectors of 512 bytes after the first; none stands for four.
+    // The number of sectors of 512 bytes after the first; zero means four.
     let sectors = match byte(0x1f1) {
         0 => 4,
         sectors => usize::from(sectors),
@@ -235,8 +237,8 @@ fn must_be_linux(file: &[u8], header: &[u8; HEADER]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sections follow the headers and each other without a gap: readers hash what lies
-/// between, or behind, differently.
+/// Checks that sections follow the headers and each other without a gap: readers hash
+/// bytes between or after them differently.
 fn end_of_sections(file: &[u8], table: &[u8], headers: usize) -> Result<usize, Error> {
     let mut sections: Vec<_> = table
         .chunks_exact(40)

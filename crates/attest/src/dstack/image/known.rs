@@ -1,5 +1,6 @@
-//! The images of dstack that this program knows of: words, and registers where somebody
-//! has computed or seen all of them. It accepts nothing: that is the policy's.
+//! The images of dstack that this program knows: names, dates and weaknesses, and
+//! registers where all of them were computed or seen. This table accepts no image: the
+//! policy does.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -13,16 +14,16 @@ use crate::base::hex::Hex;
 
 const KNOWN: &str = include_str!("known.toml");
 
-/// The name under which quotes of NEAR AI's own machines stand in `confirmed_by`.
+/// The name in `confirmed_by` for quotes of NEAR AI's own machines.
 const SEEN_BY_US: &str = "near-capture";
 
-/// All registers that an image decides.
+/// All registers that depend on the image alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageRegisters {
     /// By QEMU 9.0 and later.
     pub mrtd: [u8; 48],
-    /// By QEMU 8, where somebody has computed or seen it.
+    /// By QEMU 8, where it was computed or seen.
     pub mrtd_two_pass: Option<[u8; 48]>,
     /// With 2816 MiB of memory or more.
     pub rtmr1: [u8; 48],
@@ -30,7 +31,7 @@ pub struct ImageRegisters {
     pub rtmr2: [u8; 48],
 }
 
-/// An image that this program knows of.
+/// An image that this program knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownImage {
@@ -40,35 +41,36 @@ pub struct KnownImage {
     pub version: String,
     /// The day of its release, where it is known.
     pub released: Option<Day>,
-    /// A development image: whoever runs it can log in.
+    /// A development image: the machine's operator can log in.
     pub dev: bool,
     /// A release candidate.
     pub prerelease: bool,
-    /// Why nobody should accept it.
+    /// Why no policy should accept it.
     pub refuse: Option<String>,
     /// SHA-256 of its list of files.
     pub os_image_hash: Option<[u8; 32]>,
     /// All of its registers, or none.
     pub registers: Option<ImageRegisters>,
-    /// MRTD by the word of the release's page alone.
+    /// MRTD as the release's page states it; nothing else confirms it.
     pub mrtd_published: Option<[u8; 48]>,
     /// Which events its firmware measures into RTMR0.
     pub ovmf_variant: Option<String>,
     /// Its kernel is shipped as QEMU would rewrite it.
     pub kernel_header_normalized: bool,
-    /// Who confirms these values.
+    /// The sources that confirm these values.
     pub confirmed_by: Vec<String>,
 }
 
-/// A known weakness of images, for somebody who hides prompts from the machine's owner.
+/// A known weakness of images, for a person whose prompts must stay hidden from the
+/// machine's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownAdvisory {
     /// Such as `GHSA-jxq2-hpw3-m5wf`.
     pub id: String,
-    /// How much it weighs.
+    /// How serious it is.
     pub severity: Severity,
-    /// What it lets somebody do.
+    /// What an attacker can do with it.
     pub what: String,
     lines: Vec<Line>,
 }
@@ -78,7 +80,7 @@ pub struct KnownAdvisory {
 pub enum Weakness {
     /// It has.
     Open,
-    /// Nobody says whether it has.
+    /// It is not known whether it has.
     NotStated,
     /// It has not.
     Closed,
@@ -139,7 +141,7 @@ struct Known {
 
 fn table() -> &'static Known {
     static TABLE: OnceLock<Known> = OnceLock::new();
-    // A text that could not be read would know nothing; a test rules that out.
+    // An unreadable text would give an empty table; a test rules that out.
     TABLE.get_or_init(|| {
         read(KNOWN).unwrap_or(Known {
             images: Vec::new(),
@@ -163,13 +165,13 @@ fn read(text: &str) -> Result<Known, String> {
     })
 }
 
-/// Every image that this program knows of, in the order of versions.
+/// Every image that this program knows, in the order of versions.
 #[must_use]
 pub fn known() -> &'static [KnownImage] {
     &table().images
 }
 
-/// The image with this hash, if this program knows of it.
+/// The image with this hash, if this program knows it.
 #[must_use]
 pub fn known_by_hash(os_image_hash: &[u8; 32]) -> Option<&'static KnownImage> {
     known()
@@ -177,7 +179,7 @@ pub fn known_by_hash(os_image_hash: &[u8; 32]) -> Option<&'static KnownImage> {
         .find(|image| image.os_image_hash.as_ref() == Some(os_image_hash))
 }
 
-/// Every weakness of images that this program knows of.
+/// Every weakness of images that this program knows.
 #[must_use]
 pub fn known_advisories() -> &'static [KnownAdvisory] {
     &table().advisories
@@ -216,7 +218,7 @@ impl KnownImage {
         })
     }
 
-    /// True if a quote with its registers has verified under Intel's root.
+    /// True if a quote with its registers was verified under Intel's root.
     #[must_use]
     pub fn seen_on_hardware(&self) -> bool {
         self.registers.is_some() && self.confirmed_by.iter().any(|who| who == SEEN_BY_US)
@@ -230,8 +232,8 @@ impl KnownImage {
             .filter(|(_, weakness)| *weakness != Weakness::Closed)
     }
 
-    /// The name of the first value of the files that is not the one that is known; none
-    /// if all agree, or nothing is known to compare with.
+    /// The name of the first value of the files that differs from the known one; none
+    /// if all agree or no value is known.
     #[must_use]
     pub fn differs_from(&self, measured: &Measured<'_>) -> Option<&'static str> {
         let Mrtd {
@@ -254,7 +256,7 @@ impl KnownImage {
 }
 
 impl KnownAdvisory {
-    /// Whether this image has it.
+    /// Whether this image has the weakness.
     #[must_use]
     pub fn of(&self, image: &KnownImage) -> Weakness {
         let version = numbers(&image.version);
@@ -273,7 +275,7 @@ impl KnownAdvisory {
         };
         let is_before = |fixed: &String| match version.cmp(&numbers(fixed)) {
             Ordering::Less => true,
-            // A candidate for a version is not that version.
+            // A release candidate is older than the version that it is for.
             Ordering::Equal => image.prerelease,
             Ordering::Greater => false,
         };
@@ -285,7 +287,7 @@ impl KnownAdvisory {
         }
     }
 
-    /// Which versions are without it, in words, such as `fixed in 0.5.12, fixed in 0.6.0`.
+    /// The versions without it, in words, such as `fixed in 0.5.12, fixed in 0.6.0`.
     #[must_use]
     pub fn fixed(&self) -> String {
         let lines = self.lines.iter();

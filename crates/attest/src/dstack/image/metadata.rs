@@ -1,4 +1,4 @@
-//! `metadata.json`: what the release says of itself.
+//! `metadata.json`: what the release states about itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ const LIMITS: json::Limits = json::Limits {
     members: 64,
 };
 
-/// What Linux reads of a command line on x86 (COMMAND_LINE_SIZE).
+/// The most bytes of a command line that Linux reads on x86 (COMMAND_LINE_SIZE).
 const MAX_COMMAND_LINE: usize = 2048;
 
 /// Which events the firmware measures into RTMR0.
@@ -41,7 +41,7 @@ impl OvmfVariant {
         match self {
             Self::Pre202505 | Self::NotStated => None,
             Self::Stable202505 => Some(
-                "this firmware (stable202505) measures SMBIOS tables into RTMR0, which nobody can recompute; refuse the image",
+                "this firmware (stable202505) measures SMBIOS tables into RTMR0, which cannot be recomputed; refuse the image",
             ),
             Self::Other(_) => Some(
                 "this version of verified-proxy does not know which events this firmware measures into RTMR0",
@@ -61,15 +61,15 @@ impl fmt::Display for OvmfVariant {
     }
 }
 
-/// What `metadata.json` says. Texts are printable; nothing in it is a proof.
+/// The members of `metadata.json`. Texts are printable; nothing in it is a proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metadata {
     /// The release's version.
     pub version: String,
-    /// The commit that it was made from, where it says so.
+    /// The commit that it was made from, if the file states one.
     pub git_revision: Option<String>,
-    /// A development image: whoever runs it can log in.
+    /// A development image: the machine's operator can log in.
     pub is_dev: bool,
     /// The kernel's command line.
     pub cmdline: String,
@@ -107,7 +107,8 @@ impl Metadata {
             json::parse_object(bytes, &LIMITS).map_err(|error| ImageError::Metadata {
                 detail: error.to_string(),
             })?;
-        // A machine boots the files that stand here; others would be measured.
+        // A machine boots the files that are named here; files of other names would not
+        // be the measured ones.
         for (member, raw, expected) in [
             ("bios", wire.bios, "\"ovmf.fd\""),
             ("kernel", wire.kernel, "\"bzImage\""),
@@ -119,7 +120,8 @@ impl Metadata {
             }
         }
         let cmdline = text("cmdline", "a command line of printable ASCII", wire.cmdline)?;
-        // The firmware measures it as UTF-16, made from bytes: of ASCII there is one form.
+        // The firmware measures it as UTF-16, converted from bytes, which is unambiguous
+        // for ASCII only.
         if cmdline.len() > MAX_COMMAND_LINE || !cmdline.chars().all(|c| (' '..='~').contains(&c)) {
             return Err(wrong(
                 "cmdline",

@@ -1,6 +1,6 @@
-//! What a firmware says of itself to whoever loads it into a TD, and the MRTD that
-//! follows (Intel TDX Virtual Firmware Design Guide, "TDVF Metadata"; Intel TDX Module
-//! ABI, TDH.MEM.PAGE.ADD and TDH.MR.EXTEND).
+//! The metadata by which a firmware is loaded into a TD, and the MRTD that follows
+//! (Intel TDX Virtual Firmware Design Guide, "TDVF Metadata"; Intel TDX Module ABI,
+//! TDH.MEM.PAGE.ADD and TDH.MR.EXTEND).
 
 use super::error::FirmwareError as Error;
 use super::{place, u16_at, u32_at, u64_at};
@@ -16,10 +16,10 @@ const TDX: [u8; 16] = [
 ];
 /// A length and a GUID.
 const ENTRY: u16 = 18;
-/// The reset vector stands behind the table.
+/// The reset vector comes after the table.
 const AFTER_TABLE: usize = 32;
 
-/// dstack's firmware and Debian's have six.
+/// Firmware of dstack and of Debian has six sections.
 const MAX_SECTIONS: u32 = 64;
 /// 256 MiB; dstack's firmware has 4 MiB, and less than 1 MiB besides.
 const MAX_PAGES: u64 = 65_536;
@@ -37,7 +37,7 @@ struct Section<'a> {
     kind: u32,
     /// Its content is measured (MR.EXTEND).
     measured: bool,
-    /// Its pages come when the TD runs (PAGE.AUG), and are not measured.
+    /// Its pages are added while the TD runs (PAGE.AUG), and are not measured.
     later: bool,
     gpa: u64,
     size: u64,
@@ -52,7 +52,7 @@ pub(super) enum Passes {
     Two,
 }
 
-/// A firmware whose description of itself is sound.
+/// A firmware with valid metadata.
 #[derive(Debug)]
 pub(super) struct Tdvf<'a> {
     sections: Vec<Section<'a>>,
@@ -168,7 +168,7 @@ fn operation(name: &[u8], gpa: u64) -> [u8; 128] {
     block
 }
 
-/// The bytes from the description on, by the table that ends the file.
+/// The bytes from the metadata on, which the table at the file's end locates.
 fn descriptor(file: &[u8]) -> Result<&[u8], Error> {
     let no_table = Error::NoTable { size: file.len() };
     let table = file.len().checked_sub(AFTER_TABLE);
@@ -211,11 +211,12 @@ fn descriptor(file: &[u8]) -> Result<&[u8], Error> {
         }
         table = rest;
     }
-    // The first and the last of two could both be taken for the right one.
+    // Of two entries, readers could use the first or the last.
     let &[entry] = found.as_slice() else {
         return Err(Error::TdxEntries { got: found.len() });
     };
-    // Of a longer one, QEMU would read the first four bytes and others the last.
+    // Of a longer entry, QEMU would read the first four bytes, and other readers the
+    // last.
     let data = entry.len().saturating_sub(usize::from(ENTRY));
     let Some(distance) = u32_at(entry, 0).filter(|_| data == 4) else {
         return Err(Error::TdxEntryLength { got: data });
@@ -308,7 +309,8 @@ fn one_section<'a>(
         });
     }
     let measured = attributes == 1;
-    // Of what is missing, one reader would measure zeros and another what follows.
+    // For missing bytes, one reader would measure zeros and another the bytes that
+    // follow.
     if measured && u64::from(raw) != size {
         return Err(Error::MeasuredSizes { section, raw, size });
     }
@@ -334,8 +336,8 @@ fn one_section<'a>(
     Ok((section, place(offset)))
 }
 
-/// No page is added twice, and no byte of the file is two sections' content, which also
-/// bounds what is hashed by the file's size.
+/// Checks that no page is added twice and no byte of the file belongs to two sections,
+/// which also bounds the hashed bytes by the file's size.
 fn must_not_overlap(sections: &[(Section<'_>, usize)]) -> Result<(), Error> {
     for (second, (own, offset)) in sections.iter().enumerate() {
         for (first, (other, other_offset)) in sections.iter().enumerate().take(second) {

@@ -30,7 +30,7 @@ pub(super) enum Term<'a> {
     Buffer(&'a [u8]),
     Resources(&'a [Resource<'a>]),
     Package(&'a [Term<'a>]),
-    /// A package of so many elements; those that are given are written already.
+    /// A package of so many elements; the given ones are written already.
     PackageOf(u8, &'a [u8]),
     /// Terms that are written already.
     Written(&'a [u8]),
@@ -40,7 +40,7 @@ pub(super) enum Term<'a> {
     Local(u8),
     Arg(u8),
     Debug,
-    /// No place: the result is used by the surrounding term only.
+    /// No place: only the surrounding term uses the result.
     Nowhere,
 
     // Objects.
@@ -289,7 +289,8 @@ fn block(out: &mut Vec<u8>, code: &[u8], body: impl FnOnce(&mut Vec<u8>)) {
         0xfff..=0xf_fffd => (2, length.saturating_add(2)),
         _ => (3, length.saturating_add(3)),
     };
-    // The first byte says how many follow. Beside that it has all bits, or the low four.
+    // The first byte has the number of bytes that follow, and all bits of the length, or
+    // the low four.
     let [low, ..] = length.to_le_bytes();
     let first = if more == 0 {
         low

@@ -1,5 +1,5 @@
 //! The DSDT: the devices of the machine, and the methods by which the guest's kernel
-//! speaks to QEMU's models of them.
+//! controls QEMU's models of them.
 //!
 //! Its methods reach ports of QEMU's devices and the PCI configuration of the ISA
 //! bridge. None has a region in memory.
@@ -59,7 +59,7 @@ const DEBUG_PORT: Term<'static> = Scope(
     ],
 );
 
-/// What to write to the power management's control register for each sleep state.
+/// The value for the power management's control register for each sleep state.
 const SLEEP_STATES: Term<'static> = Scope(
     "\\",
     &[
@@ -69,7 +69,7 @@ const SLEEP_STATES: Term<'static> = Scope(
     ],
 );
 
-/// The device by which QEMU hands files to the firmware and the guest.
+/// The device by which QEMU passes files to the firmware and the guest.
 const FW_CFG: Term<'static> = Scope(
     "\\_SB.PCI0",
     &[Device(

@@ -1,7 +1,7 @@
 //! Tables that were measured on real hardware, by quotes that verified.
 //!
-//! Computed tables of another shape are as good, but nobody has yet compared the rule
-//! with a machine of that shape: its verdict says so.
+//! Computed tables of another shape are accepted too, but the rule was never compared
+//! with a machine of that shape: the verdict says so.
 
 /// SHA-384 of `etc/acpi/tables`, and the machine that showed them.
 const SEEN: [(&str, &str); 7] = [
@@ -35,7 +35,7 @@ const SEEN: [(&str, &str); 7] = [
     ),
 ];
 
-/// Who showed tables of this digest, if anybody did.
+/// The machine that showed tables of this digest, if one did.
 pub(crate) fn seen(tables: &[u8; 48]) -> Option<&'static str> {
     let digest = hex::encode(tables);
     let row = SEEN.iter().find(|(known, _)| *known == digest)?;

@@ -1,8 +1,8 @@
 //! The shape that a host states (`info.vm_config`), read for recomputation.
 //!
-//! It is the host's word. A lie gives other tables than the measured ones, so what is
-//! read here needs bounds and no trust. What QEMU's rules depend on and this program
-//! does not compute is never ignored.
+//! The host states it, and it is not trusted: a false shape gives other tables than the
+//! measured ones. Each value has bounds. A member that changes QEMU's tables in a way
+//! that this program does not compute is refused, never ignored.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{QemuFamily, Shape};
 use crate::base::json::{self, Members};
 use crate::base::text::quoted;
 
-/// Why no tables are computed of what the host states; for people, bounded.
+/// Why no tables are computed for the stated shape; for people, bounded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotRecomputable(String);
@@ -31,19 +31,19 @@ const ALWAYS: u32 = 4;
 /// states in the tables. The last byte of memory has to lie below.
 pub(super) const WINDOW: u64 = 0x3800_0000_0000;
 
-/// Memory moves up by this much at most, to leave the hole below 4 GiB.
+/// The hole below 4 GiB moves memory up by this much at most.
 const HOLE: u64 = 0x8000_0000;
 
 /// Below 8 MiB lies nothing that the firmware boots from; see the TD HOB.
 const MIN_MEMORY: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
 
-/// QEMU's own window where none is asked for.
+/// QEMU's default for the window.
 const DEFAULT_HOLE64: u64 = 0x8_0000_0000;
 /// The widest physical address of a processor (Intel SDM, volume 3A, 4.1.4).
 const MAX_HOLE64: u64 = 1 << 52;
 
-/// What QEMU's rules depend on, and no tables are computed for.
+/// Members that change QEMU's tables and for which no tables are computed.
 const NOT_COMPUTED: [&str; 8] = [
     "hugepages",
     "numa",
@@ -122,7 +122,7 @@ impl Shape {
 }
 
 impl Shape {
-    /// Devices that are in no root port: nobody accounts for them.
+    /// Devices outside of root ports: no rule accounts for them.
     pub(crate) fn other_devices(&self) -> u32 {
         self.devices.saturating_add(ALWAYS)
     }
@@ -205,8 +205,8 @@ impl fmt::Display for QemuFamily {
     }
 }
 
-/// A member that may be absent or null; anything else has to be what it should be: a
-/// number in a text could be read in two ways.
+/// A member that may be absent or null; otherwise it must have its type, since a number
+/// inside a text could be read in two ways.
 fn of<'a, T: Deserialize<'a>>(
     members: &Members<'a>,
     name: &str,
@@ -249,7 +249,7 @@ fn refused(name: &str, value: &str, expected: &str) -> NotRecomputable {
     NotRecomputable(format!("info.vm_config.{name} is {value}: {expected}"))
 }
 
-/// A number that has been compared with a bound below 2^32.
+/// Converts a number that was compared with a bound below 2^32.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

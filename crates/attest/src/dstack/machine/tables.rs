@@ -30,7 +30,7 @@ pub(crate) fn tables(shape: &Shape) -> Tables {
         file.bytes.extend([0, 0, 0, 255]); // segment, first and last bus
         file.bytes.extend([0; 4]);
     });
-    // The guest need not work around what real clocks do.
+    // The guest needs no workaround for defects of real clocks.
     let waet_at = file.table("WAET", 1, |file| file.bytes.extend(2_u32.to_le_bytes()));
     let rsdt = file.table("RSDT", 1, |file| {
         for table in [facp_at, apic_at, mcfg_at, waet_at] {

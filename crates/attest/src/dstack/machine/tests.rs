@@ -7,8 +7,8 @@ use super::aml::Term;
 use super::*;
 use crate::base::hash;
 
-/// dstack's own digests of tables, of each family and of 1 to 4,096 CPUs. Those that
-/// real machines measured are looked at together with the rest of their RTMR0.
+/// dstack's own digests of tables, of each family and of 1 to 4,096 CPUs. Another test
+/// compares those that real machines measured, with the rest of their RTMR0.
 #[test]
 fn tables_are_those_that_qemu_made() {
     let vectors = include_str!("../../../tests/data/dstack_vectors.json");

@@ -9,13 +9,13 @@
 //! (`/tdx/certification/v4/tcbevaluationdatanumbers`, `tcbRecoveryEventDate`).
 //!
 //! The rule, counted from the day on which Intel issued the list, so that neither a
-//! source nor this machine's clock chooses it:
+//! source nor this machine's clock can choose it:
 //!
 //! * STANDARD is the newest edition that was disclosed twelve months before;
 //! * newer ones are EARLY;
 //! * the OLDEST that is admitted is the newest that was disclosed twelve months and
-//!   thirty days before. So long may an honest mirror hold documents of the edition
-//!   before, and "about twelve months" be a little more.
+//!   thirty days before. The thirty days allow an honest mirror with documents of the
+//!   edition before, and "about twelve months" that are a little more.
 
 use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
@@ -177,7 +177,7 @@ impl Editions {
         })
     }
 
-    /// When Intel will have issued another.
+    /// When Intel will issue the next list.
     #[must_use]
     pub fn next_update(&self) -> UnixTime {
         self.next_update
@@ -207,7 +207,7 @@ impl Editions {
         }
     }
 
-    /// The newest edition that was disclosed so long before the list was issued.
+    /// The newest edition that was disclosed this long before the list was issued.
     fn newest_of(&self, seconds: u64) -> Option<u32> {
         let old_enough = self
             .disclosed

@@ -1,13 +1,14 @@
 //! How old collateral may be: no older than what was seen before.
 //!
-//! Kept by what CAME, never by what was asked for: a source that answers
-//! `update=standard` with the early edition refuses nobody afterwards. The rules:
+//! Floors follow the documents that CAME, never the request: a source that answers
+//! `update=standard` with the early edition causes no later refusal. The rules:
 //!
 //! 1. Within one edition, dates of issue do not go back.
 //! 2. Revocation lists do not go back, whatever edition comes with them.
 //! 3. An edition older than what Intel's signed list calls standard is refused
-//!    ([`Editions`](super::Editions)), also when the list is not had later on. Without
-//!    a list no edition refuses another, and the report says what is not proved.
+//!    ([`Editions`](super::Editions)), also when the list is not available later.
+//!    Without a list no edition is refused for another, and the report says what is not
+//!    proved.
 //!
 //! Dates, not numbers, tell what is newer: Intel's revocation lists all have CRL
 //! number 1. Mirrors copy Intel's answers once a day or so, and Intel's own servers
@@ -23,7 +24,7 @@ use crate::base::json;
 use crate::intel::root::TdxRoot;
 use crate::refusals::Rejected;
 
-/// An honest mirror should stay usable; documents live for thirty days.
+/// Slack for an honest mirror; documents are valid for thirty days.
 const MIRROR_SLACK_SECONDS: u64 = 7 * 86_400;
 
 /// What genuine documents say about themselves.
@@ -45,7 +46,8 @@ pub(crate) struct Document {
     pub(crate) issued: UnixTime,
 }
 
-/// The oldest collateral of one platform family that is admitted. Nothing in it sinks.
+/// The oldest collateral of one platform family that is admitted. No value in it
+/// decreases.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
@@ -77,12 +79,12 @@ pub struct Issued {
 pub(crate) enum Admitted {
     /// No older than anything.
     NoOlder,
-    /// Of an older edition than this one, and no list ever said which is standard.
+    /// Of an older edition than this one, and no list stated yet which is standard.
     OlderEdition(u32),
 }
 
 impl Floor {
-    /// What documents, and the list that came with them, make of a floor.
+    /// The floor after documents and the list that came with them.
     fn of(seen: &Seen, list: Option<&Editions>) -> Self {
         let oldest = list.map_or(0, Editions::oldest);
         let mut floor = Self {
@@ -168,7 +170,7 @@ impl Floor {
     }
 }
 
-/// What a floor is about: a trust root and a platform family.
+/// The key of a floor: a trust root and a platform family.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FloorKey {
     root_sha256: [u8; 32],
@@ -192,9 +194,9 @@ impl FloorKey {
 
 /// Reads a key and its floor.
 ///
-/// Floors were once kept by the channel that was asked. What was asked as `standard`
-/// keeps its numbers, since no floor may sink; what was asked as `early` never was
-/// a floor for anything else, so its revocation lists alone count.
+/// Earlier versions kept floors by the channel of the request. A floor of `standard`
+/// keeps its numbers, since no floor may sink; a floor of `early` was never one for
+/// other documents, so only its revocation lists count.
 fn entry(text: &str, mut floor: Floor) -> Option<(FloorKey, Floor)> {
     let mut parts = text.split('/');
     let key = FloorKey {
@@ -228,14 +230,14 @@ impl FloorSeen {
     }
 }
 
-/// The newest that was seen, to be kept on disk by whoever fetches collateral.
+/// The newest documents seen. The program that fetches collateral keeps this on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Floors {
     by_key: BTreeMap<FloorKey, Floor>,
 }
 
 impl Floors {
-    /// The floor under one key; `None` if nothing was ever seen.
+    /// The floor of one key; `None` if no documents were seen.
     #[must_use]
     pub fn get(&self, key: &FloorKey) -> Option<&Floor> {
         self.by_key.get(key)

@@ -1,10 +1,10 @@
-//! Why verification failed, in words that help.
+//! Finds the reason of a failed verification.
 //!
-//! dcap-qvl answers with a sentence; a person needs to know whether to set the
-//! clock, change the source of collateral or leave the backend. [`explain`]
-//! looks for the reason AFTER the refusal is certain: it chooses among refusals,
-//! and tells what genuine documents said about themselves, which can only make
-//! later verdicts stricter.
+//! dcap-qvl answers with a sentence; a person needs to know whether to set the clock,
+//! change the source of collateral or stop using the backend. [`explain`] looks for the
+//! reason AFTER the refusal is certain: it only chooses among refusals. It also returns
+//! what genuine documents state about themselves, which can only make later verdicts
+//! stricter.
 
 use x509_cert::Certificate;
 
@@ -18,15 +18,15 @@ use crate::intel::root::TdxRoot;
 use crate::intel::tcb::{Svns, platform_and_module, qe_level};
 use crate::refusals::Rejected;
 
-/// A refusal, and what the documents were if they are genuine all the same: a
-/// newer edition counts as seen also where it is the reason of the refusal.
+/// A refusal, and the dates of the documents if they are genuine: a newer edition
+/// counts as seen even if it is the reason of the refusal.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) rejected: Rejected,
     pub(crate) genuine: Option<Box<(Fmspc, Seen)>>,
 }
 
-/// Names the reason of a refusal.
+/// Finds the reason of a refusal.
 pub(crate) fn explain(
     quote: &ParsedQuote,
     collateral: &Collateral,
@@ -53,8 +53,8 @@ pub(crate) fn explain(
     }
 }
 
-/// A moment within what a clock may be slow by at which everything has begun, if
-/// something has not at `now`: dcap-qvl allows no slack.
+/// The moment at which every validity has begun, if one has not at `now` and the slack
+/// for a slow clock covers it: dcap-qvl allows no slack.
 pub(crate) fn slow_clock(
     quote: &ParsedQuote,
     collateral: &Collateral,
@@ -124,7 +124,7 @@ impl Documents {
         })
     }
 
-    /// Each step looks at what the steps before it have shown to be signed.
+    /// Each step uses only data that the steps before it found to be signed.
     fn reason(
         &self,
         quote: &ParsedQuote,
@@ -163,7 +163,7 @@ impl Documents {
             .or_else(|| self.refused_level(quote, collateral))
     }
 
-    /// Genuine documents about something else than TDX (PCS API v4).
+    /// Refuses genuine documents about something other than TDX (PCS API v4).
     fn wrong_kind(&self) -> Option<Rejected> {
         let kinds = [
             ("TCB info", &self.tcb_info, "TDX", [3, 3]),
@@ -195,8 +195,8 @@ impl Documents {
         Key::of(ca, &P256).is_ok_and(|key| key.signed_crl(&self.pck_crl))
     }
 
-    /// What these genuine documents say about themselves. A PCK CRL counts for
-    /// the CA that it is of only.
+    /// What these genuine documents state about themselves. A PCK CRL counts only for
+    /// the CA that issued it.
     fn seen(&self, root: &Key) -> Option<(Fmspc, Seen)> {
         let fmspc = self.tcb_info.fmspc.as_deref()?.parse().ok()?;
         let own_crl = self
@@ -227,7 +227,7 @@ impl Documents {
             .find_map(|(what, from, until)| current(what, from, until, now).err())
     }
 
-    /// From when until when each document, and each certificate of its issuer, is valid.
+    /// The validity of each document, and of each certificate of its issuer.
     fn windows(&self) -> Result<Vec<(&'static str, UnixTime, UnixTime)>, Rejected> {
         let mut windows = Vec::new();
         for (what, dated) in [
@@ -310,7 +310,7 @@ impl Documents {
         if !root.signed_crl(&self.root_crl) {
             return untrusted("signature of the root CRL");
         }
-        // Whoever issued the platform's certificate signs its CRL.
+        // The CA that issued the platform's certificate signs its CRL.
         let issuer = |chain: &[Certificate]| -> Option<Key> {
             let ca = chain
                 .iter()
@@ -339,7 +339,8 @@ impl Documents {
                 what: "the platform CA's certificate",
             });
         }
-        // The source's choice, not the platform's: another source may do better.
+        // The source chooses this certificate, not the platform: another source may
+        // help.
         [&self.tcb_chain, &self.qe_chain]
             .into_iter()
             .flatten()
@@ -390,11 +391,11 @@ impl Documents {
 }
 
 fn is_self(certificate: &Certificate, key: &Key) -> bool {
-    // The root signs itself; its own key is then the key that it carries.
+    // The root is self-signed: its certificate holds its own key.
     Key::of(certificate, &P256).is_ok_and(|own| own == *key)
 }
 
-/// What dcap-qvl refuses before any policy: debugging, profiling, migration, no
+/// TDs that dcap-qvl refuses before any policy: debugging, profiling, migration, no
 /// SEPT_VE_DISABLE, service TDs (Intel TDX module, TD ATTRIBUTES).
 fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
     let attributes = quote.td.attributes;
@@ -418,12 +419,12 @@ fn wrong_td(quote: &ParsedQuote) -> Option<Rejected> {
     bad.then(|| never_accepted(got))
 }
 
-/// Attributes that no policy can allow, so no line is offered.
+/// No policy can allow these attributes, so the refusal offers no line.
 fn never_accepted(got: String) -> Rejected {
     Rejected::TdAttributes { got, allowed: 0 }
 }
 
-/// A TCB status that Intel's specification does not have.
+/// A TCB status that is not in Intel's specification.
 fn unknown_status(json: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Level {

@@ -47,9 +47,8 @@ pub struct VerifiedQuote {
     inputs: Arc<Inputs>,
 }
 
-/// All that the verification of a quote depends on, but for what the quote states and
-/// two signatures: the quoting enclave signs each quote anew, and has its own report
-/// signed anew by the PCK.
+/// The inputs of a quote's verification, without the TD report and two signatures: the
+/// quoting enclave signs each quote, and the PCK signs the enclave's report for it.
 #[derive(Debug, PartialEq, Eq)]
 struct Inputs {
     unsigned: Quote,
@@ -78,7 +77,7 @@ impl VerifiedQuote {
         &self.levels
     }
 
-    /// What must not go back.
+    /// Values that must not decrease.
     pub(crate) fn seen(&self) -> Seen {
         self.seen
     }
@@ -144,8 +143,8 @@ impl VerifiedQuote {
         without_report_data(own) == without_report_data(other)
     }
 
-    /// As [`verify`], and quicker for a quote of the same TD by the same attestation
-    /// key: of that one all is known but its two signatures and what it states.
+    /// As [`verify`], but quicker for a quote of the same TD by the same attestation
+    /// key: only its two signatures and its TD report are new.
     ///
     /// # Errors
     /// Those of [`verify`].
@@ -207,7 +206,7 @@ pub(crate) fn verify(
             .map_err(|error| shown(&format!("{error:#}")))
     };
     let explained = |detail, at| diagnosis::explain(quote, collateral, root, at, detail);
-    // A later moment makes ends stricter, and beginnings looser by the slack alone.
+    // A later moment makes ends stricter, and beginnings looser only by the slack.
     let claims = verify_at(now).or_else(|error| {
         let at = diagnosis::slow_clock(quote, collateral, now);
         let at = at.ok_or_else(|| explained(error, now))?;
@@ -222,7 +221,7 @@ pub(crate) fn verify(
     })
 }
 
-/// What verified documents say about themselves.
+/// What verified documents state about themselves.
 fn seen(collateral: &Collateral) -> Option<Seen> {
     let documents = &collateral.documents;
     Some(Seen {
@@ -233,7 +232,7 @@ fn seen(collateral: &Collateral) -> Option<Seen> {
     })
 }
 
-/// What dcap-qvl leaves to its callers.
+/// Checks that dcap-qvl leaves to its callers.
 fn verified(
     claims: QuoteClaims,
     inputs: Inputs,
@@ -310,7 +309,7 @@ fn unsigned(mut quote: Quote) -> Quote {
 }
 
 /// The PCK's over the quoting enclave's report, and the attestation key's over the
-/// quote. False also of what cannot be read.
+/// quote. False for a quote that cannot be read, too.
 fn both_signatures_hold(quote: &ParsedQuote) -> bool {
     let hold = || {
         let AuthData::V4(auth) = &quote.quote.auth_data else {

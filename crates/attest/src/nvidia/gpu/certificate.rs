@@ -12,7 +12,7 @@ use crate::base::x509::{self, Key, P384};
 #[derive(Debug)]
 pub(super) struct Issuer {
     subject: Name,
-    /// What `authorityKeyIdentifier` of the next refers to.
+    /// The `authorityKeyIdentifier` of certificates that it issues.
     key_id: OctetString,
     key: Key,
     /// `SubjectPublicKeyInfo` (DER).
@@ -91,7 +91,7 @@ impl EndEntity {
         })
     }
 
-    /// The value of an extension that stands exactly once.
+    /// The value of an extension that is there exactly once.
     pub(super) fn extension(&self, oid: ObjectIdentifier) -> Option<&[u8]> {
         x509::extension(&self.certificate, oid).ok().flatten()
     }
@@ -224,7 +224,7 @@ mod tests {
         der.splice(place..place, new.iter().copied());
     }
 
-    /// Who changes no meaning must not make another certificate of it either.
+    /// A change without meaning must not give another certificate.
     #[test]
     fn a_default_that_is_written_out_is_refused() {
         let authority = authority();

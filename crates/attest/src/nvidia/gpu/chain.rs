@@ -22,8 +22,8 @@ const NVIDIA_ROOT_DER: &[u8] = include_bytes!("../../../data/nvidia-device-ident
 /// Certificates of a GPU.
 const CHAIN: usize = 5;
 
-/// Links that are kept, of each kind: two issuers are shared by all GPUs, one is
-/// each GPU's own, and so is the leaf.
+/// The most links that are kept, of each kind: all GPUs share two issuers; each GPU has
+/// one of its own, and a leaf.
 const MAX_LINKS: usize = 1024;
 
 /// The root certificate that GPUs are trusted under. It comes in as a value; no
@@ -42,8 +42,8 @@ impl GpuAnchors {
         }
     }
 
-    /// DANGER: another root (DER). Whoever holds its key makes any GPU genuine;
-    /// for tests and demonstrations.
+    /// DANGER: another root (DER). The holder of its key can make any GPU genuine; for
+    /// tests and demonstrations.
     #[must_use]
     pub fn danger_gpu_root(der: Vec<u8>) -> Self {
         Self { root_der: der }
@@ -92,10 +92,9 @@ struct Link {
     issuer: [u8; 32],
 }
 
-/// Links between certificates that have been verified. Whether they are valid at
-/// this moment, and lead to the trusted root, is looked at each time, so that one
-/// cache serves any root and any moment. A leaf stays the same until its machine
-/// boots anew.
+/// Links between certificates that have been verified. Each use checks that they are
+/// valid at this moment and lead to the trusted root, so that one cache serves any root
+/// and any moment. A leaf stays the same until its machine reboots.
 #[derive(Debug, Default)]
 pub struct IssuerCache {
     links: Mutex<Links>,
@@ -107,7 +106,8 @@ struct Links {
     leaves: HashMap<Link, Arc<Firmware>>,
 }
 
-/// Who holds a genuine device key can issue without end.
+/// The bound is needed: the holder of a genuine device key can issue any number of
+/// leaves.
 fn keep<T>(links: &mut HashMap<Link, Arc<T>>, link: Link, verified: &Arc<T>) {
     if links.len() >= MAX_LINKS {
         links.clear();
@@ -163,14 +163,13 @@ impl IssuerCache {
         Ok(verified)
     }
 
-    /// Each link in it was verified before it was put there, whatever became of
-    /// the thread that held the lock.
+    /// A poisoned lock is harmless: each link was verified before it was put there.
     fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a leaf says together with the device that issued it.
+/// A firmware's identity, from its leaf and the device that issued it.
 #[derive(Debug)]
 pub(super) struct Firmware {
     /// The firmware's key, which signs the evidence.
@@ -186,7 +185,7 @@ pub(super) struct Firmware {
 const LEAF: &str = "the firmware's certificate";
 
 impl Firmware {
-    /// Everything but whether it is valid now.
+    /// Verifies everything but the validity at this moment.
     fn verify(
         gpu: usize,
         der: &[u8],
@@ -208,7 +207,7 @@ impl Firmware {
         }
         let serial = leaf.certificate.tbs_certificate().serial_number();
         let ueid = Ueid::from_serial(serial.as_bytes())
-            .ok_or_else(|| refuse("its serial number has not 20 bytes".to_owned()))?;
+            .ok_or_else(|| refuse("its serial number does not have 20 bytes".to_owned()))?;
         Ok(Self {
             architecture,
             pdi,
@@ -224,12 +223,12 @@ impl Firmware {
 pub(super) enum Verified {
     /// A firmware's key, and the end of the chain's shortest validity.
     Firmware(Arc<Firmware>, UnixTime),
-    /// Something of a chip of this name.
+    /// A key of an unknown chip of this name.
     NotUnderstood(String),
 }
 
-/// Verifies a chain, leaf first. Where the chip is not known it is verified as a chain
-/// of certificates, and what else these say is not read.
+/// Verifies a chain, leaf first. If the chip is not known, the chain is verified, but
+/// NVIDIA's own statements in its certificates are not read.
 ///
 /// # Errors
 /// `rejected_gpu_chain_length`, `_root`, `_chain`, `_dice`, `_architecture`.

@@ -1,4 +1,4 @@
-//! What the certificates of a GPU say of it: its kind, its number, and the
+//! What the certificates of a GPU state about it: its kind, its number, and the
 //! firmware that its key was derived from.
 
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef};
@@ -14,19 +14,19 @@ use super::report::{Architecture, Pdi};
 use crate::base::text::{quoted, shown_hex};
 use crate::refusals::gpu::GpuRejected;
 
-/// DICE: from which firmware and which device key a key was derived. The
-/// identifier is TCG's; Blackwell GPUs use another one below it.
+/// DICE: the firmware and the device key that a key was derived from. The identifier is
+/// TCG's; Blackwell GPUs use another one below it.
 const OID_FWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.5.4.1");
 /// DMTF: manufacturer, product and number of a device (DSP0274).
 const OID_DEVICE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.412.274.1");
 
-/// The first byte of a device certificate's serial number: what the device is.
+/// The first byte of a device certificate's serial number: the kind of device.
 const GPU: u8 = 0x41;
 const SWITCH: u8 = 0x50;
 const PDI_LEN: usize = 8;
 
-/// What the certificate of a device calls its chip, which is not known. NVIDIA's
-/// switches have certificates under the same root: they are no GPUs.
+/// The name of an unknown chip in its device certificate. Refuses NVIDIA's switches,
+/// which have certificates under the same root.
 pub(super) fn unknown_chip(gpu: usize, device: &Issuer) -> Result<String, GpuRejected> {
     match device.serial.as_slice() {
         [kind, number @ ..] if *kind != SWITCH && number.len() == PDI_LEN => {
@@ -101,7 +101,7 @@ fn serial(gpu: usize, device: &Issuer, expected: &'static str) -> GpuRejected {
     }
 }
 
-/// What the leaf's key was derived from.
+/// The firmware and the device key that the leaf's key was derived from.
 pub(super) struct Origin {
     pub(super) device_spki: Vec<u8>,
     pub(super) fwid: [u8; 48],

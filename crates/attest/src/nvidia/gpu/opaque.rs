@@ -1,4 +1,4 @@
-//! What a GPU says beside its measurements: NVIDIA's "opaque data", a list of
+//! The statements of a GPU beside its measurements: NVIDIA's "opaque data", a list of
 //! fields with type and size, under the same signature.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ const PROTECTED_PCIE: u16 = 21;
 const SWITCHES: u16 = 22;
 const FEATURE: u16 = 36;
 
-/// How a GPU writes a switch that is on; 0x55 means off.
+/// The byte of a setting that is on; 0x55 means off.
 const ON: u8 = 0xaa;
 const OFF: u8 = 0x55;
 
@@ -28,7 +28,7 @@ const MAX_TEXT_BYTES: usize = 64;
 /// Why a field may be absent from genuine evidence.
 const OLDER: &str = "this driver does not report it";
 
-/// Fields that are understood; those that are not were looked at for their size only.
+/// The fields that are understood. Of the others only the size was checked.
 #[derive(Debug)]
 pub(super) struct Opaque {
     pub(super) driver: String,
@@ -75,7 +75,7 @@ impl Opaque {
             project_sku: text_of(PROJECT_SKU, "the project's SKU")?,
             chip_sku: text_of(CHIP_SKU, "the chip's SKU")?,
             fwid: field(&fields, FWID, |bytes| bytes.try_into().ok())
-                .ok_or("the FWID is no SHA-384")?,
+                .ok_or("the FWID is not a SHA-384")?,
             nvdec0: switched(NVDEC0, "NVDEC0")?,
             protected_pcie: switched(PROTECTED_PCIE, "Protected PCIe")?,
             switches: field(&fields, SWITCHES, switches)
@@ -88,8 +88,8 @@ impl Opaque {
     }
 }
 
-/// Type, size, data, up to the last byte; no type twice, so that no two readers
-/// take another one.
+/// Type, size, data, up to the last byte. No type twice, so that no two readers use
+/// different ones.
 fn fields(bytes: &[u8]) -> Result<BTreeMap<u16, &[u8]>, String> {
     let mut reader = Reader::new(bytes);
     let mut fields = BTreeMap::new();
@@ -189,7 +189,7 @@ mod tests {
             (tlv(4711, b"xyz")[..6].to_vec(), "a field leads outside"),
             (vec![1, 0, 0], "a field leads outside"),
             (tlv(NVDEC0, &[0]), "NVDEC0 is neither on (aa) nor off (55)"),
-            (tlv(FWID, &[0; 47]), "the FWID is no SHA-384"),
+            (tlv(FWID, &[0; 47]), "the FWID is not a SHA-384"),
             (
                 tlv(SWITCHES, &[0; 9]),
                 "the list of switches has another size",

@@ -27,9 +27,9 @@ const LIMITS: Limits = Limits {
     members: json::MEMBERS,
 };
 
-/// One GPU's evidence as it was sent; nothing in it is proved.
+/// One GPU's evidence as it was sent; not verified.
 pub(super) struct Item<'a> {
-    /// What the JSON calls its architecture, if it does; not signed.
+    /// Its architecture, if the JSON names one; not signed.
     pub(super) arch: Option<Cow<'a, str>>,
     /// PEM, leaf first.
     pub(super) certificates: Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) struct Item<'a> {
 
 /// The whole payload.
 pub(super) struct Payload<'a> {
-    /// What the JSON calls the architecture of all, if it does; not signed.
+    /// The architecture of all GPUs, if the JSON names one; not signed.
     pub(super) arch: Option<Cow<'a, str>>,
     pub(super) items: Vec<Item<'a>>,
 }
@@ -66,8 +66,8 @@ struct WireItem<'a> {
     nonce: Option<&'a RawValue>,
 }
 
-/// Reads the payload and compares the nonces that it repeats outside the
-/// signed bytes, each as text, so that no second spelling passes.
+/// Reads the payload and compares the nonces that it repeats outside the signed bytes,
+/// each as text, so that no other spelling is accepted.
 pub(super) fn read<'a>(text: &'a str, nonce: &Nonce) -> Result<Payload<'a>, GpuRejected> {
     if text.len() > MAX_PAYLOAD_BYTES {
         return Err(GpuRejected::TooLarge {
@@ -151,7 +151,7 @@ fn optional<'a>(
 /// Base64 in its one canonical spelling.
 fn blob(field: &str, raw: Option<&RawValue>) -> Result<Vec<u8>, GpuRejected> {
     let text = string(field, raw)?;
-    // Four characters stand for three bytes, padding for none.
+    // Four characters encode three bytes; padding encodes none.
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
     let len = (text.len() / 4).saturating_mul(3).saturating_sub(padding);
     if len > MAX_BLOB_BYTES {

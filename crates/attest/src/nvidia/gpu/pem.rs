@@ -6,8 +6,8 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The certificates (DER) in the order of the text. The length of the text has
-/// been bounded by who calls.
+/// The certificates (DER) in the order of the text. The caller has bounded the length
+/// of the text.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let text = std::str::from_utf8(pem).map_err(|_| "not text".to_owned())?;
     // Some tools send the NUL bytes that ended a buffer.

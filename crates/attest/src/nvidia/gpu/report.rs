@@ -1,4 +1,4 @@
-//! What was found out about the GPUs of a machine.
+//! The results about the GPUs of a machine.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use crate::base::finding::Finding;
 use crate::base::identifiers::UnixTime;
 
-/// SHA-384 of something that the GPU measured.
+/// A measurement of the GPU (SHA-384).
 pub type Measurement = [u8; 48];
 
 /// A value, or the reason why there is none.
@@ -14,7 +14,7 @@ pub type Measurement = [u8; 48];
 pub enum Stated<T> {
     /// As the evidence states it, under its signature.
     Value(T),
-    /// It was not looked at, since it is not there. Never a pass.
+    /// It was not checked, since it is not there. Never a pass.
     Absent(&'static str),
 }
 
@@ -38,7 +38,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The word in `nvidia_payload`.
+    /// The name in `nvidia_payload`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -142,7 +142,7 @@ pub struct GpuFinding {
     pub ueid: Ueid,
     /// The firmware that the key was derived from, by the certificate.
     pub fwid: [u8; 48],
-    /// What the firmware says of itself; where it is stated it is `fwid`.
+    /// The firmware that the firmware itself reports; if it reports one, it is `fwid`.
     pub reported_fwid: Stated<[u8; 48]>,
     /// The host's driver, such as `570.172.08`.
     pub driver: String,
@@ -166,7 +166,7 @@ pub struct GpuFinding {
     pub valid_until: UnixTime,
 }
 
-/// What a board is.
+/// The identity of a board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
     /// Such as `G520`.
@@ -200,8 +200,8 @@ impl GpuFinding {
     }
 }
 
-/// A GPU of a chip that is not known here, certified under the trusted root. Nothing
-/// of its evidence was looked at, and it counts as none.
+/// A GPU of an unknown chip, certified under the trusted root. None of its evidence was
+/// checked, and it does not count as a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownGpu {
@@ -220,16 +220,15 @@ pub enum Topology {
     NotCompared(&'static str),
 }
 
-/// What is not proved about GPUs whose evidence holds.
+/// What valid evidence of GPUs does not prove.
 pub(crate) const GPUS_NOT_PROVED: [&str; 4] = [
-    "tables have places: which device is in one, and what else is on the root bus, is not measured",
-    "the GPUs are tied to the virtual machine by our nonce and the attested channel only",
+    "the tables measure places: they do not measure which device is in a place, nor what else is on the root bus",
+    "only our nonce and the attested connection tie the GPUs to the virtual machine",
     "the switches between the GPUs are named, not attested",
-    "whether NVIDIA has revoked a certificate was not asked",
+    "NVIDIA was not asked whether it has revoked a certificate",
 ];
 
-/// GPUs whose evidence holds. Only
-/// [`appraise_gpus`](crate::appraise_gpus) makes one.
+/// GPUs with valid evidence. Only [`appraise_gpus`](crate::appraise_gpus) makes one.
 #[derive(Debug)]
 pub struct GpuReport {
     pub(super) gpus: Vec<GpuFinding>,
@@ -239,15 +238,15 @@ pub struct GpuReport {
 }
 
 impl GpuReport {
-    /// In the order of the list, each another device. None only if none was
+    /// In the order of the list, each a different device. Empty only if none was
     /// [understood](Self::not_understood).
     #[must_use]
     pub fn gpus(&self) -> &[GpuFinding] {
         &self.gpus
     }
 
-    /// Those that are newer than this program. Where there are any, the others were
-    /// not compared with each other.
+    /// Those that are newer than this program. If there are any, the others were not
+    /// compared with each other.
     #[must_use]
     pub fn not_understood(&self) -> &[UnknownGpu] {
         &self.not_understood
@@ -263,7 +262,7 @@ impl GpuReport {
         named.flatten().copied().collect()
     }
 
-    /// What differs and refuses nothing: versions, and copies that nobody signed.
+    /// Differences that refuse nothing: of versions, and of unsigned copies.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -28,9 +28,9 @@ const FIRMWARE: u8 = 1;
 /// SHA-384.
 const VALUE_LEN: u16 = 48;
 
-/// Evidence with the right layout; nothing in it is proved.
+/// Evidence with the right layout; not verified.
 pub(super) struct Spdm<'a> {
-    /// Every byte before the signature: what was signed.
+    /// Every byte before the signature: the signed message.
     pub(super) message: &'a [u8],
     /// r and s, big-endian.
     pub(super) signature: &'a [u8],
@@ -42,7 +42,7 @@ pub(super) struct Spdm<'a> {
     pub(super) opaque: Opaque,
 }
 
-/// The pieces, by the lengths inside; what they hold is looked at afterwards.
+/// Cuts the message by the lengths inside; the contents are checked afterwards.
 struct Frame<'a> {
     request: [u8; 4],
     nonce: [u8; NONCE_LEN],

@@ -1,7 +1,7 @@
-//! What a token claims, in the shape of version 2.0 of NVIDIA's claims.
+//! The claims of a token, by version 2.0 of NVIDIA's claims.
 //!
-//! A claim that is not known may change what the others mean: each must be, so
-//! that a newer version is refused as such and never half understood.
+//! An unknown claim may change what the others mean. So every claim has to be known: a
+//! newer version is refused as such and never half understood.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::base::text::{quoted, shown};
 use crate::nvidia::gpu::Ueid;
 use crate::refusals::nras::NrasRejected;
 
-/// Who signs in production; `nras.attestation-stg.nvidia.com` is for trials.
+/// The issuer in production; `nras.attestation-stg.nvidia.com` is for trials.
 const ISSUER: &str = "https://nras.attestation.nvidia.com";
 
 /// NVIDIA's IANA private enterprise number, by which EAT names makers of hardware.
@@ -23,11 +23,11 @@ pub(super) const NVIDIA: &str = "5703";
 /// What [`Claims`] of every version are called.
 const VERSION: &str = "2.0";
 
-/// By how much our clock may be behind NVIDIA's: as behind the machine's, whose log
-/// is of the same moment. Recordings were made 3 to 5 s after their tokens.
+/// How much our clock may be behind NVIDIA's; the deployment log has the same slack.
+/// Recordings were made 3 to 5 s after their tokens.
 const CLOCK_TOLERANCE: u64 = 300;
 
-/// NVIDIA's tokens are valid for an hour, and no older one is ever taken.
+/// NVIDIA's tokens are valid for an hour; older ones are refused.
 const MAX_AGE: u64 = 3_600;
 
 /// The digests of sixteen GPUs are 80 values, three levels deep.
@@ -73,7 +73,7 @@ pub(super) const GPU: &[&str] = &[
     "x-nvidia-gpu-vbios-version",
 ];
 
-/// What NVIDIA checks of a GPU, in the order in which it does: each is true.
+/// NVIDIA's checks of a GPU, in its order. Each has to be true.
 const CHECKS: &[&str] = &[
     "x-nvidia-gpu-arch-check",
     "x-nvidia-gpu-attestation-report-parsed",
@@ -119,7 +119,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Refuses what NVIDIA signs for trials.
+    /// Refuses tokens that NVIDIA signs for trials.
     pub(super) fn are_productions(&self) -> Result<(), NrasRejected> {
         let got = self.text("iss")?;
         if got != ISSUER {
@@ -192,7 +192,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Answers our nonce, compared as text, so that no second spelling passes.
+    /// Answers our nonce, compared as text, so that no other spelling is accepted.
     pub(super) fn answer(&self, nonce: &Nonce) -> Result<(), NrasRejected> {
         let got = self.text("eat_nonce")?;
         let expected = nonce.to_string();
@@ -221,7 +221,7 @@ impl<'a> Claims<'a> {
         Ok(digests)
     }
 
-    /// The GPU whose evidence stands in this place of the list.
+    /// Is about the GPU whose evidence is at this place of the list.
     pub(super) fn device(&self, ueid: &Ueid) -> Result<(), NrasRejected> {
         let got = self.text("ueid")?;
         let expected = ueid.to_string();
@@ -235,7 +235,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// Everything that NVIDIA looks at is as it should be.
+    /// All of NVIDIA's checks succeeded.
     pub(super) fn success(&self) -> Result<(), NrasRejected> {
         let token = || self.token.clone();
         for claim in CHECKS {
@@ -273,7 +273,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// A version that the GPU signed, too.
+    /// A version that the GPU has signed, too.
     pub(super) fn version(&self, claim: &'static str, expected: &str) -> Result<(), NrasRejected> {
         let got = self.text(claim)?;
         if got != expected {
@@ -287,7 +287,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// A text that can only be this one.
+    /// A text with one possible value.
     pub(super) fn expect(
         &self,
         claim: &'static str,
@@ -305,7 +305,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// Why NVIDIA refuses a GPU, in its words.
+    /// Why NVIDIA refuses a GPU, in NVIDIA's words.
     pub(super) fn error_details(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Details<'a> {

@@ -1,10 +1,10 @@
-//! NVIDIA's signing keys: `/.well-known/jwks.json` (RFC 7517), and who vouches
-//! for them.
+//! NVIDIA's signing keys: `/.well-known/jwks.json` (RFC 7517), and the authorities that
+//! certify them.
 //!
-//! Each key comes with the certificate that NVIDIA's intermediate authority
-//! issued for it and with that authority's own. The root above is not sent, so
-//! nothing proves the intermediate's certificate: its key is pinned, and only
-//! the key decides. A key serves for two days.
+//! Each key comes with the certificate that NVIDIA's intermediate authority issued for
+//! it and with that authority's own. The root is not sent, so nothing proves the
+//! intermediate's certificate: its key is pinned, and only that key is compared. A
+//! signing key is used for two days.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub const MAX_NRAS_KEY_SET_BYTES: usize = 512 << 10;
 /// A key an hour for two days are 48; a fleet may have several of each.
 const MAX_KEYS: usize = 200;
 
-/// Leaf and intermediate; those above may join them one day.
+/// Leaf and intermediate; NVIDIA may add those above.
 const MAX_CERTIFICATES: usize = 4;
 
 /// Real names have 70 bytes.
@@ -46,12 +46,12 @@ const NVIDIA_INTERMEDIATES: [[u8; 32]; 1] = [[
     0x85, 0xae, 0x04, 0x80, 0xbb, 0x11, 0x3f, 0xba, 0x63, 0xb0, 0x91, 0xa7, 0x5a, 0xff, 0xe8, 0x96,
 ]];
 
-/// Whom the certificates of signing keys are for. GH100 is Hopper, the one
-/// architecture that is understood.
+/// The subject of signing keys' certificates. GH100 is Hopper, the one architecture
+/// that is understood.
 const SUBJECT: &str = "NVIDIA Attestation Service GPU GH100";
 
-/// The authorities whose word about signing keys is taken. They come in as a
-/// value; no feature or variable changes them.
+/// The authorities that may certify signing keys. They come in as a value; no feature
+/// or variable changes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NrasAnchors {
     intermediates: BTreeSet<Spki>,
@@ -64,8 +64,8 @@ impl NrasAnchors {
         Self::danger_nras_intermediates(NVIDIA_INTERMEDIATES.map(Spki::from_bytes))
     }
 
-    /// DANGER: other authorities. Whoever holds one's key says of any GPU what
-    /// they like; for tests and demonstrations.
+    /// DANGER: other authorities. The holder of one's key can sign any result about any
+    /// GPU; for tests and demonstrations.
     #[must_use]
     pub fn danger_nras_intermediates(keys: impl IntoIterator<Item = Spki>) -> Self {
         Self {
@@ -85,8 +85,8 @@ impl NrasAnchors {
     }
 }
 
-/// A key set as it was sent: each key is its certificate's, and whether anybody
-/// vouches for that is asked when it is used.
+/// A key set as it was sent. Each key is that of its certificate; the certificate is
+/// verified when the key is used.
 #[derive(Debug)]
 pub struct KeySet {
     keys: BTreeMap<String, Key>,
@@ -99,7 +99,7 @@ struct Key {
     intermediate_der: Vec<u8>,
 }
 
-/// What is read of a key; RFC 7517 §4 has other members ignored.
+/// The members of a key that are read; by RFC 7517 §4 others are ignored.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -199,8 +199,8 @@ impl Key {
         let intermediate_der = der(intermediate)?;
         let (x, y) = (coordinate(&jwk.x, "x")?, coordinate(&jwk.y, "y")?);
         let key = PublicKey::of(&leaf, &P384).map_err(|detail| refuse(detail.to_owned()))?;
-        // A token is verified with the certificate's key. Who reads x and y must
-        // not find another.
+        // Tokens are verified with the certificate's key. A reader that uses x and y
+        // must get the same key.
         if key != PublicKey::at(&P384, &[x, y].concat()) {
             return Err(NrasRejected::KeyMismatch {
                 kid: quoted(&jwk.kid),
@@ -251,13 +251,14 @@ impl Key {
                 }
             })
         };
-        // Nothing proves the intermediate's dates, but past ones are never right.
+        // Nothing proves the intermediate's dates, but an expired one is always wrong.
         let above = valid(INTERMEDIATE, &intermediate)?;
         Ok(valid("its own", &self.leaf)?.min(above))
     }
 }
 
-/// The authority may certify more than signers of tokens about GPUs.
+/// Checks the certificate's purpose: the authority may also certify others than signers
+/// of tokens about GPUs.
 fn is_for_tokens(leaf: &Certificate) -> Result<(), String> {
     x509::signs_data(leaf)?;
     let name = x509::common_name(leaf)?;
@@ -268,7 +269,7 @@ fn is_for_tokens(leaf: &Certificate) -> Result<(), String> {
 }
 
 /// A key set under anchors at a moment. Tokens of one answer share a key, whose
-/// certificate is then looked at once.
+/// certificate is then verified once.
 pub(super) struct Vouched<'a> {
     keys: &'a KeySet,
     anchors: &'a NrasAnchors,

@@ -16,7 +16,7 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// The one algorithm: ECDSA on P-384 with SHA-384 (RFC 7518 §3.4).
 const ALGORITHM: &str = "ES384";
 
-/// How the keys of NVIDIA's production are called; those for trials have `stg`.
+/// The prefix of the names of production keys; those for trials have `stg`.
 const PRODUCTION_KEY: &str = "nv-eat-kid-prod-";
 
 /// One object of two texts.
@@ -26,12 +26,12 @@ const HEADER_LIMITS: Limits = Limits {
     members: json::MEMBERS,
 };
 
-/// A token whose header was read and whose payload was not.
+/// A token whose header was read; its payload was not.
 pub(super) struct Token<'a> {
     name: &'a str,
-    /// Which key is said to have signed it.
+    /// The name of the key that signed it, by its header.
     pub(super) kid: String,
-    /// Header and payload as they were sent (RFC 7515 §5.2): what is signed.
+    /// Header and payload as they were sent (RFC 7515 §5.2): the signed text.
     signed: &'a str,
     payload: &'a str,
     signature: Vec<u8>,
@@ -102,8 +102,8 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// The payload, now that its signature holds. The signature is r and s of
-    /// 48 bytes (RFC 7518 §3.4); nothing else passes, DER least of all.
+    /// The payload, if the signature is valid. A signature is r and s of 48 bytes each
+    /// (RFC 7518 §3.4); no other form is accepted, such as DER.
     pub(super) fn verified(self, key: &Key) -> Result<Vec<u8>, NrasRejected> {
         if self.signature.len() != 96
             || !key.verifies_fixed(self.signed.as_bytes(), &self.signature)

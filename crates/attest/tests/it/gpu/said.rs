@@ -21,7 +21,7 @@ fn a_refusal_says_what_was_found_and_what_was_expected() {
             g.message
                 .push(|m| *m.field(field::PROTECTED_PCIE) = vec![0x55])
         }),
-        ("the device's certificate of GPU 1: it is no CA", |g| {
+        ("the device's certificate of GPU 1: it is not a CA", |g| {
             g.device.push(|ca| ca.is_ca = IsCa::ExplicitNoCa)
         }),
         (
@@ -32,7 +32,7 @@ fn a_refusal_says_what_was_found_and_what_was_expected() {
             },
         ),
         (
-            "the firmware's certificate of GPU 1: an extension stands twice or cannot be read",
+            "the firmware's certificate of GPU 1: an extension is there twice or cannot be read",
             |g| {
                 // A second keyUsage: digitalSignature.
                 let usage = CustomExtension::from_oid_content(&[2, 5, 29, 15], vec![3, 2, 7, 0x80]);

@@ -201,7 +201,7 @@ fn what_cannot_be_read() {
     let firmware = |dir: &Path| dir.join("ovmf.fd");
     let dir = fresh();
     std::fs::remove_file(firmware(&dir)).unwrap();
-    unreadable(&dir, "ovmf.fd: it is listed, and was not given");
+    unreadable(&dir, "ovmf.fd: it is listed but missing");
     std::fs::create_dir(firmware(&dir)).unwrap();
     unreadable(&dir, "ovmf.fd: no regular file");
     // Links, to elsewhere and to the very file.

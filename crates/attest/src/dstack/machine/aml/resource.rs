@@ -1,4 +1,4 @@
-//! What a device occupies (ACPI 6.5, section 6.4).
+//! The resources that a device occupies (ACPI 6.5, section 6.4).
 
 /// A resource descriptor.
 #[derive(Clone, Copy)]
@@ -13,15 +13,15 @@ pub(in crate::dstack::machine) enum Resource<'a> {
     Interrupts(Trigger, &'a [u32]),
     /// Numbers of PCI buses: first and count.
     Buses(u16, u16),
-    /// Ports that a bridge hands on: first and count.
+    /// Ports that a bridge forwards: first and count.
     PortWindow(u16, u16),
-    /// Memory that a bridge hands on: first and length.
+    /// Memory that a bridge forwards: first and length.
     Memory(u32, u32),
     CacheableMemory(u32, u32),
     CacheableMemory64(u64, u64),
 }
 
-/// What raises an interrupt.
+/// How an interrupt is signalled.
 #[derive(Clone, Copy)]
 pub(in crate::dstack::machine) enum Trigger {
     Level,

@@ -4,7 +4,7 @@ use crate::dstack::machine::aml::Term::{self, *};
 use crate::dstack::machine::aml::{BYTE, DWORD, PRESERVE, Resource, SYSTEM_IO, ZEROS, all};
 use crate::dstack::machine::{QemuFamily, Shape};
 
-/// Registers of the controller; `CSEL` chooses the CPU of which the others speak.
+/// Registers of the controller; `CSEL` selects the CPU for the others.
 const PRESENT: Term<'static> = Path("\\_SB.PCI0.PRES.CPEN");
 const INSERTED: Term<'static> = Path("\\_SB.PCI0.PRES.CINS");
 const REMOVED: Term<'static> = Path("\\_SB.PCI0.PRES.CRMV");
@@ -125,7 +125,7 @@ const EJECT_CPU: Term<'static> = Serialized(
         UNLOCK,
     ],
 );
-/// Tells the controller how a change of a CPU went.
+/// Reports the result of a CPU's change to the controller.
 const REPORT: Term<'static> = Serialized(
     "COST",
     4,
@@ -140,8 +140,8 @@ const REPORT: Term<'static> = Serialized(
     ],
 );
 
-/// Asks which CPUs were plugged or are to go, and notifies the guest's kernel of each.
-/// A pass gathers up to 255; there is one more pass if a list was full.
+/// Finds the CPUs that were plugged or are to be removed, and notifies the guest's
+/// kernel of each. A pass gathers up to 255; there is one more pass if a list was full.
 fn scan(shape: &Shape, out: &mut Vec<u8>) {
     // From 10.0 the method gathers removed CPUs as well, and notifies of them later.
     let gathers = shape.family >= QemuFamily::V10;

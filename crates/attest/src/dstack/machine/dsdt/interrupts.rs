@@ -20,14 +20,14 @@ const LINKS: [(&str, &str, &str); 8] = [
 ];
 
 pub(super) fn write(family: QemuFamily, out: &mut Vec<u8>) {
-    // A TD's host does not see the end of an interrupt, as the level form needs. Before
-    // 9.2, QEMU's versions for TDX say so in the tables.
+    // Level-triggered interrupts need the host to see an interrupt's end, which it
+    // cannot see in a TD. Before 9.2, QEMU's versions for TDX state this in the tables.
     let trigger = if family < QemuFamily::V9_2 {
         Trigger::Edge
     } else {
         Trigger::Level
     };
-    // The guest's kernel says which controller it uses.
+    // The guest's kernel tells which controller it uses.
     Name("PICF", &Int(0)).write(out);
     Method("_PIC", 1, &[Store(&Arg(0), &Path("PICF"))]).write(out);
 

@@ -11,7 +11,7 @@ const DEVICE_LABELS: Term<'static> = Uuid(0xe5c937d0_3553_4d7a_9117_ea4d19c3434d
 
 /// The host bridge, and the memory of PCI's configuration space.
 pub(super) fn host(shape: &Shape, out: &mut Vec<u8>) {
-    // What the guest may control: all, or all but native hot-plug.
+    // The features that the guest may control: all, or all but native hot-plug.
     let granted = if shape.hotplug { 0x1e } else { 0x1f };
     Scope(
         "_SB",
@@ -22,8 +22,8 @@ pub(super) fn host(shape: &Shape, out: &mut Vec<u8>) {
                     Name("_HID", &Pnp(0x0a08)),
                     Name("_CID", &Pnp(0x0a03)),
                     Name("_UID", &Int(0)),
-                    // The guest's words of capabilities come as an argument, and go
-                    // back with what is granted and with flags of what went wrong.
+                    // The guest passes the capabilities that it requests; the method
+                    // returns those that are granted, and error flags.
                     Method(
                         "_OSC",
                         4,
@@ -170,7 +170,7 @@ const ASK: Term<'static> = Store(
 const UNNUMBERED: Term<'static> = LEqual(&Local(2), &Int(0));
 const ABSENT: Term<'static> = LEqual(&Local(2), &Int(0xffff_ffff));
 
-/// Which functions a device has that can be unplugged.
+/// The functions of a device that can be unplugged.
 const FUNCTIONS: Term<'static> = If(
     &LEqual(&Arg(2), &Int(0)),
     &[
@@ -211,7 +211,7 @@ const LABEL_BEFORE_9_2: Term<'static> = If(
 );
 const NUMBER: Term<'static> = Store(&Local(2), &Index(&Local(0), &Int(0)));
 
-/// What the root bus occupies, and what the controllers on it do.
+/// The resources of the root bus, and of the controllers on it.
 pub(super) fn resources(shape: &Shape, out: &mut Vec<u8>) {
     // Memory that is not split ends where it is full; the window begins there.
     let start = match u32::try_from(shape.memory) {
@@ -258,7 +258,7 @@ pub(super) fn resources(shape: &Shape, out: &mut Vec<u8>) {
     .write(out);
 }
 
-/// A device that does nothing but keep others off its ports.
+/// A device that only reserves its ports.
 fn ports(name: &str, uid: &str, ports: Resource<'_>, out: &mut Vec<u8>) {
     Device(
         name,

@@ -54,8 +54,8 @@ fn the_quick_way_says_what_verifying_says() {
     assert_eq!(format!("{:?}", quick.unwrap()), format!("{slow:?}"));
 }
 
-/// Not one byte of it may be another one, but for the length of what follows the
-/// TD report, which nobody signs and which may count zeros of the padding.
+/// No byte of it may change, except in the length of the part after the TD report,
+/// which no signature covers and which may count zeros of the padding.
 #[test]
 fn a_changed_quote_is_not_known() {
     let machine = Machine::new();
