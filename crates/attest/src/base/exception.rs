@@ -7,7 +7,7 @@ use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
 use crate::base::identifiers::UnixTime;
-use crate::base::text::quoted;
+use crate::base::text::{as_text, expected};
 
 const DAY_SECONDS: u64 = 86_400;
 
@@ -25,7 +25,7 @@ impl Day {
             .ok()
             .filter(|day| (1970..=9999).contains(&day.year()))
             .map(Self)
-            .ok_or_else(|| format!("expected a day such as 2027-02-28, got {}", quoted(text)))
+            .ok_or_else(|| expected("a day such as 2027-02-28", text))
     }
 
     /// The day of a moment; for a moment after the last day that can be written, that
@@ -60,17 +60,7 @@ impl fmt::Display for Day {
     }
 }
 
-impl Serialize for Day {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Day {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
+as_text!(Day, Day::parse);
 
 /// Until when a value is accepted, why, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,10 +79,8 @@ impl Exception {
         for (name, text) in [("reason", &self.reason), ("by", &self.by)] {
             let is_plain = (1..=200).contains(&text.len()) && text.chars().all(|c| !c.is_control());
             if !is_plain {
-                return Err(format!(
-                    "{place}: expected exception.{name} of 1 to 200 printable characters, got {}",
-                    quoted(text)
-                ));
+                let what = format!("exception.{name} of 1 to 200 printable characters");
+                return Err(format!("{place}: {}", expected(what, text)));
             }
         }
         Ok(())

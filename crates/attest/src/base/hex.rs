@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::text::{hex_array, hex_bytes, quoted};
+use crate::base::text::{as_text, expected, hex_array, hex_bytes};
 
 /// Bytes of a fixed length, written as hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,23 +20,10 @@ impl<const LEN: usize> std::fmt::Debug for Hex<LEN> {
     }
 }
 
-impl<const LEN: usize> Serialize for Hex<LEN> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de, const LEN: usize> Deserialize<'de> for Hex<LEN> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        hex_array(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "expected {LEN} bytes in hex, got {}",
-                quoted(&text)
-            ))
-        })
-    }
-}
+as_text!(const LEN: Hex<LEN>, |text| {
+    let what = format!("{LEN} bytes in hex");
+    hex_array(text).map(Self).ok_or_else(|| expected(what, text))
+});
 
 /// Bytes of any length, written as hex; kept in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,10 +41,7 @@ impl<'de> Deserialize<'de> for HexText {
         let text = String::deserialize(deserializer)?;
         match hex_bytes(&text) {
             Some(bytes) if !bytes.is_empty() => Ok(Self(::hex::encode(bytes))),
-            _ => Err(serde::de::Error::custom(format!(
-                "expected hex, got {}",
-                quoted(&text)
-            ))),
+            _ => Err(serde::de::Error::custom(expected("hex", &text))),
         }
     }
 }

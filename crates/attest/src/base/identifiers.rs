@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::base::text::as_text;
+
 /// The error of a text that does not have the form of its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {got}")]
@@ -67,11 +69,7 @@ macro_rules! digest_identifier {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
+        as_text!($name, str::parse);
     };
 }
 
@@ -110,14 +108,6 @@ digest_identifier!(
     /// A digest of a deployment log up to one of its actions.
     LogDigest, 32, "64 hex digits (the digest of a log)"
 );
-
-/// As text, for a file.
-impl<'de> serde::Deserialize<'de> for LogDigest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 impl Spki {
     /// The digest of a DER-encoded SubjectPublicKeyInfo.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::exception::{Day, Exception};
 use crate::base::identifiers::UnixTime;
-use crate::base::text::quoted;
+use crate::base::text::{expected, quoted};
 
 /// A status of Intel's TCB info. Any other status is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -208,9 +208,10 @@ impl FromStr for AcceptTcb {
             .rsplit_once('@')
             .and_then(|(level, until)| Some((level.split_once(':')?, until)));
         let ((status, advisories), until) = parts.ok_or_else(|| {
-            format!(
-                "expected STATUS:ADVISORY,...@LAST-DAY such as OutOfDate:INTEL-SA-01036@2027-02-28, got {}",
-                quoted(text)
+            let example = "OutOfDate:INTEL-SA-01036@2027-02-28";
+            expected(
+                format!("STATUS:ADVISORY,...@LAST-DAY such as {example}"),
+                text,
             )
         })?;
         let rule = Self {
@@ -256,10 +257,7 @@ impl AcceptTcb {
                     .bytes()
                     .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
             if !is_plain {
-                return Err(format!(
-                    "expected an advisory such as INTEL-SA-01036, got {}",
-                    quoted(id)
-                ));
+                return Err(expected("an advisory such as INTEL-SA-01036", id));
             }
         }
         self.exception.check("tcb.accept_advisories")

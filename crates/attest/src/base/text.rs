@@ -33,6 +33,31 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{inner}\"")
 }
 
+/// The error of a value that is not what it should be.
+pub(crate) fn expected(what: impl std::fmt::Display, got: &str) -> String {
+    format!("expected {what}, got {}", quoted(got))
+}
+
+/// A value that files have as a text: `Display` writes it, and a function from `&str`
+/// reads it.
+macro_rules! as_text {
+    ($(const $len:ident:)? $name:ty, $read:expr) => {
+        impl $(<const $len: usize>)? serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de $(, const $len: usize)?> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                ($read)(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
 /// Foreign hex of any length; only the beginning if it is long.
 pub(crate) fn shown_hex(bytes: &[u8]) -> String {
     shown(&hex::encode(bytes))

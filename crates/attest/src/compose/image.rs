@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::text::quoted;
+use crate::base::text::{as_text, expected};
 
 /// The longest reference that is read: a name has at most 255 characters, a tag
 /// 128, a digest 71.
@@ -35,24 +35,11 @@ impl fmt::Display for Repository {
     }
 }
 
-impl serde::Serialize for Repository {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-/// As a person writes it, see [`Repository::named`].
-impl<'de> serde::Deserialize<'de> for Repository {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::named(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "expected a repository without tag or digest, such as vllm/vllm-openai, got {}",
-                quoted(&text)
-            ))
-        })
-    }
-}
+// As a person writes it, see [`Repository::named`].
+as_text!(Repository, |text| {
+    let what = "a repository without tag or digest, such as vllm/vllm-openai";
+    Repository::named(text).ok_or_else(|| expected(what, text))
+});
 
 /// A SHA-256 digest of an image, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,24 +64,10 @@ impl fmt::Display for ImageDigest {
     }
 }
 
-impl serde::Serialize for ImageDigest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// As [`ImageDigest::read`].
-impl<'de> serde::Deserialize<'de> for ImageDigest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::read(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "expected sha256: and 64 hex digits in lower case, got {}",
-                quoted(&text)
-            ))
-        })
-    }
-}
+as_text!(ImageDigest, |text| {
+    let what = "sha256: and 64 hex digits in lower case";
+    ImageDigest::read(text).ok_or_else(|| expected(what, text))
+});
 
 /// A reference to an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -274,46 +274,36 @@ impl<'a> Judge<'a> {
 
     fn image(&self, service: &Service) -> Result<(), Refused> {
         let role = self.rules.role(service);
-        let refuse = || (self.file(), quoted(&service.name), service.image_text());
+        let (file, image) = (self.file(), service.image_text());
+        let service_name = quoted(&service.name);
         if role == Role::Unknown {
-            let (file, service, image) = refuse();
             return Err(Refused::Repository {
                 file,
-                service,
+                service: service_name,
                 image,
             });
-        }
-        // The role is the default image's: a variable may name any program instead.
-        if matches!(service.image, Some(Image::Default { .. })) {
-            let (file, service, image) = refuse();
-            return Err(Refused::NotPinned {
-                file,
-                service,
-                image,
-            });
-        }
-        if role.is_helper() {
-            return Ok(());
         }
         let named = service.image.as_ref().and_then(Image::named);
         let named = named.filter(|_| role != Role::Built);
         let digest = named.and_then(|image| image.digest.as_ref());
-        if digest.is_none() && role != Role::Built {
-            let (file, service, image) = refuse();
+        let needs_digest = !role.is_helper() && role != Role::Built;
+        // The role is the default image's: a variable may name any program instead.
+        let may_change = matches!(service.image, Some(Image::Default { .. }));
+        if may_change || needs_digest && digest.is_none() {
             return Err(Refused::NotPinned {
                 file,
-                service,
+                service: service_name,
                 image,
             });
         }
         // What is built has no digest: no list of digests allows it.
         if let Some(allowed) = &self.rules.digests
+            && !role.is_helper()
             && !digest.is_some_and(|digest| allowed.contains(digest))
         {
-            let (file, service, image) = refuse();
             return Err(Refused::Digest {
                 file,
-                service,
+                service: service_name,
                 image,
                 allowed: allowed.len(),
             });

@@ -5,7 +5,6 @@ mod editions;
 mod floors;
 
 use dcap_qvl::QuoteCollateralV3;
-use serde::{Deserialize, Serialize};
 
 pub use self::editions::{Editions, EditionsParts};
 pub(crate) use self::floors::{Admitted, Seen};
@@ -118,34 +117,36 @@ impl Collateral {
     /// # Errors
     /// [`Rejected::CollateralFormat`] if they exceed [`MAX_COLLATERAL_BYTES`].
     pub fn from_parts(parts: CollateralParts) -> Result<Self, Rejected> {
+        Self::bounded(QuoteCollateralV3 {
+            pck_crl_issuer_chain: parts.pck_crl_issuer_chain,
+            root_ca_crl: parts.root_ca_crl,
+            pck_crl: parts.pck_crl,
+            tcb_info_issuer_chain: parts.tcb_info_issuer_chain,
+            tcb_info: parts.tcb_info,
+            tcb_info_signature: parts.tcb_info_signature,
+            qe_identity_issuer_chain: parts.qe_identity_issuer_chain,
+            qe_identity: parts.qe_identity,
+            qe_identity_signature: parts.qe_identity_signature,
+            pck_certificate_chain: None,
+        })
+    }
+
+    fn bounded(documents: QuoteCollateralV3) -> Result<Self, Rejected> {
         let size = [
-            parts.pck_crl_issuer_chain.len(),
-            parts.root_ca_crl.len(),
-            parts.pck_crl.len(),
-            parts.tcb_info_issuer_chain.len(),
-            parts.tcb_info.len(),
-            parts.qe_identity_issuer_chain.len(),
-            parts.qe_identity.len(),
+            documents.pck_crl_issuer_chain.len(),
+            documents.root_ca_crl.len(),
+            documents.pck_crl.len(),
+            documents.tcb_info_issuer_chain.len(),
+            documents.tcb_info.len(),
+            documents.qe_identity_issuer_chain.len(),
+            documents.qe_identity.len(),
         ]
         .into_iter()
         .fold(0_usize, usize::saturating_add);
         if size > MAX_COLLATERAL_BYTES {
             return Err(too_large(size));
         }
-        Ok(Self {
-            documents: QuoteCollateralV3 {
-                pck_crl_issuer_chain: parts.pck_crl_issuer_chain,
-                root_ca_crl: parts.root_ca_crl,
-                pck_crl: parts.pck_crl,
-                tcb_info_issuer_chain: parts.tcb_info_issuer_chain,
-                tcb_info: parts.tcb_info,
-                tcb_info_signature: parts.tcb_info_signature,
-                qe_identity_issuer_chain: parts.qe_identity_issuer_chain,
-                qe_identity: parts.qe_identity,
-                qe_identity_signature: parts.qe_identity_signature,
-                pck_certificate_chain: None,
-            },
-        })
+        Ok(Self { documents })
     }
 
     /// Reads dcap-qvl's `QuoteCollateralV3` JSON, with byte fields in hex. A
@@ -158,46 +159,19 @@ impl Collateral {
         if bytes.len() > MAX_COLLATERAL_BYTES.saturating_mul(2) {
             return Err(too_large(bytes.len()));
         }
-        let wire: Wire = json::parse_object(bytes, &json::COLLATERAL).map_err(|error| {
-            Rejected::CollateralFormat {
+        let mut documents: QuoteCollateralV3 = json::parse_object(bytes, &json::COLLATERAL)
+            .map_err(|error| Rejected::CollateralFormat {
                 detail: error.to_string(),
-            }
-        })?;
-        let bytes_of = |field: &str, text: &str| {
-            hex::decode(text).map_err(|_| Rejected::CollateralFormat {
-                detail: format!("{field} is not hex"),
-            })
-        };
-        Self::from_parts(CollateralParts {
-            root_ca_crl: bytes_of("root_ca_crl", &wire.root_ca_crl)?,
-            pck_crl: bytes_of("pck_crl", &wire.pck_crl)?,
-            tcb_info_signature: bytes_of("tcb_info_signature", &wire.tcb_info_signature)?,
-            qe_identity_signature: bytes_of("qe_identity_signature", &wire.qe_identity_signature)?,
-            pck_crl_issuer_chain: wire.pck_crl_issuer_chain,
-            tcb_info_issuer_chain: wire.tcb_info_issuer_chain,
-            tcb_info: wire.tcb_info,
-            qe_identity_issuer_chain: wire.qe_identity_issuer_chain,
-            qe_identity: wire.qe_identity,
-        })
+            })?;
+        documents.pck_certificate_chain = None;
+        Self::bounded(documents)
     }
 
     /// Writes what [`Collateral::from_json`] reads, for a cache.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let documents = &self.documents;
-        let wire = Wire {
-            pck_crl_issuer_chain: documents.pck_crl_issuer_chain.clone(),
-            root_ca_crl: hex::encode(&documents.root_ca_crl),
-            pck_crl: hex::encode(&documents.pck_crl),
-            tcb_info_issuer_chain: documents.tcb_info_issuer_chain.clone(),
-            tcb_info: documents.tcb_info.clone(),
-            tcb_info_signature: hex::encode(&documents.tcb_info_signature),
-            qe_identity_issuer_chain: documents.qe_identity_issuer_chain.clone(),
-            qe_identity: documents.qe_identity.clone(),
-            qe_identity_signature: hex::encode(&documents.qe_identity_signature),
-        };
-        // Strings only: it cannot fail.
-        serde_json::to_string(&wire).unwrap_or_default()
+        // Texts only: it cannot fail.
+        serde_json::to_string(&self.documents).unwrap_or_default()
     }
 
     /// The earliest `nextUpdate` that the four documents state, to know how long they
@@ -235,20 +209,6 @@ impl Collateral {
         ];
         dates.into_iter().max()
     }
-}
-
-/// How collateral is written down: byte fields in hex.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    pck_crl_issuer_chain: String,
-    root_ca_crl: String,
-    pck_crl: String,
-    tcb_info_issuer_chain: String,
-    tcb_info: String,
-    tcb_info_signature: String,
-    qe_identity_issuer_chain: String,
-    qe_identity: String,
-    qe_identity_signature: String,
 }
 
 fn too_large(size: usize) -> Rejected {

@@ -5,6 +5,8 @@
 //! are compared. The whole document has to be well-formed, so that nothing after the
 //! quote can make another reader see another quote.
 
+use std::ops::RangeInclusive;
+
 /// An honest document has 30 events.
 const MAX_ITEMS: usize = 4096;
 
@@ -140,32 +142,30 @@ fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
 }
 
 fn map(reader: &mut Reader<'_>) -> Option<usize> {
-    match reader.byte()? {
-        fixed @ 0x80..=0x8f => Some(usize::from(fixed & 0xf)),
-        0xde => reader.length(2),
-        0xdf => reader.length(4),
-        _ => None,
-    }
+    stated_length(reader, 0x80..=0x8f, &[(0xde, 2), (0xdf, 4)])
 }
 
 fn array(reader: &mut Reader<'_>) -> Option<usize> {
-    match reader.byte()? {
-        fixed @ 0x90..=0x9f => Some(usize::from(fixed & 0xf)),
-        0xdc => reader.length(2),
-        0xdd => reader.length(4),
-        _ => None,
-    }
+    stated_length(reader, 0x90..=0x9f, &[(0xdc, 2), (0xdd, 4)])
 }
 
 fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
-    let length = match reader.byte()? {
-        fixed @ 0xa0..=0xbf => usize::from(fixed & 0x1f),
-        0xd9 => reader.length(1)?,
-        0xda => reader.length(2)?,
-        0xdb => reader.length(4)?,
-        _ => return None,
-    };
+    let length = stated_length(reader, 0xa0..=0xbf, &[(0xd9, 1), (0xda, 2), (0xdb, 4)])?;
     reader.take(length)
+}
+
+/// A length: within a first byte of `fixed`, or after one of `wide` in so many bytes.
+fn stated_length(
+    reader: &mut Reader<'_>,
+    fixed: RangeInclusive<u8>,
+    wide: &[(u8, usize)],
+) -> Option<usize> {
+    let first = reader.byte()?;
+    if fixed.contains(&first) {
+        return first.checked_sub(*fixed.start()).map(usize::from);
+    }
+    let (_, bytes) = wide.iter().find(|(kind, _)| *kind == first)?;
+    reader.length(*bytes)
 }
 
 fn unsigned(reader: &mut Reader<'_>) -> Option<u64> {

@@ -121,16 +121,12 @@ impl<'a> Claims<'a> {
 
     /// Refuses tokens that NVIDIA signs for trials.
     pub(super) fn are_productions(&self) -> Result<(), NrasRejected> {
-        let got = self.text("iss")?;
-        if got != ISSUER {
-            return Err(NrasRejected::Issuer {
-                token: self.token.clone(),
-                what: "the issuer",
-                got: quoted(&got),
-                expected: ISSUER,
-            });
-        }
-        Ok(())
+        self.equals("iss", ISSUER, |token, got| NrasRejected::Issuer {
+            token,
+            what: "the issuer",
+            got,
+            expected: ISSUER,
+        })
     }
 
     /// Refuses claims of another version.
@@ -194,16 +190,14 @@ impl<'a> Claims<'a> {
 
     /// Answers our nonce, compared as text, so that no other spelling is accepted.
     pub(super) fn answer(&self, nonce: &Nonce) -> Result<(), NrasRejected> {
-        let got = self.text("eat_nonce")?;
         let expected = nonce.to_string();
-        if got != expected {
-            return Err(NrasRejected::Nonce {
-                token: self.token.clone(),
-                got: quoted(&got),
+        self.equals("eat_nonce", &expected.clone(), |token, got| {
+            NrasRejected::Nonce {
+                token,
+                got,
                 expected,
-            });
-        }
-        Ok(())
+            }
+        })
     }
 
     /// The digest of each GPU's token, by the GPU's name:
@@ -223,16 +217,14 @@ impl<'a> Claims<'a> {
 
     /// Is about the GPU whose evidence is at this place of the list.
     pub(super) fn device(&self, ueid: &Ueid) -> Result<(), NrasRejected> {
-        let got = self.text("ueid")?;
         let expected = ueid.to_string();
-        if got != expected {
-            return Err(NrasRejected::Device {
-                token: self.token.clone(),
-                got: quoted(&got),
+        self.equals("ueid", &expected.clone(), |token, got| {
+            NrasRejected::Device {
+                token,
+                got,
                 expected,
-            });
-        }
-        Ok(())
+            }
+        })
     }
 
     /// All of NVIDIA's checks succeeded.
@@ -246,23 +238,16 @@ impl<'a> Claims<'a> {
                 });
             }
         }
-        let measured = self.text("measres")?;
-        if measured != "success" {
-            return Err(NrasRejected::Measurements {
-                token: token(),
-                got: quoted(&measured),
-            });
-        }
+        self.equals("measres", "success", |token, got| {
+            NrasRejected::Measurements { token, got }
+        })?;
         if !self.boolean("secboot")? {
             return Err(NrasRejected::SecureBoot { token: token() });
         }
-        let debug = self.text("dbgstat")?;
-        if debug != "disabled" {
-            return Err(NrasRejected::Debug {
-                token: token(),
-                got: quoted(&debug),
-            });
-        }
+        self.equals("dbgstat", "disabled", |token, got| NrasRejected::Debug {
+            token,
+            got,
+        })?;
         let warning = self.raw("x-nvidia-attestation-warning")?.get();
         if warning != "null" {
             return Err(NrasRejected::Warning {
@@ -275,16 +260,12 @@ impl<'a> Claims<'a> {
 
     /// A version that the GPU has signed, too.
     pub(super) fn version(&self, claim: &'static str, expected: &str) -> Result<(), NrasRejected> {
-        let got = self.text(claim)?;
-        if got != expected {
-            return Err(NrasRejected::Version {
-                token: self.token.clone(),
-                claim,
-                got: quoted(&got),
-                expected: quoted(expected),
-            });
-        }
-        Ok(())
+        self.equals(claim, expected, |token, got| NrasRejected::Version {
+            token,
+            claim,
+            got,
+            expected: quoted(expected),
+        })
     }
 
     /// A text with one possible value.
@@ -293,14 +274,24 @@ impl<'a> Claims<'a> {
         claim: &'static str,
         expected: &'static str,
     ) -> Result<(), NrasRejected> {
+        self.equals(claim, expected, |token, got| NrasRejected::Claim {
+            token,
+            claim,
+            got,
+            expected,
+        })
+    }
+
+    /// Refuses another text than `expected`; `refuse` gets the token's name and the text.
+    fn equals(
+        &self,
+        claim: &str,
+        expected: &str,
+        refuse: impl FnOnce(String, String) -> NrasRejected,
+    ) -> Result<(), NrasRejected> {
         let got = self.text(claim)?;
         if got != expected {
-            return Err(NrasRejected::Claim {
-                token: self.token.clone(),
-                claim,
-                got: quoted(&got),
-                expected,
-            });
+            return Err(refuse(self.token.clone(), quoted(&got)));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::base::exception::Day;
 use crate::base::finding::{Finding, LEFT_OUT, Severity, TOPICS, UNREADABLE};
 use crate::base::identifiers::UnixTime;
 use crate::base::levels::{BootLevel, DeploymentLevel};
-use crate::base::text::quoted;
+use crate::base::text::{as_text, quoted};
 
 /// What a policy says of findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,21 +206,5 @@ impl std::fmt::Display for Quiet {
     }
 }
 
-macro_rules! as_text {
-    ($($name:ident)*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-
-as_text!(Refused Quiet);
+as_text!(Refused, str::parse);
+as_text!(Quiet, str::parse);
