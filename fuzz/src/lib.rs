@@ -11,8 +11,8 @@ pub mod deployment;
 pub mod gpu;
 pub mod image;
 pub mod keys;
-#[path = "../../crates/attest/tests/it/meaning.rs"]
-mod meaning;
+#[path = "../../crates/attest/tests/it/report_normal_form.rs"]
+mod report_normal_form;
 mod memory;
 pub mod nras;
 pub mod tags;
@@ -162,7 +162,7 @@ impl Base {
         if quote.is_some_and(|quote| signed_part(&quote) == signed_part(&self.quote_v5)) {
             judged["intel_quote"] = self.report["intel_quote"].clone();
         }
-        let differ = meaning::differences(&self.report, &judged);
+        let differ = report_normal_form::differences(&self.report, &judged);
         assert!(
             differ.is_empty(),
             "a report verifies that differs in {differ:?}"
@@ -241,10 +241,10 @@ pub(crate) fn write_seed_files(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
 
 /// Header and TD report: what the attestation key signs.
 pub fn signed_part(quote: &[u8]) -> &[u8] {
-    meaning::signed_part(quote)
+    report_normal_form::signed_part(quote)
 }
 
 /// The first certificate of a PEM chain, in base64.
 pub fn first_certificate(pem: &str) -> String {
-    meaning::first_certificate(pem)
+    report_normal_form::first_certificate(pem)
 }

@@ -144,7 +144,7 @@ fn each_code_has_a_tampering() {
         .collect();
     // Of sizes: unsigned::sizes_are_bounded.
     provoked.insert("evidence_nras_too_large");
-    // Where there is no answer to judge: opinion.rs.
+    // Where there is no answer to judge: nras_appraisal.rs.
     provoked.insert("nras_unavailable");
     let known: BTreeSet<_> = NrasRejected::EXPLANATIONS.iter().map(|e| e.code).collect();
     assert_eq!(provoked, known);

@@ -14,7 +14,7 @@ use fake_tee::Built;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::meaning::differences;
+use crate::report_normal_form::differences;
 use crate::support::{
     Beside, cases, challenge, judge_parsed, policy_of_the_machine_alone as policy, spec,
 };
