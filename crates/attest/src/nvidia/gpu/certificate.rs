@@ -125,7 +125,7 @@ mod tests {
     fn authority() -> Authority {
         let mut params = params("authority");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let der = params.self_signed(&key).unwrap().der().to_vec();
         let issuer = Issuer::read(&x509::certificate(&der).unwrap()).unwrap();
@@ -143,6 +143,20 @@ mod tests {
             let key = KeyPair::generate_for(algorithm).unwrap();
             let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
             params.signed_by(&key, &issuer).unwrap().der().to_vec()
+        }
+
+        /// A revocation list.
+        fn list(&self) -> Vec<u8> {
+            let params = rcgen::CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(2026, 1, 1),
+                next_update: rcgen::date_time_ymd(2026, 2, 1),
+                crl_number: 1.into(),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
+            params.signed_by(&issuer).unwrap().der().to_vec()
         }
 
         /// The certificate after a change to what is signed, signed anew.
@@ -224,17 +238,22 @@ mod tests {
         der.splice(place..place, new.iter().copied());
     }
 
-    /// A change without meaning must not give another certificate.
+    /// A change without meaning must not give another certificate or another list.
     #[test]
     fn a_default_that_is_written_out_is_refused() {
         let authority = authority();
-        let mut leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
-        // authorityKeyIdentifier, which is not critical.
-        let oid = [6, 3, 0x55, 0x1d, 0x23];
-        let at = leaf.windows(5).position(|window| window == oid).unwrap();
-        insert(&mut leaf, at + 5, &[1, 1, 0]);
-        assert!(<Certificate as x509_cert::der::Decode>::from_der(&leaf).is_ok());
-        let judged = EndEntity::verify(&leaf, &authority.issuer).map(|_| ());
-        assert_eq!(judged, Err("it is not encoded as DER".to_owned()));
+        let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        let certificate = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
+        let list = |der: &[u8]| x509::crl(der).map(|_| ());
+        let kinds: [(_, &dyn Fn(&[u8]) -> Result<(), String>); 2] =
+            [(leaf, &certificate), (authority.list(), &list)];
+        for (mut der, read) in kinds {
+            assert_eq!(read(&der), Ok(()));
+            // authorityKeyIdentifier, which is not critical.
+            let oid = [6, 3, 0x55, 0x1d, 0x23];
+            let at = der.windows(5).position(|window| window == oid).unwrap();
+            insert(&mut der, at + 5, &[1, 1, 0]);
+            assert_eq!(read(&der), Err("it is not encoded as DER".to_owned()));
+        }
     }
 }
