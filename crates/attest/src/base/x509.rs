@@ -99,8 +99,8 @@ pub(crate) fn extension(
     oid: ObjectIdentifier,
 ) -> Result<Option<&[u8]>, &'static str> {
     let extensions = certificate.tbs_certificate().extensions();
-    let mut found = extensions.into_iter().flatten();
-    let mut found = found.by_ref().filter(|extension| extension.extn_id == oid);
+    let all = extensions.into_iter().flatten();
+    let mut found = all.filter(|extension| extension.extn_id == oid);
     match (found.next(), found.next()) {
         (first, None) => Ok(first.map(|extension| extension.extn_value.as_bytes())),
         _ => Err(UNREADABLE),
@@ -114,12 +114,12 @@ pub(crate) fn known<'a, T>(certificate: &'a Certificate) -> Result<Option<T>, &'
 where
     T: AssociatedOid + Decode<'a>,
 {
-    let value = extension(certificate, T::OID)?;
-    let read = value.map(|value| T::from_der(value).map_err(|_| UNREADABLE));
-    read.transpose()
+    extension(certificate, T::OID)?
+        .map(|value| T::from_der(value).map_err(|_| UNREADABLE))
+        .transpose()
 }
 
-/// The certificate may issue others, which have at most `below` issuers under it
+/// Checks that the certificate may issue others, with `below` further issuers under it
 /// (RFC 5280 §4.2.1.3, §4.2.1.9). `None` refuses every limit of a path's length.
 pub(crate) fn may_issue(
     certificate: &Certificate,
@@ -140,7 +140,7 @@ pub(crate) fn may_issue(
     Ok(())
 }
 
-/// The certificate issues no others.
+/// Checks that the certificate may not issue others.
 pub(crate) fn is_end_entity(
     certificate: &Certificate,
     read: &[ObjectIdentifier],
@@ -152,7 +152,7 @@ pub(crate) fn is_end_entity(
     Ok(())
 }
 
-/// The certificate's key signs data, and no certificates.
+/// Checks that the certificate's key may sign data, and no certificates.
 pub(crate) fn signs_data(certificate: &Certificate) -> Result<(), &'static str> {
     is_end_entity(certificate, &[])?;
     let usage = known::<KeyUsage>(certificate)?;
