@@ -245,9 +245,8 @@ mod tests {
         let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
         let certificate = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
         let list = |der: &[u8]| x509::crl(der).map(|_| ());
-        let kinds: [(_, &dyn Fn(&[u8]) -> Result<(), String>); 2] =
-            [(leaf, &certificate), (authority.list(), &list)];
-        for (mut der, read) in kinds {
+        let read: [&dyn Fn(&[u8]) -> Result<(), String>; 2] = [&certificate, &list];
+        for (mut der, read) in [leaf, authority.list()].into_iter().zip(read) {
             assert_eq!(read(&der), Ok(()));
             // authorityKeyIdentifier, which is not critical.
             let oid = [6, 3, 0x55, 0x1d, 0x23];
