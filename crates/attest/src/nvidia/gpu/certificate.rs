@@ -242,17 +242,21 @@ mod tests {
     #[test]
     fn a_default_that_is_written_out_is_refused() {
         let authority = authority();
-        let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
-        let certificate = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
-        let list = |der: &[u8]| x509::crl(der).map(|_| ());
-        let read: [&dyn Fn(&[u8]) -> Result<(), String>; 2] = [&certificate, &list];
-        for (mut der, read) in [leaf, authority.list()].into_iter().zip(read) {
-            assert_eq!(read(&der), Ok(()));
+        let changed = |mut der: Vec<u8>| {
             // authorityKeyIdentifier, which is not critical.
             let oid = [6, 3, 0x55, 0x1d, 0x23];
             let at = der.windows(5).position(|window| window == oid).unwrap();
             insert(&mut der, at + 5, &[1, 1, 0]);
-            assert_eq!(read(&der), Err("it is not encoded as DER".to_owned()));
-        }
+            der
+        };
+        let refused = Err("it is not encoded as DER".to_owned());
+        let leaf = authority.leaf(&rcgen::PKCS_ECDSA_P384_SHA384);
+        let read = |der: &[u8]| EndEntity::verify(der, &authority.issuer).map(|_| ());
+        assert_eq!(read(&leaf), Ok(()));
+        assert_eq!(read(&changed(leaf)), refused);
+        let list = authority.list();
+        let read = |der: &[u8]| x509::crl(der).map(|_| ());
+        assert_eq!(read(&list), Ok(()));
+        assert_eq!(read(&changed(list)), refused);
     }
 }
