@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, header};
 use stats_alloc::Region;
 
-use crate::member::Member;
+use crate::json_member::JsonMember;
 use crate::memory::MEMORY;
 
 /// As far as it is needed here.
@@ -20,7 +20,7 @@ mod request {
     mod parameters;
 
     use self::form::Content;
-    use self::model::{Found, Watch};
+    use self::model::{BodyScan, ModelField};
 
     /// What is found in a body with these headers; told after each piece.
     pub(super) fn read<'a>(
@@ -28,17 +28,17 @@ mod request {
         pieces: impl IntoIterator<Item = &'a [u8]>,
         after_each: impl Fn(),
     ) -> Result<Option<String>, &'static str> {
-        let mut watch = match Watch::new(headers) {
-            Ok(watch) => watch,
-            Err(Found::Malformed(why) | Found::Absent(why)) => return Err(why),
-            Err(Found::Named(_)) => unreachable!("nothing was read"),
+        let mut scan = match BodyScan::new(headers) {
+            Ok(scan) => scan,
+            Err(ModelField::Malformed(why) | ModelField::Absent(why)) => return Err(why),
+            Err(ModelField::Named(_)) => unreachable!("nothing was read"),
         };
         for piece in pieces {
-            watch.feed(piece).map_err(|Content(why)| why)?;
+            scan.feed(piece).map_err(|Content(why)| why)?;
             after_each();
         }
-        watch.end().map_err(|Content(why)| why)?;
-        Ok(watch.model().map(str::to_owned))
+        scan.end().map_err(|Content(why)| why)?;
+        Ok(scan.model().map(str::to_owned))
     }
 }
 
@@ -93,7 +93,7 @@ impl Cut<'_> {
     /// The model as who stops behind it finds it; nothing if something is wrong
     /// before it.
     pub fn first(&self) -> Option<String> {
-        let mut member = Member::new("model", MAX_MODEL_BYTES);
+        let mut member = JsonMember::new("model", MAX_MODEL_BYTES);
         for piece in &self.pieces {
             match member.find(piece) {
                 Ok(None) => {}

@@ -18,8 +18,8 @@ pub mod nras;
 pub mod tags;
 #[path = "../../crates/sources/src/backend.rs"]
 pub mod backend;
-#[path = "../../crates/upstream/src/member.rs"]
-mod member;
+#[path = "../../crates/upstream/src/json_member.rs"]
+mod json_member;
 
 use std::path::Path;
 use std::sync::OnceLock;

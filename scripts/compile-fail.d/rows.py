@@ -21,22 +21,22 @@ ROWS = [
     # A connection that is not proved takes no request.
     Row("forward_unverified", "upstream", "forward a request on an unverified connection", """
 use super::{ClientRequest, unverified::Unverified, verified::Verified};
-use crate::{served::Served, verdicts::Standing};
-async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
-    let _ = connection.forward(request, on, served).await; //~ E0599 forward
+use crate::{answer_ids::AnswerIds, verdicts::VerdictUse};
+async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, on: VerdictUse, answer_ids: &AnswerIds) {
+    let _ = connection.forward(request, on, answer_ids).await; //~ E0599 forward
 }
 """),
     Row("forward_link", "upstream", "forward a request on a bare link", """
 use super::{ClientRequest, request::Link, verified::Verified};
-use crate::{served::Served, verdicts::Standing};
-async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: Standing, served: &Served) {
-    let _ = connection.forward(request, on, served).await; //~ E0599 forward
+use crate::{answer_ids::AnswerIds, verdicts::VerdictUse};
+async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: VerdictUse, answer_ids: &AnswerIds) {
+    let _ = connection.forward(request, on, answer_ids).await; //~ E0599 forward
 }
 """),
     Row("forward_examined", "proxy::ingress", "forward a request on an appraisal", """
-use upstream::{ClientRequest, Examined, Upstream, Verified, served::Served};
-async fn wrong(to: &Upstream, on: [-Examined-]{+Verified+}, request: ClientRequest, asked: attest::LeastLevels, served: &Served) {
-    let _ = to.forward(on, request, asked, served).await; //~ E0308 mismatched
+use upstream::{ClientRequest, Examined, Upstream, Verified, answer_ids::AnswerIds};
+async fn wrong(to: &Upstream, on: [-Examined-]{+Verified+}, request: ClientRequest, asked: attest::LeastLevels, answer_ids: &AnswerIds) {
+    let _ = to.forward(on, request, asked, answer_ids).await; //~ E0308 mismatched
 }
 """),
     Row("send_on_link", "upstream", "send an open request on a link without a proof", """
@@ -119,10 +119,10 @@ async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
 """),
     Row("unverified_after_attest", "upstream", "use a connection that its check consumed", """
 use super::{Judge, unverified::Unverified};
-use crate::verdicts::Lane;
-async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, lane: &Lane) {
-    let _ = unverified.attest(judge, lane).await;
-    let _ = [-unverified-]{+other+}.attest(judge, lane).await; //~ E0382 unverified
+use crate::verdicts::KeyLock;
+async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, key_lock: &KeyLock) {
+    let _ = unverified.attest(judge, key_lock).await;
+    let _ = [-unverified-]{+other+}.attest(judge, key_lock).await; //~ E0382 unverified
 }
 """),
     Row("unverified_after_recall", "upstream", "use a connection that recalling consumed", """
@@ -142,10 +142,10 @@ fn wrong(verified: Verified) -> Verified {
 """),
     Row("verified_of_link", "upstream", "make a verified connection of a bare link", """
 use std::sync::Arc;
-use super::{Terms, pool::Place, request::{Link, ProvedLink}, verified::Verified};
+use super::{UpstreamSettings, pool::PoolPermit, request::{Link, ProvedLink}, verified::Verified};
 use sources::backend::Backend;
-fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, place: Place, terms: Arc<Terms>) -> Verified {
-    Verified::new(link, backend, place, terms) //~ E0308 mismatched
+fn wrong(link: [-Link-]{+ProvedLink+}, backend: Backend, permit: PoolPermit, settings: Arc<UpstreamSettings>) -> Verified {
+    Verified::new(link, backend, permit, settings) //~ E0308 mismatched
 }
 """),
     Row("verified_elsewhere", "proxy::ingress", "make a verified connection outside upstream", """
@@ -233,10 +233,10 @@ fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &P
     Row("forward_twice", "proxy::ingress", "send one request on two connections", """
 use upstream::{ClientRequest, Verified};
 use upstream::Upstream;
-use upstream::served::Served;
-async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, asked: attest::LeastLevels, served: &Served) {
-    let _ = to.forward(first, request, asked, served).await;
-    let _ = to.forward(second, [-request-]{+other+}, asked, served).await; //~ E0382 request
+use upstream::answer_ids::AnswerIds;
+async fn wrong(to: &Upstream, first: Verified, second: Verified, request: ClientRequest, other: ClientRequest, asked: attest::LeastLevels, answer_ids: &AnswerIds) {
+    let _ = to.forward(first, request, asked, answer_ids).await;
+    let _ = to.forward(second, [-request-]{+other+}, asked, answer_ids).await; //~ E0382 request
 }
 """),
 
@@ -435,15 +435,15 @@ async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Lin
 """),
 
     Row("pool_proved", "upstream", "take what was kept for proved", """
-use super::{pool::Place, request::{Link, ProvedLink}};
-fn wrong(place: &Place) -> Option<[-ProvedLink-]{+Link+}> {
-    place.take(|_| true) //~ E0308 mismatched
+use super::{pool::PoolPermit, request::{Link, ProvedLink}};
+fn wrong(permit: &PoolPermit) -> Option<[-ProvedLink-]{+Link+}> {
+    permit.take(|_| true) //~ E0308 mismatched
 }
 """),
     Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """
-use super::{pool::Place, request::ProvedLink};
-fn wrong(place: Place, link: ProvedLink) {
-    place.put(link[--]{+.forget_proof()+}); //~ E0308 mismatched
+use super::{pool::PoolPermit, request::ProvedLink};
+fn wrong(permit: PoolPermit, link: ProvedLink) {
+    permit.release(link[--]{+.forget_proof()+}); //~ E0308 mismatched
 }
 """),
 
@@ -558,10 +558,10 @@ fn wrong(inputs: &attest::Appraise<'_>) {
 """),
     Row("own_judge", "upstream::judge", "attest by a judge of one's own", """
 use super::super::{Judge, unverified::Unverified};
-use crate::verdicts::Lane;
+use crate::verdicts::KeyLock;
 struct Own;
-async fn wrong(unverified: Unverified, judge: &[-Own-]{+Judge+}, lane: &Lane) {
-    let _ = unverified.attest(judge, lane).await; //~ E0308 mismatched
+async fn wrong(unverified: Unverified, judge: &[-Own-]{+Judge+}, key_lock: &KeyLock) {
+    let _ = unverified.attest(judge, key_lock).await; //~ E0308 mismatched
 }
 """),
     Row("own_quote", "upstream::judge", "take a verified quote from outside attest", """
@@ -626,15 +626,15 @@ async fn wrong(dialer: &Dialer, backend: &Backend) {
 }
 """),
     Row("forward_elsewhere", "proxy::ingress", "send on a connection whose verdict nobody looked up", """
-use upstream::{ClientRequest, Verified, served::Served};
-async fn wrong(on: Verified, request: ClientRequest, served: &Served) {
-    let _ = [-on.forward(request, todo!(), served).await-]{+(on, request, served)+}; //~ E0624 forward
+use upstream::{ClientRequest, Verified, answer_ids::AnswerIds};
+async fn wrong(on: Verified, request: ClientRequest, answer_ids: &AnswerIds) {
+    let _ = [-on.forward(request, todo!(), answer_ids).await-]{+(on, request, answer_ids)+}; //~ E0624 forward
 }
 """),
     Row("body_elsewhere", "proxy::respond", "name a sealed body outside upstream", """
 use upstream::[-request::RequestBody-]{+ClientRequest+}; //~ E0603 request
 """),
-    Row("standing_elsewhere", "proxy::ingress", "say that a verdict stands, outside upstream", """
-use upstream::verdicts::[-Standing-]{+Verdicts+}; //~ E0603 Standing
+    Row("verdict_use_elsewhere", "proxy::ingress", "say that a verdict stands, outside upstream", """
+use upstream::verdicts::[-VerdictUse-]{+Verdicts+}; //~ E0603 VerdictUse
 """),
 ]

@@ -22,10 +22,10 @@ use sources::net::MAX_HTTP_BUFFER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use upstream::answer_ids::AnswerIds;
 use upstream::guard::{Admitted, Guard};
 use upstream::least::Demand;
 use upstream::metrics::{Metrics, Now};
-use upstream::served::Served;
 use upstream::verdicts::Verdicts;
 use upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 
@@ -74,7 +74,7 @@ pub(crate) struct Ingress {
     guard: Guard,
     limits: ClientLimits,
     held: BodyBudget,
-    served: Served,
+    answer_ids: AnswerIds,
     waiting: Semaphore,
     running: Running,
 }
@@ -98,7 +98,7 @@ impl Ingress {
             guard,
             held: BodyBudget::new(limits.body_memory),
             limits,
-            served: Served::default(),
+            answer_ids: AnswerIds::default(),
             waiting: Semaphore::new(MAX_WAITING),
             running: Running::default(),
         }
@@ -252,7 +252,7 @@ impl Ingress {
                 return Ok(admin::model(&list, id).ok_or_else(not_found)?);
             }
             Target::Signature(id) => {
-                let instance = self.served.instance(id);
+                let instance = self.answer_ids.instance(id);
                 if instance.is_none() && matches!(view.model, Model::Absent(_)) {
                     return Err(RouteError::UnknownAnswer.into());
                 }
@@ -286,7 +286,7 @@ impl Ingress {
             let verified = verified.await?;
             let forwarded = self
                 .upstream
-                .forward(verified, request, asked, &self.served);
+                .forward(verified, request, asked, &self.answer_ids);
             match forwarded.await {
                 Ok(response) => {
                     self.metrics.answered();

@@ -4,8 +4,8 @@ use attest::Expected;
 use http::Method;
 use sources::backend::{AllowList, Backend, NotAllowed};
 use sources::endpoints::EndpointList;
-use upstream::served::{Instance, signature_id};
-use upstream::{Model, Named, View};
+use upstream::answer_ids::{Instance, signature_id};
+use upstream::{Model, SingleHeader, View};
 
 /// Why a request goes nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,9 @@ pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     if let Some(own) = view.path.strip_prefix("/_proxy/") {
         return Target::Own(own);
     }
-    if !matches!(*view.method, Method::GET | Method::HEAD) || view.backend_domain != Named::Absent {
+    if !matches!(*view.method, Method::GET | Method::HEAD)
+        || view.backend_domain != SingleHeader::Absent
+    {
         return Target::Backend;
     }
     if let Some(id) = signature_id(view.path) {
@@ -79,16 +81,16 @@ pub(crate) enum Wanted<'a> {
 /// What `view` asks for, as far as that can be told without the endpoint list.
 pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a>, RouteError> {
     match view.backend_domain {
-        Named::Ambiguous => {
+        SingleHeader::Ambiguous => {
             return Err(RouteError::Malformed(
                 "the header X-Backend-Domain is given more than once, or is not text",
             ));
         }
-        Named::Once(domain) => {
+        SingleHeader::Once(domain) => {
             allow.backend(domain, Expected::NotChecked("only the name is looked at"))?;
             return Ok(Wanted::Domain(domain));
         }
-        Named::Absent => {}
+        SingleHeader::Absent => {}
     }
     match view.model {
         Model::Named(model) => Ok(Wanted::Model(model)),

@@ -13,7 +13,7 @@ use sources::state::{Memory, StateDir, StateError};
 use sources::tls::{self, TlsSetupError};
 use upstream::metrics::Metrics;
 use upstream::verdicts::Verdicts;
-use upstream::{Dialer, Judge, Sources, Terms, Unauthorized, Upstream};
+use upstream::{Dialer, Judge, Sources, Unauthorized, Upstream, UpstreamSettings};
 
 use crate::config::Config;
 use crate::ingress::{ClientLimits, Ingress};
@@ -109,7 +109,7 @@ impl Server {
             config.clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
-        let terms = Arc::new(Terms {
+        let settings = Arc::new(UpstreamSettings {
             timeouts: config.backend_timeouts,
             clock: config.clock,
             metrics: Arc::clone(&metrics),
@@ -117,14 +117,14 @@ impl Server {
             unauthorized: Unauthorized::default(),
             model_levels: config.model_levels,
         });
-        let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&terms))?;
+        let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&settings))?;
         let upstream = Upstream::new(
             dialer,
             config.pool,
             judge,
             Arc::clone(&verdicts),
             config.attest_timeout,
-            terms,
+            settings,
         );
         let ingress = Ingress::new(
             endpoints,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use attest::UnixTime;
 
@@ -34,5 +34,75 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", self.now().0)
+    }
+}
+
+/// A moment by both clocks. A laptop that sleeps stops the monotonic one, and
+/// the wall clock can be set back; an age is the larger of the two.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    wall: UnixTime,
+    monotonic: Instant,
+    /// How old it was at `monotonic`.
+    before: Duration,
+}
+
+impl Stamp {
+    pub fn now(clock: &Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            monotonic: Instant::now(),
+            before: Duration::ZERO,
+        }
+    }
+
+    /// A moment of an earlier process, by the wall clock alone. One in the future
+    /// says nothing about an age, so it counts as long past.
+    pub(crate) fn remembered(wall: UnixTime, clock: &Clock) -> Self {
+        let before = clock.now().0.checked_sub(wall.0);
+        Self {
+            wall,
+            monotonic: Instant::now(),
+            before: before.map_or(Duration::MAX, Duration::from_secs),
+        }
+    }
+
+    pub(crate) fn wall(&self) -> UnixTime {
+        self.wall
+    }
+
+    pub fn age(&self, clock: &Clock) -> Duration {
+        let by_wall = Duration::from_secs(clock.now().0.saturating_sub(self.wall.0));
+        by_wall.max(self.before.saturating_add(self.monotonic.elapsed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn ages_by_the_clock_that_went_further() {
+        let time = Arc::new(AtomicU64::new(1_000));
+        let read = Arc::clone(&time);
+        let clock = Clock::from_fn(move || UnixTime(read.load(Ordering::SeqCst)));
+        let stamp = Stamp::now(&clock);
+        let young = Duration::from_secs(5);
+        assert!(stamp.age(&clock) < young);
+        time.store(1_100, Ordering::SeqCst);
+        assert_eq!(stamp.age(&clock), Duration::from_secs(100));
+        // Set back: what the monotonic clock saw remains.
+        time.store(500, Ordering::SeqCst);
+        assert!(stamp.age(&clock) < young);
+
+        let kept = Stamp::remembered(UnixTime(400), &clock);
+        time.store(300, Ordering::SeqCst);
+        assert!(kept.age(&clock) >= Duration::from_secs(100));
+        assert_eq!(
+            Stamp::remembered(UnixTime(301), &clock).age(&clock),
+            Duration::MAX
+        );
     }
 }

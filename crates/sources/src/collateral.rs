@@ -10,7 +10,7 @@
 
 mod client;
 mod editions;
-mod slot;
+mod entry;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -25,11 +25,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::client::Client;
 pub use self::client::SourceError;
 use self::editions::Listed;
-use self::slot::Slot;
-use crate::clock::Clock;
+use self::entry::Entry;
+use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchUrl, Fetcher};
-use crate::refresh::{Landing, Stamp};
-use crate::state::{Cached, Place, StateDir};
+use crate::single_flight::Waiter;
+use crate::state::{CacheFile, Cached, StateDir};
 
 /// Collateral is valid for 30 days; a day bounds how long a newly published
 /// weakness stays unknown.
@@ -145,7 +145,7 @@ struct Shared {
     clock: Clock,
     state: Option<Arc<StateDir>>,
     trust_anchors: TrustAnchors,
-    slots: Mutex<HashMap<CollateralKey, Slot>>,
+    entries: Mutex<HashMap<CollateralKey, Entry>>,
     editions: Mutex<Listed>,
     /// By source: when it last failed or was overtaken.
     trouble: Mutex<Vec<Option<Stamp>>>,
@@ -167,7 +167,7 @@ impl Collaterals {
             clock,
             state,
             trust_anchors: trust_anchors.clone(),
-            slots: Mutex::default(),
+            entries: Mutex::default(),
             editions: Mutex::default(),
         };
         shared.load();
@@ -215,15 +215,15 @@ impl Collaterals {
 
     /// Intel's list of editions, if it is at hand.
     pub fn editions(&self) -> Option<Arc<Editions>> {
-        self.0.listed().at_hand(&self.0.clock)
+        self.0.listed().stored(&self.0.clock)
     }
 
     /// Resolves when the list is here, or when the wait for it is over: without
     /// it there is a verdict all the same.
     pub async fn want_editions(&self) {
         let wanted = Listed::want(&self.0);
-        if let Some(landing) = wanted {
-            let _ = timeout(editions::PATIENCE, landing.outcome()).await;
+        if let Some(waiter) = wanted {
+            let _ = timeout(editions::PATIENCE, waiter.outcome()).await;
         }
     }
 
@@ -235,10 +235,10 @@ impl Collaterals {
     /// Renews what runs out of every machine family seen before; returns at once.
     pub fn prewarm(&self) {
         let clock = &self.0.clock;
-        for (key, slot) in self.0.slots().iter() {
-            let renewed = slot.documents().any(|found| !found.due(clock));
-            if slot.seen && !renewed && slot.failed(clock).is_none() {
-                self.search(*key, slot, Search::Renewal);
+        for (key, entry) in self.0.entries().iter() {
+            let renewed = entry.documents().any(|found| !found.due(clock));
+            if entry.seen && !renewed && entry.failed(clock).is_none() {
+                self.search(*key, entry, Search::Renewal);
             }
         }
     }
@@ -250,42 +250,42 @@ impl Collaterals {
         key: CollateralKey,
         set_aside: &[Arc<Fetched>],
     ) -> Result<Arc<Fetched>, CollateralError> {
-        let landing = {
+        let waiter = {
             let clock = &self.0.clock;
-            let mut slots = self.0.slots();
-            let slot = slot::of(&mut slots, key, clock);
+            let mut entries = self.0.entries();
+            let entry = entry::of(&mut entries, key, clock);
             let blamed = |found: &Arc<Fetched>| set_aside.iter().any(|bad| Arc::ptr_eq(bad, found));
-            let kept = slot
+            let kept = entry
                 .documents()
                 .find(|found| found.usable(clock) && !blamed(found));
-            let failed = slot.failed(clock);
+            let failed = entry.failed(clock);
             if let Some(kept) = kept {
                 if kept.due(clock) && failed.is_none() {
-                    self.search(key, slot, Search::Renewal);
+                    self.search(key, entry, Search::Renewal);
                 }
                 return Ok(Arc::clone(kept));
             }
             if let Some(error) = failed {
                 return Err(error.clone());
             }
-            self.search(key, slot, Search::Others)
+            self.search(key, entry, Search::Others)
         };
         let lost = CollateralError {
             failures: Vec::new(),
         };
-        landing.outcome().await.unwrap_or(Err(lost))
+        waiter.outcome().await.unwrap_or(Err(lost))
     }
 
     /// Documents that proved to be genuine outlive the process, once.
     pub fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
-        let mut slots = self.0.slots();
-        let slot = slot::of(&mut slots, key, &self.0.clock);
-        slot.seen = true;
-        if !slot.saves(genuine) {
+        let mut entries = self.0.entries();
+        let entry = entry::of(&mut entries, key, &self.0.clock);
+        entry.seen = true;
+        if !entry.saves(genuine) {
             return;
         }
         if let Some(state) = &self.0.state {
-            let place = Place::Collateral {
+            let file = CacheFile::Collateral {
                 family: family(key),
             };
             let cached = Cached {
@@ -293,7 +293,7 @@ impl Collaterals {
                 fetched_at: genuine.at.wall(),
                 body: genuine.collateral.to_json().into_bytes(),
             };
-            state.save(place, cached);
+            state.save(file, cached);
         }
     }
 
@@ -302,15 +302,15 @@ impl Collaterals {
     fn search(
         &self,
         key: CollateralKey,
-        slot: &Slot,
+        entry: &Entry,
         search: Search,
-    ) -> Landing<Result<Arc<Fetched>, CollateralError>> {
-        slot.flight.join(|| {
+    ) -> Waiter<Result<Arc<Fetched>, CollateralError>> {
+        entry.in_flight.join(|| {
             let shared = Arc::clone(&self.0);
             let clock = &shared.clock;
             let order: Vec<usize> = (0..shared.sources.len())
                 .filter(|&index| {
-                    slot.of_source(index).is_none_or(|found| match search {
+                    entry.of_source(index).is_none_or(|found| match search {
                         Search::Renewal => found.due(clock),
                         Search::Others => !found.young(clock),
                     })
@@ -318,15 +318,15 @@ impl Collaterals {
                 .collect();
             async move {
                 let outcome = shared.collateral_of(key, &order).await;
-                let mut slots = shared.slots();
-                let slot = slot::of(&mut slots, key, &shared.clock);
+                let mut entries = shared.entries();
+                let entry = entry::of(&mut entries, key, &shared.clock);
                 match &outcome {
-                    Ok(fetched) => slot.put(Arc::clone(fetched)),
+                    Ok(fetched) => entry.put(Arc::clone(fetched)),
                     // None could be asked: no failure of theirs.
                     Err(error) if error.failures.is_empty() => {}
-                    Err(error) => slot.fail(error.clone(), Stamp::now(&shared.clock)),
+                    Err(error) => entry.fail(error.clone(), Stamp::now(&shared.clock)),
                 }
-                drop(slots);
+                drop(entries);
                 outcome
             }
         })
@@ -343,8 +343,8 @@ struct Hedged<T> {
 }
 
 impl Shared {
-    fn slots(&self) -> MutexGuard<'_, HashMap<CollateralKey, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, HashMap<CollateralKey, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The documents of the first of these sources that has them.
@@ -462,18 +462,18 @@ impl Shared {
         let Some(state) = &self.state else {
             return;
         };
-        let mut slots = self.slots();
+        let mut entries = self.entries();
         for name in state.families() {
             let Some(key) = key_of(&name) else {
                 continue;
             };
-            if slots.len() >= MAX_KEYS {
+            if entries.len() >= MAX_KEYS {
                 break;
             }
-            let slot = slot::of(&mut slots, key, &self.clock);
+            let entry = entry::of(&mut entries, key, &self.clock);
             // Prewarmed even if the file is of no use.
-            slot.seen = true;
-            let Some(cached) = state.load(&Place::Collateral { family: name }) else {
+            entry.seen = true;
+            let Some(cached) = state.load(&CacheFile::Collateral { family: name }) else {
                 continue;
             };
             // A source that is no longer named is no longer used.
@@ -487,8 +487,8 @@ impl Shared {
                 Ok(collateral) => {
                     let at = Stamp::remembered(cached.fetched_at, &self.clock);
                     let fetched = Arc::new(Fetched::new(collateral, index, source.clone(), at));
-                    slot.saves(&fetched);
-                    slot.put(fetched);
+                    entry.saves(&fetched);
+                    entry.put(fetched);
                 }
                 Err(rejected) => {
                     tracing::warn!(

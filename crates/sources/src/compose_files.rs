@@ -6,7 +6,7 @@
 //! a log that a machine vouches for has any fetched. A file is waited for until
 //! `DEADLINE` after it was first wanted for a backend, whoever waits; who comes
 //! later takes what has come since. What cannot be had is left alone for
-//! `RETRY_PAUSE`. No backend's log has a part in another backend's turns.
+//! `RETRY_PAUSE`. No backend's log has a part in another backend's permits.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,18 +21,18 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
-use crate::refresh::{Flight, Landing, Stamp};
-use crate::state::{Cached, Place, StateDir};
+use crate::single_flight::{SingleFlight, Waiter};
+use crate::state::{CacheFile, Cached, StateDir};
 
 /// Twice what `attest` reads, so that a file that is somewhat too large is refused
 /// by its hash, not missed. Real ones have up to 100 KB.
 const MAX_FILE_BYTES: usize = 512 << 10;
 /// Fetched for one verdict. Recorded logs name some twenty.
-const MAX_A_VERDICT: usize = 64;
+const MAX_PER_VERDICT: usize = 64;
 /// Fetched at a time, for one backend.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// That verdicts wait for a file, and that it may take in its turn. A file takes
 /// tenths of a second.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -46,11 +46,11 @@ const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 16 << 20;
 /// Being fetched, or not to be had, for one backend: what two verdicts want, and
 /// what eight did not get.
-const MAX_FLIGHTS: usize = 2 * MAX_A_VERDICT;
-const MAX_FAILURES: usize = 8 * MAX_A_VERDICT;
+const MAX_IN_FLIGHT: usize = 2 * MAX_PER_VERDICT;
+const MAX_FAILURES: usize = 8 * MAX_PER_VERDICT;
 /// Being fetched for all backends together, and backends for which something is, or
 /// was not to be had: five times those of today.
-const MAX_ALL_FLIGHTS: usize = 8 * MAX_FLIGHTS;
+const MAX_ALL_IN_FLIGHT: usize = 8 * MAX_IN_FLIGHT;
 const MAX_BACKENDS: usize = 256;
 
 /// Where compose files are fetched from, or the tags of their repository.
@@ -113,12 +113,12 @@ struct Shared {
     fetcher: Arc<Fetcher>,
     clock: Clock,
     state: Option<Arc<StateDir>>,
-    at_hand: Mutex<AtHand>,
+    stored: Mutex<Stored>,
     fetches: Mutex<HashMap<Domain, Fetches>>,
 }
 
 #[derive(Debug, Default)]
-struct AtHand {
+struct Stored {
     files: Arc<FilesAtHand>,
     sizes: HashMap<FileDigest, usize>,
 }
@@ -128,26 +128,26 @@ struct AtHand {
 #[derive(Debug)]
 struct Fetches {
     /// By place, as failures: a file may be there at one commit and not at another.
-    flights: HashMap<ComposeFile, UnderWay>,
+    in_flight: HashMap<ComposeFile, InFlight>,
     failures: HashMap<ComposeFile, Stamp>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
         Self {
-            flights: HashMap::new(),
+            in_flight: HashMap::new(),
             failures: HashMap::new(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
         }
     }
 }
 
 /// A file that is being fetched, or waits for its turn.
 #[derive(Debug)]
-struct UnderWay {
+struct InFlight {
     /// Whether it is at hand in the end.
-    flight: Flight<bool>,
+    in_flight: SingleFlight<bool>,
     /// Waited for no longer.
     until: Instant,
 }
@@ -164,7 +164,7 @@ impl ComposeFiles {
             fetcher,
             clock,
             state,
-            at_hand: Mutex::default(),
+            stored: Mutex::default(),
             fetches: Mutex::default(),
         }))
     }
@@ -178,9 +178,9 @@ impl ComposeFiles {
     ///
     /// # Errors
     /// None ever will be, for this reason.
-    pub fn at_hand(&self) -> Result<Arc<FilesAtHand>, &'static str> {
+    pub fn stored(&self) -> Result<Arc<FilesAtHand>, &'static str> {
         match self.0.source {
-            ComposeSource::Repository(_) => Ok(Arc::clone(&lock(&self.0.at_hand).files)),
+            ComposeSource::Repository(_) => Ok(Arc::clone(&lock(&self.0.stored).files)),
             ComposeSource::Off => Err("files are not fetched (--compose-files-url off)"),
         }
     }
@@ -199,23 +199,25 @@ impl ComposeFiles {
         if wanted.is_empty() {
             return false;
         }
-        if !lock(&self.0.at_hand).make_room(named) {
+        if !lock(&self.0.stored).make_room(named) {
             tracing::warn!(
                 missing = wanted.len(),
                 "a deployment log names more compose files than are held in memory"
             );
             return false;
         }
-        let Begun { came, landings } = self.0.begin(base, backend, wanted);
-        let landings = landings.into_iter();
-        let landings = landings.map(|(landing, until)| timeout_at(until, landing.outcome()));
-        let landed = join_all(landings).await;
-        came || landed.into_iter().any(|landed| landed == Ok(Some(true)))
+        let Begun { came, waiters } = self.0.begin(base, backend, wanted);
+        let waiters = waiters.into_iter();
+        let waiters = waiters.map(|(waiter, until)| timeout_at(until, waiter.outcome()));
+        let outcomes = join_all(waiters).await;
+        came || outcomes
+            .into_iter()
+            .any(|outcomes| outcomes == Ok(Some(true)))
     }
 
     /// Fails if the repository does not give `file`, whether or not it is at hand, or
     /// does not answer, where none is asked for: for `verified-proxy doctor`.
-    pub async fn reach(
+    pub async fn check(
         &self,
         base: &FetchUrl,
         file: Option<&ComposeFile>,
@@ -234,7 +236,7 @@ struct Begun {
     /// Something came since the verdict began.
     came: bool,
     /// Each with the end of the wait.
-    landings: Vec<(Landing<bool>, Instant)>,
+    waiters: Vec<(Waiter<bool>, Instant)>,
 }
 
 impl Fetches {
@@ -242,11 +244,11 @@ impl Fetches {
     fn is_needed(&mut self, clock: &Clock) -> bool {
         self.failures
             .retain(|_, since| since.age(clock) < RETRY_PAUSE);
-        !self.flights.is_empty() || !self.failures.is_empty()
+        !self.in_flight.is_empty() || !self.failures.is_empty()
     }
 }
 
-impl AtHand {
+impl Stored {
     /// Lets go of what the log in question does not name, if need be; false if there
     /// is no room even so, and then nothing is let go of.
     fn make_room(&mut self, named: &[&ComposeFile]) -> bool {
@@ -279,58 +281,62 @@ impl Shared {
         if all.len() >= MAX_BACKENDS && !all.contains_key(backend) {
             return Begun::default();
         }
-        let mut under_way: usize = all.values().map(|fetches| fetches.flights.len()).sum();
+        let mut under_way: usize = all.values().map(|fetches| fetches.in_flight.len()).sum();
         let fetches = all.entry(backend.clone()).or_default();
         let mut digests = HashSet::new();
         let mut begun = Begun::default();
         // Read under the lock that finished fetches take: a file that is neither stored
         // nor being fetched must be fetched.
-        let at_hand = Arc::clone(&lock(&self.at_hand).files);
+        let stored = Arc::clone(&lock(&self.stored).files);
         for file in wanted {
-            if at_hand.contains(&file.sha256) {
+            if stored.contains(&file.sha256) {
                 begun.came = true;
                 continue;
             }
-            let over = fetches.failures.len() >= MAX_FAILURES || digests.len() >= MAX_A_VERDICT;
+            let over = fetches.failures.len() >= MAX_FAILURES || digests.len() >= MAX_PER_VERDICT;
             if over || fetches.failures.contains_key(file) || !digests.insert(file.sha256) {
                 continue;
             }
-            if !fetches.flights.contains_key(file) {
-                if fetches.flights.len() >= MAX_FLIGHTS || under_way >= MAX_ALL_FLIGHTS {
+            if !fetches.in_flight.contains_key(file) {
+                if fetches.in_flight.len() >= MAX_IN_FLIGHT || under_way >= MAX_ALL_IN_FLIGHT {
                     continue;
                 }
                 under_way += 1;
             }
-            let of_file = fetches.flights.entry(file.clone());
-            let of_file = of_file.or_insert_with(|| UnderWay {
-                flight: Flight::default(),
+            let of_file = fetches.in_flight.entry(file.clone());
+            let of_file = of_file.or_insert_with(|| InFlight {
+                in_flight: SingleFlight::default(),
                 until: Instant::now() + DEADLINE,
             });
-            let landing = of_file.flight.join(|| {
+            let waiter = of_file.in_flight.join(|| {
                 let (shared, base) = (Arc::clone(self), base.clone());
                 let (backend, file) = (backend.clone(), file.clone());
-                let turns = Arc::clone(&fetches.turns);
+                let permits = Arc::clone(&fetches.permits);
                 let since = Stamp::now(&self.clock);
-                async move { shared.fly(&base, backend, file, &turns, since).await }
+                async move {
+                    shared
+                        .fetch_and_store(&base, backend, file, &permits, since)
+                        .await
+                }
             });
-            begun.landings.push((landing, of_file.until));
+            begun.waiters.push((waiter, of_file.until));
         }
         begun
     }
 
-    async fn fly(
+    async fn fetch_and_store(
         self: &Arc<Self>,
         base: &FetchUrl,
         backend: Domain,
         file: ComposeFile,
-        turns: &Semaphore,
+        permits: &Semaphore,
         since: Stamp,
     ) -> bool {
         let outcome = {
             // Waiting for a permit does not count against the file's deadline. The wait
             // is bounded, since each holder is.
-            let _turn = turns.acquire().await;
-            let came = lock(&self.at_hand).files.contains(&file.sha256);
+            let _permit = permits.acquire().await;
+            let came = lock(&self.stored).files.contains(&file.sha256);
             if came {
                 // For another backend, or from another place.
                 None
@@ -340,11 +346,11 @@ impl Shared {
             }
         };
         if let Some(Ok(bytes)) = &outcome {
-            self.take_in(&file, bytes);
+            self.store(&file, bytes);
         }
         let mut all = lock(&self.fetches);
         let fetches = all.entry(backend).or_default();
-        fetches.flights.remove(&file);
+        fetches.in_flight.remove(&file);
         match outcome {
             None | Some(Ok(_)) => true,
             Some(Err(error)) => {
@@ -369,7 +375,7 @@ impl Shared {
         }
         let (url, body) = self.fetch(base, file).await?;
         if let Some(state) = &self.state {
-            let place = Place::ComposeFile {
+            let file = CacheFile::ComposeFile {
                 sha256: file.sha256.to_string(),
             };
             let cached = Cached {
@@ -377,7 +383,7 @@ impl Shared {
                 fetched_at: self.clock.now(),
                 body: body.to_vec(),
             };
-            state.save(place, cached);
+            state.save(file, cached);
         }
         Ok(body)
     }
@@ -387,7 +393,7 @@ impl Shared {
         base: &FetchUrl,
         file: &ComposeFile,
     ) -> Result<(FetchUrl, Bytes), FileError> {
-        let url = place_of(base, file).ok_or(FileError::Path)?;
+        let url = url_of(base, file).ok_or(FileError::Path)?;
         let fetched = self.fetcher.get(&url, MAX_FILE_BYTES).await?;
         if fetched.status != StatusCode::OK {
             return Err(FileError::Status(fetched.status));
@@ -402,11 +408,11 @@ impl Shared {
     /// The file as an earlier process fetched it, if nobody changed it since.
     async fn kept(&self, file: &ComposeFile) -> Option<Bytes> {
         let state = Arc::clone(self.state.as_ref()?);
-        let place = Place::ComposeFile {
+        let cache_file = CacheFile::ComposeFile {
             sha256: file.sha256.to_string(),
         };
         // Disks can stall. An error: the runtime is shutting down.
-        let loaded = tokio::task::spawn_blocking(move || state.load(&place)).await;
+        let loaded = tokio::task::spawn_blocking(move || state.load(&cache_file)).await;
         let cached = loaded.ok().flatten()?;
         let got = digest_of(&cached.body);
         if got != file.sha256 {
@@ -419,18 +425,18 @@ impl Shared {
         Some(cached.body.into())
     }
 
-    fn take_in(&self, file: &ComposeFile, bytes: &[u8]) {
-        let mut at_hand = lock(&self.at_hand);
-        let files = Arc::make_mut(&mut at_hand.files);
+    fn store(&self, file: &ComposeFile, bytes: &[u8]) {
+        let mut stored = lock(&self.stored);
+        let files = Arc::make_mut(&mut stored.files);
         // By the digest of these bytes, whoever gave them.
         let digest = files.insert(&file.file, bytes);
-        at_hand.sizes.insert(digest, bytes.len());
+        stored.sizes.insert(digest, bytes.len());
     }
 }
 
 /// Where a file is, if that is below `base`. `attest` admits no other names into a
 /// log; this does not depend on it.
-fn place_of(base: &FetchUrl, file: &ComposeFile) -> Option<FetchUrl> {
+fn url_of(base: &FetchUrl, file: &ComposeFile) -> Option<FetchUrl> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
     let mut parts = file.file.split('/');
     let stays = parts

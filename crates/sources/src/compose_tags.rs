@@ -11,10 +11,10 @@ use std::time::Duration;
 use attest::{MAX_TAGS_BYTES, TagsError, UpstreamTags};
 use http::StatusCode;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::compose_files::ComposeSource;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
-use crate::refresh::{Flight, Stamp};
+use crate::single_flight::SingleFlight;
 
 /// Git's smart protocol over HTTP. Version 0, so that one answer has it all.
 const REFERENCES: &str = "/info/refs?service=git-upload-pack";
@@ -41,7 +41,7 @@ pub enum ListError {
 }
 
 /// A list, or why there is none.
-pub type TagsAtHand = Result<Arc<UpstreamTags>, String>;
+pub type StoredTags = Result<Arc<UpstreamTags>, String>;
 
 /// The repository's tags.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ struct Shared {
     fetcher: Arc<Fetcher>,
     clock: Clock,
     known: Mutex<Known>,
-    flight: Flight<()>,
+    in_flight: SingleFlight<()>,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl ComposeTags {
             fetcher,
             clock,
             known: Mutex::default(),
-            flight: Flight::default(),
+            in_flight: SingleFlight::default(),
         }))
     }
 
@@ -85,7 +85,7 @@ impl ComposeTags {
     ///
     /// # Errors
     /// There is none, for this reason.
-    pub fn at_hand(&self) -> TagsAtHand {
+    pub fn stored(&self) -> StoredTags {
         if self.0.source == ComposeSource::Off {
             return Err("tags are not fetched (--compose-tags-url off)".to_owned());
         }
@@ -100,8 +100,8 @@ impl ComposeTags {
     /// Brings what a verdict goes by up to date. The list that it began with serves it
     /// to its end, unless there is another: what one refuses must not pass because it
     /// grew old meanwhile.
-    pub fn renew(&self, tags: &mut TagsAtHand) {
-        let now = self.at_hand();
+    pub fn renew(&self, tags: &mut StoredTags) {
+        let now = self.stored();
         if now.is_ok() || tags.is_err() {
             *tags = now;
         }
@@ -112,7 +112,7 @@ impl ComposeTags {
         let ComposeSource::Repository(base) = &self.0.source else {
             return false;
         };
-        let landing = {
+        let waiter = {
             let mut known = self.0.known();
             if let Some(list) = known.list(&self.0.clock)
                 && !had.is_some_and(|had| Arc::ptr_eq(had, list))
@@ -120,18 +120,18 @@ impl ComposeTags {
                 return true;
             }
             let just_asked = |asked: &Stamp| asked.age(&self.0.clock) < MIN_AGE;
-            match self.0.flight.under_way() {
-                Some(landing) => landing,
+            match self.0.in_flight.in_flight() {
+                Some(waiter) => waiter,
                 None if known.asked.as_ref().is_some_and(just_asked) => return false,
-                None => self.0.flight.join(|| {
+                None => self.0.in_flight.join(|| {
                     let (shared, base) = (Arc::clone(&self.0), base.clone());
                     let asked = Stamp::now(&shared.clock);
                     known.asked = Some(asked);
-                    async move { shared.fly(&base, asked).await }
+                    async move { shared.fetch_and_store(&base, asked).await }
                 }),
             }
         };
-        landing.outcome().await.is_some()
+        waiter.outcome().await.is_some()
     }
 
     /// The list of this moment, which is not kept: for `verified-proxy doctor`.
@@ -152,7 +152,7 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fly(&self, base: &FetchUrl, asked: Stamp) {
+    async fn fetch_and_store(&self, base: &FetchUrl, asked: Stamp) {
         let outcome = self.fetch_in_time(base).await;
         let mut known = self.known();
         match outcome {

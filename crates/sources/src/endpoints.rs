@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::backend::{AllowList, Backend, MAX_MODEL_BYTES};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
-use crate::refresh::{Flight, Landing, Stamp};
-use crate::state::{Cached, Place, StateDir};
+use crate::single_flight::{SingleFlight, Waiter};
+use crate::state::{CacheFile, Cached, StateDir};
 
 /// Real lists have some kilobytes.
 const MAX_LIST_BYTES: usize = 1 << 20;
@@ -239,7 +239,7 @@ struct Shared {
     clock: Clock,
     state_dir: Option<Arc<StateDir>>,
     state: Mutex<State>,
-    flight: Flight<Result<Arc<EndpointList>, EndpointsError>>,
+    in_flight: SingleFlight<Result<Arc<EndpointList>, EndpointsError>>,
 }
 
 #[derive(Debug, Default)]
@@ -264,7 +264,7 @@ impl Endpoints {
             clock,
             state_dir,
             state: Mutex::default(),
-            flight: Flight::default(),
+            in_flight: SingleFlight::default(),
         };
         shared.state().good = shared.load();
         Self(Arc::new(shared))
@@ -276,7 +276,7 @@ impl Endpoints {
 
     /// The list: cached, the last good one, or fetched.
     pub async fn list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
-        let landing = {
+        let waiter = {
             let shared = &self.0;
             let state = shared.state();
             let failed = |pause| {
@@ -300,7 +300,7 @@ impl Endpoints {
         let lost = || EndpointsError::Lost {
             url: self.0.url.to_string(),
         };
-        landing.outcome().await.unwrap_or_else(|| Err(lost()))
+        waiter.outcome().await.unwrap_or_else(|| Err(lost()))
     }
 
     /// A list of this moment, whatever is known.
@@ -308,8 +308,8 @@ impl Endpoints {
         let lost = || EndpointsError::Lost {
             url: self.0.url.to_string(),
         };
-        let landing = self.fetch();
-        landing.outcome().await.unwrap_or_else(|| Err(lost()))
+        let waiter = self.fetch();
+        waiter.outcome().await.unwrap_or_else(|| Err(lost()))
     }
 
     /// The last good list, and when it came.
@@ -320,8 +320,8 @@ impl Endpoints {
     }
 
     /// One fetch at a time. It ends by itself: the fetcher has a time limit.
-    fn fetch(&self) -> Landing<Result<Arc<EndpointList>, EndpointsError>> {
-        self.0.flight.join(|| {
+    fn fetch(&self) -> Waiter<Result<Arc<EndpointList>, EndpointsError>> {
+        self.0.in_flight.join(|| {
             let shared = Arc::clone(&self.0);
             async move {
                 let outcome = shared.fetch().await;
@@ -370,13 +370,13 @@ impl Shared {
                 fetched_at: self.clock.now(),
                 body: answer.body.to_vec(),
             };
-            state_dir.save(self.place(), cached);
+            state_dir.save(self.cache_file(), cached);
         }
         Ok(Arc::new(list))
     }
 
     fn load(&self) -> Option<(Arc<EndpointList>, Stamp)> {
-        let cached = self.state_dir.as_ref()?.load(&self.place())?;
+        let cached = self.state_dir.as_ref()?.load(&self.cache_file())?;
         if cached.source != self.url.to_string() || cached.body.len() > MAX_LIST_BYTES {
             return None;
         }
@@ -395,8 +395,8 @@ impl Shared {
         }
     }
 
-    fn place(&self) -> Place {
-        Place::Endpoints {
+    fn cache_file(&self) -> CacheFile {
+        CacheFile::Endpoints {
             url: self.url.to_string(),
         }
     }

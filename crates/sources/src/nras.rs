@@ -13,10 +13,10 @@ use attest::{KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NrasRejected
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetched, Fetcher};
-use crate::refresh::{Flight, Landing, Stamp};
 use crate::retry_after::retry_after;
+use crate::single_flight::{SingleFlight, Waiter};
 
 const ATTEST: &str = "/v3/attest/gpu";
 const KEYS: &str = "/.well-known/jwks.json";
@@ -123,7 +123,7 @@ impl NrasError {
 
 /// What NVIDIA said, and the keys that it may be signed with.
 #[derive(Debug)]
-pub struct Said {
+pub struct Opinion {
     pub answer: Bytes,
     pub keys: Arc<KeySet>,
 }
@@ -138,7 +138,7 @@ struct Shared {
     base: FetchUrl,
     clock: Clock,
     known: Mutex<Known>,
-    flight: Flight<Result<Arc<KeySet>, NrasError>>,
+    in_flight: SingleFlight<Result<Arc<KeySet>, NrasError>>,
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ struct Known {
     keys: Option<(Arc<KeySet>, Stamp)>,
     /// When keys were last asked for, and what came of it.
     asked: Option<(Stamp, Result<(), NrasError>)>,
-    away: Option<Failure>,
+    service_failure: Option<Failure>,
     /// By TLS key.
     machines: HashMap<Spki, Failure>,
 }
@@ -184,7 +184,10 @@ impl Known {
 
     /// Why `machine`'s evidence is not shown now.
     fn failed(&self, machine: Spki, clock: &Clock) -> Option<&NrasError> {
-        let failures = self.away.iter().chain(self.machines.get(&machine));
+        let failures = self
+            .service_failure
+            .iter()
+            .chain(self.machines.get(&machine));
         let mut standing = failures.filter(|failure| failure.stands(clock));
         standing.next().map(|failure| &failure.error)
     }
@@ -195,7 +198,9 @@ impl Known {
             since: Stamp::now(clock),
         };
         match (error.blames(), machine) {
-            (Blames::Service, _) => self.away = Some(failure.longer(self.away.take(), clock)),
+            (Blames::Service, _) => {
+                self.service_failure = Some(failure.longer(self.service_failure.take(), clock))
+            }
             (Blames::Evidence, Some(machine)) => {
                 self.machines.retain(|_, failure| failure.stands(clock));
                 let failure = failure.longer(self.machines.remove(&machine), clock);
@@ -215,7 +220,7 @@ impl Nras {
             base,
             clock,
             known: Mutex::default(),
-            flight: Flight::default(),
+            in_flight: SingleFlight::default(),
         }))
     }
 
@@ -225,7 +230,7 @@ impl Nras {
     }
 
     /// Shows NVIDIA `payload`, the `nvidia_payload` of `machine`'s report.
-    pub async fn ask(&self, payload: &str, machine: Spki) -> Result<Said, NrasError> {
+    pub async fn ask(&self, payload: &str, machine: Spki) -> Result<Opinion, NrasError> {
         if let Some(error) = self.0.known().failed(machine, &self.0.clock) {
             return Err(error.clone());
         }
@@ -237,7 +242,7 @@ impl Nras {
             tokio::try_join!(answer, nras.keys())
         });
         let (answer, keys) = asked.await.unwrap_or(Err(NrasError::Lost))?;
-        Ok(Said { answer, keys })
+        Ok(Opinion { answer, keys })
     }
 
     /// Fails if its keys cannot be had: for `verified-proxy doctor`.
@@ -246,14 +251,14 @@ impl Nras {
     }
 
     async fn keys(&self) -> Result<Arc<KeySet>, NrasError> {
-        let landing = {
+        let waiter = {
             let known = self.0.known();
             if let Some(keys) = known.keys(&self.0.clock) {
                 return Ok(Arc::clone(keys));
             }
             self.fetch_keys(known)
         };
-        landing.outcome().await.unwrap_or(Err(NrasError::Lost))
+        waiter.outcome().await.unwrap_or(Err(NrasError::Lost))
     }
 
     /// Keys that came after `old`, for an answer that is signed with none of
@@ -262,7 +267,7 @@ impl Nras {
     /// # Errors
     /// Newer ones were asked for and did not come, so nobody knows of the key.
     pub async fn keys_after(&self, old: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, NrasError> {
-        let landing = {
+        let waiter = {
             let known = self.0.known();
             if let Some(keys) = known.keys(&self.0.clock)
                 && !Arc::ptr_eq(keys, old)
@@ -276,13 +281,13 @@ impl Nras {
             let just_asked = known.asked.as_ref();
             let just_asked =
                 just_asked.filter(|(at, outcome)| at.age(&self.0.clock) < pause(outcome));
-            match (self.0.flight.under_way(), just_asked) {
-                (Some(landing), _) => landing,
+            match (self.0.in_flight.in_flight(), just_asked) {
+                (Some(waiter), _) => waiter,
                 (None, Some((_, outcome))) => return outcome.clone().map(|()| None),
                 (None, None) => self.fetch_keys(known),
             }
         };
-        landing
+        waiter
             .outcome()
             .await
             .unwrap_or(Err(NrasError::Lost))
@@ -293,9 +298,9 @@ impl Nras {
     fn fetch_keys(
         &self,
         mut known: MutexGuard<'_, Known>,
-    ) -> Landing<Result<Arc<KeySet>, NrasError>> {
+    ) -> Waiter<Result<Arc<KeySet>, NrasError>> {
         let shared = &self.0;
-        shared.flight.join(|| {
+        shared.in_flight.join(|| {
             let shared = Arc::clone(shared);
             let asked = Stamp::now(&shared.clock);
             known.asked = Some((asked, Err(NrasError::Lost)));

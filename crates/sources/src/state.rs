@@ -181,8 +181,8 @@ impl StateDir {
 
     /// What a cache file holds; `None`, with a warning where due, if it is
     /// absent or nobody can tell.
-    pub(crate) fn load(&self, place: &Place) -> Option<Cached> {
-        let path = self.path_of(place);
+    pub(crate) fn load(&self, file: &CacheFile) -> Option<Cached> {
+        let path = self.path_of(file);
         match files::read(&path, MAX_CACHE_BYTES) {
             Ok(bytes) => match parse(&bytes) {
                 Ok(cached) => Some(cached),
@@ -200,7 +200,7 @@ impl StateDir {
     }
 
     /// Writes a cache file, in a thread of its own: disks can stall.
-    pub(crate) fn save(self: &Arc<Self>, place: Place, cached: Cached) {
+    pub(crate) fn save(self: &Arc<Self>, file: CacheFile, cached: Cached) {
         let state = Arc::clone(self);
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.retain(|writer| !writer.is_finished());
@@ -214,11 +214,11 @@ impl StateDir {
             let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
             bytes.push(b'\n');
             bytes.extend_from_slice(&cached.body);
-            let path = state.path_of(&place);
+            let path = state.path_of(&file);
             if let Err(error) = files::write(&path, &bytes) {
-                state.not_written(&path, &error);
+                state.warn_unwritten(&path, &error);
             }
-            if let Place::ComposeFile { .. } = place {
+            if let CacheFile::ComposeFile { .. } = file {
                 files::trim(&state.path, COMPOSE, MAX_COMPOSE_FILES, MAX_COMPOSE_BYTES);
             }
         }));
@@ -253,22 +253,22 @@ impl StateDir {
         names.collect()
     }
 
-    fn path_of(&self, place: &Place) -> PathBuf {
-        match place {
-            Place::Endpoints { url } => {
+    fn path_of(&self, file: &CacheFile) -> PathBuf {
+        match file {
+            CacheFile::Endpoints { url } => {
                 let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, url.as_bytes());
                 let digest = hex::encode(digest);
                 let short = digest.get(..16).unwrap_or(&digest);
                 self.path.join(format!("endpoints-{short}"))
             }
-            Place::ComposeFile { sha256 } => self.path.join(format!("{COMPOSE}{sha256}")),
-            Place::Editions => self.by_root.join("editions"),
-            Place::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
+            CacheFile::ComposeFile { sha256 } => self.path.join(format!("{COMPOSE}{sha256}")),
+            CacheFile::Editions => self.by_root.join("editions"),
+            CacheFile::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
         }
     }
 
-    /// Said once; from then on memory has to do.
-    fn not_written(&self, path: &Path, error: &dyn std::fmt::Display) {
+    /// Warns once; from then on this process keeps it in memory only.
+    fn warn_unwritten(&self, path: &Path, error: &dyn std::fmt::Display) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 path = %path.display(), %error,
@@ -283,7 +283,7 @@ const COMPOSE: &str = "compose-";
 
 /// A cache file.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum CacheFile {
     /// The endpoint list of one address.
     Endpoints { url: String },
     /// A compose file, named by 64 hex digits. What is in it has to be hashed again.

@@ -10,23 +10,23 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::answer_ids::IdScan;
 use crate::headers::{self, Stated};
 use crate::idle::IdleTimer;
 use crate::metrics::Cut;
-use crate::pool::Place;
+use crate::pool::PoolPermit;
 use crate::request::Link;
-use crate::served::Sniffer;
-use crate::terms::Terms;
-use crate::verdicts::Standing;
+use crate::settings::UpstreamSettings;
+use crate::verdicts::VerdictUse;
 
 /// Pieces below this are joined with those that follow them at once: each would
 /// be a packet and wake the client.
-const SMALL: usize = 2 << 10;
+const SMALL_PIECE: usize = 2 << 10;
 /// Until they are as long as a TLS record, which is as much as comes at a time.
-const JOINED: usize = 16 << 10;
+const FULL_PIECE: usize = 16 << 10;
 /// Looks at a body that has nothing ready in one turn of hyper's: before and
 /// after it flushes.
-const LOOKS: u8 = 2;
+const EMPTY_POLLS: u8 = 2;
 
 /// An answer on its way. It owns the connection: one that is dropped before its
 /// end, since the client went or the backend broke off, closes the backend's
@@ -37,41 +37,41 @@ pub struct AnswerBody {
     ended: bool,
     joined: BytesMut,
     /// Looks that found nothing behind `joined`.
-    looks: u8,
+    empty_polls: u8,
     /// What came behind `joined` and is not joined with it.
     next: Option<Piece>,
     idle: IdleTimer,
-    terms: Arc<Terms>,
-    standing: Standing,
+    settings: Arc<UpstreamSettings>,
+    standing: VerdictUse,
     stated: Stated,
     /// Reads along until it has the answer's id.
-    sniffer: Option<Sniffer>,
+    id_scan: Option<IdScan>,
     /// Taken when it is dropped.
-    connection: Option<(Link, Place)>,
+    connection: Option<(Link, PoolPermit)>,
 }
 
 impl AnswerBody {
     pub(crate) fn new(
         body: Incoming,
-        terms: Arc<Terms>,
+        settings: Arc<UpstreamSettings>,
         link: Link,
-        place: Place,
-        standing: Standing,
+        permit: PoolPermit,
+        standing: VerdictUse,
         stated: Stated,
-        sniffer: Option<Sniffer>,
+        id_scan: Option<IdScan>,
     ) -> Self {
         Self {
             body,
             ended: false,
             joined: BytesMut::new(),
-            looks: 0,
+            empty_polls: 0,
             next: None,
-            idle: IdleTimer::new(terms.timeouts.idle),
-            terms,
+            idle: IdleTimer::new(settings.timeouts.idle),
+            settings,
             standing,
             stated,
-            sniffer,
-            connection: Some((link, place)),
+            id_scan,
+            connection: Some((link, permit)),
         }
     }
 }
@@ -108,8 +108,8 @@ impl AnswerBody {
                         Frame::trailers(trailers)
                     }
                     Err(frame) => {
-                        if let (Some(sniffer), Some(data)) = (&mut self.sniffer, frame.data_ref()) {
-                            sniffer.feed(data);
+                        if let (Some(id_scan), Some(data)) = (&mut self.id_scan, frame.data_ref()) {
+                            id_scan.feed(data);
                         }
                         frame
                     }
@@ -132,13 +132,13 @@ impl AnswerBody {
             AnswerError::BrokenOff(_) => Cut::BrokenOff,
             AnswerError::Idle(_) => Cut::Idle,
         };
-        self.terms.metrics.cut(cut);
+        self.settings.metrics.cut(cut);
         tracing::warn!(domain = %self.standing.domain(), %error, "answer aborted");
         Poll::Ready(Some(Err(error)))
     }
 
     fn take_joined(&mut self) -> Option<Piece> {
-        self.looks = 0;
+        self.empty_polls = 0;
         let joined = self.joined.split();
         (!joined.is_empty()).then(|| Ok(Frame::data(joined.freeze())))
     }
@@ -151,10 +151,10 @@ impl Body for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         let this = self.get_mut();
         if let Some(piece) = this.next.take() {
-            if piece.is_err() && this.looks < LOOKS {
+            if piece.is_err() && this.empty_polls < EMPTY_POLLS {
                 // hyper drops what it has not written when it hears of an error; the
                 // client gets what there was of the answer first.
-                this.looks += 1;
+                this.empty_polls += 1;
                 this.next = Some(piece);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -167,8 +167,8 @@ impl Body for AnswerBody {
                     if let Some(data) = frame.data_ref() {
                         this.joined.extend_from_slice(data);
                     }
-                    this.looks = 0;
-                    if this.joined.len() >= JOINED || this.body.is_end_stream() {
+                    this.empty_polls = 0;
+                    if this.joined.len() >= FULL_PIECE || this.body.is_end_stream() {
                         return Poll::Ready(this.take_joined());
                     }
                 }
@@ -180,8 +180,8 @@ impl Body for AnswerBody {
                 Poll::Pending if this.joined.is_empty() => return Poll::Pending,
                 // hyper gives out one chunk at a time: the connection's task has to
                 // have its turn before it is known whether there are more.
-                Poll::Pending if this.looks < LOOKS => {
-                    this.looks += 1;
+                Poll::Pending if this.empty_polls < EMPTY_POLLS => {
+                    this.empty_polls += 1;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -201,18 +201,20 @@ impl Body for AnswerBody {
 }
 
 fn is_small(frame: &Frame<Bytes>) -> bool {
-    frame.data_ref().is_some_and(|data| data.len() < SMALL)
+    frame
+        .data_ref()
+        .is_some_and(|data| data.len() < SMALL_PIECE)
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         let ended = self.ended || self.body.is_end_stream();
-        if let Some((link, place)) = self.connection.take()
+        if let Some((link, permit)) = self.connection.take()
             && ended
             && self.stated == Stated::Once
             && self.standing.holds()
         {
-            place.put(link);
+            permit.release(link);
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::request::Link;
-use crate::terms::Terms;
+use crate::settings::UpstreamSettings;
 
 /// Why there is no TLS connection to a backend.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum DialError {
 pub struct Dialer {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
-    terms: Arc<Terms>,
+    settings: Arc<UpstreamSettings>,
 }
 
 impl Dialer {
@@ -55,7 +55,7 @@ impl Dialer {
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
         connect_to: ConnectMap,
-        terms: Arc<Terms>,
+        settings: Arc<UpstreamSettings>,
     ) -> Result<Self, TlsSetupError> {
         let verifier = BackendVerifier {
             chain: match mode {
@@ -67,13 +67,13 @@ impl Dialer {
         Ok(Self {
             tls: Arc::new(tls::client_config(Arc::new(verifier))?),
             connect_to,
-            terms,
+            settings,
         })
     }
 
     /// A new connection. Nothing but TLS has been said on it.
     pub(crate) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
-        let limit = self.terms.timeouts.connect;
+        let limit = self.settings.timeouts.connect;
         match tokio::time::timeout(limit, self.connect(backend)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(DialError::Timeout(limit)),

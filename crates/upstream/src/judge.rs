@@ -11,14 +11,14 @@ use sources::backend::Backend;
 use sources::clock::Clock;
 use sources::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use sources::compose_files::{ComposeFiles, ComposeSource};
-use sources::compose_tags::{ComposeTags, TagsAtHand};
+use sources::compose_tags::{ComposeTags, StoredTags};
 use sources::fetch::FetchUrl;
 use sources::nras::{Nras, Said};
 use sources::skew::Skew;
 use sources::state::Memory;
 use sources::webpki::WebPki;
 
-use crate::verdicts::{Lane, Stage, blames_collateral, blames_time};
+use crate::verdicts::{KeyLock, Stage, blames_collateral, blames_time};
 
 /// What one source of collateral gave.
 #[derive(Debug)]
@@ -141,10 +141,10 @@ impl Judge {
         backend: &Backend,
         live_spki: Spki,
         nonce: Nonce,
-        lane: &Lane,
+        key_lock: &KeyLock,
     ) -> Result<Appraisal, CollateralError> {
         let policy = &self.policy;
-        self.appraise_under(policy, evidence, backend, live_spki, nonce, lane)
+        self.appraise_under(policy, evidence, backend, live_spki, nonce, key_lock)
             .await
     }
 
@@ -157,7 +157,7 @@ impl Judge {
         backend: &Backend,
         live_spki: Spki,
         nonce: Nonce,
-        lane: &Lane,
+        key_lock: &KeyLock,
     ) -> Result<Appraisal, CollateralError> {
         let subject = backend.subject();
         let key = match evidence.collateral_key() {
@@ -166,10 +166,10 @@ impl Judge {
         };
         let mut set_aside = Vec::new();
         let mut refused = None;
-        let mut tags = self.compose_tags.at_hand();
+        let mut tags = self.compose_tags.stored();
         // Each source's kept documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
-            lane.reach(Stage::Collateral);
+            key_lock.set_stage(Stage::Collateral);
             let documents = self.collaterals.get(key, &set_aside);
             let (fetched, ()) = tokio::join!(documents, self.collaterals.want_editions());
             let fetched = match fetched {
@@ -177,13 +177,13 @@ impl Judge {
                 // A refusal says more than that there is no other source.
                 Err(error) => return refused.ok_or(error),
             };
-            let judge = |tags: &TagsAtHand, nras: NrasCheck<'_>| {
+            let judge = |tags: &StoredTags, nras: NrasCheck<'_>| {
                 let about = (evidence, &subject, live_spki, nonce);
                 self.appraise_with(policy, &fetched, about, tags, nras)
             };
-            lane.reach(Stage::ComposeFiles);
+            key_lock.set_stage(Stage::ComposeFiles);
             let about = (evidence, backend.domain(), live_spki);
-            let appraisal = self.with_sources(about, &mut tags, lane, judge).await;
+            let appraisal = self.with_sources(about, &mut tags, key_lock, judge).await;
             let blamed = match &appraisal.outcome {
                 Err(rejected) if blames_collateral(rejected) => rejected,
                 _ => {
@@ -212,9 +212,9 @@ impl Judge {
     async fn with_sources(
         &self,
         (evidence, backend, machine): (&Evidence, &Domain, Spki),
-        tags: &mut TagsAtHand,
-        lane: &Lane,
-        judge: impl Fn(&TagsAtHand, NrasCheck<'_>) -> Appraisal,
+        tags: &mut StoredTags,
+        key_lock: &KeyLock,
+        judge: impl Fn(&StoredTags, NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
         let mut opinion: Result<Option<Said>, String> = Ok(None);
         let mut appraisal = judge(tags, NrasCheck::NotAsked("not asked yet"));
@@ -282,13 +282,13 @@ impl Judge {
         policy: &Policy,
         fetched: &Fetched,
         (evidence, subject, live_spki, nonce): (&Evidence, &Subject, Spki, Nonce),
-        tags: &TagsAtHand,
+        tags: &StoredTags,
         nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.floors().clone();
         let editions = self.collaterals.editions();
         let history = self.memory.history.history();
-        let files = self.compose_files.at_hand();
+        let files = self.compose_files.stored();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -343,7 +343,7 @@ impl Judge {
         };
         let sources = self.collaterals.each(key);
         let (sources, ()) = tokio::join!(sources, self.collaterals.want_editions());
-        let tags = self.compose_tags.at_hand();
+        let tags = self.compose_tags.stored();
         let judged = |fetched: &Arc<Fetched>| {
             let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
             let about = (evidence, subject, live_spki, nonce);

@@ -4,20 +4,20 @@
 //! is `verified`. `upstream` leads a request through all of it.
 
 mod answer;
+pub mod answer_ids;
 mod dial;
 pub mod guard;
 mod headers;
 pub mod idle;
+mod json_member;
 mod judge;
 pub mod least;
 mod link;
-mod member;
 pub mod metrics;
 mod pool;
 mod request;
 pub mod secrets;
-pub mod served;
-mod terms;
+mod settings;
 mod unauthorized;
 mod unverified;
 mod upstream;
@@ -30,10 +30,10 @@ pub use crate::judge::{Judge, Judged, SourceFinding, Sources};
 pub use crate::link::SendError;
 pub use crate::pool::PoolLimits;
 pub use crate::request::{
-    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Content, Framing, Model, Named, SealError,
-    View,
+    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Content, Framing, Model, SealError,
+    SingleHeader, View,
 };
-pub use crate::terms::{BackendTimeouts, Terms};
+pub use crate::settings::{BackendTimeouts, UpstreamSettings};
 pub use crate::unauthorized::Unauthorized;
 pub use crate::unverified::{AttestError, Examined};
 pub use crate::upstream::{AttemptError, PathError, Upstream, WaitedFor};

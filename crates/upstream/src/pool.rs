@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attest::{Domain, Spki};
-use sources::clock::Clock;
-use sources::refresh::Stamp;
+use sources::clock::{Clock, Stamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::request::Link;
@@ -52,24 +51,24 @@ impl Default for PoolLimits {
 pub(crate) struct Pool {
     limits: PoolLimits,
     clock: Clock,
-    shelves: Mutex<HashMap<Domain, Arc<Shelf>>>,
+    hosts: Mutex<HashMap<Domain, Arc<HostPool>>>,
 }
 
 /// The connections to one backend: in use are at most as many as there are
-/// places, and a connection is made only when none lies idle, or in place of
-/// one, so there are never more of them than places.
+/// permits, and a connection is made only when none lies idle, or in place of
+/// one, so there are never more of them than permits.
 #[derive(Debug)]
-struct Shelf {
+struct HostPool {
     limits: PoolLimits,
     clock: Clock,
     /// First come, first served.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// The one used last is on top.
-    idle: Mutex<Vec<Resting>>,
+    idle: Mutex<Vec<IdleConnection>>,
 }
 
 #[derive(Debug)]
-struct Resting {
+struct IdleConnection {
     link: Link,
     /// By both clocks: a machine that slept has dead connections, and nobody
     /// says so before a request is lost on one.
@@ -78,8 +77,8 @@ struct Resting {
 
 /// Leave to use one connection to a backend.
 #[derive(Debug)]
-pub(crate) struct Place {
-    shelf: Arc<Shelf>,
+pub(crate) struct PoolPermit {
+    host: Arc<HostPool>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -88,65 +87,65 @@ impl Pool {
         Self {
             limits,
             clock,
-            shelves: Mutex::default(),
+            hosts: Mutex::default(),
         }
     }
 
     /// Waits for a place among the connections to `domain`.
-    pub(crate) async fn place(&self, domain: &Domain) -> Place {
-        let shelf = self.shelf(domain);
+    pub(crate) async fn acquire(&self, domain: &Domain) -> PoolPermit {
+        let host = self.host(domain);
         // Fails when the semaphore is closed, which nobody does.
-        let permit = Arc::clone(&shelf.places).acquire_owned().await.ok();
-        Place {
-            shelf,
+        let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
+        PoolPermit {
+            host,
             _permit: permit,
         }
     }
 
     /// Closes what is idle on this key, under whatever name.
     pub(crate) fn close(&self, spki: Spki) {
-        for shelf in lock(&self.shelves).values() {
-            lock(&shelf.idle).retain(|resting| resting.link.spki() != spki);
+        for host in lock(&self.hosts).values() {
+            lock(&host.idle).retain(|connection| connection.link.spki() != spki);
         }
     }
 
     /// Closes what is closed, too old or idle for too long, and forgets
     /// backends without connections.
-    pub(crate) fn tidy(&self) {
-        let mut shelves = lock(&self.shelves);
-        shelves.retain(|_, shelf| {
-            let mut idle = lock(&shelf.idle);
-            idle.retain(|resting| shelf.serves(resting));
-            !idle.is_empty() || Arc::strong_count(shelf) > 1
+    pub(crate) fn evict(&self) {
+        let mut hosts = lock(&self.hosts);
+        hosts.retain(|_, host| {
+            let mut idle = lock(&host.idle);
+            idle.retain(|connection| host.serves(connection));
+            !idle.is_empty() || Arc::strong_count(host) > 1
         });
     }
 
     /// How many connections lie idle.
     pub(crate) fn idle(&self) -> usize {
-        let shelves = lock(&self.shelves);
-        shelves.values().map(|shelf| lock(&shelf.idle).len()).sum()
+        let hosts = lock(&self.hosts);
+        hosts.values().map(|host| lock(&host.idle).len()).sum()
     }
 
-    fn shelf(&self, domain: &Domain) -> Arc<Shelf> {
-        let mut shelves = lock(&self.shelves);
-        if let Some(shelf) = shelves.get(domain) {
-            return Arc::clone(shelf);
+    fn host(&self, domain: &Domain) -> Arc<HostPool> {
+        let mut hosts = lock(&self.hosts);
+        if let Some(host) = hosts.get(domain) {
+            return Arc::clone(host);
         }
-        let places = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
-        let shelf = Arc::new(Shelf {
+        let permits = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
+        let host = Arc::new(HostPool {
             limits: self.limits,
             clock: self.clock.clone(),
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::default(),
         });
-        shelves.insert(domain.clone(), Arc::clone(&shelf));
-        shelf
+        hosts.insert(domain.clone(), Arc::clone(&host));
+        host
     }
 }
 
-impl Shelf {
-    fn serves(&self, resting: &Resting) -> bool {
-        resting.since.age(&self.clock) < self.limits.idle && self.admits(&resting.link)
+impl HostPool {
+    fn serves(&self, connection: &IdleConnection) -> bool {
+        connection.since.age(&self.clock) < self.limits.idle && self.admits(&connection.link)
     }
 
     fn admits(&self, link: &Link) -> bool {
@@ -157,23 +156,23 @@ impl Shelf {
     }
 }
 
-impl Place {
+impl PoolPermit {
     /// The connection that was used last, of those on a key that suits and still good
     /// for a request. If there is none, one may be made.
     pub(crate) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
-        let mut idle = lock(&self.shelf.idle);
-        let suits = |resting: &Resting| suits(resting.link.spki());
+        let mut idle = lock(&self.host.idle);
+        let suits = |connection: &IdleConnection| suits(connection.link.spki());
         while let Some(at) = idle.iter().rposition(suits) {
-            let resting = idle.remove(at);
-            if self.shelf.serves(&resting) {
-                return Some(resting.link);
+            let connection = idle.remove(at);
+            if self.host.serves(&connection) {
+                return Some(connection.link);
             }
         }
-        idle.retain(|resting| self.shelf.serves(resting));
+        idle.retain(|connection| self.host.serves(connection));
         // The idle connections all have other keys. Close as many as there are too few
         // free places for; otherwise requests for a key that no longer exists would pile
         // them up. Every place in use has a connection, or is about to.
-        let free = self.shelf.places.available_permits();
+        let free = self.host.permits.available_permits();
         let surplus = idle.len().saturating_sub(free);
         idle.drain(..surplus);
         None
@@ -181,9 +180,9 @@ impl Place {
 
     /// Keeps a connection whose answer has ended, once it is ready for the next
     /// request; the place is free then.
-    pub(crate) fn put(self, mut link: Link) {
+    pub(crate) fn release(self, mut link: Link) {
         if link.is_ready() {
-            self.rest(link);
+            self.keep_idle(link);
             return;
         }
         // hyper has yet to see the end, or the request's body is still on its way.
@@ -192,16 +191,16 @@ impl Place {
         };
         runtime.spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(SETTLE, link.ready()).await {
-                self.rest(link);
+                self.keep_idle(link);
             }
         });
     }
 
-    fn rest(self, link: Link) {
-        if self.shelf.admits(&link) {
-            lock(&self.shelf.idle).push(Resting {
+    fn keep_idle(self, link: Link) {
+        if self.host.admits(&link) {
+            lock(&self.host.idle).push(IdleConnection {
                 link,
-                since: Stamp::now(&self.shelf.clock),
+                since: Stamp::now(&self.host.clock),
             });
         }
     }

@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use self::body::Sent;
 use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
-use self::model::{Found, Watch, in_query};
+use self::model::{BodyScan, ModelField, in_query};
 use crate::guard::{Admitted, Guard, NotAdmitted};
 use crate::headers::BACKEND_DOMAIN;
 use crate::link;
@@ -65,12 +65,12 @@ impl From<NoMemory> for SealError {
 pub struct ClientRequest {
     head: Parts,
     body: RequestBody,
-    model: Found,
+    model: ModelField,
 }
 
 /// A header that may be given once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named<'a> {
+pub enum SingleHeader<'a> {
     Absent,
     Once(&'a str),
     Ambiguous,
@@ -101,7 +101,7 @@ impl<'a> Model<'a> {
 pub struct View<'a> {
     pub method: &'a Method,
     pub path: &'a str,
-    pub backend_domain: Named<'a>,
+    pub backend_domain: SingleHeader<'a>,
     pub model: Model<'a>,
     pub framing: Framing,
 }
@@ -134,20 +134,20 @@ impl ClientRequest {
     pub fn view(&self) -> View<'_> {
         let mut domains = self.head.headers.get_all(BACKEND_DOMAIN).iter();
         let backend_domain = match (domains.next(), domains.next()) {
-            (None, _) => Named::Absent,
-            (Some(value), None) => value
-                .to_str()
-                .map_or(Named::Ambiguous, |text| Named::Once(text.trim())),
-            (Some(_), Some(_)) => Named::Ambiguous,
+            (None, _) => SingleHeader::Absent,
+            (Some(value), None) => value.to_str().map_or(SingleHeader::Ambiguous, |text| {
+                SingleHeader::Once(text.trim())
+            }),
+            (Some(_), Some(_)) => SingleHeader::Ambiguous,
         };
         View {
             method: &self.head.method,
             path: self.head.uri.path(),
             backend_domain,
             model: match &self.model {
-                Found::Named(model) => Model::Named(model),
-                Found::Absent(why) => Model::Absent(why),
-                Found::Malformed(why) => Model::Malformed(why),
+                ModelField::Named(model) => Model::Named(model),
+                ModelField::Absent(why) => Model::Absent(why),
+                ModelField::Malformed(why) => Model::Malformed(why),
             },
             framing: framing(&self.head),
         }
@@ -166,17 +166,17 @@ impl ClientRequest {
             return Ok(());
         }
         let in_body = if sent.rest().is_empty() {
-            Found::Absent("it has no body")
+            ModelField::Absent("it has no body")
         } else {
-            match Watch::new(&self.head.headers) {
-                Ok(watch) => {
+            match BodyScan::new(&self.head.headers) {
+                Ok(scan) => {
                     let limit = sent.rest().pause().saturating_mul(MAX_PAUSES);
-                    tokio::time::timeout(limit, model_in(sent, watch, budget))
+                    tokio::time::timeout(limit, model_in(sent, scan, budget))
                         .await
                         .map_err(|_| BodyError::Slow { limit })??
                 }
                 Err(found) => {
-                    sent.rest().watch(Watch::Opaque { begun: false });
+                    sent.rest().scan(BodyScan::Opaque { begun: false });
                     found
                 }
             }
@@ -193,10 +193,14 @@ impl ClientRequest {
 }
 
 /// Reads as far as the model, and holds what it read.
-async fn model_in(sent: &mut Sent, watch: Watch, budget: &BodyBudget) -> Result<Found, SealError> {
-    let absent = Found::Absent(watch.why_absent());
+async fn model_in(
+    sent: &mut Sent,
+    scan: BodyScan,
+    budget: &BodyBudget,
+) -> Result<ModelField, SealError> {
+    let absent = ModelField::Absent(scan.why_absent());
     let rest = sent.rest();
-    rest.watch(watch);
+    rest.scan(scan);
     let mut held = Held::default();
     let mut trailers = None;
     while rest.model().is_none() {
@@ -210,7 +214,7 @@ async fn model_in(sent: &mut Sent, watch: Watch, budget: &BodyBudget) -> Result<
     }
     let found = rest
         .model()
-        .map_or(absent, |model| Found::Named(model.to_owned()));
+        .map_or(absent, |model| ModelField::Named(model.to_owned()));
     let mut frames = held.into_frames();
     frames.extend(trailers);
     sent.hold(frames);
@@ -219,7 +223,7 @@ async fn model_in(sent: &mut Sent, watch: Watch, budget: &BodyBudget) -> Result<
 
 /// Closes over a request again that was never written.
 pub(crate) struct Resealer {
-    model: Found,
+    model: ModelField,
 }
 
 impl Resealer {

@@ -20,15 +20,15 @@ use sources::skew::Skew;
 
 use crate::judge::Judge;
 use crate::link::{Probe, SendError};
-use crate::pool::Place;
+use crate::pool::PoolPermit;
 use crate::request::Link;
-use crate::terms::Terms;
-use crate::verdicts::{Lane, Refusal, Stage, VerdictId, VerdictReport};
+use crate::settings::UpstreamSettings;
+use crate::verdicts::{KeyLock, Refusal, Stage, VerdictId, VerdictReport};
 use crate::verified::Verified;
 
 /// How long a probe waits for another of its domain. Reports mostly take less;
 /// an instance that hangs must not keep its neighbours from being attested.
-const PROBE_TURN: Duration = Duration::from_secs(10);
+const PROBE_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a connection was not proved.
 #[derive(Debug, thiserror::Error)]
@@ -83,17 +83,22 @@ pub struct Examined {
 pub(crate) struct Unverified {
     link: Link,
     backend: Backend,
-    place: Place,
-    terms: Arc<Terms>,
+    permit: PoolPermit,
+    settings: Arc<UpstreamSettings>,
 }
 
 impl Unverified {
-    pub(crate) fn new(link: Link, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
+    pub(crate) fn new(
+        link: Link,
+        backend: Backend,
+        permit: PoolPermit,
+        settings: Arc<UpstreamSettings>,
+    ) -> Self {
         Self {
             link,
             backend,
-            place,
-            terms,
+            permit,
+            settings,
         }
     }
 
@@ -131,14 +136,14 @@ impl Unverified {
     pub(crate) async fn attest(
         mut self,
         judge: &Judge,
-        lane: &Lane,
+        key_lock: &KeyLock,
     ) -> Result<(Verified, VerdictReport), AttestError> {
         let Examined {
             appraisal,
             report,
             skew,
             ..
-        } = self.examine(judge, lane).await?;
+        } = self.examine(judge, key_lock).await?;
         self.tell(&appraisal.report);
         match appraisal.outcome {
             Ok(proof) => match self.admit(proof) {
@@ -157,9 +162,9 @@ impl Unverified {
     pub(crate) async fn examine(
         &mut self,
         judge: &Judge,
-        lane: &Lane,
+        key_lock: &KeyLock,
     ) -> Result<Examined, AttestError> {
-        let examined = self.examine_once(judge, lane).await?;
+        let examined = self.examine_once(judge, key_lock).await?;
         // The backend leaves the log out where its manager does not answer it in
         // time; that alone is asked again, with a new nonce.
         let Err(Rejected::Deployment(DeploymentRejected::Missing {})) = &examined.appraisal.outcome
@@ -168,8 +173,8 @@ impl Unverified {
         };
         let domain = self.backend.domain().clone();
         tracing::info!(%domain, "no deployment log in the report: asking again");
-        lane.reach(Stage::Report);
-        match self.examine_once(judge, lane).await {
+        key_lock.set_stage(Stage::Report);
+        match self.examine_once(judge, key_lock).await {
             Ok(again) => Ok(again),
             // If the second attempt fails, the first refusal stands.
             Err(error) => {
@@ -179,7 +184,11 @@ impl Unverified {
         }
     }
 
-    async fn examine_once(&mut self, judge: &Judge, lane: &Lane) -> Result<Examined, AttestError> {
+    async fn examine_once(
+        &mut self,
+        judge: &Judge,
+        key_lock: &KeyLock,
+    ) -> Result<Examined, AttestError> {
         let mut nonce = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| AttestError::NoRandomness)?;
         let nonce = Nonce::from_bytes(nonce);
@@ -187,8 +196,8 @@ impl Unverified {
         // Fetch collateral and key lists while the backend collects its evidence.
         judge.prewarm();
         let body = {
-            let _only_one = tokio::time::timeout(PROBE_TURN, lane.probing()).await;
-            let limit = self.terms.timeouts.report;
+            let _only_one = tokio::time::timeout(PROBE_WAIT, key_lock.probing()).await;
+            let limit = self.settings.timeouts.report;
             match tokio::time::timeout(limit, self.ask(probe)).await {
                 Ok(body) => body?,
                 Err(_) => return Err(AttestError::Timeout(limit)),
@@ -197,7 +206,7 @@ impl Unverified {
         let spki = self.link.spki();
         let (evidence, appraisal) = match Evidence::parse(&body) {
             Ok(evidence) => {
-                let appraisal = judge.appraise(&evidence, &self.backend, spki, nonce, lane);
+                let appraisal = judge.appraise(&evidence, &self.backend, spki, nonce, key_lock);
                 let appraisal = appraisal.await?;
                 (Some(evidence), appraisal)
             }
@@ -222,7 +231,7 @@ impl Unverified {
 
     /// Says on the log and in the metrics what changed at this backend.
     fn tell(&self, report: &Report) {
-        self.terms.metrics.reported(report);
+        self.settings.metrics.reported(report);
         let (domain, spki) = (self.backend.domain(), self.spki());
         for change in &report.changes {
             let kind = change.kind.as_str();
@@ -235,20 +244,20 @@ impl Unverified {
     }
 
     /// Back among the connections that are kept.
-    pub(crate) fn put_back(self) {
-        self.place.put(self.link);
+    pub(crate) fn release(self) {
+        self.permit.release(self.link);
     }
 
     fn admit(self, proof: Attested) -> Result<Verified, Self> {
         let Self {
             link,
             backend,
-            place,
-            terms,
+            permit,
+            settings,
         } = self;
         match link.prove(proof) {
-            Ok(link) => Ok(Verified::new(link, backend, place, terms)),
-            Err(link) => Err(Self::new(link, backend, place, terms)),
+            Ok(link) => Ok(Verified::new(link, backend, permit, settings)),
+            Err(link) => Err(Self::new(link, backend, permit, settings)),
         }
     }
 

@@ -28,15 +28,15 @@ use sources::backend::Backend;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::answer::AnswerBody;
+use crate::answer_ids::AnswerIds;
 use crate::dial::{DialError, Dialer};
 use crate::judge::{Judge, SourceFinding};
 use crate::least::{Demand, Shortfall};
-use crate::pool::{Place, Pool, PoolLimits};
+use crate::pool::{Pool, PoolLimits, PoolPermit};
 use crate::request::ClientRequest;
-use crate::served::Served;
-use crate::terms::Terms;
+use crate::settings::UpstreamSettings;
 use crate::unverified::{AttestError, Examined, Unverified};
-use crate::verdicts::{Due, Key, Lane, Stage, Verdicts, blames_collateral, finds_nothing};
+use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, blames_sources};
 use crate::verified::{ForwardError, Unsent, Verified};
 
 /// How often connections and verdicts are looked after.
@@ -71,7 +71,7 @@ pub enum AttemptError {
 /// What had not come at the deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitedFor {
-    Place,
+    Permit,
     Connection,
     Report,
     /// From these sources.
@@ -85,7 +85,7 @@ pub enum WaitedFor {
 impl fmt::Display for WaitedFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Place => f.write_str("one of the connections to the backend to be free"),
+            Self::Permit => f.write_str("one of the connections to the backend to be free"),
             Self::Connection => f.write_str("the connection"),
             Self::Report => f.write_str("the attestation report"),
             Self::Collateral(sources) => write!(f, "Intel's collateral from {sources}"),
@@ -108,7 +108,7 @@ enum Position {
     #[default]
     Queue,
     Dial,
-    Lane(Arc<Lane>),
+    KeyLock(Arc<KeyLock>),
 }
 
 /// Every attempt of a request that found no verified connection, or none that reaches
@@ -126,7 +126,7 @@ pub struct Upstream {
     judge: Judge,
     verdicts: Arc<Verdicts>,
     attest_timeout: Duration,
-    terms: Arc<Terms>,
+    settings: Arc<UpstreamSettings>,
 }
 
 impl Upstream {
@@ -136,15 +136,15 @@ impl Upstream {
         judge: Judge,
         verdicts: Arc<Verdicts>,
         attest_timeout: Duration,
-        terms: Arc<Terms>,
+        settings: Arc<UpstreamSettings>,
     ) -> Self {
         Self {
             dialer,
-            pool: Pool::new(pool, terms.clock.clone()),
+            pool: Pool::new(pool, settings.clock.clone()),
             judge,
             verdicts,
             attest_timeout,
-            terms,
+            settings,
         }
     }
 
@@ -179,7 +179,7 @@ impl Upstream {
                         // request: kept, each such request would leave one more.
                         if !short.contains(&spki) {
                             short.push(spki);
-                            verified.put_back();
+                            verified.release();
                         }
                         AttemptError::BelowLevel(shortfall)
                     }
@@ -198,7 +198,8 @@ impl Upstream {
                     tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
                 }
             }
-            let over = !helps_elsewhere(&error) || instance.is_some_and(|one| short.contains(&one));
+            let over =
+                !another_may_succeed(&error) || instance.is_some_and(|one| short.contains(&one));
             attempts.push((backend.domain().clone(), error));
             if over {
                 break;
@@ -214,28 +215,28 @@ impl Upstream {
         verified: Verified,
         request: ClientRequest,
         asked: LeastLevels,
-        served: &Served,
+        answer_ids: &AnswerIds,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         let demand = Demand::of(request.view().model.name(), asked);
         let least = verified.least(demand);
         if let Some(shortfall) = verified.shortfall(demand) {
-            verified.put_back();
+            verified.release();
             return Err(ForwardError::BelowLevel(shortfall));
         }
         match self.verdicts.standing(&verified.key(), least) {
-            Some(standing) => verified.forward(request, standing, served).await,
+            Some(standing) => verified.forward(request, standing, answer_ids).await,
             None => Err(ForwardError::unsent(request, Unsent::Expired)),
         }
     }
 
     /// What one connection to `backend` shows: for `verified-proxy verify`.
     pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
-        let lane = Arc::new(Lane::default());
-        let position = Mutex::new(Position::Lane(Arc::clone(&lane)));
+        let key_lock = Arc::new(KeyLock::default());
+        let position = Mutex::new(Position::KeyLock(Arc::clone(&key_lock)));
         let attempt = async {
-            let place = self.pool.place(backend.domain()).await;
-            let mut unverified = self.dialled(backend, place).await?;
-            Ok(unverified.examine(&self.judge, &lane).await?)
+            let permit = self.pool.acquire(backend.domain()).await;
+            let mut unverified = self.dialled(backend, permit).await?;
+            Ok(unverified.examine(&self.judge, &key_lock).await?)
         };
         match tokio::time::timeout_at(self.deadline(), attempt).await {
             Ok(outcome) => outcome,
@@ -254,10 +255,10 @@ impl Upstream {
         policy: &Policy,
     ) -> Option<Appraisal> {
         let evidence = examined.evidence.as_ref()?;
-        let (spki, nonce, lane) = (examined.spki, examined.nonce, Lane::default());
+        let (spki, nonce, key_lock) = (examined.spki, examined.nonce, KeyLock::default());
         let judged = self
             .judge
-            .appraise_under(policy, evidence, backend, spki, nonce, &lane);
+            .appraise_under(policy, evidence, backend, spki, nonce, &key_lock);
         judged.await.ok()
     }
 
@@ -273,7 +274,7 @@ impl Upstream {
 
     /// The time, as verdicts are judged by it.
     pub fn now(&self) -> UnixTime {
-        self.terms.clock.now()
+        self.settings.clock.now()
     }
 
     /// Connections that lie idle.
@@ -290,7 +291,7 @@ impl Upstream {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    self.pool.tidy();
+                    self.pool.evict();
                     renewals.extend(self.verdicts.due().into_iter().map(|due| self.renew(due)));
                 }
                 Some(()) = renewals.next() => {}
@@ -302,29 +303,29 @@ impl Upstream {
     /// lies idle or a new one.
     async fn renew(&self, due: Due) {
         let Due { key, backend, .. } = &due;
-        let lane = self.verdicts.lane(key);
+        let key_lock = self.verdicts.key_lock(key);
         let renewal = async {
             let unverified = self
                 .connection(backend, |spki| spki == key.spki, &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
-                unverified.put_back();
+                unverified.release();
                 return Err(AttemptError::OtherInstance);
             }
             // Only now: who waits for a place must not keep others from attesting
             // on theirs.
-            let leave = lane.try_leave();
-            if leave.is_none() || !self.verdicts.is_due(&due) {
+            let permit = key_lock.try_permit();
+            if permit.is_none() || !self.verdicts.is_due(&due) {
                 // Somebody is at it, or was.
-                unverified.put_back();
+                unverified.release();
                 return Ok(None);
             }
-            Ok(Some(self.attest(unverified, key.clone(), &lane).await?))
+            Ok(Some(self.attest(unverified, key.clone(), &key_lock).await?))
         };
         match tokio::time::timeout(self.attest_timeout, renewal).await {
             Ok(Ok(verified)) => {
                 if let Some(verified) = verified {
-                    verified.put_back();
+                    verified.release();
                 }
             }
             Ok(Err(error)) => {
@@ -337,9 +338,9 @@ impl Upstream {
     fn waited_for(&self, position: &Mutex<Position>) -> WaitedFor {
         let position = position.lock().unwrap_or_else(PoisonError::into_inner);
         match &*position {
-            Position::Queue => WaitedFor::Place,
+            Position::Queue => WaitedFor::Permit,
             Position::Dial => WaitedFor::Connection,
-            Position::Lane(lane) => match lane.stage() {
+            Position::KeyLock(key_lock) => match key_lock.stage() {
                 Stage::Report => WaitedFor::Report,
                 Stage::Collateral => WaitedFor::Collateral(self.judge.collateral_sources()),
                 Stage::ComposeFiles => WaitedFor::ComposeFiles(self.judge.compose_source()),
@@ -359,7 +360,7 @@ impl Upstream {
             |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
         let unverified = self.connection(backend, suits, position).await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
-            unverified.put_back();
+            unverified.release();
             return Err(AttemptError::OtherInstance);
         }
         let key = Key {
@@ -381,22 +382,22 @@ impl Upstream {
         key: Key,
         position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
-        let lane = self.verdicts.lane(&key);
-        reach(position, Position::Lane(Arc::clone(&lane)));
-        let timeouts = lane.timeouts();
-        let _leave = lane.leave().await;
-        if lane.timeouts() != timeouts {
-            return Err(AttestError::Timeout(self.terms.timeouts.report).into());
+        let key_lock = self.verdicts.key_lock(&key);
+        set_position(position, Position::KeyLock(Arc::clone(&key_lock)));
+        let timeouts = key_lock.timeouts();
+        let _permit = key_lock.permit().await;
+        if key_lock.timeouts() != timeouts {
+            return Err(AttestError::Timeout(self.settings.timeouts.report).into());
         }
         // Another task may have attested this key while this one waited.
         let unverified = match self.recall(unverified, &key)? {
             Ok(verified) => return Ok(verified),
             Err(unverified) => unverified,
         };
-        let outcome = self.attest(unverified, key, &lane).await;
-        // Skipped if the deadline drops this future: the lane then still shows the stage
+        let outcome = self.attest(unverified, key, &key_lock).await;
+        // Skipped if the deadline drops this future: the key_lock then still shows the stage
         // that hung, for the next waiter's message.
-        lane.reach(Stage::Report);
+        key_lock.set_stage(Stage::Report);
         let verified = outcome?;
         verified
             .still_open()
@@ -411,30 +412,34 @@ impl Upstream {
         suits: impl Fn(Spki) -> bool,
         position: &Mutex<Position>,
     ) -> Result<Unverified, AttemptError> {
-        let place = self.pool.place(backend.domain()).await;
-        match place.take(suits) {
+        let permit = self.pool.acquire(backend.domain()).await;
+        match permit.take(suits) {
             Some(link) => Ok(Unverified::new(
                 link,
                 backend.clone(),
-                place,
-                Arc::clone(&self.terms),
+                permit,
+                Arc::clone(&self.settings),
             )),
             None => {
-                reach(position, Position::Dial);
+                set_position(position, Position::Dial);
                 // Boxed as above.
-                Ok(Box::pin(self.dialled(backend, place)).await?)
+                Ok(Box::pin(self.dialled(backend, permit)).await?)
             }
         }
     }
 
-    async fn dialled(&self, backend: &Backend, place: Place) -> Result<Unverified, DialError> {
+    async fn dialled(
+        &self,
+        backend: &Backend,
+        permit: PoolPermit,
+    ) -> Result<Unverified, DialError> {
         let link = self.dialer.dial(backend).await?;
-        self.terms.metrics.connected();
+        self.settings.metrics.connected();
         Ok(Unverified::new(
             link,
             backend.clone(),
-            place,
-            Arc::clone(&self.terms),
+            permit,
+            Arc::clone(&self.settings),
         ))
     }
 
@@ -446,7 +451,7 @@ impl Upstream {
         key: &Key,
     ) -> Result<Result<Verified, Unverified>, AttestError> {
         if let Some(record) = self.verdicts.get(key) {
-            let now = self.terms.clock.now();
+            let now = self.settings.clock.now();
             return Ok(unverified.recall(&record, key.policy, now));
         }
         match self.verdicts.refused(key) {
@@ -459,30 +464,32 @@ impl Upstream {
         &self,
         unverified: Unverified,
         key: Key,
-        lane: &Lane,
+        key_lock: &KeyLock,
     ) -> Result<Verified, AttestError> {
         let began = std::time::Instant::now();
         let backend = unverified.backend().clone();
-        let outcome = unverified.attest(&self.judge, lane).await;
+        let outcome = unverified.attest(&self.judge, key_lock).await;
         let outcome_name = match &outcome {
             Ok(_) => "verified",
             Err(error) => error
                 .refusal()
                 .map_or("no_evidence", |refusal| refusal.rejected.code()),
         };
-        self.terms.metrics.attested(outcome_name, began.elapsed());
+        self.settings
+            .metrics
+            .attested(outcome_name, began.elapsed());
         match &outcome {
             Err(AttestError::Rejected(refusal)) => {
                 self.verdicts.refuse(&key, Arc::clone(refusal));
                 self.pool.close(key.spki);
             }
-            Err(AttestError::Timeout(_)) => lane.timed_out(),
+            Err(AttestError::Timeout(_)) => key_lock.timed_out(),
             _ => {}
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
         tracing::info!(%domain, %spki, verdict = %report.id, "attested: {}", report.meaning());
-        let now = self.terms.clock.now();
+        let now = self.settings.clock.now();
         match verified.record(now, self.verdicts.ttl()) {
             Ok(record) => {
                 self.verdicts
@@ -494,7 +501,7 @@ impl Upstream {
     }
 }
 
-fn reach(position: &Mutex<Position>, to: Position) {
+fn set_position(position: &Mutex<Position>, to: Position) {
     *position.lock().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
@@ -502,7 +509,7 @@ fn reach(position: &Mutex<Position>, to: Position) {
 /// compose files are there for all or for none, and this machine's random numbers are
 /// the same everywhere. But which family it is only the instance says, so one that
 /// nobody knows may be its invention.
-fn helps_elsewhere(error: &AttemptError) -> bool {
+fn another_may_succeed(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,
         AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
@@ -510,7 +517,9 @@ fn helps_elsewhere(error: &AttemptError) -> bool {
             if error
                 .refusal()
                 .map(|refusal| &refusal.rejected)
-                .is_some_and(|rejected| blames_collateral(rejected) || finds_nothing(rejected)) =>
+                .is_some_and(|rejected| {
+                    blames_collateral(rejected) || blames_sources(rejected)
+                }) =>
         {
             false
         }

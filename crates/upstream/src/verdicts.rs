@@ -3,10 +3,10 @@
 //!
 //! In memory only: after a restart every backend is attested anew.
 
-mod lane;
+mod key_lock;
 mod refused;
 mod report;
-mod standing;
+mod revocation;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -20,14 +20,14 @@ use tokio::sync::watch;
 
 use crate::metrics::{Metrics, Now};
 
-pub(crate) use self::lane::{Lane, Stage};
+pub(crate) use self::key_lock::{KeyLock, Stage};
 use self::refused::Refused;
 pub use self::refused::{Refusal, hint};
-pub(crate) use self::refused::{blames_collateral, blames_time, finds_nothing};
+pub(crate) use self::refused::{blames_collateral, blames_time, blames_sources};
 use self::report::Line;
 pub use self::report::{VerdictId, VerdictReport};
-use self::standing::Shared;
-pub(crate) use self::standing::{Standing, Withdrawal};
+use self::revocation::Shared;
+pub(crate) use self::revocation::{Revocation, VerdictUse};
 
 /// Twenty times the domains served today, each with several keys.
 const MAX_RECORDS: usize = 1_000;
@@ -35,7 +35,7 @@ const MAX_RECORDS: usize = 1_000;
 const MAX_REFUSALS: usize = 100;
 /// Reports of verdicts that a newer one replaced, newest first: answers that
 /// named them may still be read. Some kilobytes each.
-const MAX_FORMER: usize = 200;
+const MAX_REPLACED: usize = 200;
 
 /// The part of its lifetime after which a record is made anew in the background.
 const RENEW_AFTER: f64 = 0.75;
@@ -86,8 +86,8 @@ struct Inner {
     records: HashMap<Key, Remembered>,
     refused: HashMap<Key, Refused>,
     refusals: VecDeque<VerdictReport>,
-    former: VecDeque<VerdictReport>,
-    lanes: HashMap<Key, Arc<Lane>>,
+    replaced: VecDeque<VerdictReport>,
+    key_locks: HashMap<Key, Arc<KeyLock>>,
     /// A renewed verdict, and one made after the last had expired, have the
     /// answers that stood on the one before.
     shared: HashMap<Key, Arc<Shared>>,
@@ -98,8 +98,8 @@ struct Inner {
 impl Inner {
     /// Drops a record, and keeps its report.
     fn forget(&mut self, key: &Key) {
-        if let Some(former) = self.records.remove(key) {
-            self.keep_former(former.report);
+        if let Some(replaced) = self.records.remove(key) {
+            self.keep_replaced(replaced.report);
         }
     }
 
@@ -115,9 +115,9 @@ impl Inner {
         }
     }
 
-    fn keep_former(&mut self, report: VerdictReport) {
-        self.former.truncate(MAX_FORMER - 1);
-        self.former.push_front(report);
+    fn keep_replaced(&mut self, report: VerdictReport) {
+        self.replaced.truncate(MAX_REPLACED - 1);
+        self.replaced.push_front(report);
     }
 }
 
@@ -163,7 +163,7 @@ impl Verdicts {
 
     /// A share in the verdict on `key`, if it stands at this moment
     /// and reaches the `least` levels.
-    pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<Standing> {
+    pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
         let mut inner = self.lock();
         let remembered = inner.records.get(key)?;
         if remembered.made.elapsed() >= self.ttl {
@@ -172,7 +172,7 @@ impl Verdicts {
         let levels = remembered.record.levels();
         let shared = inner.shared.entry(key.clone());
         let shared = shared.or_insert_with(|| Arc::new(Shared::new(levels)));
-        let standing = Standing::new(key.domain.clone(), Arc::clone(shared), least);
+        let standing = VerdictUse::new(key.domain.clone(), Arc::clone(shared), least);
         standing.holds().then_some(standing)
     }
 
@@ -184,20 +184,24 @@ impl Verdicts {
         Some((Arc::clone(&refused.last), refused.pause()?))
     }
 
-    /// The lane of this key; gone when nobody is in it.
-    pub(crate) fn lane(&self, key: &Key) -> Arc<Lane> {
+    /// The key_lock of this key; gone when nobody is in it.
+    pub(crate) fn key_lock(&self, key: &Key) -> Arc<KeyLock> {
         let mut inner = self.lock();
-        inner.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        if let Some(lane) = inner.lanes.get(key) {
-            return Arc::clone(lane);
+        inner
+            .key_locks
+            .retain(|_, key_lock| Arc::strong_count(key_lock) > 1);
+        if let Some(key_lock) = inner.key_locks.get(key) {
+            return Arc::clone(key_lock);
         }
         let neighbour = inner
-            .lanes
+            .key_locks
             .iter()
             .find(|(other, _)| other.domain == key.domain);
-        let lane = Arc::new(neighbour.map_or_else(Lane::default, |(_, lane)| Lane::beside(lane)));
-        inner.lanes.insert(key.clone(), Arc::clone(&lane));
-        lane
+        let key_lock = Arc::new(neighbour.map_or_else(KeyLock::default, |(_, key_lock)| {
+            KeyLock::of_same_domain(key_lock)
+        }));
+        inner.key_locks.insert(key.clone(), Arc::clone(&key_lock));
+        key_lock
     }
 
     /// Keeps what an attestation that began at `began` has shown, unless the key
@@ -218,7 +222,7 @@ impl Verdicts {
         });
         if newer {
             tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
-            inner.keep_former(report);
+            inner.keep_replaced(report);
             drop(inner);
             self.changed();
             return;
@@ -264,11 +268,11 @@ impl Verdicts {
     /// name that its machine has; unless nothing was found out about it.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = self.lock();
-        let found_out = !finds_nothing(&refusal.rejected);
-        if found_out {
+        let about_machine_or_key = !blames_sources(&refusal.rejected);
+        if about_machine_or_key {
             inner.withdraw(key, &self.metrics);
         }
-        if found_out && refusal.is_of_machine() {
+        if about_machine_or_key && refusal.is_of_machine() {
             let keys = inner.records.keys().chain(inner.shared.keys());
             let others: Vec<_> = keys
                 .filter(|other| other.same_machine(key))
@@ -357,7 +361,7 @@ impl Verdicts {
         let verified = inner.records.values().map(|remembered| &remembered.report);
         let found = verified
             .chain(&inner.refusals)
-            .chain(&inner.former)
+            .chain(&inner.replaced)
             .find(|report| report.id.as_str() == id);
         found.map(|report| Arc::clone(&report.json))
     }
@@ -393,7 +397,7 @@ impl Verdicts {
         let others = inner
             .refusals
             .iter()
-            .chain(&inner.former)
+            .chain(&inner.replaced)
             .map(|report| Entry {
                 line: &report.line,
                 stands: false,

@@ -11,16 +11,16 @@ use hyper::body::Incoming;
 use sources::backend::Backend;
 
 use crate::answer::AnswerBody;
+use crate::answer_ids::{AnswerIds, IdScan, Instance};
 use crate::guard;
 use crate::headers;
 use crate::least::{Demand, Shortfall};
 use crate::link::SendError;
-use crate::pool::Place;
+use crate::pool::PoolPermit;
 use crate::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
-use crate::served::{Instance, Served, Sniffer};
-use crate::terms::Terms;
+use crate::settings::UpstreamSettings;
 use crate::unauthorized::KeyOf;
-use crate::verdicts::{Key, Standing, VerdictId};
+use crate::verdicts::{Key, VerdictId, VerdictUse};
 
 /// Names the verdict that the answer's connection stands on.
 pub const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
@@ -78,13 +78,18 @@ pub enum Unsent {
 pub struct Verified {
     link: ProvedLink,
     backend: Backend,
-    place: Place,
-    terms: Arc<Terms>,
+    permit: PoolPermit,
+    settings: Arc<UpstreamSettings>,
     id: VerdictId,
 }
 
 impl Verified {
-    pub(crate) fn new(link: ProvedLink, backend: Backend, place: Place, terms: Arc<Terms>) -> Self {
+    pub(crate) fn new(
+        link: ProvedLink,
+        backend: Backend,
+        permit: PoolPermit,
+        settings: Arc<UpstreamSettings>,
+    ) -> Self {
         let proof = link.proof();
         let id = VerdictId::of(
             backend.domain(),
@@ -95,8 +100,8 @@ impl Verified {
         Self {
             link,
             backend,
-            place,
-            terms,
+            permit,
+            settings,
             id,
         }
     }
@@ -108,13 +113,18 @@ impl Verified {
 
     /// The least levels that a request asks for on this connection.
     pub(crate) fn least(&self, demand: Demand<'_>) -> LeastLevels {
-        demand.least(&self.terms.model_levels, self.link.proof().model_name())
+        demand.least(&self.settings.model_levels, self.link.proof().model_name())
     }
 
     /// The verdict's levels and its age, as a header.
     fn levels(&self) -> HeaderValue {
         let proof = self.link.proof();
-        let age = self.terms.clock.now().0.saturating_sub(proof.judged_at().0);
+        let age = self
+            .settings
+            .clock
+            .now()
+            .0
+            .saturating_sub(proof.judged_at().0);
         headers::printable(&format!("{}, age={age}", proof.levels()))
     }
 
@@ -140,26 +150,26 @@ impl Verified {
     }
 
     /// Back among the connections that are kept, without its proof.
-    pub(crate) fn put_back(self) {
-        self.place.put(self.link.forget_proof());
+    pub(crate) fn release(self) {
+        self.permit.release(self.link.forget_proof());
     }
 
     /// Opens the request, sends it, and returns the answer as it comes.
     pub(crate) async fn forward(
         mut self,
         request: ClientRequest,
-        standing: Standing,
-        served: &Served,
+        standing: VerdictUse,
+        answer_ids: &AnswerIds,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if self.terms.clock.now() >= self.link.proof().valid_until() {
+        if self.settings.clock.now() >= self.link.proof().valid_until() {
             return Err(ForwardError::unsent(request, Unsent::Expired));
         }
         if self.link.ready().await.is_err() {
             return Err(ForwardError::unsent(request, Unsent::Closed));
         }
-        let first_byte = self.terms.timeouts.first_byte;
+        let first_byte = self.settings.timeouts.first_byte;
         let (mut request, resealer) = request.open(&self.link);
-        request.body_mut().stop_with(standing.withdrawal());
+        request.body_mut().stop_on(standing.revocation());
         let request = self.outgoing(request);
         let asked = (request.method().clone(), request.uri().clone());
         let key = KeyOf::request(request.headers());
@@ -173,20 +183,20 @@ impl Verified {
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
         if response.status() == StatusCode::UNAUTHORIZED {
-            self.terms.unauthorized.say(self.backend.domain(), key);
+            self.settings.unauthorized.say(self.backend.domain(), key);
         }
         let instance = Instance {
             domain: self.backend.domain().clone(),
             spki: self.link.proof().spki(),
         };
-        let sniffer = served.sniffer(
+        let id_scan = answer_ids.id_scan(
             &asked.0,
             asked.1.path(),
             response.status(),
             response.headers(),
             instance,
         );
-        self.incoming(response, standing, sniffer)
+        self.incoming(response, standing, id_scan)
     }
 
     /// The request as this backend gets it. Doing it twice changes nothing more.
@@ -201,7 +211,7 @@ impl Verified {
         // displays, even if the page cannot read it. The proxy's API key is not added to
         // such a request (threats.md C2, C3).
         let shown = guard::is_shown(&head.method, &head.headers);
-        if let Some(key) = self.terms.api_key.as_ref().filter(|_| !shown) {
+        if let Some(key) = self.settings.api_key.as_ref().filter(|_| !shown) {
             headers::add_key(&mut head.headers, key);
         }
         // hyper drops the body of a GET whose head does not announce one.
@@ -215,8 +225,8 @@ impl Verified {
     fn incoming(
         self,
         response: Response<Incoming>,
-        standing: Standing,
-        sniffer: Option<Sniffer>,
+        standing: VerdictUse,
+        id_scan: Option<IdScan>,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -232,12 +242,12 @@ impl Verified {
         head.version = Version::HTTP_11;
         let answer = AnswerBody::new(
             body,
-            self.terms,
+            self.settings,
             self.link.forget_proof(),
-            self.place,
+            self.permit,
             standing,
             stated,
-            sniffer,
+            id_scan,
         );
         Ok(Response::from_parts(head, answer))
     }

@@ -310,7 +310,7 @@ pub fn attempt_line(error: &AttemptError) -> Line {
             upstream(StatusCode::BAD_GATEWAY, Code::BackendUnreachable)
         }
         AttemptError::Deadline { waited_for, .. } => match waited_for {
-            WaitedFor::Place => busy(error.to_string()),
+            WaitedFor::Permit => busy(error.to_string()),
             WaitedFor::Connection | WaitedFor::Report => {
                 upstream(StatusCode::GATEWAY_TIMEOUT, Code::BackendTimeout)
             }

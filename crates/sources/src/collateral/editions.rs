@@ -10,10 +10,10 @@ use std::time::Duration;
 use attest::{Editions, EditionsParts};
 
 use super::{HEDGE, MAX_AGE, MIN_AGE, Shared, SourceError};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::fetch::FetchUrl;
-use crate::refresh::{Flight, Landing, Stamp};
-use crate::state::{Cached, Place};
+use crate::single_flight::{SingleFlight, Waiter};
+use crate::state::{CacheFile, Cached};
 
 /// How long a verdict waits for it: the second source has a second left.
 pub(super) const PATIENCE: Duration = HEDGE.saturating_add(Duration::from_secs(1));
@@ -25,11 +25,11 @@ const RETRY: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Listed {
     list: Option<(Arc<Editions>, Stamp)>,
     failed: Option<Stamp>,
-    flight: Flight<()>,
+    in_flight: SingleFlight<()>,
 }
 
 impl Listed {
-    pub(super) fn at_hand(&self, clock: &Clock) -> Option<Arc<Editions>> {
+    pub(super) fn stored(&self, clock: &Clock) -> Option<Arc<Editions>> {
         let (list, _) = self.list.as_ref()?;
         (clock.now() < list.next_update()).then(|| Arc::clone(list))
     }
@@ -44,7 +44,7 @@ impl Listed {
     }
 
     /// Looks for a list where one is due. What is to be waited for, if none is at hand.
-    pub(super) fn want(shared: &Arc<Shared>) -> Option<Landing<()>> {
+    pub(super) fn want(shared: &Arc<Shared>) -> Option<Waiter<()>> {
         let clock = &shared.clock;
         let listed = shared.listed();
         let failed = listed.failed.is_some_and(|at| at.age(clock) < RETRY);
@@ -52,8 +52,8 @@ impl Listed {
             return None;
         }
         let search = Arc::clone(shared);
-        let landing = listed.flight.join(|| async move { search.list().await });
-        listed.at_hand(clock).is_none().then_some(landing)
+        let waiter = listed.in_flight.join(|| async move { search.list().await });
+        listed.stored(clock).is_none().then_some(waiter)
     }
 }
 
@@ -90,7 +90,7 @@ impl Shared {
                 fetched_at: at.wall(),
                 body: parts.to_json().into_bytes(),
             };
-            state.save(Place::Editions, cached);
+            state.save(CacheFile::Editions, cached);
         }
     }
 
@@ -102,7 +102,7 @@ impl Shared {
     /// What is on disk.
     pub(super) fn load_editions(&self) {
         let state = self.state.as_ref();
-        let Some(cached) = state.and_then(|state| state.load(&Place::Editions)) else {
+        let Some(cached) = state.and_then(|state| state.load(&CacheFile::Editions)) else {
             return;
         };
         let list = EditionsParts::from_json(&cached.body)

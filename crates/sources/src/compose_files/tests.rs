@@ -34,13 +34,13 @@ fn sources_are_urls_or_off() {
 #[test]
 fn places_are_below_the_base() {
     let base: FetchUrl = "https://files.example/owner/repository/".parse().unwrap();
-    let place = |path: &str| place_of(&base, &file(path)).map(|url| url.to_string());
+    let url = |path: &str| url_of(&base, &file(path)).map(|url| url.to_string());
     let below = format!(
         "https://files.example/owner/repository/{}/",
         "42".repeat(20)
     );
     for path in ["a.yaml", "prod/a.yaml", "prod/..a/b+c_d-1.yaml"] {
-        assert_eq!(place(path), Some(format!("{below}{path}")));
+        assert_eq!(url(path), Some(format!("{below}{path}")));
     }
     for path in [
         "",
@@ -59,43 +59,43 @@ fn places_are_below_the_base() {
         "a\r\nHost: evil.example",
         "\u{fc}.yaml",
     ] {
-        assert_eq!(place(path), None, "{path:?}");
+        assert_eq!(url(path), None, "{path:?}");
     }
 }
 
 #[test]
 fn room_is_made_but_not_at_the_log_s_own_cost() {
-    let mut at_hand = AtHand::default();
-    let add = |at_hand: &mut AtHand, number: usize| {
+    let mut stored = Stored::default();
+    let add = |stored: &mut Stored, number: usize| {
         let text = format!("services: {{a: {{image: x{number}}}}}");
-        let digest = Arc::make_mut(&mut at_hand.files).insert("a.yaml", text.as_bytes());
-        at_hand.sizes.insert(digest, text.len());
+        let digest = Arc::make_mut(&mut stored.files).insert("a.yaml", text.as_bytes());
+        stored.sizes.insert(digest, text.len());
         ComposeFile {
             sha256: digest,
             ..file("a.yaml")
         }
     };
-    let first = add(&mut at_hand, 0);
+    let first = add(&mut stored, 0);
     for number in 1..MAX_FILES {
-        add(&mut at_hand, number);
+        add(&mut stored, number);
     }
-    assert!(at_hand.make_room(&[&first]));
-    assert_eq!(at_hand.files.len(), MAX_FILES);
-    add(&mut at_hand, MAX_FILES);
+    assert!(stored.make_room(&[&first]));
+    assert_eq!(stored.files.len(), MAX_FILES);
+    add(&mut stored, MAX_FILES);
     // Who would not have room alone takes nobody's.
     let too_many = nobody_has(MAX_FILES + 1);
-    assert!(!at_hand.make_room(&too_many.iter().collect::<Vec<_>>()));
-    assert_eq!(at_hand.files.len(), MAX_FILES + 1);
-    let snapshot = Arc::clone(&at_hand.files);
-    assert!(at_hand.make_room(&[&first]));
-    assert_eq!(at_hand.files.len(), 1);
-    assert!(at_hand.files.contains(&first.sha256));
+    assert!(!stored.make_room(&too_many.iter().collect::<Vec<_>>()));
+    assert_eq!(stored.files.len(), MAX_FILES + 1);
+    let snapshot = Arc::clone(&stored.files);
+    assert!(stored.make_room(&[&first]));
+    assert_eq!(stored.files.len(), 1);
+    assert!(stored.files.contains(&first.sha256));
     // A verdict under way keeps what it judges by.
     assert_eq!(snapshot.len(), MAX_FILES + 1);
-    *at_hand.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
-    assert!(!at_hand.make_room(&[&first]), "a log that names too much");
-    assert!(at_hand.make_room(&[]));
-    assert!(at_hand.files.is_empty() && at_hand.sizes.is_empty());
+    *stored.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
+    assert!(!stored.make_room(&[&first]), "a log that names too much");
+    assert!(stored.make_room(&[]));
+    assert!(stored.files.is_empty() && stored.sizes.is_empty());
 }
 
 /// A repository that has everything at one commit, where a file says its own path;
@@ -174,17 +174,17 @@ async fn a_wrong_place_hides_no_right_one() {
     }
 }
 
-/// Whoever names files that nobody has, and however many: others have their turns.
+/// Whoever names files that nobody has, and however many: others have their permits.
 #[tokio::test]
 async fn a_long_log_holds_up_no_other_backend() {
     let (files, asked) = repository(Duration::from_secs(2)).await;
     let one = "a.example".parse().unwrap();
-    let greedy = nobody_has(2 * MAX_FLIGHTS);
-    let [first, rest] = [&greedy[..MAX_A_VERDICT], &greedy[MAX_A_VERDICT..]];
+    let greedy = nobody_has(2 * MAX_IN_FLIGHT);
+    let [first, rest] = [&greedy[..MAX_PER_VERDICT], &greedy[MAX_PER_VERDICT..]];
     let other = async {
-        asked_for(&asked, AT_ONCE).await;
+        asked_for(&asked, MAX_CONCURRENT).await;
         // The same file is in both logs, and waits for a turn in the first.
-        let wanted = [file("b.yaml"), greedy[MAX_A_VERDICT - 1].clone()];
+        let wanted = [file("b.yaml"), greedy[MAX_PER_VERDICT - 1].clone()];
         let began = Instant::now();
         let came = files.get(&"b.example".parse().unwrap(), &wanted, &[]).await;
         assert!(came && began.elapsed() < DEADLINE);
@@ -194,8 +194,8 @@ async fn a_long_log_holds_up_no_other_backend() {
         files.get(&one, rest, &[]),
         other
     );
-    let under_way = |fetches: &Fetches| fetches.flights.len();
-    assert!(under_way(&lock(&files.0.fetches)[&one]) <= MAX_FLIGHTS);
+    let under_way = |fetches: &Fetches| fetches.in_flight.len();
+    assert!(under_way(&lock(&files.0.fetches)[&one]) <= MAX_IN_FLIGHT);
 }
 
 /// What could not be had for one backend is remembered for it alone.
@@ -203,8 +203,8 @@ async fn a_long_log_holds_up_no_other_backend() {
 async fn failures_of_one_backend_are_no_other_s() {
     let (files, asked) = repository(Duration::ZERO).await;
     let one = "a.example".parse().unwrap();
-    let greedy = nobody_has(MAX_FAILURES + MAX_A_VERDICT);
-    for wanted in greedy.chunks(MAX_A_VERDICT) {
+    let greedy = nobody_has(MAX_FAILURES + MAX_PER_VERDICT);
+    for wanted in greedy.chunks(MAX_PER_VERDICT) {
         assert!(!files.get(&one, wanted, &[]).await);
     }
     let count = lock(&asked).len();
@@ -222,15 +222,15 @@ async fn what_is_under_way_is_bounded() {
     let ComposeSource::Repository(base) = files.source().clone() else {
         unreachable!()
     };
-    let greedy = nobody_has(MAX_FLIGHTS);
+    let greedy = nobody_has(MAX_IN_FLIGHT);
     for number in 0..MAX_BACKENDS + 10 {
         let backend = format!("b{number}.example").parse().unwrap();
-        for wanted in greedy.chunks(MAX_A_VERDICT) {
+        for wanted in greedy.chunks(MAX_PER_VERDICT) {
             files.0.begin(&base, &backend, wanted);
         }
     }
     let all = lock(&files.0.fetches);
-    let under_way = all.values().map(|fetches| fetches.flights.len());
-    assert_eq!(under_way.sum::<usize>(), MAX_ALL_FLIGHTS);
+    let under_way = all.values().map(|fetches| fetches.in_flight.len());
+    assert_eq!(under_way.sum::<usize>(), MAX_ALL_IN_FLIGHT);
     assert!(all.len() <= MAX_BACKENDS, "{}", all.len());
 }

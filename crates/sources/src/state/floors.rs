@@ -87,7 +87,7 @@ impl Kept {
         }
         match self.merge(state) {
             Ok(merged) => *saved = merged,
-            Err(detail) => state.not_written(&path(state), &detail),
+            Err(detail) => state.warn_unwritten(&path(state), &detail),
         }
     }
 

@@ -119,7 +119,7 @@ impl Kept {
         if let Err(error) = written {
             // What came meanwhile is newer.
             lock(&self.unsaved).splice(..0, unsaved);
-            state.not_written(&path(state), &error);
+            state.warn_unwritten(&path(state), &error);
         }
     }
 }

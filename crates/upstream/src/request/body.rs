@@ -10,10 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::form::Content;
-use super::model::Watch;
+use super::model::BodyScan;
 use crate::headers;
 use crate::idle::IdleTimer;
-use crate::verdicts::Withdrawal;
+use crate::verdicts::Revocation;
 
 /// A request's body: never printed.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(crate) struct Sent {
     held: VecDeque<Frame<Bytes>>,
     rest: Rest,
     /// Of the verdict that it is being sent on.
-    withdrawal: Option<Withdrawal>,
+    revocation: Option<Revocation>,
 }
 
 /// What the client has not sent, or nobody has read.
@@ -38,7 +38,7 @@ pub(super) struct Rest {
     left: u64,
     max: u64,
     idle: IdleTimer,
-    watch: Option<Watch>,
+    scan: Option<BodyScan>,
 }
 
 /// Why a body stopped in the middle.
@@ -81,13 +81,13 @@ impl Sent {
     pub(super) fn new(body: Incoming, max: u64, idle: Duration) -> Self {
         Self {
             held: VecDeque::new(),
-            withdrawal: None,
+            revocation: None,
             rest: Rest {
                 body,
                 left: max,
                 max,
                 idle: IdleTimer::new(idle),
-                watch: None,
+                scan: None,
             },
         }
     }
@@ -118,13 +118,13 @@ impl Rest {
     }
 
     /// Reads along from here on. What comes is not given out before it was read.
-    pub(super) fn watch(&mut self, watch: Watch) {
-        self.watch = Some(watch);
+    pub(super) fn scan(&mut self, scan: BodyScan) {
+        self.scan = Some(scan);
     }
 
     /// The model, once it has come by.
     pub(super) fn model(&self) -> Option<&str> {
-        self.watch.as_ref()?.model()
+        self.scan.as_ref()?.model()
     }
 
     pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -164,8 +164,8 @@ impl Rest {
         let max = self.max;
         let left = self.left.checked_sub(data.len() as u64);
         self.left = left.ok_or(BodyError::TooLarge { max })?;
-        if let Some(watch) = &mut self.watch {
-            watch.feed(data).map_err(BodyError::Content)?;
+        if let Some(scan) = &mut self.scan {
+            scan.feed(data).map_err(BodyError::Content)?;
         }
         // The last bytes of a known length: a request that is whole cannot be
         // taken back.
@@ -177,7 +177,7 @@ impl Rest {
 
     /// The body ends here.
     fn ends(&mut self) -> Result<(), BodyError> {
-        match self.watch.as_ref().map(Watch::end) {
+        match self.scan.as_ref().map(BodyScan::end) {
             Some(Err(content)) => Err(BodyError::Content(content)),
             Some(Ok(())) | None => Ok(()),
         }
@@ -186,9 +186,9 @@ impl Rest {
 
 impl RequestBody {
     /// Ends in the middle if the verdict that it is sent on is withdrawn.
-    pub(crate) fn stop_with(&mut self, withdrawal: Withdrawal) {
+    pub(crate) fn stop_on(&mut self, revocation: Revocation) {
         if let Self::Sent(sent) = self {
-            sent.withdrawal = Some(withdrawal);
+            sent.revocation = Some(revocation);
         }
     }
 }
@@ -208,7 +208,10 @@ impl Body for RequestBody {
             Some(frame) => Some(Ok(frame)),
             None => ready!(sent.rest.poll_frame(cx)),
         };
-        let withdrawn = sent.withdrawal.as_ref().is_some_and(Withdrawal::has_come);
+        let withdrawn = sent
+            .revocation
+            .as_ref()
+            .is_some_and(Revocation::has_happened);
         Poll::Ready(match frame {
             Some(Ok(_)) if withdrawn => Some(Err(BodyError::Withdrawn)),
             frame => frame,

@@ -6,7 +6,7 @@ use sources::backend::MAX_MODEL_BYTES;
 use super::form::{Content, Form};
 use super::framing::is_encoded;
 use super::parameters::{Ambiguous, main_value, parameter};
-use crate::member::{Fault, Member};
+use crate::json_member::{Fault, JsonMember};
 
 const MODEL: &str = "model";
 
@@ -14,13 +14,13 @@ const URL_ENCODED: &str = "its Content-Type is that of a URL-encoded form (the d
 
 /// The model that a request names, or why none is known.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ModelField {
     Named(String),
     Absent(&'static str),
     Malformed(&'static str),
 }
 
-impl Found {
+impl ModelField {
     /// What the body says, or else the query. Two names are refused: a backend
     /// would go by its own choice of them.
     pub(super) fn or_query(self, query: Self) -> Self {
@@ -40,8 +40,8 @@ impl Found {
 
 /// Reads along with a body, to the end: two readers could see different models
 /// if a second one came late.
-pub(super) enum Watch {
-    Json(Box<Member>),
+pub(super) enum BodyScan {
+    Json(Box<JsonMember>),
     Form(Box<Form>),
     /// No model is read from it, which holds only if it is no JSON either: a
     /// backend may not care what a body is said to be.
@@ -50,26 +50,26 @@ pub(super) enum Watch {
     },
 }
 
-impl Watch {
+impl BodyScan {
     /// For a body with this header; or why no model is looked for in it. A header
     /// that readers could take for different ones is malformed.
-    pub(super) fn new(headers: &HeaderMap) -> Result<Self, Found> {
+    pub(super) fn new(headers: &HeaderMap) -> Result<Self, ModelField> {
         if is_encoded(headers) {
-            return Err(Found::Absent(
+            return Err(ModelField::Absent(
                 "its body is compressed (Content-Encoding), so no model is read from it",
             ));
         }
-        let json = || Self::Json(Box::new(Member::new(MODEL, MAX_MODEL_BYTES)));
+        let json = || Self::Json(Box::new(JsonMember::new(MODEL, MAX_MODEL_BYTES)));
         let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
         let text = match (content_types.next(), content_types.next()) {
             (None, _) => "",
-            (Some(one), None) => one.to_str().map_err(|_| Found::Malformed(NOT_TEXT))?,
-            (Some(_), Some(_)) => return Err(Found::Malformed(TWO_TYPES)),
+            (Some(one), None) => one.to_str().map_err(|_| ModelField::Malformed(NOT_TEXT))?,
+            (Some(_), Some(_)) => return Err(ModelField::Malformed(TWO_TYPES)),
         };
         let media_type = main_value(text);
         let is_json = media_type == "application/json" || media_type.ends_with("+json");
         if (is_json || media_type == "multipart/form-data") && !is_utf8(text) {
-            return Err(Found::Malformed(OTHER_CHARSET));
+            return Err(ModelField::Malformed(OTHER_CHARSET));
         }
         // FastAPI takes an empty header for none.
         if is_json || text.is_empty() {
@@ -78,13 +78,13 @@ impl Watch {
         if media_type == "multipart/form-data" {
             return match Form::new(text) {
                 Ok(form) => Ok(Self::Form(Box::new(form))),
-                Err(Content(why)) => Err(Found::Malformed(why)),
+                Err(Content(why)) => Err(ModelField::Malformed(why)),
             };
         }
         if media_type == "application/x-www-form-urlencoded" {
-            return Err(Found::Absent(URL_ENCODED));
+            return Err(ModelField::Absent(URL_ENCODED));
         }
-        Err(Found::Absent(
+        Err(ModelField::Absent(
             "its body is neither JSON nor a form (Content-Type: application/json or multipart/form-data)",
         ))
     }
@@ -167,19 +167,19 @@ fn said_of_json(fault: Fault) -> Content {
 }
 
 /// `?model=`.
-pub(super) fn in_query(target: &Uri) -> Found {
+pub(super) fn in_query(target: &Uri) -> ModelField {
     let query = target.query().unwrap_or_default();
     let mut models = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == MODEL);
     match (models.next(), models.next()) {
-        (None, _) => Found::Absent("its query has no \"model\""),
+        (None, _) => ModelField::Absent("its query has no \"model\""),
         (Some((_, model)), None) if model.is_empty() => {
-            Found::Malformed("the query's \"model\" is empty")
+            ModelField::Malformed("the query's \"model\" is empty")
         }
         (Some((_, model)), None) if model.len() > MAX_MODEL_BYTES => {
-            Found::Malformed("the name in the query's \"model\" has more than 200 bytes")
+            ModelField::Malformed("the name in the query's \"model\" has more than 200 bytes")
         }
-        (Some((_, model)), None) => Found::Named(model.into_owned()),
-        (Some(_), Some(_)) => Found::Malformed("the query's \"model\" is given twice"),
+        (Some((_, model)), None) => ModelField::Named(model.into_owned()),
+        (Some(_), Some(_)) => ModelField::Malformed("the query's \"model\" is given twice"),
     }
 }
 
@@ -187,11 +187,11 @@ pub(super) fn in_query(target: &Uri) -> Found {
 mod tests {
     use super::*;
 
-    fn show(found: Found) -> String {
+    fn show(found: ModelField) -> String {
         match found {
-            Found::Named(model) => model,
-            Found::Absent(_) => "absent".to_owned(),
-            Found::Malformed(_) => "malformed".to_owned(),
+            ModelField::Named(model) => model,
+            ModelField::Absent(_) => "absent".to_owned(),
+            ModelField::Malformed(_) => "malformed".to_owned(),
         }
     }
 
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn the_body_goes_before_the_query() {
-        let named = |name: &str| Found::Named(name.to_owned());
-        let (absent, malformed) = (Found::Absent("x"), Found::Malformed("x"));
+        let named = |name: &str| ModelField::Named(name.to_owned());
+        let (absent, malformed) = (ModelField::Absent("x"), ModelField::Malformed("x"));
         for (body, query, expected) in [
             (named("a"), named("a"), "a"),
             (named("a"), named("b"), "malformed"),
@@ -228,8 +228,8 @@ mod tests {
             (named("a"), malformed.clone(), "malformed"),
             (absent.clone(), named("b"), "b"),
             (absent.clone(), absent.clone(), "absent"),
-            (Found::Absent(URL_ENCODED), absent.clone(), "absent"),
-            (Found::Absent(URL_ENCODED), named("b"), "malformed"),
+            (ModelField::Absent(URL_ENCODED), absent.clone(), "absent"),
+            (ModelField::Absent(URL_ENCODED), named("b"), "malformed"),
             (absent.clone(), malformed.clone(), "malformed"),
             (malformed.clone(), named("b"), "malformed"),
         ] {
@@ -245,10 +245,10 @@ mod tests {
                 let name: http::HeaderName = name.parse().unwrap();
                 headers.append(name, value.parse().unwrap());
             }
-            match Watch::new(&headers) {
-                Ok(Watch::Json(_)) => "json".to_owned(),
-                Ok(Watch::Form(_)) => "form".to_owned(),
-                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
+            match BodyScan::new(&headers) {
+                Ok(BodyScan::Json(_)) => "json".to_owned(),
+                Ok(BodyScan::Form(_)) => "form".to_owned(),
+                Ok(BodyScan::Opaque { .. }) => "opaque".to_owned(),
                 Err(found) => show(found),
             }
         };
@@ -278,10 +278,10 @@ mod tests {
                 let value = http::HeaderValue::from_bytes(value).unwrap();
                 headers.append(header::CONTENT_TYPE, value);
             }
-            match Watch::new(&headers) {
-                Ok(Watch::Json(_)) => "json".to_owned(),
-                Ok(Watch::Form(_)) => "form".to_owned(),
-                Ok(Watch::Opaque { .. }) => "opaque".to_owned(),
+            match BodyScan::new(&headers) {
+                Ok(BodyScan::Json(_)) => "json".to_owned(),
+                Ok(BodyScan::Form(_)) => "form".to_owned(),
+                Ok(BodyScan::Opaque { .. }) => "opaque".to_owned(),
                 Err(found) => show(found),
             }
         };

@@ -66,7 +66,7 @@ pub(crate) fn blames_collateral(rejected: &Rejected) -> bool {
 
 /// True if the refusal says nothing of the machine: something that the policy
 /// demands and others provide is missing, or is not what it should be.
-pub(crate) fn finds_nothing(rejected: &Rejected) -> bool {
+pub(crate) fn blames_sources(rejected: &Rejected) -> bool {
     rejected.blame() == Blame::Sources
 }
 
@@ -89,15 +89,19 @@ impl Refused {
             .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
             .map_or(0, |refused| refused.in_a_row);
         let at = Instant::now();
-        let found_out = !finds_nothing(&last.rejected);
-        let of_machine = found_out && last.is_of_machine();
+        let about_machine_or_key = !blames_sources(&last.rejected);
+        let of_machine = about_machine_or_key && last.is_of_machine();
         let key_at = before.and_then(|before| before.key_at);
         let machine_at = before.and_then(|before| before.machine_at);
         Self {
             last,
             at,
             in_a_row: in_a_row.saturating_add(1),
-            key_at: if found_out { Some(at) } else { key_at },
+            key_at: if about_machine_or_key {
+                Some(at)
+            } else {
+                key_at
+            },
             machine_at: if of_machine { Some(at) } else { machine_at },
         }
     }
@@ -116,7 +120,7 @@ impl Refused {
     pub(super) fn pause(&self) -> Option<Duration> {
         let mut doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
         let rejected = &self.last.rejected;
-        if blames_collateral(rejected) || finds_nothing(rejected) {
+        if blames_collateral(rejected) || blames_sources(rejected) {
             // They may come at any moment, and nothing is the key's fault.
             doublings = 0;
         }

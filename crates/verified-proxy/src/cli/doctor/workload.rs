@@ -38,7 +38,7 @@ pub(super) async fn compose_files(
         let wanted = wanted.first();
         wanted.or(named.first().copied())
     });
-    let check = match (files.reach(base, file).await, log) {
+    let check = match (files.check(base, file).await, log) {
         (Ok(()), Some((backend, named, wanted))) if !named.is_empty() => {
             let detail = format!(
                 "{} of {} that the log of {} names are at hand",

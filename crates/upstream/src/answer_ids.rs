@@ -9,7 +9,7 @@ use attest::{Domain, Spki};
 use http::{HeaderMap, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use crate::member::Member;
+use crate::json_member::JsonMember;
 
 /// vLLM's ids have 40 bytes or so.
 const MAX_ID_BYTES: usize = 200;
@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(20 * 60);
 /// 40 answers a second for that long; with domain and key some 20 MB.
 const MAX_IDS: usize = 50_000;
 /// Of an answer, which has its id in front.
-const MAX_SNIFFED: usize = 4 << 10;
+const MAX_SCANNED: usize = 4 << 10;
 /// Where answers are signed.
 const PREFIX: &str = "/v1/signature/";
 
@@ -37,7 +37,7 @@ pub struct Instance {
 
 /// The answers of the last minutes. The oldest goes first when there are many.
 #[derive(Debug, Default, Clone)]
-pub struct Served(Arc<Mutex<Ids>>);
+pub struct AnswerIds(Arc<Mutex<Ids>>);
 
 #[derive(Default)]
 struct Ids {
@@ -54,17 +54,17 @@ impl std::fmt::Debug for Ids {
     }
 }
 
-impl Served {
+impl AnswerIds {
     /// Something to feed an answer's first bytes to, if it may have an id.
     /// `method` and `path` are the request's, the rest is the answer's.
-    pub(crate) fn sniffer(
+    pub(crate) fn id_scan(
         &self,
         method: &Method,
         path: &str,
         status: StatusCode,
         headers: &HeaderMap,
         instance: Instance,
-    ) -> Option<Sniffer> {
+    ) -> Option<IdScan> {
         if method != Method::POST || status != StatusCode::OK || !path.starts_with("/v1/") {
             return None;
         }
@@ -86,11 +86,11 @@ impl Served {
         } else {
             return None;
         };
-        Some(Sniffer(Some(Sniffing {
-            served: self.clone(),
+        Some(IdScan(Some(Scan {
+            answer_ids: self.clone(),
             instance,
             reader,
-            left: MAX_SNIFFED,
+            left: MAX_SCANNED,
         })))
     }
 
@@ -146,17 +146,17 @@ impl Ids {
 }
 
 /// Reads along with an answer until it has the id, or there is none.
-pub(crate) struct Sniffer(Option<Sniffing>);
+pub(crate) struct IdScan(Option<Scan>);
 
-struct Sniffing {
-    served: Served,
+struct Scan {
+    answer_ids: AnswerIds,
     instance: Instance,
     reader: Reader,
     left: usize,
 }
 
 enum Reader {
-    Json(Box<Member>),
+    Json(Box<JsonMember>),
     Events(Line),
 }
 
@@ -165,35 +165,35 @@ enum Line {
     /// Up to a colon: the field's name.
     Field(Vec<u8>),
     /// The value of `data`, which is a JSON object in one line.
-    Data(Box<Member>),
+    Data(Box<JsonMember>),
     /// Another field, or a comment.
     Other,
 }
 
 /// Says nothing about the answer.
-impl std::fmt::Debug for Sniffer {
+impl std::fmt::Debug for IdScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sniffer(..)")
+        f.write_str("IdScan(..)")
     }
 }
 
-fn member() -> Box<Member> {
-    Box::new(Member::new("id", MAX_ID_BYTES))
+fn member() -> Box<JsonMember> {
+    Box::new(JsonMember::new("id", MAX_ID_BYTES))
 }
 
-impl Sniffer {
+impl IdScan {
     /// The next bytes of the answer.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        let Some(sniffing) = &mut self.0 else {
+        let Some(scan) = &mut self.0 else {
             return;
         };
-        let now = bytes.get(..sniffing.left).unwrap_or(bytes);
-        sniffing.left -= now.len();
-        let outcome = sniffing.reader.feed(now);
+        let now = bytes.get(..scan.left).unwrap_or(bytes);
+        scan.left -= now.len();
+        let outcome = scan.reader.feed(now);
         if let Ok(Some(id)) = outcome {
-            sniffing.served.remember(id, sniffing.instance.clone());
+            scan.answer_ids.remember(id, scan.instance.clone());
         }
-        if !matches!(outcome, Ok(None)) || sniffing.left == 0 {
+        if !matches!(outcome, Ok(None)) || scan.left == 0 {
             self.0 = None;
         }
     }

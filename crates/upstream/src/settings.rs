@@ -40,7 +40,7 @@ impl Default for BackendTimeouts {
 
 /// What holds on every connection.
 #[derive(Debug)]
-pub struct Terms {
+pub struct UpstreamSettings {
     pub timeouts: BackendTimeouts,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,

@@ -28,7 +28,7 @@ pub(crate) enum Fault {
 }
 
 /// The search for one member.
-pub(crate) struct Member {
+pub(crate) struct JsonMember {
     name: &'static str,
     max: usize,
     state: State,
@@ -82,7 +82,7 @@ enum Number {
     Exponent,
 }
 
-impl Member {
+impl JsonMember {
     /// Looks for `name`, whose value may have `max` bytes.
     pub(crate) fn new(name: &'static str, max: usize) -> Self {
         Self {

@@ -7,10 +7,10 @@ fn instance(key: u8) -> Instance {
     }
 }
 
-fn sniffer(served: &Served, content_type: &str) -> Option<Sniffer> {
+fn id_scan(answer_ids: &AnswerIds, content_type: &str) -> Option<IdScan> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-    served.sniffer(
+    answer_ids.id_scan(
         &Method::POST,
         "/v1/chat/completions",
         StatusCode::OK,
@@ -22,10 +22,10 @@ fn sniffer(served: &Served, content_type: &str) -> Option<Sniffer> {
 /// Whether `id` is known after an answer of these bytes, whole and byte by byte.
 fn learns(content_type: &str, answer: &str, id: &str) -> bool {
     let known = |step: usize| {
-        let served = Served::default();
-        let mut sniffer = sniffer(&served, content_type).unwrap();
+        let served = AnswerIds::default();
+        let mut id_scan = id_scan(&served, content_type).unwrap();
         for piece in answer.as_bytes().chunks(step) {
-            sniffer.feed(piece);
+            id_scan.feed(piece);
         }
         served.instance(id)
     };
@@ -53,7 +53,7 @@ fn ids_are_read_from_json_and_events() {
     ] {
         assert!(learns(content_type, answer, "x-1"), "{answer}");
     }
-    let far = format!("{{\"x\":\"{}\",\"id\":\"x-1\"}}", "x".repeat(MAX_SNIFFED));
+    let far = format!("{{\"x\":\"{}\",\"id\":\"x-1\"}}", "x".repeat(MAX_SCANNED));
     let long = "x".repeat(MAX_ID_BYTES + 1);
     for (content_type, answer, id) in [
         (JSON, r#"{"x":{"id":"x-1"}}"#, "x-1"),
@@ -75,10 +75,10 @@ fn ids_are_read_from_json_and_events() {
 
 #[test]
 fn the_first_id_counts_and_is_unescaped_in_paths() {
-    let served = Served::default();
-    let mut sniffer = sniffer(&served, JSON).unwrap();
-    sniffer.feed(br#"{"id":"a/b","#);
-    sniffer.feed(br#""id":"c"}"#);
+    let served = AnswerIds::default();
+    let mut id_scan = id_scan(&served, JSON).unwrap();
+    id_scan.feed(br#"{"id":"a/b","#);
+    id_scan.feed(br#""id":"c"}"#);
     assert_eq!(served.instance("a%2Fb"), Some(instance(1)));
     assert_eq!(served.instance("c"), None);
     assert_eq!(served.instance("a%ff"), None);
@@ -86,11 +86,11 @@ fn the_first_id_counts_and_is_unescaped_in_paths() {
 
 #[test]
 fn other_answers_are_left_alone() {
-    let served = Served::default();
+    let served = AnswerIds::default();
     let mut headers = HeaderMap::new();
     let of = |method: Method, path: &str, status, headers: &HeaderMap| {
         served
-            .sniffer(&method, path, status, headers, instance(1))
+            .id_scan(&method, path, status, headers, instance(1))
             .is_some()
     };
     assert!(!of(Method::POST, "/v1/x", StatusCode::OK, &headers));
@@ -108,12 +108,12 @@ fn other_answers_are_left_alone() {
     assert!(!of(Method::POST, "/v1/x", StatusCode::OK, &headers));
     headers.insert(header::CONTENT_ENCODING, "identity".parse().unwrap());
     assert!(of(Method::POST, "/v1/x", StatusCode::OK, &headers));
-    assert!(sniffer(&served, "audio/wav").is_none());
+    assert!(id_scan(&served, "audio/wav").is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn ids_are_forgotten_after_a_while() {
-    let served = Served::default();
+    let served = AnswerIds::default();
     served.remember("old", instance(1));
     served.remember("again", instance(1));
     tokio::time::advance(TTL / 2).await;
@@ -126,13 +126,13 @@ async fn ids_are_forgotten_after_a_while() {
     assert_eq!(served.instance("again"), None);
     assert_eq!(
         format!("{served:?}"),
-        "Served(Mutex { data: 0 ids, poisoned: false, .. })"
+        "AnswerIds(Mutex { data: 0 ids, poisoned: false, .. })"
     );
 }
 
 #[test]
 fn the_oldest_go_first() {
-    let served = Served::default();
+    let served = AnswerIds::default();
     for number in 0..MAX_IDS + 10 {
         served.remember(&number.to_string(), instance(1));
     }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use attest::CollateralKey;
 
 use super::{CollateralError, Fetched, MAX_KEYS, RETRY_PAUSE};
-use crate::clock::Clock;
-use crate::refresh::{Flight, Stamp};
+use crate::clock::{Clock, Stamp};
+use crate::single_flight::SingleFlight;
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Entry {
     /// By source.
     documents: BTreeMap<usize, Arc<Fetched>>,
     failed: Option<(CollateralError, Stamp)>,
-    pub(super) flight: Flight<Result<Arc<Fetched>, CollateralError>>,
+    pub(super) in_flight: SingleFlight<Result<Arc<Fetched>, CollateralError>>,
     /// Genuine documents were about it. Until then anybody's evidence could have
     /// made up this family.
     pub(super) seen: bool,
@@ -23,35 +23,35 @@ pub(super) struct Slot {
     saved: Option<Arc<Fetched>>,
 }
 
-/// The slot of `key`. A new one may take the place of another: of families that
+/// The entry of `key`. A new one may take the place of another: of families that
 /// nothing genuine was about first, then of the one unused for longest.
 pub(super) fn of<'a>(
-    slots: &'a mut HashMap<CollateralKey, Slot>,
+    entries: &'a mut HashMap<CollateralKey, Entry>,
     key: CollateralKey,
     clock: &Clock,
-) -> &'a mut Slot {
-    if slots.len() >= MAX_KEYS && !slots.contains_key(&key) {
-        let worst = slots
+) -> &'a mut Entry {
+    if entries.len() >= MAX_KEYS && !entries.contains_key(&key) {
+        let worst = entries
             .iter()
-            .min_by_key(|(_, slot)| (slot.seen, std::cmp::Reverse(slot.used.age(clock))))
+            .min_by_key(|(_, entry)| (entry.seen, std::cmp::Reverse(entry.used.age(clock))))
             .map(|(key, _)| *key);
         if let Some(worst) = worst {
-            slots.remove(&worst);
+            entries.remove(&worst);
         }
     }
-    let slot = slots.entry(key).or_insert_with(|| Slot {
+    let entry = entries.entry(key).or_insert_with(|| Entry {
         documents: BTreeMap::new(),
         failed: None,
-        flight: Flight::default(),
+        in_flight: SingleFlight::default(),
         seen: false,
         used: Stamp::now(clock),
         saved: None,
     });
-    slot.used = Stamp::now(clock);
-    slot
+    entry.used = Stamp::now(clock);
+    entry
 }
 
-impl Slot {
+impl Entry {
     /// In the order of the sources.
     pub(super) fn documents(&self) -> impl Iterator<Item = &Arc<Fetched>> {
         self.documents.values()

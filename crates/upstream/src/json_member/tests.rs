@@ -7,7 +7,7 @@ const MAX: usize = 20;
 
 /// What is found in `pieces`.
 fn search<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<String>, Fault> {
-    let mut member = Member::new("model", MAX);
+    let mut member = JsonMember::new("model", MAX);
     for piece in pieces {
         member.feed(piece)?;
     }

@@ -7,8 +7,8 @@ use tokio::sync::MutexGuard as MutexGuardAsync;
 
 /// Where those who would attest the same key queue: one of them does.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
-    leave: tokio::sync::Mutex<()>,
+pub(crate) struct KeyLock {
+    permit: tokio::sync::Mutex<()>,
     /// Shared by all keys of a domain: a machine that collects evidence is slow,
     /// and several keys may be one machine's.
     probing: Arc<tokio::sync::Mutex<()>>,
@@ -17,7 +17,7 @@ pub(crate) struct Lane {
     timeouts: AtomicUsize,
 }
 
-/// How far the first in a lane has got.
+/// How far the first in a key_lock has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Stage {
     /// It asks for the backend's report.
@@ -31,9 +31,9 @@ pub(crate) enum Stage {
     Opinion,
 }
 
-impl Lane {
+impl KeyLock {
     /// Of another key of the same domain.
-    pub(super) fn beside(other: &Self) -> Self {
+    pub(super) fn of_same_domain(other: &Self) -> Self {
         Self {
             probing: Arc::clone(&other.probing),
             ..Self::default()
@@ -43,8 +43,8 @@ impl Lane {
     /// Waits until this task may attest the key; dropping the guard admits the next.
     /// Look for a record first: the previous holder may have made one. If it failed there
     /// is none, and the next tries on its own connection.
-    pub(crate) async fn leave(&self) -> MutexGuardAsync<'_, ()> {
-        self.leave.lock().await
+    pub(crate) async fn permit(&self) -> MutexGuardAsync<'_, ()> {
+        self.permit.lock().await
     }
 
     /// Who queued while the key's machine hung would find it hanging still, one
@@ -58,8 +58,8 @@ impl Lane {
     }
 
     /// The same for somebody who does not wait.
-    pub(crate) fn try_leave(&self) -> Option<MutexGuardAsync<'_, ()>> {
-        self.leave.try_lock().ok()
+    pub(crate) fn try_permit(&self) -> Option<MutexGuardAsync<'_, ()>> {
+        self.permit.try_lock().ok()
     }
 
     /// Waits until nobody asks the domain for evidence; nobody else may until
@@ -68,7 +68,7 @@ impl Lane {
         self.probing.lock().await
     }
 
-    pub(crate) fn reach(&self, stage: Stage) {
+    pub(crate) fn set_stage(&self, stage: Stage) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 

@@ -36,13 +36,13 @@ impl Shared {
 
 /// Tells whether a verdict was withdrawn since, or fell below what a request asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Withdrawal {
+pub(crate) struct Revocation {
     shared: Arc<Shared>,
     least: LeastLevels,
 }
 
-impl Withdrawal {
-    pub(crate) fn has_come(&self) -> bool {
+impl Revocation {
+    pub(crate) fn has_happened(&self) -> bool {
         let levels = self.shared.levels.lock();
         let levels = *levels.unwrap_or_else(PoisonError::into_inner);
         self.shared.withdrawn.load(Ordering::Acquire) || self.least.shortfall(&levels).is_some()
@@ -52,16 +52,16 @@ impl Withdrawal {
 /// A request's share in a verdict, from before it is sent until its answer has
 /// ended.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct VerdictUse {
     domain: Domain,
-    withdrawal: Withdrawal,
+    revocation: Revocation,
 }
 
-impl Standing {
+impl VerdictUse {
     pub(super) fn new(domain: Domain, shared: Arc<Shared>, least: LeastLevels) -> Self {
         shared.answers.fetch_add(1, Ordering::Relaxed);
-        let withdrawal = Withdrawal { shared, least };
-        Self { domain, withdrawal }
+        let revocation = Revocation { shared, least };
+        Self { domain, revocation }
     }
 
     pub(crate) fn domain(&self) -> &Domain {
@@ -70,18 +70,18 @@ impl Standing {
 
     /// False once the key was refused, or its verdict is less than the request asks for.
     pub(crate) fn holds(&self) -> bool {
-        !self.withdrawal.has_come()
+        !self.revocation.has_happened()
     }
 
     /// For who needs to know and has no share.
-    pub(crate) fn withdrawal(&self) -> Withdrawal {
-        self.withdrawal.clone()
+    pub(crate) fn revocation(&self) -> Revocation {
+        self.revocation.clone()
     }
 }
 
-impl Drop for Standing {
+impl Drop for VerdictUse {
     fn drop(&mut self) {
-        let shared = &self.withdrawal.shared;
+        let shared = &self.revocation.shared;
         shared.answers.fetch_sub(1, Ordering::Relaxed);
         if shared.withdrawn.load(Ordering::Acquire) {
             tracing::warn!(domain = %self.domain, "an answer ended after its verdict was withdrawn");
