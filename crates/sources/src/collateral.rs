@@ -14,7 +14,7 @@ mod entry;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{Collateral, CollateralKey, Editions, PckCa, TrustAnchors};
@@ -28,8 +28,9 @@ use self::editions::Listed;
 use self::entry::Entry;
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchUrl, Fetcher};
+use crate::lock::lock;
 use crate::single_flight::Waiter;
-use crate::state::{CacheFile, Cached, StateDir};
+use crate::state::{CacheFile, StateDir};
 
 /// Collateral is valid for 30 days; a day bounds how long a newly published
 /// weakness stays unknown.
@@ -215,7 +216,7 @@ impl Collaterals {
 
     /// Intel's list of editions, if it is at hand.
     pub fn editions(&self) -> Option<Arc<Editions>> {
-        self.0.listed().stored(&self.0.clock)
+        lock(&self.0.editions).stored(&self.0.clock)
     }
 
     /// Resolves when the list is here, or when the wait for it is over: without
@@ -235,7 +236,7 @@ impl Collaterals {
     /// Renews what runs out of every machine family seen before; returns at once.
     pub fn prewarm(&self) {
         let clock = &self.0.clock;
-        for (key, entry) in self.0.entries().iter() {
+        for (key, entry) in lock(&self.0.entries).iter() {
             let renewed = entry.documents().any(|found| !found.due(clock));
             if entry.seen && !renewed && entry.failed(clock).is_none() {
                 self.search(*key, entry, Search::Renewal);
@@ -252,7 +253,7 @@ impl Collaterals {
     ) -> Result<Arc<Fetched>, CollateralError> {
         let waiter = {
             let clock = &self.0.clock;
-            let mut entries = self.0.entries();
+            let mut entries = lock(&self.0.entries);
             let entry = entry::of(&mut entries, key, clock);
             let blamed = |found: &Arc<Fetched>| set_aside.iter().any(|bad| Arc::ptr_eq(bad, found));
             let kept = entry
@@ -278,7 +279,7 @@ impl Collaterals {
 
     /// Documents that proved to be genuine outlive the process, once.
     pub fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
-        let mut entries = self.0.entries();
+        let mut entries = lock(&self.0.entries);
         let entry = entry::of(&mut entries, key, &self.0.clock);
         entry.seen = true;
         if !entry.saves(genuine) {
@@ -288,12 +289,8 @@ impl Collaterals {
             let file = CacheFile::Collateral {
                 family: family(key),
             };
-            let cached = Cached {
-                source: genuine.source.to_string(),
-                fetched_at: genuine.at.wall(),
-                body: genuine.collateral.to_json().into_bytes(),
-            };
-            state.save(file, cached);
+            let body = genuine.collateral.to_json().into_bytes();
+            state.save(file, genuine.source.to_string(), genuine.at.wall(), body);
         }
     }
 
@@ -318,7 +315,7 @@ impl Collaterals {
                 .collect();
             async move {
                 let outcome = shared.collateral_of(key, &order).await;
-                let mut entries = shared.entries();
+                let mut entries = lock(&shared.entries);
                 let entry = entry::of(&mut entries, key, &shared.clock);
                 match &outcome {
                     Ok(fetched) => entry.put(Arc::clone(fetched)),
@@ -343,10 +340,6 @@ struct Hedged<T> {
 }
 
 impl Shared {
-    fn entries(&self) -> MutexGuard<'_, HashMap<CollateralKey, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The documents of the first of these sources that has them.
     async fn collateral_of(
         self: &Arc<Self>,
@@ -446,13 +439,13 @@ impl Shared {
     }
 
     fn in_trouble(&self, index: usize) -> bool {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = lock(&self.trouble);
         let since = trouble.get(index).copied().flatten();
         since.is_some_and(|since| since.age(&self.clock) < TROUBLE)
     }
 
     fn mark(&self, index: usize, trouble: bool) {
-        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.trouble);
         if let Some(source) = all.get_mut(index) {
             *source = trouble.then(|| Stamp::now(&self.clock));
         }
@@ -462,7 +455,7 @@ impl Shared {
         let Some(state) = &self.state else {
             return;
         };
-        let mut entries = self.entries();
+        let mut entries = lock(&self.entries);
         for name in state.families() {
             let Some(key) = key_of(&name) else {
                 continue;

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{ComposeFile, Domain, FileDigest, FilesAtHand};
@@ -23,8 +23,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::lock::lock;
 use crate::single_flight::{SingleFlight, Waiter};
-use crate::state::{CacheFile, Cached, StateDir};
+use crate::state::{CacheFile, StateDir};
 
 /// Twice what `attest` reads, so that a file that is somewhat too large is refused
 /// by its hash, not missed. Real ones have up to 100 KB.
@@ -378,12 +379,7 @@ impl Shared {
             let file = CacheFile::ComposeFile {
                 sha256: file.sha256.to_string(),
             };
-            let cached = Cached {
-                source: url.to_string(),
-                fetched_at: self.clock.now(),
-                body: body.to_vec(),
-            };
-            state.save(file, cached);
+            state.save(file, url.to_string(), self.clock.now(), body.to_vec());
         }
         Ok(body)
     }
@@ -449,11 +445,6 @@ fn digest_of(bytes: &[u8]) -> FileDigest {
     let mut value = [0; 32];
     value.copy_from_slice(digest.as_ref());
     FileDigest::from_bytes(value)
-}
-
-/// A poisoned lock guards files and times that are whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

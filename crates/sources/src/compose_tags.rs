@@ -5,7 +5,7 @@
 //! at most, where a log names what it does not have. It is the server's word and
 //! can only refuse: what is not at hand is not compared.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{MAX_TAGS_BYTES, TagsError, UpstreamTags};
@@ -14,6 +14,7 @@ use http::StatusCode;
 use crate::clock::{Clock, Stamp};
 use crate::compose_files::ComposeSource;
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::lock::lock;
 use crate::single_flight::SingleFlight;
 
 /// Git's smart protocol over HTTP. Version 0, so that one answer has it all.
@@ -89,7 +90,7 @@ impl ComposeTags {
         if self.0.source == ComposeSource::Off {
             return Err("tags are not fetched (--compose-tags-url off)".to_owned());
         }
-        let known = self.0.known();
+        let known = lock(&self.0.known);
         match (known.list(&self.0.clock), &known.error) {
             (Some(list), _) => Ok(Arc::clone(list)),
             (None, Some(error)) => Err(format!("the list of tags was not fetched: {error}")),
@@ -113,7 +114,7 @@ impl ComposeTags {
             return false;
         };
         let waiter = {
-            let mut known = self.0.known();
+            let mut known = lock(&self.0.known);
             if let Some(list) = known.list(&self.0.clock)
                 && !had.is_some_and(|had| Arc::ptr_eq(had, list))
             {
@@ -148,13 +149,9 @@ impl Known {
 }
 
 impl Shared {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn fetch_and_store(&self, base: &FetchUrl, asked: Stamp) {
         let outcome = self.fetch_in_time(base).await;
-        let mut known = self.known();
+        let mut known = lock(&self.known);
         match outcome {
             Ok(list) => {
                 known.list = Some((Arc::new(list), asked));

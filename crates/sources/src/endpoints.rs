@@ -5,7 +5,7 @@
 //! (threats.md A14, B10).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{Expected, UnixTime};
@@ -15,8 +15,9 @@ use serde_json::value::RawValue;
 use crate::backend::{AllowList, Backend, MAX_MODEL_BYTES};
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetcher};
+use crate::lock::lock;
 use crate::single_flight::{SingleFlight, Waiter};
-use crate::state::{CacheFile, Cached, StateDir};
+use crate::state::{CacheFile, StateDir};
 
 /// Real lists have some kilobytes.
 const MAX_LIST_BYTES: usize = 1 << 20;
@@ -222,6 +223,8 @@ fn said(error: serde_json::Error) -> String {
     text
 }
 
+type FetchOutcome = Result<Arc<EndpointList>, EndpointsError>;
+
 /// The list, and the last good one for as long as there is no better: in memory,
 /// and on disk as it came.
 ///
@@ -239,7 +242,7 @@ struct Shared {
     clock: Clock,
     state_dir: Option<Arc<StateDir>>,
     state: Mutex<State>,
-    in_flight: SingleFlight<Result<Arc<EndpointList>, EndpointsError>>,
+    in_flight: SingleFlight<FetchOutcome>,
 }
 
 #[derive(Debug, Default)]
@@ -266,7 +269,7 @@ impl Endpoints {
             state: Mutex::default(),
             in_flight: SingleFlight::default(),
         };
-        shared.state().good = shared.load();
+        lock(&shared.state).good = shared.load();
         Self(Arc::new(shared))
     }
 
@@ -275,10 +278,10 @@ impl Endpoints {
     }
 
     /// The list: cached, the last good one, or fetched.
-    pub async fn list(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    pub async fn list(&self) -> FetchOutcome {
         let waiter = {
             let shared = &self.0;
-            let state = shared.state();
+            let state = lock(&shared.state);
             let failed = |pause| {
                 let (error, since) = state.failed.as_ref()?;
                 (since.age(&shared.clock) < pause).then_some(error)
@@ -297,36 +300,36 @@ impl Endpoints {
                 },
             }
         };
-        let lost = || EndpointsError::Lost {
-            url: self.0.url.to_string(),
-        };
-        waiter.outcome().await.unwrap_or_else(|| Err(lost()))
+        self.outcome(waiter).await
     }
 
     /// A list of this moment, whatever is known.
-    pub async fn renewed(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    pub async fn renewed(&self) -> FetchOutcome {
+        self.outcome(self.fetch()).await
+    }
+
+    async fn outcome(&self, fetch: Waiter<FetchOutcome>) -> FetchOutcome {
         let lost = || EndpointsError::Lost {
             url: self.0.url.to_string(),
         };
-        let waiter = self.fetch();
-        waiter.outcome().await.unwrap_or_else(|| Err(lost()))
+        fetch.outcome().await.unwrap_or_else(|| Err(lost()))
     }
 
     /// The last good list, and when it came.
     pub fn kept(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
-        let state = self.0.state();
+        let state = lock(&self.0.state);
         let (list, since) = state.good.as_ref()?;
         Some((Arc::clone(list), since.wall()))
     }
 
     /// One fetch at a time. It ends by itself: the fetcher has a time limit.
-    fn fetch(&self) -> Waiter<Result<Arc<EndpointList>, EndpointsError>> {
+    fn fetch(&self) -> Waiter<FetchOutcome> {
         self.0.in_flight.join(|| {
             let shared = Arc::clone(&self.0);
             async move {
                 let outcome = shared.fetch().await;
                 let at = Stamp::now(&shared.clock);
-                let mut state = shared.state();
+                let mut state = lock(&shared.state);
                 match &outcome {
                     Ok(list) => {
                         state.good = Some((Arc::clone(list), at));
@@ -345,11 +348,7 @@ impl Endpoints {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn fetch(&self) -> Result<Arc<EndpointList>, EndpointsError> {
+    async fn fetch(&self) -> FetchOutcome {
         let url = || self.url.to_string();
         let answer = self
             .fetcher
@@ -365,12 +364,8 @@ impl Shared {
         let list = EndpointList::parse(&answer.body, &self.allow)
             .map_err(|detail| EndpointsError::Format { url: url(), detail })?;
         if let Some(state_dir) = &self.state_dir {
-            let cached = Cached {
-                source: url(),
-                fetched_at: self.clock.now(),
-                body: answer.body.to_vec(),
-            };
-            state_dir.save(self.cache_file(), cached);
+            let body = answer.body.to_vec();
+            state_dir.save(self.cache_file(), url(), self.clock.now(), body);
         }
         Ok(Arc::new(list))
     }

@@ -10,6 +10,7 @@ pub mod compose_files;
 pub mod compose_tags;
 pub mod endpoints;
 pub mod fetch;
+pub mod lock;
 pub mod net;
 pub mod nras;
 mod retry_after;

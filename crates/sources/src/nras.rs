@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use attest::{KeySet, MAX_NRAS_ANSWER_BYTES, MAX_NRAS_KEY_SET_BYTES, NrasRejected, Spki};
@@ -15,6 +15,7 @@ use http::StatusCode;
 
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchError, FetchUrl, Fetched, Fetcher};
+use crate::lock::lock;
 use crate::retry_after::retry_after;
 use crate::single_flight::{SingleFlight, Waiter};
 
@@ -231,7 +232,7 @@ impl Nras {
 
     /// Shows NVIDIA `payload`, the `nvidia_payload` of `machine`'s report.
     pub async fn ask(&self, payload: &str, machine: Spki) -> Result<Opinion, NrasError> {
-        if let Some(error) = self.0.known().failed(machine, &self.0.clock) {
+        if let Some(error) = lock(&self.0.known).failed(machine, &self.0.clock) {
             return Err(error.clone());
         }
         let (nras, payload) = (self.clone(), Bytes::copy_from_slice(payload.as_bytes()));
@@ -252,7 +253,7 @@ impl Nras {
 
     async fn keys(&self) -> Result<Arc<KeySet>, NrasError> {
         let waiter = {
-            let known = self.0.known();
+            let known = lock(&self.0.known);
             if let Some(keys) = known.keys(&self.0.clock) {
                 return Ok(Arc::clone(keys));
             }
@@ -268,7 +269,7 @@ impl Nras {
     /// Newer ones were asked for and did not come, so nobody knows of the key.
     pub async fn keys_after(&self, old: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, NrasError> {
         let waiter = {
-            let known = self.0.known();
+            let known = lock(&self.0.known);
             if let Some(keys) = known.keys(&self.0.clock)
                 && !Arc::ptr_eq(keys, old)
             {
@@ -306,7 +307,7 @@ impl Nras {
             known.asked = Some((asked, Err(NrasError::Lost)));
             async move {
                 let fetched = shared.key_set().await.map(Arc::new);
-                let mut known = shared.known();
+                let mut known = lock(&shared.known);
                 known.asked = Some((asked, fetched.as_ref().map(|_| ()).map_err(Clone::clone)));
                 match &fetched {
                     Ok(keys) => known.keys = Some((Arc::clone(keys), asked)),
@@ -319,10 +320,6 @@ impl Nras {
 }
 
 impl Shared {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn answer(&self, payload: Bytes, machine: Spki) -> Result<Bytes, NrasError> {
         let url = self.base.join(ATTEST);
         let fetched = self
@@ -331,7 +328,7 @@ impl Shared {
             .await;
         let answer = self.body(Document::Answer, fetched);
         if let Err(error) = &answer {
-            self.known().fail(Some(machine), error, &self.clock);
+            lock(&self.known).fail(Some(machine), error, &self.clock);
         }
         answer
     }

@@ -4,9 +4,11 @@
 //! A fetch inside a request's future dies with its client: with impatient
 //! clients in front of a silent source nobody would ever get to the next one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::watch;
+
+use crate::lock::lock;
 
 /// At most one run at a time. It goes on whether or not anybody still waits,
 /// so what is run has to end by itself.
@@ -25,7 +27,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.0);
         if let Some(waiter) = in_flight(&current) {
             return waiter;
         }
@@ -41,7 +43,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
 
     /// The run that is under way.
     pub(crate) fn in_flight(&self) -> Option<Waiter<T>> {
-        in_flight(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        in_flight(&lock(&self.0))
     }
 }
 

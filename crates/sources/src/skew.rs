@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use attest::UnixTime;
 use http::{HeaderMap, header};
+
+use crate::lock::lock;
 
 /// Servers are set by NTP and answers come within seconds; less than that is no
 /// skew that anybody could notice.
@@ -79,7 +81,7 @@ impl Dates {
         let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
         let since = date.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let there = UnixTime(since.as_secs()).plus(age.unwrap_or(0));
-        let mut all = self.all();
+        let mut all = lock(&self.0);
         if all.len() < MAX_SOURCES || all.contains_key(&source) {
             all.insert(source, Skew::between(now, there));
         }
@@ -87,17 +89,16 @@ impl Dates {
 
     /// The sources that said what time it is.
     pub fn sources(&self) -> Vec<String> {
-        self.all().keys().cloned().collect()
+        lock(&self.0).keys().cloned().collect()
     }
 
     /// The smallest skew that a source shows: where the clock is off, all of them
     /// show it, and one that is off itself has no say beside one that is not.
     pub fn least(&self) -> Option<Skew> {
-        self.all().values().copied().min_by_key(|skew| skew.size())
-    }
-
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Skew>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
+            .values()
+            .copied()
+            .min_by_key(|skew| skew.size())
     }
 }
 

@@ -24,20 +24,21 @@
 //! `hold = true`.
 
 mod files;
-pub mod floors;
-pub mod history;
+mod floors;
+mod history;
+pub mod keeper;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use attest::{TrustAnchors, UnixTime};
+use attest::{Floors, History, TrustAnchors, UnixTime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use self::floors::FloorKeeper;
-use self::history::HistoryKeeper;
+use self::keeper::{Keeper, path, read};
+use crate::lock::lock;
 
 /// Compose files that are kept. All that the fleet's operator published in half a
 /// year are 340, some 10 MB.
@@ -107,17 +108,34 @@ pub enum StateError {
 #[derive(Debug, Clone)]
 pub struct Memory {
     /// The newest collateral.
-    pub floors: Arc<FloorKeeper>,
+    pub floors: Keeper<Floors>,
     /// Backends.
-    pub history: Arc<HistoryKeeper>,
+    pub history: Keeper<History>,
 }
 
 impl Memory {
-    /// What earlier processes saw; nothing without a state directory.
+    /// What earlier processes saw; nothing without a state directory. A history that
+    /// cannot be read costs no proof: it only keeps one change from being noticed, and is
+    /// replaced; unless the policy `holds` what was seen.
     pub fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
+        let (mut floors, mut history) = (Floors::default(), History::default());
+        if let Some(state) = &state {
+            floors = read(state).map_err(|detail| StateError::Floors {
+                path: path::<Floors>(state),
+                detail,
+            })?;
+            match read(state) {
+                Ok(read) => history = read,
+                Err(detail) if holds => {
+                    let path = path::<History>(state);
+                    return Err(StateError::History { path, detail });
+                }
+                Err(detail) => history::warn_unread(state, &detail),
+            }
+        }
         Ok(Self {
-            floors: Arc::new(FloorKeeper::load(state.clone())?),
-            history: Arc::new(HistoryKeeper::load(state, holds)?),
+            floors: Keeper::new(floors, state.clone()),
+            history: Keeper::new(history, state),
         })
     }
 
@@ -144,6 +162,12 @@ struct Header {
     version: u32,
     source: String,
     fetched_at: UnixTime,
+}
+
+/// The part of a file that every layout has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// The state directory.
@@ -183,37 +207,39 @@ impl StateDir {
     /// absent or nobody can tell.
     pub(crate) fn load(&self, file: &CacheFile) -> Option<Cached> {
         let path = self.path_of(file);
-        match files::read(&path, MAX_CACHE_BYTES) {
+        let detail = match files::read(&path, MAX_CACHE_BYTES) {
             Ok(bytes) => match parse(&bytes) {
-                Ok(cached) => Some(cached),
-                Err(detail) => {
-                    tracing::warn!(path = %path.display(), detail, "not read; it will be fetched again");
-                    None
-                }
+                Ok(cached) => return Some(cached),
+                Err(detail) => detail,
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "not read; it will be fetched again");
-                None
-            }
-        }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(path = %path.display(), detail, "not read; it will be fetched again");
+        None
     }
 
     /// Writes a cache file, in a thread of its own: disks can stall.
-    pub(crate) fn save(self: &Arc<Self>, file: CacheFile, cached: Cached) {
+    pub(crate) fn save(
+        self: &Arc<Self>,
+        file: CacheFile,
+        source: String,
+        fetched_at: UnixTime,
+        body: Vec<u8>,
+    ) {
         let state = Arc::clone(self);
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let header = Header {
+            version: CACHE_VERSION,
+            source,
+            fetched_at,
+        };
+        let mut writers = lock(&self.writers);
         writers.retain(|writer| !writer.is_finished());
         writers.push(tokio::task::spawn_blocking(move || {
-            let header = Header {
-                version: CACHE_VERSION,
-                source: cached.source,
-                fetched_at: cached.fetched_at,
-            };
             // Strings and numbers only: it cannot fail.
             let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
             bytes.push(b'\n');
-            bytes.extend_from_slice(&cached.body);
+            bytes.extend_from_slice(&body);
             let path = state.path_of(&file);
             if let Err(error) = files::write(&path, &bytes) {
                 state.warn_unwritten(&path, &error);
@@ -226,10 +252,7 @@ impl StateDir {
 
     /// Waits for what is being written.
     pub async fn flush(&self) {
-        let writers = {
-            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *writers)
-        };
+        let writers = std::mem::take(&mut *lock(&self.writers));
         for writer in writers {
             // Lost only if it panicked, which has been said.
             let _ = writer.await;
@@ -295,10 +318,6 @@ pub(crate) enum CacheFile {
 }
 
 fn parse(bytes: &[u8]) -> Result<Cached, String> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
     let end = bytes.iter().position(|&byte| byte == b'\n');
     let (header, body) = end
         .and_then(|end| Some((bytes.get(..end)?, bytes.get(end + 1..)?)))

@@ -2,11 +2,12 @@
 //! the one that gave it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{Domain, Spki};
 use http::{HeaderMap, Method, StatusCode, header};
+use sources::lock::lock;
 use tokio::time::Instant;
 
 use crate::json_member::JsonMember;
@@ -102,14 +103,14 @@ impl AnswerIds {
         let id = percent_encoding::percent_decode_str(id)
             .decode_utf8()
             .ok()?;
-        let mut ids = self.ids();
+        let mut ids = lock(&self.0);
         ids.forget_before(Instant::now());
         ids.known.get(&*id).map(|(_, instance)| instance.clone())
     }
 
     fn remember(&self, id: &str, instance: Instance) {
         let now = Instant::now();
-        let mut ids = self.ids();
+        let mut ids = lock(&self.0);
         ids.forget_before(now);
         if ids.oldest.len() >= MAX_IDS {
             ids.forget_oldest();
@@ -118,10 +119,6 @@ impl AnswerIds {
         let (id, number) = (Arc::<str>::from(id), ids.count);
         ids.known.insert(Arc::clone(&id), (number, instance));
         ids.oldest.push_back((id, number, now));
-    }
-
-    fn ids(&self) -> std::sync::MutexGuard<'_, Ids> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

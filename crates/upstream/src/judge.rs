@@ -189,7 +189,7 @@ impl Judge {
                 _ => {
                     let is_own = policy.digest() == self.policy_digest;
                     if let Some(seen) = appraisal.sighting.as_ref().filter(|_| is_own) {
-                        self.memory.history.remember(seen);
+                        self.memory.history.add(seen);
                     }
                     if appraisal.floor_seen.is_some() {
                         self.collaterals.keep(key, &fetched);
@@ -285,9 +285,9 @@ impl Judge {
         tags: &StoredTags,
         nras: NrasCheck<'_>,
     ) -> Appraisal {
-        let floors = self.memory.floors.floors().clone();
+        let floors = self.memory.floors.get();
         let editions = self.collaterals.editions();
-        let history = self.memory.history.history();
+        let history = self.memory.history.get();
         let files = self.compose_files.stored();
         let appraisal = appraise(&Appraise {
             evidence,
@@ -324,7 +324,7 @@ impl Judge {
         // Raise the floor even if the platform was refused: the collateral was genuine,
         // so its version counts as seen.
         if let Some(seen) = &appraisal.floor_seen {
-            self.memory.floors.raise(seen);
+            self.memory.floors.add(seen);
         }
         appraisal
     }

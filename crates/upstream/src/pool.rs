@@ -6,11 +6,12 @@
 //! not contain the policy.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{Domain, Spki};
 use sources::clock::{Clock, Stamp};
+use sources::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::request::Link;
@@ -204,9 +205,4 @@ impl PoolPermit {
             });
         }
     }
-}
-
-/// A lock is poisoned by a panic elsewhere; the lists under it are whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,12 @@
 //! A backend that does not know an API key: its 401 goes to the client as it is,
 //! and the log says whose key it was. Not a character of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use attest::Domain;
 use http::{HeaderMap, header};
+use sources::lock::lock;
 
 /// Between two lines about it: a client that is told to try again does.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -53,7 +54,7 @@ pub struct Unauthorized(Mutex<Option<Instant>>);
 impl Unauthorized {
     /// Says so, not too often.
     pub(crate) fn say(&self, domain: &Domain, key: KeyOf) {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.0);
         if said.is_none_or(|said| said.elapsed() >= PAUSE) {
             *said = Some(Instant::now());
             tracing::warn!(%domain, "the backend does not accept the API key (401); {}", key.fix());

@@ -17,7 +17,7 @@
 //! can write nothing but a probe, and a proof about its TLS key.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{Appraisal, Domain, LeastLevels, Policy, Spki, UnixTime};
@@ -25,6 +25,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
 use sources::backend::Backend;
+use sources::lock::lock;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::answer::AnswerBody;
@@ -336,7 +337,7 @@ impl Upstream {
     }
 
     fn waited_for(&self, position: &Mutex<Position>) -> WaitedFor {
-        let position = position.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = lock(position);
         match &*position {
             Position::Queue => WaitedFor::Permit,
             Position::Dial => WaitedFor::Connection,
@@ -502,7 +503,7 @@ impl Upstream {
 }
 
 fn set_position(position: &Mutex<Position>, to: Position) {
-    *position.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    *lock(position) = to;
 }
 
 /// Collateral is about a family of machines, NVIDIA's service and the repository of

@@ -10,12 +10,13 @@ mod revocation;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
 use sources::backend::Backend;
+use sources::lock::lock;
 use tokio::sync::watch;
 
 use crate::metrics::{Metrics, Now};
@@ -155,7 +156,7 @@ impl Verdicts {
 
     /// A record that may still hold: the caller recalls it.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Record>> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let found = inner.records.get_mut(key)?;
         found.used = true;
         (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
@@ -164,7 +165,7 @@ impl Verdicts {
     /// A share in the verdict on `key`, if it stands at this moment
     /// and reaches the `least` levels.
     pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let remembered = inner.records.get(key)?;
         if remembered.made.elapsed() >= self.ttl {
             return None;
@@ -179,14 +180,14 @@ impl Verdicts {
     /// The last refusal of this key and how long it speaks for it: a backend
     /// that was refused several times is not asked again with every request.
     pub(crate) fn refused(&self, key: &Key) -> Option<(Arc<Refusal>, Duration)> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let refused = inner.refused.get(key)?;
         Some((Arc::clone(&refused.last), refused.pause()?))
     }
 
     /// The key_lock of this key; gone when nobody is in it.
     pub(crate) fn key_lock(&self, key: &Key) -> Arc<KeyLock> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         inner
             .key_locks
             .retain(|_, key_lock| Arc::strong_count(key_lock) > 1);
@@ -215,7 +216,7 @@ impl Verdicts {
         began: Instant,
         report: VerdictReport,
     ) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let newer = inner.refused.iter().any(|(other, refused)| {
             let of_machine = other.same_machine(&key) && refused.is_of_machine_since(began);
             of_machine || *other == key && refused.is_of_key_since(began)
@@ -267,7 +268,7 @@ impl Verdicts {
     /// Notes a refusal. What was remembered of the key goes first, under every
     /// name that its machine has; unless nothing was found out about it.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let about_machine_or_key = !blames_sources(&refusal.rejected);
         if about_machine_or_key {
             inner.withdraw(key, &self.metrics);
@@ -301,7 +302,7 @@ impl Verdicts {
     pub(crate) fn due(&self) -> Vec<Due> {
         let now = Instant::now();
         let pause = self.ttl.mul_f64((1.0 - RENEW_AFTER) / 4.0);
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let over = inner
             .records
             .iter()
@@ -338,7 +339,7 @@ impl Verdicts {
     /// What `/_proxy/metrics` says of verdicts.
     pub fn now(&self) -> Now {
         let answers = |shared: &Arc<Shared>| shared.answers.load(Ordering::Relaxed);
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let standing = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
         Now {
             verdicts: inner.records.values().filter(standing).count(),
@@ -350,14 +351,14 @@ impl Verdicts {
 
     /// False if the record was made anew or let go since.
     pub(crate) fn is_due(&self, due: &Due) -> bool {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let found = inner.records.get(&due.key);
         found.is_some_and(|remembered| remembered.made == due.made)
     }
 
     /// The report behind an `x-verified-proxy-verdict`.
     pub fn report(&self, id: &str) -> Option<Arc<str>> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let verified = inner.records.values().map(|remembered| &remembered.report);
         let found = verified
             .chain(&inner.refusals)
@@ -380,7 +381,7 @@ impl Verdicts {
             #[serde(skip_serializing_if = "Option::is_none")]
             answers_under_way: Option<usize>,
         }
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let mut standing: Vec<_> = inner.records.iter().collect();
         standing.sort_by_key(|(_, remembered)| std::cmp::Reverse(remembered.made));
         let standing = standing.into_iter().map(|(key, remembered)| Entry {
@@ -406,9 +407,5 @@ impl Verdicts {
             });
         let entries: Vec<_> = standing.chain(others).collect();
         serde_json::json!({ "verdicts": entries }).to_string()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 //! one is used, for a day or, if no source has a newer one, to its end. A missing list
 //! refuses nothing.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{Editions, EditionsParts};
@@ -12,8 +12,9 @@ use attest::{Editions, EditionsParts};
 use super::{HEDGE, MAX_AGE, MIN_AGE, Shared, SourceError};
 use crate::clock::{Clock, Stamp};
 use crate::fetch::FetchUrl;
+use crate::lock::lock;
 use crate::single_flight::{SingleFlight, Waiter};
-use crate::state::{CacheFile, Cached};
+use crate::state::CacheFile;
 
 /// How long a verdict waits for it: the second source has a second left.
 pub(super) const PATIENCE: Duration = HEDGE.saturating_add(Duration::from_secs(1));
@@ -46,7 +47,7 @@ impl Listed {
     /// Looks for a list where one is due. What is to be waited for, if none is at hand.
     pub(super) fn want(shared: &Arc<Shared>) -> Option<Waiter<()>> {
         let clock = &shared.clock;
-        let listed = shared.listed();
+        let listed = lock(&shared.editions);
         let failed = listed.failed.is_some_and(|at| at.age(clock) < RETRY);
         if failed || !listed.due(clock) {
             return None;
@@ -58,10 +59,6 @@ impl Listed {
 }
 
 impl Shared {
-    pub(super) fn listed(&self) -> MutexGuard<'_, Listed> {
-        self.editions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn list(self: Arc<Self>) {
         let order: Vec<usize> = (0..self.sources.len()).collect();
         let ask = |shared: Arc<Self>, source: FetchUrl| async move {
@@ -76,7 +73,7 @@ impl Shared {
             }
         }
         let at = Stamp::now(&self.clock);
-        let mut listed = self.listed();
+        let mut listed = lock(&self.editions);
         let Some((_, source, (list, parts))) = hedged.first else {
             listed.failed = Some(at);
             return;
@@ -85,12 +82,8 @@ impl Shared {
         listed.list = Some((Arc::new(list), at));
         drop(listed);
         if let Some(state) = &self.state {
-            let cached = Cached {
-                source: source.to_string(),
-                fetched_at: at.wall(),
-                body: parts.to_json().into_bytes(),
-            };
-            state.save(CacheFile::Editions, cached);
+            let body = parts.to_json().into_bytes();
+            state.save(CacheFile::Editions, source.to_string(), at.wall(), body);
         }
     }
 
@@ -111,7 +104,7 @@ impl Shared {
         match list {
             Ok(list) => {
                 let at = Stamp::remembered(cached.fetched_at, &self.clock);
-                self.listed().list = Some((Arc::new(list), at));
+                lock(&self.editions).list = Some((Arc::new(list), at));
             }
             Err(error) => {
                 tracing::warn!(%error, "list of editions on disk not used; it will be fetched again");

@@ -142,7 +142,7 @@ fn the_oldest_go_first() {
     for _ in 0..2 * MAX_IDS {
         served.remember("same", instance(1));
     }
-    let ids = served.ids();
+    let ids = lock(&served.0);
     assert_eq!((ids.known.len(), ids.oldest.len()), (1, MAX_IDS));
 }
 

@@ -1,17 +1,18 @@
 //! Queues of those who would attest.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::MutexGuard as MutexGuardAsync;
+use sources::lock::lock;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 /// Where those who would attest the same key queue: one of them does.
 #[derive(Debug, Default)]
 pub(crate) struct KeyLock {
-    permit: tokio::sync::Mutex<()>,
+    permit: AsyncMutex<()>,
     /// Shared by all keys of a domain: a machine that collects evidence is slow,
     /// and several keys may be one machine's.
-    probing: Arc<tokio::sync::Mutex<()>>,
+    probing: Arc<AsyncMutex<()>>,
     stage: Mutex<Stage>,
     /// Attestations of this key that gave no report in time.
     timeouts: AtomicUsize,
@@ -43,7 +44,7 @@ impl KeyLock {
     /// Waits until this task may attest the key; dropping the guard admits the next.
     /// Look for a record first: the previous holder may have made one. If it failed there
     /// is none, and the next tries on its own connection.
-    pub(crate) async fn permit(&self) -> MutexGuardAsync<'_, ()> {
+    pub(crate) async fn permit(&self) -> MutexGuard<'_, ()> {
         self.permit.lock().await
     }
 
@@ -58,21 +59,21 @@ impl KeyLock {
     }
 
     /// The same for somebody who does not wait.
-    pub(crate) fn try_permit(&self) -> Option<MutexGuardAsync<'_, ()>> {
+    pub(crate) fn try_permit(&self) -> Option<MutexGuard<'_, ()>> {
         self.permit.try_lock().ok()
     }
 
     /// Waits until nobody asks the domain for evidence; nobody else may until
     /// this is dropped.
-    pub(crate) async fn probing(&self) -> MutexGuardAsync<'_, ()> {
+    pub(crate) async fn probing(&self) -> MutexGuard<'_, ()> {
         self.probing.lock().await
     }
 
     pub(crate) fn set_stage(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        *lock(&self.stage) = stage;
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.stage)
     }
 }

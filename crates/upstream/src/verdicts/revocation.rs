@@ -6,9 +6,10 @@
 //! asked for while the verdict stood, and runs on, marked in log and metrics.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use attest::{Domain, LeastLevels, Levels};
+use sources::lock::lock;
 
 /// Whether the verdict that answers stand on still stands, what it reaches, and how many
 /// they are.
@@ -30,7 +31,7 @@ impl Shared {
 
     /// The verdict was made anew.
     pub(super) fn now_reaches(&self, levels: Levels) {
-        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
+        *lock(&self.levels) = levels;
     }
 }
 
@@ -43,8 +44,7 @@ pub(crate) struct Revocation {
 
 impl Revocation {
     pub(crate) fn has_happened(&self) -> bool {
-        let levels = self.shared.levels.lock();
-        let levels = *levels.unwrap_or_else(PoisonError::into_inner);
+        let levels = *lock(&self.shared.levels);
         self.shared.withdrawn.load(Ordering::Acquire) || self.least.shortfall(&levels).is_some()
     }
 }
