@@ -1,8 +1,8 @@
-//! Which hosts may be asked to prove anything at all.
+//! Which hosts may be asked for evidence at all.
 //!
-//! A [`Backend`] can only be made by an [`AllowList`], so whatever is dialled
-//! is a DNS name under a suffix that the user allowed: never an IP literal, a
-//! port or userinfo (threats.md B9), whoever named it.
+//! Only an [`AllowList`] makes a [`Backend`]. So the proxy dials only DNS names under a suffix
+//! that the user allowed: never an IP literal, a port or userinfo (threats.md B9), whatever the
+//! endpoint list or the client names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use attest::{Domain, Expected, Subject};
 /// The port of every backend; the endpoint list has no field for another.
 pub const BACKEND_PORT: u16 = 443;
 
-/// Of a model's name. The longest names served have 40 bytes.
+/// Bytes of a model's name. The longest served today have 40.
 pub const MAX_MODEL_BYTES: usize = 200;
 
 /// One name, or `*.` and a suffix: the star stands for exactly one label, as in
@@ -61,31 +61,26 @@ impl FromStr for AllowPattern {
 /// Why a name is not a backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
-    /// An IP address, a port, userinfo or something else that is no DNS name.
+    /// An IP address, a port, userinfo or anything else that is not a DNS name.
     #[error("a backend is a DNS name without port, {0}")]
     NotAName(String),
     /// A name outside the list.
     #[error("{name} is not among the allowed backends ({allowed})")]
-    Outside {
-        /// The name.
-        name: String,
-        /// The patterns, for a person.
-        allowed: String,
-    },
+    Outside { name: String, allowed: String },
 }
 
-/// The patterns that backends must match.
+/// The patterns, one of which a backend must match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowList(Vec<AllowPattern>);
 
 impl AllowList {
-    /// Admits what any of the patterns admits.
+    /// Admits a name that any of the patterns admits.
     #[must_use]
     pub fn new(patterns: Vec<AllowPattern>) -> Self {
         Self(patterns)
     }
 
-    /// The one way to a [`Backend`].
+    /// The only constructor of a [`Backend`].
     pub fn backend(
         &self,
         name: &str,
@@ -107,8 +102,8 @@ impl AllowList {
     }
 }
 
-/// A host that may be dialled, and the model names that the endpoint list gives
-/// it. Copies share both.
+/// A host that may be dialled, and the model names that the endpoint list gives it. Clones
+/// share both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     domain: Domain,
@@ -120,7 +115,7 @@ impl Backend {
         &self.domain
     }
 
-    /// What its evidence has to be about.
+    /// What the backend's evidence has to be about.
     pub fn subject(&self) -> Subject {
         Subject {
             domain: Expected::Known(self.domain.clone()),
@@ -128,8 +123,7 @@ impl Backend {
         }
     }
 
-    /// False if an older verdict names a model that the list no longer gives
-    /// this domain.
+    /// False if an older verdict names a model that the list no longer gives this domain.
     pub fn may_serve(&self, attested_model: &str) -> bool {
         match self.models.as_ref() {
             Expected::Known(models) => models.iter().any(|model| model == attested_model),

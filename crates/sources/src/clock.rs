@@ -1,4 +1,4 @@
-//! The wall clock, as a value.
+//! The wall clock as a value, and the age of things by two clocks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use attest::UnixTime;
 
-/// Tells the time of day. Everything that holds until some moment asks the same
-/// one, so a test can step it as a laptop's does that slept.
+/// Tells the time of day. Everything that is valid until some moment asks the same clock, so a
+/// test can step it, as the clock of a laptop steps that has slept.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> UnixTime + Send + Sync>);
 
 impl Clock {
-    /// The system's. A clock before 1970 reads as 1970, at which nothing is valid.
+    /// The system's clock. A time before 1970 reads as 1970, when nothing is valid yet.
     #[must_use]
     pub fn system() -> Self {
         Self::from_fn(|| {
@@ -21,7 +21,7 @@ impl Clock {
         })
     }
 
-    /// Whatever `now` says.
+    /// A clock that shows what `now` returns.
     pub fn from_fn(now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
@@ -37,13 +37,13 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A moment by both clocks. A laptop that sleeps stops the monotonic one, and
-/// the wall clock can be set back; an age is the larger of the two.
+/// A moment by both clocks. The monotonic clock stops while a laptop sleeps, and the wall clock
+/// can be set back; an age is the larger of the two.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
     wall: UnixTime,
     monotonic: Instant,
-    /// How old it was at `monotonic`.
+    /// Its age at `monotonic`.
     before: Duration,
 }
 
@@ -56,8 +56,8 @@ impl Stamp {
         }
     }
 
-    /// A moment of an earlier process, by the wall clock alone. One in the future
-    /// says nothing about an age, so it counts as long past.
+    /// A moment of an earlier process, by the wall clock alone. A moment in the future has no
+    /// meaningful age, so it counts as infinitely old.
     pub(crate) fn remembered(wall: UnixTime, clock: &Clock) -> Self {
         let before = clock.now().0.checked_sub(wall.0);
         Self {
@@ -93,7 +93,7 @@ mod tests {
         assert!(stamp.age(&clock) < young);
         time.store(1_100, Ordering::SeqCst);
         assert_eq!(stamp.age(&clock), Duration::from_secs(100));
-        // Set back: what the monotonic clock saw remains.
+        // Set back: the monotonic clock's age remains.
         time.store(500, Ordering::SeqCst);
         assert!(stamp.age(&clock) < young);
 

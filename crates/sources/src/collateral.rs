@@ -1,12 +1,12 @@
-//! Intel's collateral: which platforms are trustworthy, from Intel's PCS or a
-//! cache of it (a PCCS).
+//! Intel's collateral: which platforms are trustworthy, from Intel's PCS or a cache of it (a
+//! PCCS).
 //!
-//! Nothing here is trusted: signatures, validity and floors are judged together
-//! with a quote, by `attest`. So documents are kept byte for byte, each source's
-//! on its own: what one source serves below the floor takes nothing from another.
+//! Nothing here is trusted: `attest` judges signatures, validity and floors together with a
+//! quote. So documents are stored byte for byte, and per source: one source that serves
+//! documents below the floor does not displace another's.
 //!
-//! There is no clockwork: documents are refreshed when somebody asks for them,
-//! so an idle proxy is silent.
+//! No timer runs: documents are refreshed when a verdict asks for them, so an idle proxy sends
+//! nothing.
 
 mod client;
 mod editions;
@@ -32,31 +32,31 @@ use crate::lock::lock;
 use crate::single_flight::Waiter;
 use crate::state::{CacheFile, StateDir};
 
-/// Collateral is valid for 30 days; a day bounds how long a newly published
-/// weakness stays unknown.
+/// Collateral is valid for 30 days. A day bounds how long a newly published weakness stays
+/// unknown.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Between two fetches from one source that gave something: an end that lies in
-/// the past, whoever wrote it, is no reason to knock without pause.
+/// Least pause between two successful fetches from one source: documents that have already
+/// expired, whoever wrote them, must not cause a fetch with every request.
 const MIN_AGE: Duration = Duration::from_secs(60);
-/// How long a failure is answered for, so that those who waited for one attempt
-/// do not repeat it one after another.
+/// How long a failure is reused, so that those who waited for one attempt do not repeat it one
+/// after another.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// A source that has not answered by then gets company from the next. Real ones
-/// take tenths of a second.
+/// A source that has not answered by then is raced with the next. Real sources take tenths of a
+/// second.
 const HEDGE: Duration = Duration::from_secs(2);
-/// How long a source that failed, or was overtaken, is not waited for alone.
+/// How long a source that failed or was overtaken gets no head start.
 const TROUBLE: Duration = Duration::from_secs(5 * 60);
-/// Families of machines behind one set of domains: a handful.
+/// Platform families behind one set of domains: a handful.
 const MAX_KEYS: usize = 64;
 
-/// No source gave any.
+/// No source gave collateral.
 #[derive(Debug, Clone)]
 pub struct CollateralError {
     pub failures: Vec<(String, SourceError)>,
 }
 
 impl CollateralError {
-    /// Every source was there and has no documents about the family.
+    /// True if every source answered that it has no documents about the family.
     pub fn is_unknown_family(&self) -> bool {
         let unknown =
             |error: &SourceError| matches!(error, SourceError::Status { status: 404, .. });
@@ -77,7 +77,7 @@ impl fmt::Display for CollateralError {
 
 impl std::error::Error for CollateralError {}
 
-/// Collateral and where it came from.
+/// Collateral and its source.
 #[derive(Debug)]
 pub struct Fetched {
     collateral: Collateral,
@@ -115,27 +115,27 @@ impl Fetched {
         self.at.age(clock) < self.life
     }
 
-    /// A quarter of its life is left to find a successor in.
+    /// True if a quarter of its life or less is left, in which to fetch its successor.
     fn due(&self, clock: &Clock) -> bool {
         self.at.age(clock) >= (self.life / 4 * 3).max(MIN_AGE)
     }
 
-    /// Its source would give the same again.
+    /// True if its source would give the same again.
     fn young(&self, clock: &Clock) -> bool {
         self.at.age(clock) < MIN_AGE
     }
 }
 
-/// Which sources a search may ask.
+/// Which sources a search asks.
 #[derive(Debug, Clone, Copy)]
 enum Search {
-    /// Those whose documents run out, or that gave none.
+    /// Those whose documents expire soon, or that have given none.
     Renewal,
-    /// All but those that were asked a moment ago.
+    /// All but those that were asked less than [`MIN_AGE`] ago.
     Others,
 }
 
-/// The sources and what they gave.
+/// The sources and their documents.
 #[derive(Debug, Clone)]
 pub struct Collaterals(Arc<Shared>);
 
@@ -153,7 +153,7 @@ struct Shared {
 }
 
 impl Collaterals {
-    /// With what is on disk. Damaged files are fetched again.
+    /// Begins with the documents on disk. Damaged files are fetched again.
     pub fn new(
         fetcher: Arc<Fetcher>,
         sources: Vec<FetchUrl>,
@@ -176,18 +176,17 @@ impl Collaterals {
         Self(Arc::new(shared))
     }
 
-    /// All of them, for people.
+    /// All sources, for messages.
     pub fn sources(&self) -> String {
         let sources: Vec<_> = self.0.sources.iter().map(ToString::to_string).collect();
         sources.join(", ")
     }
 
-    /// How many there are.
     pub fn source_count(&self) -> usize {
         self.0.sources.len()
     }
 
-    /// What each source has at this moment, whatever is kept.
+    /// What each source gives now, regardless of what is stored.
     pub async fn each(
         &self,
         key: CollateralKey,
@@ -204,7 +203,7 @@ impl Collaterals {
         join_all(fetches).await
     }
 
-    /// Whether each source answers, where nobody knows what to ask it for.
+    /// Whether each source answers, where no platform family is known to ask it for.
     pub async fn each_answers(&self) -> Vec<(FetchUrl, Result<(), SourceError>)> {
         let sources = self.0.sources.iter();
         join_all(
@@ -214,13 +213,13 @@ impl Collaterals {
         .await
     }
 
-    /// Intel's list of editions, if it is at hand.
+    /// Intel's list of editions, if it is stored.
     pub fn editions(&self) -> Option<Arc<Editions>> {
         lock(&self.0.editions).stored(&self.0.clock)
     }
 
-    /// Resolves when the list is here, or when the wait for it is over: without
-    /// it there is a verdict all the same.
+    /// Resolves when the list is stored, or after [`editions::PATIENCE`]: a verdict is possible
+    /// without it.
     pub async fn want_editions(&self) {
         let wanted = Listed::want(&self.0);
         if let Some(waiter) = wanted {
@@ -228,12 +227,12 @@ impl Collaterals {
         }
     }
 
-    /// What fetches them, and the endpoint list.
+    /// The fetcher that collateral and the endpoint list share.
     pub fn fetcher(&self) -> &Fetcher {
         self.0.client.fetcher()
     }
 
-    /// Renews what runs out of every machine family seen before; returns at once.
+    /// Renews what expires soon of every platform family seen before. Returns at once.
     pub fn prewarm(&self) {
         let clock = &self.0.clock;
         for (key, entry) in lock(&self.0.entries).iter() {
@@ -244,8 +243,8 @@ impl Collaterals {
         }
     }
 
-    /// Documents that are not `set_aside`: kept ones, in the order of the
-    /// sources, or those of the first source that answers.
+    /// Documents that are not `set_aside`: stored ones, in the order of the sources, or those
+    /// of the first source that answers.
     pub async fn get(
         &self,
         key: CollateralKey,
@@ -277,7 +276,7 @@ impl Collaterals {
         waiter.outcome().await.unwrap_or(Err(lost))
     }
 
-    /// Documents that proved to be genuine outlive the process, once.
+    /// Writes documents that proved to be genuine to disk, once.
     pub fn keep(&self, key: CollateralKey, genuine: &Arc<Fetched>) {
         let mut entries = lock(&self.0.entries);
         let entry = entry::of(&mut entries, key, &self.0.clock);
@@ -294,8 +293,8 @@ impl Collaterals {
         }
     }
 
-    /// One search a family at a time, in a task of its own. It ends by itself:
-    /// each source's fetches do.
+    /// Runs one search per family at a time, in a task of its own. It ends, since each fetch
+    /// has a time limit.
     fn search(
         &self,
         key: CollateralKey,
@@ -319,7 +318,7 @@ impl Collaterals {
                 let entry = entry::of(&mut entries, key, &shared.clock);
                 match &outcome {
                     Ok(fetched) => entry.put(Arc::clone(fetched)),
-                    // None could be asked: no failure of theirs.
+                    // No source could be asked, so none has failed.
                     Err(error) if error.failures.is_empty() => {}
                     Err(error) => entry.fail(error.clone(), Stamp::now(&shared.clock)),
                 }
@@ -330,17 +329,17 @@ impl Collaterals {
     }
 }
 
-/// What a search came to.
+/// The outcome of a hedged search.
 struct Hedged<T> {
-    /// Which source, and what it gave.
+    /// The index, the source and its answer.
     first: Option<(usize, FetchUrl, T)>,
-    /// Those who were asked before and had not answered.
+    /// Sources that were asked before it and had not answered.
     overtaken: Vec<usize>,
     failures: Vec<(usize, SourceError)>,
 }
 
 impl Shared {
-    /// The documents of the first of these sources that has them.
+    /// The documents of the first of these sources that answers.
     async fn collateral_of(
         self: &Arc<Self>,
         key: CollateralKey,
@@ -374,8 +373,8 @@ impl Shared {
         })
     }
 
-    /// The first of these sources that answers `ask`. Each has a head start before the
-    /// next, unless it was in trouble lately.
+    /// The first of these sources that answers `ask`. Each gets a head start of [`HEDGE`]
+    /// before the next, unless it failed or was overtaken lately.
     async fn first_of<T, F>(
         self: &Arc<Self>,
         order: &[usize],
@@ -464,12 +463,12 @@ impl Shared {
                 break;
             }
             let entry = entry::of(&mut entries, key, &self.clock);
-            // Prewarmed even if the file is of no use.
+            // The family is renewed even if its file cannot be used.
             entry.seen = true;
             let Some(cached) = state.load(&CacheFile::Collateral { family: name }) else {
                 continue;
             };
-            // A source that is no longer named is no longer used.
+            // Documents of a source that is no longer configured are not used.
             let mut sources = self.sources.iter().enumerate();
             let Some((index, source)) =
                 sources.find(|(_, source)| source.to_string() == cached.source)
@@ -494,7 +493,7 @@ impl Shared {
     }
 }
 
-/// A family's name in a file's: nothing but hex digits and letters.
+/// The family's part of a file's name: hex digits, letters and "-".
 fn family(key: CollateralKey) -> String {
     format!("{}-{}", key.fmspc, key.ca.as_str())
 }

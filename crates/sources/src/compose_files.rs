@@ -1,12 +1,12 @@
-//! Compose files that deployment logs name, from the repository where their
-//! operator publishes them.
+//! Compose files that deployment logs name, from the repository where the fleet's operator
+//! publishes them.
 //!
-//! Nothing here is trusted, neither the repository nor the disk: a file is what
-//! the log's digest says, or it is not used. Each is fetched once and kept; only
-//! a log that a machine vouches for has any fetched. A file is waited for until
-//! `DEADLINE` after it was first wanted for a backend, whoever waits; who comes
-//! later takes what has come since. What cannot be had is left alone for
-//! `RETRY_PAUSE`. No backend's log has a part in another backend's permits.
+//! Neither the repository nor the disk is trusted: a file is used only if it has the log's
+//! digest. Each file is fetched once and stored, and only for a log that a machine vouches for.
+//! Verdicts wait for a file until `DEADLINE` after it was first wanted for a backend; later
+//! verdicts use what has come since. A file that could not be fetched is not asked for again
+//! for `RETRY_PAUSE`. Each backend has permits of its own, so one backend's log cannot delay
+//! another's.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -27,30 +27,28 @@ use crate::lock::lock;
 use crate::single_flight::{SingleFlight, Waiter};
 use crate::state::{CacheFile, StateDir};
 
-/// Twice what `attest` reads, so that a file that is somewhat too large is refused
-/// by its hash, not missed. Real ones have up to 100 KB.
+/// Twice what `attest` reads, so that a file that is somewhat too large is refused for its hash
+/// and not reported as missing. Real files have up to 100 KB.
 const MAX_FILE_BYTES: usize = 512 << 10;
-/// Fetched for one verdict. Recorded logs name some twenty.
+/// Files fetched for one verdict. Recorded logs name some twenty.
 const MAX_PER_VERDICT: usize = 64;
-/// Fetched at a time, for one backend.
+/// Fetches at a time for one backend.
 const MAX_CONCURRENT: usize = 4;
-/// That verdicts wait for a file, and that it may take in its turn. A file takes
-/// tenths of a second.
+/// How long verdicts wait for a file, and how long its fetch may take once it has a permit. A
+/// fetch takes tenths of a second.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a file that could not be had is not asked for, from when it was wanted:
-/// so those of one log are given up together, and delay one verdict of many.
+/// How long a file that could not be fetched is not asked for again, from when it was wanted:
+/// so all of one log are retried together, and delay one verdict of many.
 const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Held in memory; beyond, nothing is fetched for a log that names so many. All files
-/// that the fleet's operator published in half a year are 340, of which a log names
-/// some twenty.
+/// Files in memory. Nothing is fetched for a log that names more. All files that the fleet's
+/// operator published in half a year are 340, of which a log names some twenty.
 const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 16 << 20;
-/// Being fetched, or not to be had, for one backend: what two verdicts want, and
-/// what eight did not get.
+/// In flight, and failed, for one backend: what two verdicts want, and what eight did not get.
 const MAX_IN_FLIGHT: usize = 2 * MAX_PER_VERDICT;
 const MAX_FAILURES: usize = 8 * MAX_PER_VERDICT;
-/// Being fetched for all backends together, and backends for which something is, or
-/// was not to be had: five times those of today.
+/// In flight for all backends together, and backends with a fetch in flight or a failure: five
+/// times today's.
 const MAX_ALL_IN_FLIGHT: usize = 8 * MAX_IN_FLIGHT;
 const MAX_BACKENDS: usize = 256;
 
@@ -89,7 +87,7 @@ impl fmt::Display for ComposeSource {
     }
 }
 
-/// Why a file is not at hand.
+/// Why a file is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("{0}")]
@@ -100,11 +98,11 @@ pub enum FileError {
     OtherBytes { got: FileDigest },
     #[error("its name leads out of the repository")]
     Path,
-    #[error("not there in {} s", DEADLINE.as_secs())]
+    #[error("not received within {} s", DEADLINE.as_secs())]
     Timeout,
 }
 
-/// The repository, and what came out of it.
+/// The repository, and the files fetched from it.
 #[derive(Debug, Clone)]
 pub struct ComposeFiles(Arc<Shared>);
 
@@ -124,11 +122,11 @@ struct Stored {
     sizes: HashMap<FileDigest, usize>,
 }
 
-/// Each backend's own: a log that names hundreds of files, or says of another's that
-/// it is where it is not, holds up its own backend's.
+/// Each backend has its own: a log that names hundreds of files, or wrong commits for another
+/// log's files, delays only its own backend.
 #[derive(Debug)]
 struct Fetches {
-    /// By place, as failures: a file may be there at one commit and not at another.
+    /// By file and commit, as are failures: a file may exist at one commit and not at another.
     in_flight: HashMap<ComposeFile, InFlight>,
     failures: HashMap<ComposeFile, Stamp>,
     permits: Arc<Semaphore>,
@@ -144,12 +142,12 @@ impl Default for Fetches {
     }
 }
 
-/// A file that is being fetched, or waits for its turn.
+/// A file that is being fetched, or waits for a permit.
 #[derive(Debug)]
 struct InFlight {
-    /// Whether it is at hand in the end.
+    /// True in the end if the file is stored.
     in_flight: SingleFlight<bool>,
-    /// Waited for no longer.
+    /// When verdicts stop waiting for it.
     until: Instant,
 }
 
@@ -170,15 +168,16 @@ impl ComposeFiles {
         }))
     }
 
-    /// Where they are fetched from.
+    /// The configured source.
     pub fn source(&self) -> &ComposeSource {
         &self.0.source
     }
 
-    /// What is at hand at this moment.
+    /// The files that are stored now.
     ///
     /// # Errors
-    /// None ever will be, for this reason.
+    ///
+    /// No files are ever fetched, for this reason.
     pub fn stored(&self) -> Result<Arc<FilesAtHand>, &'static str> {
         match self.0.source {
             ComposeSource::Repository(_) => Ok(Arc::clone(&lock(&self.0.stored).files)),
@@ -186,8 +185,8 @@ impl ComposeFiles {
         }
     }
 
-    /// Gets what can be had of `wanted`; true if anything came. `named` are all
-    /// files of the same log, `backend`'s, which are not let go of.
+    /// Fetches what is missing of `wanted`; true if any file came. `named` are all files of the
+    /// same log of `backend`: they are not evicted.
     pub async fn get(
         &self,
         backend: &Domain,
@@ -216,8 +215,8 @@ impl ComposeFiles {
             .any(|outcomes| outcomes == Ok(Some(true)))
     }
 
-    /// Fails if the repository does not give `file`, whether or not it is at hand, or
-    /// does not answer, where none is asked for: for `verified-proxy doctor`.
+    /// Fetches `file` even if it is stored, or without one tests that the repository answers:
+    /// for `verified-proxy doctor`.
     pub async fn check(
         &self,
         base: &FetchUrl,
@@ -234,14 +233,14 @@ impl ComposeFiles {
 /// What a verdict waits for.
 #[derive(Debug, Default)]
 struct Begun {
-    /// Something came since the verdict began.
+    /// A file came since the verdict began.
     came: bool,
-    /// Each with the end of the wait.
+    /// Each with the time until which it is waited for.
     waiters: Vec<(Waiter<bool>, Instant)>,
 }
 
 impl Fetches {
-    /// False if there is nothing in it any more.
+    /// Drops old failures. False if nothing is left.
     fn is_needed(&mut self, clock: &Clock) -> bool {
         self.failures
             .retain(|_, since| since.age(clock) < RETRY_PAUSE);
@@ -250,8 +249,8 @@ impl Fetches {
 }
 
 impl Stored {
-    /// Lets go of what the log in question does not name, if need be; false if there
-    /// is no room even so, and then nothing is let go of.
+    /// Evicts files that the log in question does not name, if memory is full. If there is no
+    /// room even so, nothing is evicted and the result is false.
     fn make_room(&mut self, named: &[&ComposeFile]) -> bool {
         if !self.is_full() {
             return true;
@@ -275,7 +274,7 @@ impl Stored {
 }
 
 impl Shared {
-    /// One fetch a file at a time, each in a task of its own.
+    /// Starts one fetch per file, each in a task of its own.
     fn begin(self: &Arc<Self>, base: &FetchUrl, backend: &Domain, wanted: &[ComposeFile]) -> Begun {
         let mut all = lock(&self.fetches);
         all.retain(|_, fetches| fetches.is_needed(&self.clock));
@@ -286,8 +285,8 @@ impl Shared {
         let fetches = all.entry(backend.clone()).or_default();
         let mut digests = HashSet::new();
         let mut begun = Begun::default();
-        // Read under the lock that finished fetches take: a file that is neither stored
-        // nor being fetched must be fetched.
+        // Read under the lock that finished fetches take: a file that is neither stored nor in
+        // flight has to be fetched.
         let stored = Arc::clone(&lock(&self.stored).files);
         for file in wanted {
             if stored.contains(&file.sha256) {
@@ -339,7 +338,7 @@ impl Shared {
             let _permit = permits.acquire().await;
             let came = lock(&self.stored).files.contains(&file.sha256);
             if came {
-                // For another backend, or from another place.
+                // Another backend's fetch, or one at another commit, has stored it.
                 None
             } else {
                 let found = timeout(DEADLINE, self.find(base, &file)).await;
@@ -365,7 +364,7 @@ impl Shared {
         }
     }
 
-    /// The file's own bytes.
+    /// The file from the disk, or else from the repository.
     async fn find(
         self: &Arc<Self>,
         base: &FetchUrl,
@@ -401,7 +400,7 @@ impl Shared {
         Ok((url, fetched.body))
     }
 
-    /// The file as an earlier process fetched it, if nobody changed it since.
+    /// The file that an earlier process stored, if its bytes are unchanged.
     async fn kept(&self, file: &ComposeFile) -> Option<Bytes> {
         let state = Arc::clone(self.state.as_ref()?);
         let cache_file = CacheFile::ComposeFile {
@@ -424,14 +423,14 @@ impl Shared {
     fn store(&self, file: &ComposeFile, bytes: &[u8]) {
         let mut stored = lock(&self.stored);
         let files = Arc::make_mut(&mut stored.files);
-        // By the digest of these bytes, whoever gave them.
+        // Stored under the digest of these bytes, whatever their source.
         let digest = files.insert(&file.file, bytes);
         stored.sizes.insert(digest, bytes.len());
     }
 }
 
-/// Where a file is, if that is below `base`. `attest` admits no other names into a
-/// log; this does not depend on it.
+/// The file's address, if it is below `base`. `attest` admits no other names into a log; this
+/// does not rely on it.
 fn url_of(base: &FetchUrl, file: &ComposeFile) -> Option<FetchUrl> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
     let mut parts = file.file.split('/');

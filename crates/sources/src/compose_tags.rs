@@ -1,9 +1,9 @@
 //! The tags of the repository that deployment logs name, as its server lists them.
 //!
-//! One small request has them all; only a log that a machine vouches for has it
-//! made. The list is kept in memory for an hour, and asked for anew, once a minute
-//! at most, where a log names what it does not have. It is the server's word and
-//! can only refuse: what is not at hand is not compared.
+//! One small request gets all of them, and only a log that a machine vouches for causes it. The
+//! list is stored in memory for an hour, and fetched again, once a minute at most, where a log
+//! names a tag that it lacks. It is the server's word and can only refuse: without a list
+//! nothing is compared.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::fetch::{FetchError, FetchUrl, Fetcher};
 use crate::lock::lock;
 use crate::single_flight::SingleFlight;
 
-/// Git's smart protocol over HTTP. Version 0, so that one answer has it all.
+/// Git's smart protocol over HTTP, version 0, where one answer has all references.
 const REFERENCES: &str = "/info/refs?service=git-upload-pack";
 
-/// How long a list serves. A tag that was moved or taken back is noticed after that.
+/// How long a list is used. A tag that was moved or deleted is noticed after that.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-/// Between two fetches, whatever came of the first: a server that is away is left
-/// alone, and a log that names nobody's tag is no reason to knock without pause.
+/// Least pause between two fetches, whatever the outcome of the first: neither a server that is
+/// down nor a log that names an unknown tag may cause a fetch each time.
 const MIN_AGE: Duration = Duration::from_secs(60);
-/// A list takes tenths of a second.
+/// A fetch takes tenths of a second.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why there is no list.
@@ -37,7 +37,7 @@ pub enum ListError {
     Status(StatusCode),
     #[error("{0}")]
     Unreadable(#[from] TagsError),
-    #[error("not there in {} s", DEADLINE.as_secs())]
+    #[error("not received within {} s", DEADLINE.as_secs())]
     Timeout,
 }
 
@@ -60,9 +60,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     list: Option<(Arc<UpstreamTags>, Stamp)>,
-    /// When a list was last asked for, whatever came of it.
+    /// When a list was last asked for, whatever the outcome.
     asked: Option<Stamp>,
-    /// What came of it, if no list did.
+    /// Why the last fetch failed.
     error: Option<ListError>,
 }
 
@@ -77,15 +77,16 @@ impl ComposeTags {
         }))
     }
 
-    /// The repository, for people.
+    /// The configured source.
     pub fn source(&self) -> &ComposeSource {
         &self.0.source
     }
 
-    /// The list at hand at this moment.
+    /// The stored list.
     ///
     /// # Errors
-    /// There is none, for this reason.
+    ///
+    /// Why there is none.
     pub fn stored(&self) -> StoredTags {
         if self.0.source == ComposeSource::Off {
             return Err("tags are not fetched (--compose-tags-url off)".to_owned());
@@ -98,9 +99,9 @@ impl ComposeTags {
         }
     }
 
-    /// Brings what a verdict goes by up to date. The list that it began with serves it
-    /// to its end, unless there is another: what one refuses must not pass because it
-    /// grew old meanwhile.
+    /// Replaces the list that a verdict uses by a newer one. If there is no newer one, the
+    /// verdict keeps the list that it began with: what a list refuses must not pass because the
+    /// list expired meanwhile.
     pub fn renew(&self, tags: &mut StoredTags) {
         let now = self.stored();
         if now.is_ok() || tags.is_err() {
@@ -108,7 +109,7 @@ impl ComposeTags {
         }
     }
 
-    /// Gets another list than `had`; true if there may be something new.
+    /// Fetches another list than `had`; true if there may be one.
     pub async fn get(&self, had: Option<&Arc<UpstreamTags>>) -> bool {
         let ComposeSource::Repository(base) = &self.0.source else {
             return false;
@@ -135,7 +136,7 @@ impl ComposeTags {
         waiter.outcome().await.is_some()
     }
 
-    /// The list of this moment, which is not kept: for `verified-proxy doctor`.
+    /// The list as the server gives it now, which is not stored: for `verified-proxy doctor`.
     pub async fn fetch(&self, base: &FetchUrl) -> Result<UpstreamTags, ListError> {
         self.0.fetch_in_time(base).await
     }
@@ -159,7 +160,7 @@ impl Shared {
             }
             Err(error) => {
                 tracing::warn!(repository = %base, %error, "tags of compose files not fetched");
-                // A list that came before is good until its end.
+                // An earlier list is used until it expires.
                 known.error = Some(error);
             }
         }

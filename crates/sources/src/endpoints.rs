@@ -1,8 +1,7 @@
-//! The endpoint list: which model is served under which domain.
+//! The endpoint list: which domain serves which model.
 //!
-//! The list is an unauthenticated hint. It can only choose among allowed
-//! domains, and evidence has to name one of the models it gives a domain
-//! (threats.md A14, B10).
+//! The list is an unauthenticated hint. It can only choose among allowed domains, and evidence
+//! has to name one of the models that it gives a domain (threats.md A14, B10).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,16 +20,16 @@ use crate::state::{CacheFile, StateDir};
 
 /// Real lists have some kilobytes.
 const MAX_LIST_BYTES: usize = 1 << 20;
-/// A thousand times what is served today.
+/// A thousand times as many as today.
 const MAX_ENTRIES: usize = 10_000;
-/// Names that are compared with an unknown one; far more than any list has.
+/// Names that are compared with an unknown one; no real list has as many.
 const MAX_COMPARED: usize = 1_000;
-/// Characters of what is wrong with a list.
+/// Characters of a parser's message.
 const MAX_DETAIL: usize = 200;
-/// What every known client of the list uses.
+/// As every known client of the list.
 const LIST_TTL: Duration = Duration::from_secs(300);
-/// How long a failed fetch is answered for, so that waiting requests share one
-/// attempt: short while there is nothing to serve, longer while an older list does.
+/// How long a failed fetch is reused, so that waiting requests share one attempt: short while
+/// there is no list, longer while an older list serves.
 const RETRY_WITHOUT_LIST: Duration = Duration::from_secs(1);
 const RETRY_WITH_LIST: Duration = Duration::from_secs(15);
 
@@ -41,18 +40,18 @@ pub enum EndpointsError {
     Fetch { url: String, source: FetchError },
     #[error("{url} answered with status {status}")]
     Status { url: String, status: u16 },
-    #[error("{url} answered with something else than an endpoint list: {detail}")]
+    #[error("{url} answered with something other than an endpoint list: {detail}")]
     Format { url: String, detail: String },
     #[error("{url}: the fetch was given up")]
     Lost { url: String },
 }
 
-/// One edition of the list, filtered.
+/// One version of the list, filtered.
 #[derive(Debug, Default)]
 pub struct EndpointList {
-    /// In the list's order; one entry a domain.
+    /// In the list's order, each domain once.
     domains: Vec<(String, Vec<String>)>,
-    /// The same as backends.
+    /// `domains` as backends.
     backends: Vec<Backend>,
     by_domain: HashMap<String, usize>,
     /// Indices into `domains`, in the list's order.
@@ -71,10 +70,9 @@ impl EndpointList {
             domain: String,
             models: Vec<String>,
         }
-        // Foreign bytes never become a `serde_json::Value`: with the feature
-        // `raw_value` a certain key makes it parse strings inside strings, which
-        // escapes the limit of 128 levels. Raw entries are skipped over, and read
-        // once, as what they should be.
+        // Foreign bytes never become a `serde_json::Value`: with the feature `raw_value` one
+        // key makes serde_json parse strings inside strings, which escapes the limit of 128
+        // levels. Raw entries are skipped over, then each is read once as its own type.
         let wire: Wire<'_> = serde_json::from_slice(body).map_err(said)?;
         if wire.endpoints.len() > MAX_ENTRIES {
             return Err(format!(
@@ -85,7 +83,7 @@ impl EndpointList {
         let mut list = Self::default();
         let mut dropped = 0_usize;
         for raw in wire.endpoints {
-            // One entry that nobody understands does not take the others away.
+            // One malformed entry must not cost the others.
             let entry: Option<Entry> = serde_json::from_str(raw.get()).ok();
             let admitted = entry.and_then(|entry| {
                 let backend = allow
@@ -108,7 +106,7 @@ impl EndpointList {
             );
         }
         if list.domains.is_empty() {
-            // It would take the last good list's place (a list that lost its backends is no list).
+            // An empty list would replace the last good one.
             return Err("it names no backend that may be asked".to_owned());
         }
         let backend = |(domain, models): &(String, Vec<String>)| {
@@ -125,7 +123,7 @@ impl EndpointList {
             self.domains.len() - 1
         });
         for model in models {
-            // Names are shown on terminals.
+            // Names are printed on terminals.
             if !model.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
                 continue;
             }
@@ -139,14 +137,14 @@ impl EndpointList {
         }
     }
 
-    /// Where a model is served, in the list's order.
+    /// The backends that serve a model, in the list's order.
     pub fn backends(&self, model: &str) -> Vec<Backend> {
         let indices = self.by_model.get(model).map_or(&[][..], Vec::as_slice);
         let backends = indices.iter().filter_map(|&index| self.backends.get(index));
         backends.cloned().collect()
     }
 
-    /// What the list gives a domain; nothing if it does not name it.
+    /// The models that the list gives a domain; `None` if the list does not have the domain.
     pub fn models_of(&self, domain: &str) -> Option<&[String]> {
         let index = self.by_domain.get(&domain.to_ascii_lowercase())?;
         self.domains
@@ -154,7 +152,6 @@ impl EndpointList {
             .map(|(_, models)| models.as_slice())
     }
 
-    /// How many domains it names.
     pub fn domain_count(&self) -> usize {
         self.domains.len()
     }
@@ -182,8 +179,8 @@ impl EndpointList {
         entries.map(|(domain, _)| domain.as_str())
     }
 
-    /// Names that somebody who asked for `wanted` may have meant. Similarity
-    /// costs the product of both lengths, so long names have none.
+    /// Model names similar to `wanted`. The cost is the product of both lengths, so long names
+    /// are left out.
     pub fn close_to(&self, wanted: &str) -> Vec<String> {
         if wanted.len() > MAX_MODEL_BYTES {
             return Vec::new();
@@ -213,7 +210,7 @@ impl EndpointList {
     }
 }
 
-/// serde_json repeats what it did not expect, at whatever length.
+/// Bounds the message: serde_json repeats unexpected values at any length.
 fn said(error: serde_json::Error) -> String {
     let mut text = error.to_string();
     if let Some((cut, _)) = text.char_indices().nth(MAX_DETAIL) {
@@ -225,12 +222,11 @@ fn said(error: serde_json::Error) -> String {
 
 type FetchOutcome = Result<Arc<EndpointList>, EndpointsError>;
 
-/// The list, and the last good one for as long as there is no better: in memory,
-/// and on disk as it came.
+/// The current list, or the last good one until there is a newer: in memory, and on disk byte
+/// for byte.
 ///
-/// It is fetched when somebody asks for it, and once when the program starts, so
-/// an idle proxy is silent. An old list is answered with at once, while a task of
-/// its own fetches the next.
+/// It is fetched on demand, and once at the start, so an idle proxy sends nothing. An old list
+/// is returned at once, while a task fetches the next.
 #[derive(Debug, Clone)]
 pub struct Endpoints(Arc<Shared>);
 
@@ -252,7 +248,7 @@ struct State {
 }
 
 impl Endpoints {
-    /// With the list on disk, filtered by today's `allow`.
+    /// Begins with the list on disk, filtered by today's `allow`.
     pub fn new(
         fetcher: Arc<Fetcher>,
         url: FetchUrl,
@@ -277,7 +273,7 @@ impl Endpoints {
         &self.0.allow
     }
 
-    /// The list: cached, the last good one, or fetched.
+    /// The list: stored, or fetched if there is none.
     pub async fn list(&self) -> FetchOutcome {
         let waiter = {
             let shared = &self.0;
@@ -303,7 +299,7 @@ impl Endpoints {
         self.outcome(waiter).await
     }
 
-    /// A list of this moment, whatever is known.
+    /// The list as the server gives it now.
     pub async fn renewed(&self) -> FetchOutcome {
         self.outcome(self.fetch()).await
     }
@@ -315,14 +311,14 @@ impl Endpoints {
         fetch.outcome().await.unwrap_or_else(|| Err(lost()))
     }
 
-    /// The last good list, and when it came.
+    /// The stored list, and when it came.
     pub fn kept(&self) -> Option<(Arc<EndpointList>, UnixTime)> {
         let state = lock(&self.0.state);
         let (list, since) = state.good.as_ref()?;
         Some((Arc::clone(list), since.wall()))
     }
 
-    /// One fetch at a time. It ends by itself: the fetcher has a time limit.
+    /// Runs one fetch at a time. It ends, since the fetcher has a time limit.
     fn fetch(&self) -> Waiter<FetchOutcome> {
         self.0.in_flight.join(|| {
             let shared = Arc::clone(&self.0);
@@ -457,7 +453,7 @@ mod tests {
 
     #[test]
     fn json_in_strings_in_json_is_not_followed() {
-        // Each level is a string of its own, with serde_json's depth anew.
+        // Each level is a string of its own, for which serde_json counts depth anew.
         let mut inner = "0".to_owned();
         for _ in 0..10 {
             let deep = format!("{}{inner}{}", "[".repeat(100), "]".repeat(100));
@@ -468,7 +464,7 @@ mod tests {
             "{{\"endpoints\":[{inner},{{\"domain\":\"a.completions.near.ai\",\"models\":[\"m/one\"],\"x\":{inner}}}]}}"
         );
         assert!(body.len() < MAX_LIST_BYTES, "{}", body.len());
-        // A small stack: a reader that follows them overflows it.
+        // With a small stack a reader that follows the strings overflows.
         let small = std::thread::Builder::new().stack_size(256 << 10);
         let models =
             small.spawn(move || list(&body).models().map(str::to_owned).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
-//! Public documents over ordinary HTTPS: the endpoint list, Intel's collateral,
-//! compose files and their tags, and what NVIDIA says of a backend's GPUs. Nothing
-//! of a client ever passes here. What comes back is signed or known by its hash, or
-//! a hint (the list), or can only refuse (tags); it is bounded either way.
+//! Public documents over ordinary HTTPS: the endpoint list, Intel's collateral, compose files
+//! and their tags, and NVIDIA's answers about a backend's GPUs. No client's data passes here.
+//! Answers are bounded, and each is signed, or known by its hash, or only a hint (the list), or
+//! can only refuse (tags).
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,11 +24,11 @@ use crate::net::{self, ConnectMap};
 use crate::skew::Dates;
 use crate::tls::{self, TlsSetupError};
 
-/// For one document, from DNS to the last byte. Real ones take tenths of a second.
+/// For one document, from DNS to its last byte. Real servers take tenths of a second.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An address that documents may be fetched from: https, or http on loopback
-/// (where nobody else can listen in).
+/// An address that documents may be fetched from: https, or http on loopback, where no other
+/// host can read or answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchUrl {
     https: bool,
@@ -48,7 +48,7 @@ impl FetchUrl {
         }
     }
 
-    /// Another path under this one: for base addresses.
+    /// Appends a path to this base address.
     pub(crate) fn join(&self, path_and_query: &str) -> Self {
         Self {
             path: format!("{}{path_and_query}", self.path.trim_end_matches('/')),
@@ -60,8 +60,7 @@ impl FetchUrl {
         is_loopback(&self.host)
     }
 
-    /// Where a connection for it goes. Plain http stays on loopback whatever
-    /// --connect-to says.
+    /// Host and port to connect to. Plain http stays on loopback whatever --connect-to names.
     pub fn destination(&self, connect_to: &ConnectMap) -> (String, u16) {
         if self.https {
             connect_to.target(&self.host, self.port)
@@ -104,7 +103,7 @@ impl FromStr for FetchUrl {
             return refused("expected a URL with scheme and host");
         };
         if authority.as_str().contains('@') {
-            return refused("a URL with a user name is not taken");
+            return refused("a URL with a user name is not accepted");
         }
         let host = authority
             .host()
@@ -113,7 +112,7 @@ impl FromStr for FetchUrl {
         let https = match scheme {
             "https" => true,
             "http" if is_loopback(&host) => false,
-            "http" => return refused("plain http is taken for loopback addresses only"),
+            "http" => return refused("plain http is accepted for loopback addresses only"),
             _ => return refused("expected https"),
         };
         Ok(Self {
@@ -135,7 +134,7 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Why a document did not come.
+/// Why a document could not be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     #[error("no connection to {host}: {source}")]
@@ -159,7 +158,8 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// The other end's certificate is not valid by this machine's clock.
+    /// True if the server's certificate is not valid at the time that this machine's clock
+    /// shows.
     pub fn is_about_time(&self) -> bool {
         use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
         let Self::Tls { source, .. } = self else {
@@ -181,7 +181,7 @@ impl From<hyper::Error> for FetchError {
     }
 }
 
-/// An answer, whatever its status. Redirects are not followed.
+/// An answer with any status. Redirects are not followed.
 #[derive(Debug)]
 pub struct Fetched {
     pub status: StatusCode,
@@ -189,7 +189,7 @@ pub struct Fetched {
     pub body: Bytes,
 }
 
-/// Makes one request a connection, under WebPKI.
+/// Makes one request per connection, under WebPKI.
 #[derive(Debug)]
 pub struct Fetcher {
     tls: Arc<ClientConfig>,
@@ -212,7 +212,7 @@ impl Fetcher {
         })
     }
 
-    /// What time those that were fetched from say it is.
+    /// The time that the servers' answers state.
     pub fn dates(&self) -> &Dates {
         &self.dates
     }
@@ -222,7 +222,7 @@ impl Fetcher {
         self.fetch(url, None, max).await
     }
 
-    /// Shows `json` to `url`, reading at most `max` bytes of what it says.
+    /// Posts `json` to `url`, reading at most `max` bytes of the answer.
     pub(crate) async fn post_json(
         &self,
         url: &FetchUrl,
@@ -303,7 +303,7 @@ where
     if is_json {
         *request.method_mut() = Method::POST;
     }
-    // Both were parsed out of a valid URI.
+    // Path and host were parsed out of a valid URI.
     *request.uri_mut() = url.path.parse().unwrap_or_default();
     let headers = request.headers_mut();
     if let Ok(host) = url.authority().parse() {
@@ -344,8 +344,7 @@ where
     drive(connection, answer).await
 }
 
-/// Polls the connection beside the exchange, so that dropping the exchange
-/// drops the socket.
+/// Polls the connection beside the exchange, so that dropping the exchange closes the socket.
 async fn drive<T>(
     connection: impl Future<Output = Result<(), hyper::Error>>,
     exchange: impl Future<Output = Result<T, FetchError>>,
@@ -355,7 +354,7 @@ async fn drive<T>(
         biased;
         outcome = &mut exchange => outcome,
         ended = &mut connection => match ended {
-            // Everything has been read from the socket; the rest is in memory.
+            // The socket has been read to its end. The rest of the answer is in memory.
             Ok(()) => exchange.await,
             Err(error) => Err(error.into()),
         },
@@ -389,8 +388,8 @@ mod tests {
         }
     }
 
-    /// A server under an authority of its own, with a certificate that ended on
-    /// the first day of `year`: the authority and the server's address.
+    /// A server under its own authority, with a certificate that expired on the first day of
+    /// `year`: the authority's certificate and the server's address.
     async fn server_until(year: i32) -> (rustls::pki_types::CertificateDer<'static>, FetchUrl) {
         use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
         use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -416,7 +415,7 @@ mod tests {
         let url = format!("https://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            // It hangs up before HTTP.
+            // The server closes the connection before HTTP.
             let _ = acceptor.accept(stream).await;
         });
         (authority.der().clone(), url.parse().unwrap())
@@ -432,7 +431,8 @@ mod tests {
         let (authority, expired) = server_until(2001).await;
         let error = fetch(authority.clone(), &expired).await;
         assert!(error.is_about_time(), "{error}");
-        // Another authority's is not, and one that is well is no error of TLS.
+        // An unknown authority is not a matter of the clock, and a valid certificate is not an
+        // error of TLS.
         let (_, valid) = server_until(4000).await;
         let error = fetch(authority, &valid).await;
         assert!(matches!(error, FetchError::Tls { .. }), "{error}");

@@ -1,7 +1,8 @@
-//! What a proof needs beside the machine's own evidence: public documents, fetched
-//! and kept, and the names that may be asked for evidence.
+//! What a proof needs beside the machine's own evidence: public documents, fetched and stored,
+//! and the names that may be asked for evidence.
 //!
-//! No type here can have a client's data in it, and no crate that has one is used.
+//! No type of this crate can hold a client's data, and the crate depends on none that has such
+//! a type.
 
 pub mod backend;
 pub mod clock;

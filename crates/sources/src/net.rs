@@ -1,4 +1,4 @@
-//! Names, ports and where they lead: `--connect-to`, DNS and TCP.
+//! Host names, ports and where connections go: `--connect-to`, DNS and TCP.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,37 +11,35 @@ use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// What backends and fetched-from servers see of this program.
+/// The `User-Agent` of probes and fetches.
 pub const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
 
-/// What hyper holds of a message's head, or of a body that comes faster than it
-/// goes, in each direction of a connection; the buffer may grow to twice that. By
-/// itself it would hold 400 KiB, which a thousand clients that do not read, or
-/// half send a head, make a gigabyte of. nginx takes heads of 32 KiB
-/// (large_client_header_buffers 4 8k). What is read at a time also has to stay in
-/// the processor's cache until it is encrypted: 400 KiB cost a fifth more CPU for
-/// an upload (bench/run).
+/// hyper's buffer for a message's head, or for a body that comes faster than it is sent on, in
+/// each direction of a connection; the buffer may grow to twice that. hyper's default is 400
+/// KiB: a thousand clients that do not read, or send half a head, would occupy half a gigabyte.
+/// nginx accepts heads of 32 KiB (large_client_header_buffers 4 8k). What is read at a time
+/// should also stay in the processor's cache until it is encrypted: 400 KiB cost a fifth more
+/// CPU for an upload (bench/run).
 pub const MAX_HTTP_BUFFER: usize = 64 << 10;
 
-/// Until the next address is tried beside the last (RFC 8305 §5 recommends it).
+/// Delay before the next address is tried in parallel (recommended by RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Of one name; a hostile resolver may name thousands.
+/// Addresses of one name. A hostile resolver may return thousands.
 const MAX_ADDRESSES: usize = 16;
 
-/// A peer that vanished, or a middlebox that forgot the connection, says nothing.
-/// After a minute of silence it is asked, and given up after another: an answer
-/// may take an hour to begin, and nobody should wait that long for nobody.
+/// TCP keepalive. A peer that vanished, or a middlebox that dropped the connection, sends
+/// nothing. After a minute of silence the kernel probes, and after another minute it gives the
+/// connection up: an answer may take an hour to begin, and a dead peer should not cost that
+/// long.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
-/// A TCP connection to one of a name's addresses, the first that answers. One
-/// that says nothing, as IPv6 does in many networks, does not hold the others up
-/// (RFC 8305).
+/// A TCP connection to the first of a name's addresses that accepts. An address that does not
+/// answer, as with IPv6 in many networks, does not delay the others (RFC 8305).
 ///
-/// A door to the network: clippy.toml bans it outside `fetch.rs` and `dial.rs` of
-/// upstream.
+/// It opens the network: clippy.toml bans it outside `fetch.rs` and upstream's `dial.rs`.
 pub async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let stream = first_that_answers(in_turn(addresses)).await?;
@@ -50,7 +48,8 @@ pub async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Both families in turn, the resolver's first one first (RFC 8305 §4).
+/// Alternates the address families, beginning with that of the resolver's first address (RFC
+/// 8305 §4).
 fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let all: Vec<_> = addresses.take(MAX_ADDRESSES).collect();
     let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
@@ -91,10 +90,9 @@ async fn first_that_answers(mut addresses: VecDeque<SocketAddr>) -> io::Result<T
     }
 }
 
-/// One `--connect-to HOST:PORT:HOST2:PORT2`, with curl's meaning: connections
-/// for HOST:PORT go to HOST2:PORT2. An empty HOST or PORT matches any, an empty
-/// HOST2 or PORT2 changes nothing. The names in TLS and HTTP stay what they
-/// were, so nothing less is proved.
+/// One `--connect-to HOST:PORT:HOST2:PORT2`, as in curl: connections for HOST:PORT go to
+/// HOST2:PORT2. An empty HOST or PORT matches any, an empty HOST2 or PORT2 changes nothing. The
+/// names in TLS and HTTP stay the same, so nothing less is proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectTo {
     from: (Option<String>, Option<u16>),
@@ -118,7 +116,7 @@ impl FromStr for ConnectTo {
     }
 }
 
-/// A host (IPv6 in brackets, empty for none) and what follows its colon.
+/// A host (IPv6 in brackets, `None` if empty) and the text after its colon.
 fn split_host(text: &str) -> Option<(Option<String>, &str)> {
     let (host, rest) = match text.strip_prefix('[') {
         Some(inner) => {
@@ -137,7 +135,7 @@ fn parse_port(text: &str) -> Option<Option<u16>> {
     text.parse().ok().map(Some)
 }
 
-/// All `--connect-to` in order; the first that matches counts.
+/// All `--connect-to` in order. The first that matches counts.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectMap(Vec<ConnectTo>);
 
@@ -186,7 +184,7 @@ mod tests {
         assert_eq!(in_turn(many).len(), MAX_ADDRESSES);
     }
 
-    /// A listener whose queue is full: the kernel drops what else knocks.
+    /// A listener whose queue is full: the kernel drops further connection attempts.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn an_address_that_says_nothing_holds_nobody_up() {

@@ -1,8 +1,8 @@
-//! NVIDIA's attestation service (NRAS), version 3: a second opinion on a
-//! backend's GPUs, where the policy asks for one.
+//! NVIDIA's attestation service (NRAS), version 3: its result about a backend's GPUs, where the
+//! policy asks for one.
 //!
-//! It is shown one thing: the GPU evidence of a backend's report, byte for byte.
-//! Its answer and its keys are judged by `attest`, together with the evidence.
+//! The service gets the GPU evidence of a backend's report, byte for byte, and nothing else.
+//! `attest` judges its answer and its keys, together with the evidence.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,23 +22,22 @@ use crate::single_flight::{SingleFlight, Waiter};
 const ATTEST: &str = "/v3/attest/gpu";
 const KEYS: &str = "/.well-known/jwks.json";
 
-/// NVIDIA signs with a key some hours old and certifies it for two days; an hour
-/// bounds how long one that it took back still counts.
+/// NVIDIA signs with a key some hours old and certifies it for two days. An hour bounds how
+/// long a key that NVIDIA withdrew still counts.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-/// Between two fetches of the key set for the sake of an unknown key: an answer
-/// that names one, whoever wrote it, is no reason to knock without pause.
+/// Least pause between two fetches of the key set because of an unknown key: answers that name
+/// such keys, whoever wrote them, must not cause a fetch each.
 const MIN_AGE: Duration = Duration::from_secs(60);
-/// How long a service that failed is left alone, so that those who wait for one
-/// attempt do not repeat it one after another.
+/// How long a failure is reused, so that those who wait for one attempt do not repeat it one
+/// after another.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause that it may ask for (`Retry-After`): whoever answers in its
-/// place could withhold opinions for as long.
+/// The longest `Retry-After` that is followed: a server that answers in NVIDIA's name could
+/// otherwise withhold results for as long as it likes.
 const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Machines whose evidence it failed over, of the last minutes: more than are
-/// behind the domains of today.
+/// Machines whose evidence failed in the last minutes: more than are behind today's domains.
 const MAX_MACHINES: usize = 256;
 
-/// What is asked for.
+/// The document that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document {
     Answer,
@@ -54,7 +53,7 @@ impl fmt::Display for Document {
     }
 }
 
-/// Why there is no second opinion.
+/// Why there is no result of NRAS.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NrasError {
     #[error("{document}: {source}")]
@@ -62,11 +61,11 @@ pub enum NrasError {
         document: Document,
         source: FetchError,
     },
-    #[error("{document}: status {status}{}", left_alone(*.pause))]
+    #[error("{document}: status {status}{}", retry_pause(*.pause))]
     Status {
         document: Document,
         status: u16,
-        /// That it asks for.
+        /// The pause that the service asks for.
         pause: Option<Duration>,
     },
     #[error(transparent)]
@@ -75,16 +74,16 @@ pub enum NrasError {
     Lost,
 }
 
-fn left_alone(pause: Option<Duration>) -> String {
+fn retry_pause(pause: Option<Duration>) -> String {
     pause.map_or(String::new(), |pause| {
-        format!(", left alone for {} s", pause.as_secs())
+        format!(", not asked again for {} s", pause.as_secs())
     })
 }
 
-/// Who is left alone after a failure.
+/// What a failure is about, and so what is not asked again for a while.
 enum Blames {
     Service,
-    /// One machine's evidence may be the reason, which is none for another's.
+    /// One machine's evidence may be the cause: other machines' evidence is still sent.
     Evidence,
     Nobody,
 }
@@ -92,7 +91,7 @@ enum Blames {
 impl NrasError {
     fn blames(&self) -> Blames {
         match self {
-            // It was there, and hung up over what it was shown.
+            // The service was reachable, and broke off over this evidence.
             Self::Fetch {
                 document: Document::Answer,
                 source: FetchError::Http(_) | FetchError::TooLarge { .. },
@@ -103,7 +102,7 @@ impl NrasError {
                 document: Document::KeySet,
                 ..
             }
-            // It is asked too much, or is not there.
+            // The service is overloaded or down.
             | Self::Status {
                 status: 429 | 503, ..
             } => Blames::Service,
@@ -122,7 +121,7 @@ impl NrasError {
     }
 }
 
-/// What NVIDIA said, and the keys that it may be signed with.
+/// NVIDIA's answer, and the keys that may have signed it.
 #[derive(Debug)]
 pub struct Opinion {
     pub answer: Bytes,
@@ -145,14 +144,14 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     keys: Option<(Arc<KeySet>, Stamp)>,
-    /// When keys were last asked for, and what came of it.
+    /// When the keys were last asked for, and the outcome.
     asked: Option<(Stamp, Result<(), NrasError>)>,
     service_failure: Option<Failure>,
-    /// By TLS key.
+    /// By the machine's TLS key.
     machines: HashMap<Spki, Failure>,
 }
 
-/// A failure that is answered for, for a while.
+/// A failure, while it is reused.
 #[derive(Debug)]
 struct Failure {
     error: NrasError,
@@ -168,7 +167,7 @@ impl Failure {
         self.error.pause().saturating_sub(self.since.age(clock))
     }
 
-    /// The one of both that ends later.
+    /// The failure that holds for longer.
     fn longer(self, other: Option<Self>, clock: &Clock) -> Self {
         match other {
             Some(other) if other.left(clock) > self.left(clock) => other,
@@ -183,7 +182,7 @@ impl Known {
         (since.age(clock) < MAX_AGE).then_some(keys)
     }
 
-    /// Why `machine`'s evidence is not shown now.
+    /// Why `machine`'s evidence is not sent now.
     fn failed(&self, machine: Spki, clock: &Clock) -> Option<&NrasError> {
         let failures = self
             .service_failure
@@ -225,19 +224,19 @@ impl Nras {
         }))
     }
 
-    /// Where it is asked.
+    /// The service's address.
     pub fn service(&self) -> &FetchUrl {
         &self.0.base
     }
 
-    /// Shows NVIDIA `payload`, the `nvidia_payload` of `machine`'s report.
+    /// Sends `payload`, the `nvidia_payload` of `machine`'s report, to NVIDIA.
     pub async fn ask(&self, payload: &str, machine: Spki) -> Result<Opinion, NrasError> {
         if let Some(error) = lock(&self.0.known).failed(machine, &self.0.clock) {
             return Err(error.clone());
         }
         let (nras, payload) = (self.clone(), Bytes::copy_from_slice(payload.as_bytes()));
-        // A task of its own: clients that leave before a silent service has failed
-        // would have each of them wait for it anew.
+        // In a task of its own: else, if clients leave before a silent service has failed, each
+        // new client would wait for it again.
         let asked = tokio::spawn(async move {
             let answer = nras.0.answer(payload, machine);
             tokio::try_join!(answer, nras.keys())
@@ -246,7 +245,7 @@ impl Nras {
         Ok(Opinion { answer, keys })
     }
 
-    /// Fails if its keys cannot be had: for `verified-proxy doctor`.
+    /// Fails if the keys cannot be fetched: for `verified-proxy doctor`.
     pub async fn answers(&self) -> Result<(), NrasError> {
         self.0.key_set().await.map(drop)
     }
@@ -262,11 +261,12 @@ impl Nras {
         waiter.outcome().await.unwrap_or(Err(NrasError::Lost))
     }
 
-    /// Keys that came after `old`, for an answer that is signed with none of
-    /// those. `None` if `old` are those of a moment ago.
+    /// Keys newer than `old`, for an answer that none of those has signed. `None` if `old` was
+    /// fetched a moment ago.
     ///
     /// # Errors
-    /// Newer ones were asked for and did not come, so nobody knows of the key.
+    ///
+    /// The newer keys could not be fetched, so the key is neither known nor unknown.
     pub async fn keys_after(&self, old: &Arc<KeySet>) -> Result<Option<Arc<KeySet>>, NrasError> {
         let waiter = {
             let known = lock(&self.0.known);
@@ -295,7 +295,7 @@ impl Nras {
             .map(Some)
     }
 
-    /// One fetch at a time, in a task of its own.
+    /// Runs one fetch at a time, in a task of its own.
     fn fetch_keys(
         &self,
         mut known: MutexGuard<'_, Known>,
@@ -340,7 +340,7 @@ impl Shared {
             .map_err(|rejected| NrasError::KeySet(Arc::new(rejected)))
     }
 
-    /// NVIDIA answers 200 also where attestation failed.
+    /// NVIDIA answers with 200 even where attestation failed.
     fn body(
         &self,
         document: Document,

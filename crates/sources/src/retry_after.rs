@@ -1,18 +1,18 @@
-//! `Retry-After` (RFC 9110 §10.2.3): for how long a server asks to be left alone.
+//! `Retry-After` (RFC 9110 §10.2.3): for how long a server asks not to be asked.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use attest::UnixTime;
 use http::{HeaderMap, HeaderName, header};
 
-/// What it says, if it can be read; as long as the server likes, so to be bounded.
+/// The pause that the header states, if it can be read. It is unbounded: callers limit it.
 pub(crate) fn retry_after(headers: &HeaderMap, now: UnixTime) -> Option<Duration> {
     let value = text(headers, header::RETRY_AFTER)?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(value).ok()?;
-    // The server's dates are by its own clock.
+    // The server's dates are by the server's clock.
     let date = text(headers, header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     let since = date.or_else(|| UNIX_EPOCH.checked_add(Duration::from_secs(now.0)))?;
     Some(left(since, until))
@@ -53,7 +53,7 @@ mod tests {
             ("Sun, 22 Nov 2026 12:01:30 GMT", None, Some(90)),
             ("Sunday, 22-Nov-26 12:01:30 GMT", None, Some(90)),
             ("Sun, 22 Nov 2026 11:00:00 GMT", None, Some(0)),
-            // By its own clock, which is an hour ahead of ours.
+            // By the server's clock, which is an hour ahead of this machine's.
             (
                 "Sun, 22 Nov 2026 13:01:30 GMT",
                 Some("Sun, 22 Nov 2026 13:00:00 GMT"),

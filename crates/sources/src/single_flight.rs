@@ -1,8 +1,7 @@
-//! Work that several wait for, done once, in a task of its own; and how old
-//! something is.
+//! Work that runs once for all who wait for it, in a task of its own.
 //!
-//! A fetch inside a request's future dies with its client: with impatient
-//! clients in front of a silent source nobody would ever get to the next one.
+//! A fetch inside a request's future is dropped with its client: if clients are less patient
+//! than a silent source is slow, no fetch would ever reach the next source.
 
 use std::sync::Mutex;
 
@@ -10,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::lock::lock;
 
-/// At most one run at a time. It goes on whether or not anybody still waits,
-/// so what is run has to end by itself.
+/// Runs at most one future at a time. The future runs on if nobody waits any more, so it has to
+/// end by itself.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
 
@@ -22,7 +21,7 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Joins the run that is under way, or begins one.
+    /// Joins the run in flight, or begins one.
     pub(crate) fn join<F>(&self, begin: impl FnOnce() -> F) -> Waiter<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -41,7 +40,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         Waiter(waiter)
     }
 
-    /// The run that is under way.
+    /// The run in flight.
     pub(crate) fn in_flight(&self) -> Option<Waiter<T>> {
         in_flight(&lock(&self.0))
     }
@@ -54,7 +53,7 @@ fn in_flight<T>(current: &Option<watch::Receiver<Option<T>>>) -> Option<Waiter<T
     is_running.then(|| Waiter(run.clone()))
 }
 
-/// The outcome of a run, for one of those who wait.
+/// Waits for the outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
 

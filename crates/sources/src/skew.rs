@@ -1,7 +1,6 @@
-//! How far this machine's clock seems off: its time against the `Date` of public
-//! answers.
+//! How far this machine's clock seems to be off, by the `Date` of public servers' answers.
 //!
-//! A hint for people, and no more: nothing that is proved depends on it.
+//! Only a hint for people: no proof depends on it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,41 +12,39 @@ use http::{HeaderMap, header};
 
 use crate::lock::lock;
 
-/// Servers are set by NTP and answers come within seconds; less than that is no
-/// skew that anybody could notice.
+/// Servers are set by NTP and answers come within seconds. A smaller difference tells nothing.
 const NOTABLE: u64 = 60;
-/// Sources that are named on the command line: some.
+/// Sources are named on the command line, a few of them.
 const MAX_SOURCES: usize = 64;
 
-/// How far this machine's clock is ahead of another's, in seconds; negative if
-/// it is behind.
+/// How far this machine's clock is ahead of another, in seconds; negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skew(i64);
 
 impl Skew {
-    /// Of a clock that shows `here` while another shows `there`.
+    /// The skew of a clock that shows `here` while another shows `there`.
     pub fn between(here: UnixTime, there: UnixTime) -> Self {
         let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
         Self(seconds(here).saturating_sub(seconds(there)))
     }
 
-    /// More than networks and rounding explain.
+    /// True if networks and rounding do not explain it.
     pub fn is_notable(self) -> bool {
         self.size() > NOTABLE
     }
 
-    /// In seconds, whatever the direction.
+    /// In seconds, without its sign.
     pub fn size(self) -> u64 {
         self.0.unsigned_abs()
     }
 
-    /// What the other clock shows when this machine's shows `here`.
+    /// What the other clock shows when this machine's clock shows `here`.
     pub fn corrected(self, here: UnixTime) -> UnixTime {
         UnixTime(here.0.saturating_add_signed(self.0.saturating_neg()))
     }
 }
 
-/// Such as `about 3 h behind`.
+/// For example `about 3 h behind`.
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MINUTE: u64 = 60;
@@ -65,13 +62,13 @@ impl fmt::Display for Skew {
     }
 }
 
-/// What each source's newest answer said, by its host and port.
+/// The skew by each source's newest answer, by its host and port.
 #[derive(Debug, Default)]
 pub struct Dates(Mutex<BTreeMap<String, Skew>>);
 
 impl Dates {
-    /// Notes an answer that has just come. A cache's answer keeps the `Date` of
-    /// the origin and adds its `Age` (RFC 9111 §4.2.3).
+    /// Notes an answer that has just come. A cache keeps the `Date` of the origin and adds its
+    /// `Age` (RFC 9111 §4.2.3).
     pub fn saw(&self, source: String, headers: &HeaderMap, now: UnixTime) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(date) = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())
@@ -87,13 +84,13 @@ impl Dates {
         }
     }
 
-    /// The sources that said what time it is.
+    /// The sources that stated the time.
     pub fn sources(&self) -> Vec<String> {
         lock(&self.0).keys().cloned().collect()
     }
 
-    /// The smallest skew that a source shows: where the clock is off, all of them
-    /// show it, and one that is off itself has no say beside one that is not.
+    /// The smallest skew of all sources. If this machine's clock is off, every source shows it;
+    /// a single source whose own clock is off is outvoted by one that is right.
     pub fn least(&self) -> Option<Skew> {
         lock(&self.0)
             .values()
@@ -142,12 +139,12 @@ mod tests {
         let three_hours_on = headers(&[("date", "Sun, 22 Nov 2026 15:00:00 GMT")]);
         dates.saw("a".to_owned(), &three_hours_on, NOW);
         assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
-        // From a cache, which has had it for two hours.
+        // From a cache, which has held it for two hours.
         let cached = headers(&[("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("age", "7200")]);
         dates.saw("b".to_owned(), &cached, NOW);
         assert_eq!(dates.least(), Some(Skew(0)));
         assert_eq!(dates.sources(), ["a", "b"]);
-        // The newest of a source counts.
+        // The newest answer of a source counts.
         dates.saw("b".to_owned(), &three_hours_on, NOW);
         assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
     }

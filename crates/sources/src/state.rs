@@ -1,8 +1,8 @@
-//! What outlives the process: public documents and how new they have to be.
+//! What outlives the process: public documents, and what was seen of collateral and backends.
 //!
 //! ```text
 //! STATE-DIR/                  0700; files 0600
-//!   lock                      held while floors are merged
+//!   lock                      held while the JSON files are merged
 //!   .partial-*                being written; left by a killed process: removed later
 //!   endpoints-<URL>           the endpoint list
 //!   compose-<SHA-256>         compose files, by what they are
@@ -13,15 +13,14 @@
 //!     editions                which edition of it is standard
 //! ```
 //!
-//! Not a byte of any client is written here: there is no way to here from a
-//! request, and verdicts are not kept either (backends are attested anew). The history
-//! names the domains that were verified and the days, so the models that were used.
+//! No client's data is written here: no request reaches this module. Verdicts are not stored
+//! either; after a restart backends are attested again. The history names the domains that were
+//! verified and the days, which tells which models were used.
 //!
-//! Whoever can write here can undo the protection against rollback, so the
-//! folder has to be this user's alone. A cache that cannot be read is fetched
-//! again; floors that cannot be read stop the start, since losing them would
-//! admit old collateral without a word; so does the history under a policy with
-//! `hold = true`.
+//! Whoever can write here can undo the protection against rollback, so only this user may write
+//! the folder. A cache file that cannot be read is fetched again. Floors that cannot be read
+//! stop the start: without them older collateral would be accepted silently. So does an
+//! unreadable history under a policy with `hold = true`.
 
 mod files;
 mod floors;
@@ -40,83 +39,63 @@ use tokio::task::JoinHandle;
 use self::keeper::{Keeper, path, read};
 use crate::lock::lock;
 
-/// Compose files that are kept. All that the fleet's operator published in half a
-/// year are 340, some 10 MB.
+/// Compose files on disk. All that the fleet's operator published in half a year are 340, some
+/// 10 MB.
 const MAX_COMPOSE_FILES: usize = 1_024;
 const MAX_COMPOSE_BYTES: u64 = 64 << 20;
-/// Of a cache file: collateral as JSON, with its hexadecimal fields, and a list
-/// have 2 MiB at most.
+/// Of a cache file. Collateral as JSON with hexadecimal fields has 2 MiB at most, and so has a
+/// list.
 const MAX_CACHE_BYTES: u64 = 3 << 20;
-/// Files looked at in the folder; it holds 64 families at most.
+/// Files listed in the folder; it holds 64 platform families at most.
 const MAX_LISTED: usize = 1_000;
-/// Of the layout of cache files; another one is not read.
+/// The layout of cache files. No other is read.
 const CACHE_VERSION: u32 = 1;
 
-/// Why the state directory cannot be used; only at start.
+/// Why the state directory cannot be used. Occurs at the start only.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It cannot be made, read or written.
+    /// It cannot be created, read or written.
     #[error(
         "the state directory {path} cannot be used: {source}; name another with --state-dir",
         path = path.display()
     )]
-    Unusable {
-        /// The folder or file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else could change what is in it.
+    Unusable { path: PathBuf, source: io::Error },
+    /// Another user could change its content.
     #[error(
-        "the state directory {path} {problem}: who writes there can undo the protection against old collateral; \
+        "the state directory {path} {problem}: anyone who can write there can undo the protection against old collateral; \
          `chmod 700` it and give it to the user that runs verified-proxy, or name another with --state-dir",
         path = path.display()
     )]
-    NotPrivate {
-        /// The folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// What was seen of backends cannot be read, and the policy holds it.
+    NotPrivate { path: PathBuf, problem: String },
+    /// The history cannot be read, and the policy holds backends to it.
     #[error(
         "{path}: {detail}; it remembers what was seen of backends, and the policy holds that (hold = true). \
          Restore the file from a backup; or remove it, which accepts what each backend shows next",
         path = path.display()
     )]
-    History {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
+    History { path: PathBuf, detail: String },
     /// The floors cannot be read.
     #[error(
         "{path}: {detail}; it remembers how new Intel's collateral has to be, so it is not overwritten. \
          Restore it from a backup; or delete it; older collateral than already seen will then be accepted again",
         path = path.display()
     )]
-    Floors {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
+    Floors { path: PathBuf, detail: String },
 }
 
-/// What was seen before, against which evidence is held.
+/// What was seen before. Evidence is compared with it.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    /// The newest collateral.
+    /// The newest collateral seen.
     pub floors: Keeper<Floors>,
-    /// Backends.
+    /// What was seen of backends.
     pub history: Keeper<History>,
 }
 
 impl Memory {
-    /// What earlier processes saw; nothing without a state directory. A history that
-    /// cannot be read costs no proof: it only keeps one change from being noticed, and is
-    /// replaced; unless the policy `holds` what was seen.
+    /// Reads what earlier processes saw: nothing without a state directory. Where the history
+    /// cannot be read, one change of a backend is not noticed, and the file is replaced; if the
+    /// policy `holds` backends to it, that is an error.
     pub fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         let (mut floors, mut history) = (Floors::default(), History::default());
         if let Some(state) = &state {
@@ -139,24 +118,24 @@ impl Memory {
         })
     }
 
-    /// Resolves when the files hold all that has been seen.
+    /// Resolves when the files hold everything that was seen.
     pub async fn flush(&self) {
         self.floors.flush().await;
         self.history.flush().await;
     }
 }
 
-/// A document that can be fetched again.
+/// A document from the disk. It can be fetched again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cached {
-    /// Where it came from.
+    /// The address that it came from.
     pub(crate) source: String,
     pub(crate) fetched_at: UnixTime,
-    /// As it came.
+    /// The document, byte for byte.
     pub(crate) body: Vec<u8>,
 }
 
-/// The first line of a cache file; the body follows.
+/// The first line of a cache file. The document follows.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -164,7 +143,7 @@ struct Header {
     fetched_at: UnixTime,
 }
 
-/// The part of a file that every layout has.
+/// The member that every layout of a file has.
 #[derive(Deserialize)]
 struct Version {
     version: u32,
@@ -175,19 +154,19 @@ struct Version {
 pub struct StateDir {
     path: PathBuf,
     by_root: PathBuf,
-    /// A failure to write has been said.
+    /// True once a failure to write has been logged.
     warned: AtomicBool,
-    /// Writing.
+    /// Writes that run.
     writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl StateDir {
-    /// Makes the folder if need be, and sees that it is private and writable.
+    /// Creates the folder if it is missing, and checks that it is private and writable.
     pub fn open(path: &Path, anchors: &TrustAnchors) -> Result<Arc<Self>, StateError> {
         let root = hex::encode(anchors.tdx_root_sha256());
         let state = Self {
             path: path.to_owned(),
-            // Half of the digest: 128 bits, beyond collisions that somebody could want.
+            // Half of the digest: 128 bits, in which nobody finds a collision.
             by_root: path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root))),
             warned: AtomicBool::new(false),
             writers: Mutex::default(),
@@ -203,8 +182,7 @@ impl StateDir {
         Ok(Arc::new(state))
     }
 
-    /// What a cache file holds; `None`, with a warning where due, if it is
-    /// absent or nobody can tell.
+    /// Reads a cache file. `None` if there is none, or, with a warning, if it cannot be read.
     pub(crate) fn load(&self, file: &CacheFile) -> Option<Cached> {
         let path = self.path_of(file);
         let detail = match files::read(&path, MAX_CACHE_BYTES) {
@@ -219,7 +197,7 @@ impl StateDir {
         None
     }
 
-    /// Writes a cache file, in a thread of its own: disks can stall.
+    /// Writes a cache file in a thread of its own, since disks can stall.
     pub(crate) fn save(
         self: &Arc<Self>,
         file: CacheFile,
@@ -236,7 +214,7 @@ impl StateDir {
         let mut writers = lock(&self.writers);
         writers.retain(|writer| !writer.is_finished());
         writers.push(tokio::task::spawn_blocking(move || {
-            // Strings and numbers only: it cannot fail.
+            // Serialising strings and numbers cannot fail.
             let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
             bytes.push(b'\n');
             bytes.extend_from_slice(&body);
@@ -250,17 +228,16 @@ impl StateDir {
         }));
     }
 
-    /// Waits for what is being written.
+    /// Waits for the writes that run.
     pub async fn flush(&self) {
         let writers = std::mem::take(&mut *lock(&self.writers));
         for writer in writers {
-            // Lost only if it panicked, which has been said.
+            // An error: the write panicked, which tokio has logged.
             let _ = writer.await;
         }
     }
 
-    /// The platform families whose collateral is here: the ends of their files'
-    /// names.
+    /// The platform families whose collateral is here: the suffixes of their files' names.
     pub(crate) fn families(&self) -> Vec<String> {
         let entries = match std::fs::read_dir(&self.by_root) {
             Ok(entries) => entries,
@@ -290,12 +267,12 @@ impl StateDir {
         }
     }
 
-    /// Warns once; from then on this process keeps it in memory only.
+    /// Logs the first failure to write only. From then on this process relies on memory.
     fn warn_unwritten(&self, path: &Path, error: &dyn std::fmt::Display) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 path = %path.display(), %error,
-                "not written: what is learned from now on may be lost with this process"
+                "not written: what this process sees from now on may be lost when it ends"
             );
         }
     }
@@ -309,11 +286,11 @@ const COMPOSE: &str = "compose-";
 pub(crate) enum CacheFile {
     /// The endpoint list of one address.
     Endpoints { url: String },
-    /// A compose file, named by 64 hex digits. What is in it has to be hashed again.
+    /// A compose file, named by 64 hex digits. Its content has to be hashed again.
     ComposeFile { sha256: String },
     /// Intel's list of editions.
     Editions,
-    /// Collateral of one platform family, named by letters, digits and "-".
+    /// Collateral of one platform family, which is named by letters, digits and "-".
     Collateral { family: String },
 }
 

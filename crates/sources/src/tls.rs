@@ -1,9 +1,8 @@
-//! What every outgoing TLS connection has in common.
+//! What all outgoing TLS connections have in common.
 //!
-//! TLS 1.3 and 1.2 with aws-lc-rs, X25519MLKEM768 offered first; no resumption,
-//! since a resumed session shows no certificate and signs nothing anew
-//! (RFC 8446 §2.2); no early data, since it is replayable and sent before the
-//! server has said anything (RFC 8446 §8).
+//! TLS 1.3 and 1.2 with aws-lc-rs, X25519MLKEM768 offered first. No resumption: a resumed
+//! session shows no certificate and signs nothing anew (RFC 8446 §2.2). No early data: it can
+//! be replayed and is sent before the server has answered (RFC 8446 §8).
 
 use std::sync::Arc;
 
@@ -13,10 +12,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Why outgoing TLS cannot be set up; only at start.
+/// Why outgoing TLS cannot be set up. Occurs at the start only.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
-    /// A certificate given with `--extra-ca` is no certificate authority's.
+    /// A certificate of `--extra-ca` does not belong to a certificate authority.
     #[error("a certificate of --extra-ca cannot be used")]
     ExtraCa(#[source] rustls::Error),
     /// Neither the system nor `--extra-ca` names an authority.
@@ -32,13 +31,12 @@ pub enum TlsSetupError {
     Library(#[from] rustls::Error),
 }
 
-/// The one crypto library. Named, since rustls panics when it has to guess
-/// between two that are linked.
+/// The crypto library, named: rustls panics when it has to choose between two that are linked.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// The check of chain and host name under the system's authorities and `extra_ca`.
+/// Verifies chain and host name by the system's authorities and `extra_ca`.
 pub fn webpki(
     extra_ca: &[CertificateDer<'static>],
 ) -> Result<Arc<WebPkiServerVerifier>, TlsSetupError> {
@@ -59,7 +57,7 @@ pub fn webpki(
     Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?)
 }
 
-/// A client configuration that asks `verifier` about certificates.
+/// A client configuration that lets `verifier` judge certificates.
 pub fn client_config(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TlsSetupError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?

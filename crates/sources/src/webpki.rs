@@ -1,13 +1,12 @@
-//! What a certificate authority's word counts for at backends.
+//! What a certificate authority counts for at backends.
 
-/// Whether a certificate authority has to vouch for the domain, beside the
-/// evidence.
+/// Whether a certificate authority has to certify the domain, beside the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebPki {
     /// Chain and host name are checked.
     Require,
-    /// They are not; evidence alone decides. The handshake's signature is
-    /// checked all the same.
+    /// They are not checked; evidence alone decides. The handshake's signature is always
+    /// checked.
     Off,
 }
 

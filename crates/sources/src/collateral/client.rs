@@ -1,10 +1,8 @@
-//! What one source is asked: the four documents of Intel's PCS API, version 4,
-//! in parallel.
+//! The requests to one source: the four documents of Intel's PCS API, version 4, in parallel.
 //!
-//! Editions come in two channels; the standard one is asked for by name, since a
-//! source's own default may differ. The root CRL of Intel's service is not among
-//! its routes: it lies, in DER, where the root certificate says. A PCCS hands it
-//! out itself, in hex.
+//! Intel publishes editions in two channels; the request names the standard one, since a
+//! source's default may differ. Intel's service has no route for the root CRL: it lies, in DER,
+//! at the address in the root certificate. A PCCS serves it itself, in hex.
 
 use std::sync::Arc;
 
@@ -18,7 +16,7 @@ use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 
 use crate::fetch::{FetchError, FetchUrl, Fetched as Answer, Fetcher};
 
-/// One document; the largest real one has 30 KB.
+/// One document. The largest real one has 30 KB.
 const MAX_DOCUMENT_BYTES: usize = 512 << 10;
 /// Real chains have 3 KB.
 const MAX_CHAIN_BYTES: usize = 64 << 10;
@@ -26,7 +24,7 @@ const MAX_CHAIN_BYTES: usize = 64 << 10;
 const QE_IDENTITY: &str = "/tdx/certification/v4/qe/identity?update=standard";
 const EDITIONS: &str = "/tdx/certification/v4/tcbevaluationdatanumbers";
 
-/// Why one source gave none.
+/// Why a source gave no documents.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SourceError {
     #[error("{document}: {source}")]
@@ -45,12 +43,12 @@ pub enum SourceError {
     Parts(Box<Rejected>),
 }
 
-/// Asks sources.
+/// Asks sources for documents.
 #[derive(Debug)]
 pub(super) struct Client {
     fetcher: Arc<Fetcher>,
-    /// Where the trust anchor says its revocation list is. What a source sends
-    /// has no say: nothing is verified yet when the list is fetched.
+    /// The address of the revocation list in the trust anchor. A source's own certificates
+    /// cannot name another: they are not verified yet when the list is fetched.
     root_crl: Result<FetchUrl, String>,
 }
 
@@ -118,7 +116,7 @@ impl Client {
         Collateral::from_parts(parts).map_err(|rejected| SourceError::Parts(Box::new(rejected)))
     }
 
-    /// Which editions there are, and which one is standard. An older PCCS does not know.
+    /// The list of editions, and which one is standard. An older PCCS does not serve it.
     pub(super) async fn editions(&self, base: &FetchUrl) -> Result<EditionsParts, SourceError> {
         const DOCUMENT: &str = "list of editions";
         let answer = self.document(DOCUMENT, base.join(EDITIONS)).await?;
@@ -134,8 +132,7 @@ impl Client {
         })
     }
 
-    /// Fails if the source does not give the one document that is the same for
-    /// all platforms.
+    /// Fails if the source does not serve the one document that is the same for all platforms.
     pub(super) async fn answers(&self, base: &FetchUrl) -> Result<(), SourceError> {
         let url = base.join(QE_IDENTITY);
         let answer = self.document("QE identity", url).await?;
@@ -161,7 +158,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// From the address that the trust anchor itself names.
+    /// Fetches the root CRL from the address that the trust anchor names.
     async fn root_crl_by_anchor(&self, base: &FetchUrl) -> Result<Vec<u8>, SourceError> {
         const DOCUMENT: &str = "root CRL";
         let refused = |detail: String| SourceError::Format {
@@ -169,7 +166,7 @@ impl Client {
             detail,
         };
         let url = self.root_crl.clone().map_err(refused)?;
-        // A distant source is no reason to knock on this machine's own doors.
+        // A remote source must not cause requests to services on this machine.
         if url.is_loopback() && !base.is_loopback() {
             return Err(refused(format!("{url} is on loopback, the source is not")));
         }
@@ -178,7 +175,7 @@ impl Client {
     }
 }
 
-/// The object under `field`, byte for byte, and the signature over it.
+/// The object under `field`, byte for byte, and its signature.
 fn signed(
     body: &[u8],
     document: &'static str,
@@ -203,7 +200,7 @@ fn signed(
     Ok((wire.object.get().to_owned(), signature))
 }
 
-/// A PEM chain out of a header, URL-encoded as the API specifies.
+/// A PEM chain from a header, URL-encoded as the API specifies.
 fn chain(
     headers: &HeaderMap,
     document: &'static str,
@@ -225,8 +222,8 @@ fn chain(
         .map_err(|_| format("the issuer chain is not text".to_owned()))
 }
 
-/// DER begins with a SEQUENCE (0x30, which is no complete hex text here); a
-/// PCCS answers in hex.
+/// DER begins with a SEQUENCE (0x30), which cannot be all of a text in hex. A PCCS answers in
+/// hex.
 fn der_or_hex(body: &[u8], document: &'static str) -> Result<Vec<u8>, SourceError> {
     let is_hex = body.len() > 2 && body.trim_ascii().iter().all(u8::is_ascii_hexdigit);
     if !is_hex {
@@ -238,8 +235,7 @@ fn der_or_hex(body: &[u8], document: &'static str) -> Result<Vec<u8>, SourceErro
     })
 }
 
-/// The first URL in the CRL distribution points (RFC 5280 §4.2.1.13) of a
-/// root certificate.
+/// The first URL in the CRL distribution points (RFC 5280 §4.2.1.13) of a root certificate.
 fn crl_address(root_der: &[u8]) -> Option<String> {
     let root = x509_cert::Certificate::from_der(root_der).ok()?;
     let (_, points) = root
@@ -302,7 +298,7 @@ mod tests {
             from("https://pccs.example").await,
             SourceError::Format { .. }
         ));
-        // From here it is tried; nobody listens on the discard port.
+        // A local source may name a local address. No service listens on the discard port.
         assert!(matches!(
             from("http://127.0.0.1:9").await,
             SourceError::Fetch { .. }

@@ -1,8 +1,7 @@
 //! Intel's list of editions, which tells the standard one from early ones.
 //!
-//! Any source's list is as good as another's, since it is signed: the first genuine
-//! one is used, for a day or, if no source has a newer one, to its end. A missing list
-//! refuses nothing.
+//! The list is signed, so any source's list will do: the first genuine one is used for a day
+//! or, if no source has a newer one, until it expires. Without a list nothing is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +15,12 @@ use crate::lock::lock;
 use crate::single_flight::{SingleFlight, Waiter};
 use crate::state::CacheFile;
 
-/// How long a verdict waits for it: the second source has a second left.
+/// How long a verdict waits for the list: the second source gets a second of it.
 pub(super) const PATIENCE: Duration = HEDGE.saturating_add(Duration::from_secs(1));
-/// An older PCCS has no list, today and tomorrow.
+/// An older PCCS has no list, and will not have one a minute later.
 const RETRY: Duration = Duration::from_secs(10 * 60);
 
-/// What is known of the list.
+/// The stored list and the search for one.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     list: Option<(Arc<Editions>, Stamp)>,
@@ -35,7 +34,7 @@ impl Listed {
         (clock.now() < list.next_update()).then(|| Arc::clone(list))
     }
 
-    /// True if three quarters of its life are over.
+    /// True if three quarters of the list's life are over.
     fn due(&self, clock: &Clock) -> bool {
         self.list.as_ref().is_none_or(|(list, at)| {
             let left = list.next_update().0.saturating_sub(at.wall().0);
@@ -44,7 +43,7 @@ impl Listed {
         })
     }
 
-    /// Looks for a list where one is due. What is to be waited for, if none is at hand.
+    /// Searches for a list if one is due. Returns the search if no list is stored meanwhile.
     pub(super) fn want(shared: &Arc<Shared>) -> Option<Waiter<()>> {
         let clock = &shared.clock;
         let listed = lock(&shared.editions);
@@ -92,7 +91,7 @@ impl Shared {
             .map_err(|rejected| SourceError::Parts(Box::new(rejected)))
     }
 
-    /// What is on disk.
+    /// Loads the list on disk.
     pub(super) fn load_editions(&self) {
         let state = self.state.as_ref();
         let Some(cached) = state.and_then(|state| state.load(&CacheFile::Editions)) else {

@@ -1,4 +1,4 @@
-//! What is known about one platform family.
+//! What is stored about one platform family.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::single_flight::SingleFlight;
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// By source.
+    /// By the source's index.
     documents: BTreeMap<usize, Arc<Fetched>>,
     failed: Option<(CollateralError, Stamp)>,
     pub(super) in_flight: SingleFlight<Result<Arc<Fetched>, CollateralError>>,
-    /// Genuine documents were about it. Until then anybody's evidence could have
-    /// made up this family.
+    /// True once genuine documents were about it. Until then any backend's evidence could have
+    /// invented this family.
     pub(super) seen: bool,
     used: Stamp,
-    /// What is on disk.
+    /// The documents on disk.
     saved: Option<Arc<Fetched>>,
 }
 
-/// The entry of `key`. A new one may take the place of another: of families that
-/// nothing genuine was about first, then of the one unused for longest.
+/// The entry of `key`. If there are too many, a new one replaces another: first a family
+/// without genuine documents, then the one that was unused for longest.
 pub(super) fn of<'a>(
     entries: &'a mut HashMap<CollateralKey, Entry>,
     key: CollateralKey,
@@ -70,13 +70,13 @@ impl Entry {
         self.failed = Some((error, at));
     }
 
-    /// A failure that is still answered for.
+    /// The last failure, while it is reused.
     pub(super) fn failed(&self, clock: &Clock) -> Option<&CollateralError> {
         let (error, since) = self.failed.as_ref()?;
         (since.age(clock) < RETRY_PAUSE).then_some(error)
     }
 
-    /// True if these documents are not on disk yet, and from now on they are.
+    /// Marks these documents as saved. False if they were already.
     pub(super) fn saves(&mut self, fetched: &Arc<Fetched>) -> bool {
         let known = self.saved.as_ref();
         if known.is_some_and(|saved| Arc::ptr_eq(saved, fetched)) {

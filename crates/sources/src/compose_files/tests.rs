@@ -1,4 +1,4 @@
-//! Sources, places, and room.
+//! Sources, addresses, and room in memory.
 
 use attest::CommitId;
 
@@ -82,7 +82,7 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(stored.make_room(&[&first]));
     assert_eq!(stored.files.len(), MAX_FILES);
     add(&mut stored, MAX_FILES);
-    // Who would not have room alone takes nobody's.
+    // A log that would not fit alone evicts nothing.
     let too_many = nobody_has(MAX_FILES + 1);
     assert!(!stored.make_room(&too_many.iter().collect::<Vec<_>>()));
     assert_eq!(stored.files.len(), MAX_FILES + 1);
@@ -90,7 +90,7 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(stored.make_room(&[&first]));
     assert_eq!(stored.files.len(), 1);
     assert!(stored.files.contains(&first.sha256));
-    // A verdict under way keeps what it judges by.
+    // A verdict in progress keeps the files that it is judged by.
     assert_eq!(snapshot.len(), MAX_FILES + 1);
     *stored.sizes.get_mut(&first.sha256).unwrap() = MAX_BYTES + 1;
     assert!(!stored.make_room(&[&first]), "a log that names too much");
@@ -98,8 +98,8 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert!(stored.files.is_empty() && stored.sizes.is_empty());
 }
 
-/// A repository that has everything at one commit, where a file says its own path;
-/// it takes `pause` to say that it has nothing else. And what it was asked.
+/// A repository that has every file at one commit, whose content is its own path. It takes
+/// `pause` to answer 404 to other requests. Also the paths that were requested.
 async fn repository(pause: Duration) -> (ComposeFiles, Arc<Mutex<Vec<String>>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,8 +156,8 @@ async fn asked_for(asked: &Mutex<Vec<String>>, count: usize) {
     }
 }
 
-/// A log that says of another's file that it is where it is not does not have the
-/// other miss it, though it was first; of the same backend's machines as little.
+/// A log that names a wrong commit for another log's file does not make the other miss it,
+/// although it was first; not even if both are of the same backend.
 #[tokio::test]
 async fn a_wrong_place_hides_no_right_one() {
     let one: Domain = "a.example".parse().unwrap();
@@ -174,7 +174,7 @@ async fn a_wrong_place_hides_no_right_one() {
     }
 }
 
-/// Whoever names files that nobody has, and however many: others have their permits.
+/// A log may name any number of missing files: other backends still get permits.
 #[tokio::test]
 async fn a_long_log_holds_up_no_other_backend() {
     let (files, asked) = repository(Duration::from_secs(2)).await;
@@ -183,7 +183,7 @@ async fn a_long_log_holds_up_no_other_backend() {
     let [first, rest] = [&greedy[..MAX_PER_VERDICT], &greedy[MAX_PER_VERDICT..]];
     let other = async {
         asked_for(&asked, MAX_CONCURRENT).await;
-        // The same file is in both logs, and waits for a turn in the first.
+        // The same file is in both logs, and waits for a permit in the first.
         let wanted = [file("b.yaml"), greedy[MAX_PER_VERDICT - 1].clone()];
         let began = Instant::now();
         let came = files.get(&"b.example".parse().unwrap(), &wanted, &[]).await;
@@ -198,7 +198,7 @@ async fn a_long_log_holds_up_no_other_backend() {
     assert!(under_way(&lock(&files.0.fetches)[&one]) <= MAX_IN_FLIGHT);
 }
 
-/// What could not be had for one backend is remembered for it alone.
+/// A failure for one backend is remembered for that backend only.
 #[tokio::test]
 async fn failures_of_one_backend_are_no_other_s() {
     let (files, asked) = repository(Duration::ZERO).await;
@@ -215,7 +215,7 @@ async fn failures_of_one_backend_are_no_other_s() {
     assert_eq!(lock(&asked).len(), count + 1);
 }
 
-/// However many backends name files that nobody has.
+/// The bound holds for any number of backends that name missing files.
 #[tokio::test]
 async fn what_is_under_way_is_bounded() {
     let (files, _) = repository(Duration::from_secs(60)).await;

@@ -1,4 +1,4 @@
-//! How long failures are answered for.
+//! How long failures are reused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ fn status(document: Document, status: u16, pause: Option<u64>) -> NrasError {
     }
 }
 
-/// Of two failures the longer pause holds, whichever is known first.
+/// Of two failures the longer pause holds, whichever comes first.
 #[test]
 fn a_short_pause_ends_no_long_one() {
     let time = Arc::new(AtomicU64::new(1_000));
@@ -36,7 +36,7 @@ fn a_short_pause_ends_no_long_one() {
                 let failed = known.failed(machine, &clock);
                 assert_eq!(failed.is_some(), left_alone, "{order:?} {after}");
             }
-            // Another's evidence is nobody's reason.
+            // A failure over one machine's evidence does not stop another's.
             time.store(begin + 6, Ordering::SeqCst);
             let other = known.failed(Spki::of_der(b"another"), &clock);
             assert_eq!(other.is_none(), evidence);
@@ -54,7 +54,7 @@ fn failing_machines_are_bounded() {
         known.fail(Some(Spki::of_der(&number.to_be_bytes())), &error, &clock);
     }
     assert_eq!(known.machines.len(), MAX_MACHINES);
-    // The key set is no machine's.
+    // The key set belongs to no machine.
     known.fail(None, &status(Document::KeySet, 500, None), &clock);
     assert!(known.failed(Spki::of_der(b"any"), &clock).is_some());
 }

@@ -1,4 +1,4 @@
-//! Private folders, whole files.
+//! Private folders, and files that are written whole or not at all.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use super::StateError;
 
-/// Makes `path` if it is not there, and refuses it if anybody else could write
-/// in it, or this user cannot.
+/// Creates `path` if it is missing. Refuses it if another user could write to it, or if this
+/// user cannot.
 pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
     let unusable = |source| StateError::Unusable {
         path: path.to_owned(),
         source,
     };
     make(path).map_err(unusable)?;
-    // A link is followed (service managers make them); what counts is its target.
+    // A symbolic link is followed (service managers create them): its target counts.
     let folder = fs::metadata(path).map_err(unusable)?;
     if !folder.is_dir() {
         return Err(unusable(io::ErrorKind::NotADirectory.into()));
     }
     refuse_shared(path, &folder)?;
-    // Gone when it is dropped.
+    // The probe file is removed when it is dropped.
     let probe = partial(path).map_err(unusable)?;
     let own = probe.as_file().metadata().map_err(unusable)?;
     refuse_foreign(path, &folder, &own)
@@ -54,7 +54,7 @@ fn refuse_shared(path: &Path, folder: &fs::Metadata) -> Result<(), StateError> {
     })
 }
 
-/// A new file shows who this process is.
+/// The owner of a new file is this process's user.
 #[cfg(unix)]
 fn refuse_foreign(
     path: &Path,
@@ -75,7 +75,7 @@ fn refuse_foreign(
     })
 }
 
-/// Other systems' access lists are the user's business.
+/// On other systems the user manages the access lists.
 #[cfg(not(unix))]
 fn refuse_shared(_: &Path, _: &fs::Metadata) -> Result<(), StateError> {
     Ok(())
@@ -86,12 +86,12 @@ fn refuse_foreign(_: &Path, _: &fs::Metadata, _: &fs::Metadata) -> Result<(), St
     Ok(())
 }
 
-/// A process merges floors in milliseconds, a disk that stalls takes seconds.
-/// One that was stopped meanwhile must not stop others, at start or at the end.
+/// Merging takes milliseconds, on a disk that stalls seconds. A process that was suspended
+/// while it held the lock must not stop other processes' starts and ends.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Excludes other processes until it is dropped.
+/// Keeps other processes out until the file is dropped.
 pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
@@ -119,9 +119,9 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// A regular file of at most `max` bytes.
+/// Reads a regular file of at most `max` bytes.
 pub(super) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    // Opening a pipe could wait for ever.
+    // Opening a named pipe could block for ever.
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
@@ -133,14 +133,14 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the names of files begin with that are not whole yet.
+/// Prefix of files that are still being written.
 const PARTIAL: &str = ".partial-";
-/// Writing one takes seconds at most.
+/// Writing a file takes seconds at most.
 const PARTIAL_AGE: Duration = Duration::from_secs(60 * 60);
-/// Looked at in one go.
+/// Files listed at a time.
 const MAX_LISTED: usize = 10_000;
 
-/// Removes what processes left that were killed while they wrote.
+/// Removes unfinished files of processes that were killed while they wrote.
 pub(super) fn sweep(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten();
     for entry in entries.take(MAX_LISTED).flatten() {
@@ -151,14 +151,14 @@ pub(super) fn sweep(folder: &Path) {
         let modified = entry.metadata().and_then(|file| file.modified()).ok();
         let age = modified.and_then(|modified| modified.elapsed().ok());
         if is_partial && age > Some(PARTIAL_AGE) {
-            // Nobody misses it, and nobody needs it gone.
+            // A file that cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Removes files whose names begin with `prefix`, the oldest first, until `max_files`
-/// and `max_bytes` are left.
+/// Removes the oldest files whose names begin with `prefix`, until at most `max_files` and
+/// `max_bytes` are left.
 pub(super) fn trim(folder: &Path, prefix: &str, max_files: usize, max_bytes: u64) {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut found: Vec<_> = entries
@@ -178,26 +178,26 @@ pub(super) fn trim(folder: &Path, prefix: &str, max_files: usize, max_bytes: u64
     for (index, (_, len, path)) in found.into_iter().enumerate() {
         bytes = bytes.saturating_add(len);
         if index >= max_files || bytes > max_bytes {
-            // It can be fetched again; another process may have removed it.
+            // The file can be fetched again. An error: another process has removed it.
             let _ = fs::remove_file(path);
         }
     }
 }
 
 fn partial(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    // Mode 0600.
+    // tempfile creates it with mode 0600.
     tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)
 }
 
-/// Writes a whole file or nothing: whoever reads meanwhile, or after a power
-/// failure, finds the old one or the new one.
+/// Writes a whole file or nothing: a reader, also after a power failure, finds the old file or
+/// the new one.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = partial(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // The new name lasts once the folder does.
+    // The rename survives a power failure once the folder is synced.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())

@@ -427,13 +427,13 @@ async fn a_silent_repository_costs_its_deadline_once_a_minute() {
     fake.compose_tags(Behaviour::Hang);
     let proxy = Proxy::start(config).await;
     let began = Instant::now();
-    assert_not_compared(&proxy, "not there in 5 s").await;
+    assert_not_compared(&proxy, "not received within 5 s").await;
     let waited = began.elapsed();
     assert!(waited >= Duration::from_secs(5), "{waited:?}");
     assert!(waited < Duration::from_secs(9), "{waited:?}");
     ahead.store(30, Ordering::SeqCst);
     let began = Instant::now();
-    assert_not_compared(&proxy, "not there in 5 s").await;
+    assert_not_compared(&proxy, "not received within 5 s").await;
     let waited = began.elapsed();
     assert!(waited < Duration::from_secs(4), "{waited:?}");
     assert_eq!(fake.compose_tags_fetches(), 1);

@@ -282,7 +282,7 @@ async fn an_endpoint_list_that_is_none_fails_or_the_one_on_disk_serves() {
         (
             Behaviour::Html,
             format!(
-                "FAILED   endpoint list: {url} answered with something else than an endpoint list: expected value at line 1 column 1\n{login}"
+                "FAILED   endpoint list: {url} answered with something other than an endpoint list: expected value at line 1 column 1\n{login}"
             ),
         ),
         (

@@ -29,7 +29,7 @@ fn many(entries: usize) -> Behaviour {
 /// None of them is a list, and what is said of it.
 fn bad() -> Vec<(Behaviour, &'static str)> {
     vec![
-        (Behaviour::Html, "something else than an endpoint list"),
+        (Behaviour::Html, "something other than an endpoint list"),
         (Behaviour::Status(500), "status 500"),
         (Behaviour::Status(204), "status 204"),
         (Behaviour::Status(302), "status 302"),
