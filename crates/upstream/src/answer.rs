@@ -1,4 +1,4 @@
-//! A backend's answer on its way to the client, frame by frame.
+//! A backend's answer, passed to the client frame by frame.
 
 use std::fmt;
 use std::pin::Pin;
@@ -19,34 +19,32 @@ use crate::request::Link;
 use crate::settings::UpstreamSettings;
 use crate::verdicts::VerdictUse;
 
-/// Pieces below this are joined with those that follow them at once: each would
-/// be a packet and wake the client.
+/// Smaller pieces are joined with pieces that follow at once: each would be a packet and wake
+/// the client.
 const SMALL_PIECE: usize = 2 << 10;
-/// Until they are as long as a TLS record, which is as much as comes at a time.
+/// Pieces are joined up to the size of a TLS record, which is what hyper reads at a time.
 const FULL_PIECE: usize = 16 << 10;
-/// Looks at a body that has nothing ready in one turn of hyper's: before and
-/// after it flushes.
+/// Polls without a result in one turn of hyper: before and after it flushes.
 const EMPTY_POLLS: u8 = 2;
 
-/// An answer on its way. It owns the connection: one that is dropped before its
-/// end, since the client went or the backend broke off, closes the backend's
-/// socket at once. After its end the connection is kept, if the end is beyond
-/// doubt.
+/// The body of an answer. It owns the connection: if it is dropped before its end, because the
+/// client left or the backend broke off, the backend's socket is closed at once. After its end
+/// the connection is kept, if its framing leaves no doubt about the end.
 pub struct AnswerBody {
     body: Incoming,
     ended: bool,
     joined: BytesMut,
-    /// Looks that found nothing behind `joined`.
+    /// Polls that found nothing to add to `joined`.
     empty_polls: u8,
-    /// What came behind `joined` and is not joined with it.
+    /// The piece after `joined`, if it cannot be joined.
     next: Option<Piece>,
     idle: IdleTimer,
     settings: Arc<UpstreamSettings>,
     standing: VerdictUse,
     stated: Stated,
-    /// Reads along until it has the answer's id.
+    /// Scans the answer for its id.
     id_scan: Option<IdScan>,
-    /// Taken when it is dropped.
+    /// Taken on drop.
     connection: Option<(Link, PoolPermit)>,
 }
 
@@ -76,8 +74,8 @@ impl AnswerBody {
     }
 }
 
-/// Why an answer stopped in the middle. hyper then aborts the client's
-/// connection, so that the client never takes it for the end.
+/// Why an answer stopped in the middle. hyper then aborts the client's connection, so that the
+/// client does not take it for the end.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     #[error("the backend broke off its answer: {0}")]
@@ -95,12 +93,12 @@ impl fmt::Debug for AnswerBody {
 type Piece = Result<Frame<Bytes>, AnswerError>;
 
 impl AnswerBody {
-    /// The next piece as it comes.
+    /// The next piece, unjoined.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         let error = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.reset();
-                // Trailers are headers that come late.
+                // Trailers are filtered like headers.
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
                         self.ended = true;
@@ -121,7 +119,7 @@ impl AnswerBody {
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => AnswerError::BrokenOff(error),
-            // It is not silence while there is something to give out.
+            // Not idle while joined bytes wait to be passed on.
             Poll::Pending if !self.joined.is_empty() => return Poll::Pending,
             Poll::Pending => {
                 ready!(self.idle.poll(cx));
@@ -152,8 +150,8 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         if let Some(piece) = this.next.take() {
             if piece.is_err() && this.empty_polls < EMPTY_POLLS {
-                // hyper drops what it has not written when it hears of an error; the
-                // client gets what there was of the answer first.
+                // hyper drops unwritten bytes when a body fails. The client first gets what
+                // there was of the answer.
                 this.empty_polls += 1;
                 this.next = Some(piece);
                 cx.waker().wake_by_ref();
@@ -178,8 +176,8 @@ impl Body for AnswerBody {
                     return Poll::Ready(joined.or_else(|| this.next.take()));
                 }
                 Poll::Pending if this.joined.is_empty() => return Poll::Pending,
-                // hyper gives out one chunk at a time: the connection's task has to
-                // have its turn before it is known whether there are more.
+                // hyper yields one chunk at a time: its connection task has to run before the
+                // next is seen.
                 Poll::Pending if this.empty_polls < EMPTY_POLLS => {
                     this.empty_polls += 1;
                     cx.waker().wake_by_ref();
@@ -194,7 +192,7 @@ impl Body for AnswerBody {
         self.joined.is_empty() && self.next.is_none() && self.body.is_end_stream()
     }
 
-    /// Asked for before the first piece is taken: hyper writes it into the head.
+    /// hyper asks for it before the first piece and writes it into the head.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }

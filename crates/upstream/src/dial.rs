@@ -1,5 +1,5 @@
-//! The one door to backends: TCP, TLS, and an HTTP/1.1 connection over it, which
-//! is a [`Link`] and so unproved.
+//! The only way to connect to backends: TCP, TLS, and HTTP/1.1 over it. The result is a
+//! [`Link`], which is unproved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::request::Link;
 use crate::settings::UpstreamSettings;
 
-/// Why there is no TLS connection to a backend.
+/// Why a connection to a backend failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("no connection: {0}")]
@@ -50,7 +50,7 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// `webpki` is consulted if and only if `mode` requires it.
+    /// `webpki` is used only if `mode` requires it.
     pub fn new(
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
@@ -71,7 +71,7 @@ impl Dialer {
         })
     }
 
-    /// A new connection. Nothing but TLS has been said on it.
+    /// A new connection, on which only the TLS handshake has taken place.
     pub(crate) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let limit = self.settings.timeouts.connect;
         match tokio::time::timeout(limit, self.connect(backend)).await {
@@ -99,9 +99,8 @@ impl Dialer {
     }
 }
 
-/// HTTP/1.1 over a TLS session. The SPKI is read from the session, with the
-/// parser that checked the handshake's signature, so that the key that signed is
-/// the key that is hashed.
+/// HTTP/1.1 over a TLS session. The SPKI is read by the parser that checked the handshake's
+/// signature, so the key that signed is the key that is hashed.
 async fn over(tls: TlsStream<TcpStream>) -> Result<Link, DialError> {
     let spki = {
         let (_, session) = tls.get_ref();
@@ -121,7 +120,7 @@ async fn over(tls: TlsStream<TcpStream>) -> Result<Link, DialError> {
     Ok(Link::new(spki, sender, connection))
 }
 
-/// Keeps rustls's errors apart: they come wrapped in an I/O error.
+/// Tells rustls's errors apart, which come wrapped in an I/O error.
 fn classify(error: std::io::Error) -> DialError {
     let inner = error
         .get_ref()
@@ -139,7 +138,7 @@ fn classify(error: std::io::Error) -> DialError {
     }
 }
 
-/// An unproved certificate may have thousands of names, which would all be told.
+/// An unproved certificate may list thousands of names, which would all be printed.
 fn few_names(error: CertificateError) -> CertificateError {
     match error {
         CertificateError::NotValidForNameContext {
@@ -162,9 +161,9 @@ enum Chain {
     NotRequired,
 }
 
-/// Whom a certificate names is judged by WebPKI or not at all; that the server
-/// holds its key is always checked. Without that a server could show somebody
-/// else's attested certificate (threats.md B2).
+/// The names in a certificate are checked by WebPKI, or not at all. The handshake's signature
+/// is always checked: otherwise a server could present the attested certificate of another
+/// (threats.md B2).
 #[derive(Debug)]
 struct BackendVerifier {
     chain: Chain,

@@ -1,4 +1,4 @@
-//! How long somebody may let another wait.
+//! A limit for the silence of the other side.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Runs from the first look that found nothing until something comes. Time in
-/// which nobody looked, since the other side was not ready, does not count.
+/// Runs from the first poll that finds nothing until data arrives. Time without polls, in which
+/// this side was not ready, does not count.
 pub struct IdleTimer {
     limit: Duration,
-    /// When somebody looked in vain for the first time.
+    /// When a poll first found nothing.
     since: Option<Instant>,
-    /// Of this silence or an earlier one: a timer for each piece of an answer
-    /// would cost more than to look again when an old one is over.
+    /// Of this silence or an earlier one. Polling again when an old timer has expired is
+    /// cheaper than a timer for each piece.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -31,12 +31,12 @@ impl IdleTimer {
         self.limit
     }
 
-    /// Something came.
+    /// Data arrived.
     pub fn reset(&mut self) {
         self.since = None;
     }
 
-    /// Nothing came: ready when that has gone on for too long.
+    /// No data: ready once the silence has reached the limit.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let mut sleep = self

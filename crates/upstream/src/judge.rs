@@ -1,4 +1,4 @@
-//! What a backend is held against, and the one call of [`attest::appraise`].
+//! Everything that evidence is judged by, and the one call of [`attest::appraise`].
 
 use std::sync::Arc;
 
@@ -20,24 +20,24 @@ use sources::webpki::WebPki;
 
 use crate::verdicts::{KeyLock, Stage, blames_collateral, blames_time};
 
-/// What one source of collateral gave.
+/// The outcome of one source of collateral.
 #[derive(Debug)]
 pub struct SourceFinding {
     pub source: FetchUrl,
     pub outcome: Result<(Judged, Arc<Fetched>), SourceError>,
 }
 
-/// What documents were worth.
+/// The outcome for a source's documents.
 #[derive(Debug)]
 pub enum Judged {
-    /// Genuine, valid now and as new as any seen before.
+    /// Genuine, valid now and not older than the floor.
     Genuine,
     Refused(Rejected),
-    /// The evidence was refused before they were looked at.
+    /// The evidence was refused before the documents were checked.
     NotReached,
 }
 
-/// What is fetched for a verdict.
+/// Sources of the documents that a verdict needs.
 #[derive(Debug, Clone)]
 pub struct Sources {
     pub collaterals: Collaterals,
@@ -46,7 +46,7 @@ pub struct Sources {
     pub compose_tags: ComposeTags,
 }
 
-/// Policy, trust root and sources.
+/// Policy, trust root, sources and what was seen before.
 #[derive(Debug)]
 pub struct Judge {
     policy: Policy,
@@ -60,9 +60,9 @@ pub struct Judge {
     compose_tags: ComposeTags,
     clock: Clock,
     memory: Memory,
-    /// Domains at which changes are accepted, whatever the policy holds.
+    /// Domains where changes are accepted even if the policy holds backends to what was seen.
     accept_change: Vec<Domain>,
-    /// Issuers of GPU certificates that were verified before.
+    /// Issuers of GPU certificates that were already verified.
     issuers: IssuerCache,
 }
 
@@ -109,12 +109,12 @@ impl Judge {
         self.webpki
     }
 
-    /// For people.
+    /// All sources, for messages.
     pub(crate) fn collateral_sources(&self) -> String {
         self.collaterals.sources()
     }
 
-    /// For people.
+    /// The sources that are switched on, for messages.
     pub(crate) fn compose_source(&self) -> String {
         let sources = [self.compose_files.source(), self.compose_tags.source()];
         let asked = sources
@@ -124,7 +124,7 @@ impl Judge {
         asked.join(" and ")
     }
 
-    /// For people.
+    /// The service's address, for messages.
     pub(crate) fn nras_service(&self) -> String {
         self.nras.service().to_string()
     }
@@ -133,8 +133,8 @@ impl Judge {
         self.policy_digest
     }
 
-    /// Appraises evidence, with collateral from another source if the first
-    /// one's is at fault.
+    /// Appraises evidence; with collateral from the next source if a source's collateral is at
+    /// fault.
     pub(crate) async fn appraise(
         &self,
         evidence: &Evidence,
@@ -148,8 +148,7 @@ impl Judge {
             .await
     }
 
-    /// The same under another policy, which leaves nothing behind of what was seen of the
-    /// backend.
+    /// The same under another policy. Then the backend's history is not changed.
     pub(crate) async fn appraise_under(
         &self,
         policy: &Policy,
@@ -167,14 +166,14 @@ impl Judge {
         let mut set_aside = Vec::new();
         let mut refused = None;
         let mut tags = self.compose_tags.stored();
-        // Each source's kept documents, then new ones.
+        // First each source's stored documents, then new ones.
         for _ in 0..self.collaterals.source_count().max(1) * 2 {
             key_lock.set_stage(Stage::Collateral);
             let documents = self.collaterals.get(key, &set_aside);
             let (fetched, ()) = tokio::join!(documents, self.collaterals.want_editions());
             let fetched = match fetched {
                 Ok(fetched) => fetched,
-                // A refusal says more than that there is no other source.
+                // The refusal is more specific than the missing alternative.
                 Err(error) => return refused.ok_or(error),
             };
             let judge = |tags: &StoredTags, nras: NrasCheck<'_>| {
@@ -199,7 +198,7 @@ impl Judge {
             };
             tracing::warn!(source = %fetched.source(), rejected = %blamed, "collateral set aside");
             set_aside.push(fetched);
-            // The first source's verdict stands where no other does better.
+            // The first source's refusal stands if no other source does better.
             refused.get_or_insert(appraisal);
         }
         refused.ok_or(CollateralError {
@@ -233,7 +232,7 @@ impl Judge {
                     tokio::join!(files, newer) != (false, false)
                 }
                 Fetch::Opinion => {
-                    lane.reach(Stage::Opinion);
+                    key_lock.set_stage(Stage::Opinion);
                     let payload = evidence.gpu_payload().unwrap_or_default();
                     let said = self.nras.ask(payload, machine).await;
                     opinion = said.map(Some).map_err(|error| error.to_string());
@@ -329,8 +328,8 @@ impl Judge {
         appraisal
     }
 
-    /// What each source's documents of this moment are worth for `evidence`: for
-    /// `verified-proxy doctor`.
+    /// The outcome for each source's current documents for `evidence`: for `verified-proxy
+    /// doctor`.
     pub(crate) async fn by_source(
         &self,
         evidence: &Evidence,
@@ -354,7 +353,7 @@ impl Judge {
                 _ => Judged::NotReached,
             }
         };
-        // Every source raises the floor before any is held against it.
+        // First all sources raise the floor, then each is compared with it.
         for fetched in sources.iter().filter_map(|(_, found)| found.as_ref().ok()) {
             judged(fetched);
         }
@@ -365,21 +364,20 @@ impl Judge {
         sources.collect()
     }
 
-    /// True if a verdict could show more as soon as a source answers.
+    /// True if a verdict could reach more as soon as a source answers.
     pub(crate) fn may_rise(&self, appraisal: &Appraisal) -> bool {
         let sources = [self.compose_files.source(), self.compose_tags.source()];
         appraisal.deployment_is_open() && !sources.contains(&&ComposeSource::Off)
     }
 
-    /// How far this machine's clock seems off, if that may be why evidence was
-    /// refused.
+    /// How far this machine's clock seems off, if that may be the cause of a refusal.
     pub(crate) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {
         let skew = self.collaterals.fetcher().dates().least()?;
         (blames_time(rejected) && skew.is_notable()).then_some(skew)
     }
 
-    /// Renews the collateral of every machine family seen before; returns at
-    /// once. For the time that a report takes.
+    /// Renews the collateral of every platform family seen before, while the backend collects
+    /// its evidence. Returns at once.
     pub(crate) fn prewarm(&self) {
         self.collaterals.prewarm();
     }
@@ -388,7 +386,7 @@ impl Judge {
         self.clock.now()
     }
 
-    /// The verdict on something that is no evidence.
+    /// The appraisal of a report that cannot be parsed.
     pub(crate) fn unreadable(&self, rejected: Rejected) -> Appraisal {
         Appraisal::unreadable(
             rejected,

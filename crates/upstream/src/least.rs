@@ -1,13 +1,13 @@
-//! What requests, tokens and models ask of a verdict beyond the policy: a least level
-//! on some axes. Nothing of a request leaves where its verdict does not reach it; a body
-//! under way stops where a renewed verdict reaches it no more.
+//! Least levels that requests, tokens and models demand of a verdict beyond the policy. A
+//! request is not sent where the verdict does not reach them; its body stops where a renewed
+//! verdict no longer does.
 
 use std::str::FromStr;
 
 use attest::{LeastLevels, Levels};
 use http::{HeaderMap, HeaderName};
 
-/// In which a client names the least levels for one request.
+/// The header that demands least levels for one request.
 pub(crate) const REQUIRE: HeaderName = HeaderName::from_static("x-verified-proxy-require");
 
 /// The least levels for one model: `MODEL:AXIS=LEVEL,…`.
@@ -21,7 +21,7 @@ impl FromStr for ModelLeast {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Names of models may have colons, levels have none.
+        // Names of models may contain colons, levels do not.
         let (model, least) = text
             .rsplit_once(':')
             .filter(|(model, _)| !model.is_empty())
@@ -35,8 +35,7 @@ impl FromStr for ModelLeast {
     }
 }
 
-/// The least levels for a model, under any of the names that it goes by: the one that
-/// was asked for, and the one that the machine attests.
+/// The least levels for a model under any of its names: the requested one and the attested one.
 fn of_model<'a>(models: &[ModelLeast], names: impl IntoIterator<Item = &'a str>) -> LeastLevels {
     let mut least = LeastLevels::default();
     for name in names {
@@ -47,8 +46,8 @@ fn of_model<'a>(models: &[ModelLeast], names: impl IntoIterator<Item = &'a str>)
     least
 }
 
-/// What the headers of a request ask for. A demand that is not understood is refused:
-/// it would otherwise be one that nobody looks at.
+/// The levels that a request's headers demand. An unknown level is an error: ignored, the
+/// demand would not be enforced.
 pub(crate) fn of_headers(headers: &HeaderMap) -> Result<LeastLevels, ()> {
     let mut least = LeastLevels::default();
     for value in headers.get_all(REQUIRE) {
@@ -58,12 +57,12 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Result<LeastLevels, ()> {
     Ok(least)
 }
 
-/// What a request asks of its backend's verdict.
+/// What a request demands of its backend's verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand<'a> {
     /// By its header and its token.
     asked: LeastLevels,
-    /// The model that it names, which may have least levels of its own.
+    /// The requested model, which may have least levels of its own.
     model: Option<&'a str>,
 }
 
@@ -85,7 +84,7 @@ impl Shortfall {
     }
 }
 
-/// A level that a verdict does not reach.
+/// A demanded level that a verdict does not reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the backend's verdict reaches {axis}={got}, this request asks for {axis}={least}")]
 pub struct Shortfall {

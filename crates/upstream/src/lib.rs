@@ -1,7 +1,7 @@
-//! The way to a backend: no byte of a client passes without a proof.
+//! The way to a backend. No byte of a client's request is written before a proof.
 //!
-//! Requests come in sealed (`request`), connections unproved (`dial`); what joins them
-//! is `verified`. `upstream` leads a request through all of it.
+//! `request` seals requests, `dial` makes unproved connections, `verified` joins the two.
+//! `upstream` leads a request through all of it.
 
 mod answer;
 pub mod answer_ids;

@@ -1,10 +1,9 @@
-//! A connection to a backend, in two states that write different things.
+//! A connection to a backend, in two states that can write different things.
 //!
-//! A [`Link`] writes a [`Probe`], which is made of public values. A
-//! [`ProvedLink`] writes a client's request; it is made of a `Link` and a proof
-//! about its TLS key, by [`Link::prove`] and nowhere else. The sender is private
-//! to this module, so there is no third way. What a request is the module does not
-//! know: of its body `B` it can make an empty one, for the probe.
+//! A [`Link`] writes a [`Probe`], which is made of public values. A [`ProvedLink`] writes a
+//! client's request; only [`Link::prove`] makes one, of a `Link` and a proof about its TLS key.
+//! The sender is private to this module, so there is no third way. The module does not know
+//! what a request's body `B` is: it can only make an empty one, for the probe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,12 +21,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Interim answers (1xx) before an answer; more are an attack, since hyper
-/// swallows them without bound (threats.md B8). Servers send one or two: 100, 103.
+/// Interim answers (1xx) before an answer. Servers send one or two (100, 103). hyper swallows
+/// any number, which an attacker can use (threats.md B8).
 const MAX_INTERIM: u32 = 16;
 
-/// An HTTP/1.1 connection and the TLS key it ends at. Dropping it closes the
-/// socket.
+/// An HTTP/1.1 connection and the TLS key at its other end. Dropping it closes the socket.
 pub(crate) struct Link<B> {
     spki: Spki,
     sender: SendRequest<B>,
@@ -38,7 +36,7 @@ pub(crate) struct Link<B> {
 }
 
 impl<B: Body + Default + 'static> Link<B> {
-    /// `spki` is of the TLS session below `sender`; `connection` moves its bytes.
+    /// `spki` is the key of the TLS session below `sender`; `connection` drives it.
     pub(crate) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
@@ -62,34 +60,34 @@ impl<B: Body + Default + 'static> Link<B> {
         self.spki
     }
 
-    /// Since the connection was made.
+    /// Time since the connection was made.
     pub(crate) fn age(&self) -> Duration {
         self.made.elapsed()
     }
 
-    /// Requests of clients that it has carried.
+    /// The number of clients' requests that were sent on it.
     pub(crate) fn requests(&self) -> u64 {
         self.requests
     }
 
-    /// An answer came in HTTP/1.0. hyper speaks it from then on, and drops a body
-    /// without a length, for which that version has no way, without a word.
+    /// True once an answer came in HTTP/1.0. hyper then speaks that version too, and silently
+    /// drops a body without a length, which HTTP/1.0 cannot frame.
     pub(crate) fn spoke_http10(&self) -> bool {
         self.spoke_http10
     }
 
-    /// The last answer has ended and the backend keeps the connection open, as
-    /// far as has been heard.
+    /// True if the last answer has ended and the backend has not closed the connection, as far
+    /// as is known.
     pub(crate) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
-    /// Resolves when the connection can take a request, fails when it is closed.
+    /// Resolves when the connection can take a request. Fails when it is closed.
     pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.sender.ready().await
     }
 
-    /// The only writer.
+    /// The only method of an unproved link that writes.
     pub(crate) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
         let request = probe.head.map(|()| B::default());
         let response = self.send(request).await.map_err(|(error, _)| error)?;
@@ -99,7 +97,8 @@ impl<B: Body + Default + 'static> Link<B> {
         Ok(response)
     }
 
-    /// Proved, if the proof is about this very TLS key; handed back if not.
+    /// Turns into a proved link if the proof is about this link's TLS key; otherwise hands the
+    /// link back.
     pub(crate) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
         if proof.spki() != self.spki {
             return Err(self);
@@ -128,7 +127,7 @@ impl<B: Body + Default + 'static> Link<B> {
     }
 }
 
-/// Why a message on a connection has no answer.
+/// Why there is no answer to a message.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     #[error("{0}")]
@@ -139,7 +138,7 @@ pub enum SendError {
     Version,
 }
 
-/// Interim answers to one request.
+/// Counts the interim answers to one request.
 #[derive(Debug, Default)]
 struct Interim {
     seen: AtomicU32,
@@ -154,7 +153,7 @@ impl Interim {
     }
 }
 
-/// The attestation request: nothing in it comes from a client.
+/// The attestation request. Nothing in it comes from a client.
 pub(crate) struct Probe {
     head: Request<()>,
 }
@@ -166,7 +165,7 @@ impl Probe {
             algo.as_str()
         );
         let mut request = Request::new(());
-        // Letters, digits and fixed text: always a valid target and host.
+        // Target and host are always valid: letters, digits and fixed text.
         *request.uri_mut() = target.parse::<Uri>().unwrap_or_default();
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::from_str(backend.domain().as_str()) {
@@ -182,7 +181,7 @@ impl Probe {
     }
 }
 
-/// A connection and the proof about its TLS key: what opens a client's request.
+/// A connection and the proof about its TLS key. It opens a client's request.
 pub(crate) struct ProvedLink<B> {
     link: Link<B>,
     proof: Attested,
@@ -193,12 +192,12 @@ impl<B: Body + Default + 'static> ProvedLink<B> {
         &self.proof
     }
 
-    /// [`Link::ready`].
+    /// See [`Link::ready`].
     pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.link.ready().await
     }
 
-    /// Hands the request back if not a byte of it was written.
+    /// Hands the request back if no byte of it was written.
     pub(crate) async fn send(
         &mut self,
         request: Request<B>,
@@ -207,14 +206,14 @@ impl<B: Body + Default + 'static> ProvedLink<B> {
         self.link.send(request).await
     }
 
-    /// The connection without its proof, for whoever proves it again.
+    /// The connection without its proof. It has to be proved again.
     pub(crate) fn forget_proof(self) -> Link<B> {
         self.link
     }
 }
 
-/// The task that moves a connection's bytes. Dropping it ends the task and so
-/// closes the socket at once, in the middle of whatever it was doing.
+/// The task that drives a connection. Dropping this aborts the task, which closes the socket at
+/// once.
 struct Driver(JoinHandle<()>);
 
 impl Drop for Driver {
@@ -223,7 +222,7 @@ impl Drop for Driver {
     }
 }
 
-// Not derived: bodies cannot be printed.
+// Not derived, since bodies cannot be printed.
 impl<B> fmt::Debug for Link<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({})", self.spki)

@@ -1,9 +1,8 @@
 //! Connections that are kept between requests.
 //!
-//! What lies here is unproved: a [`Link`] gave up its proof when it came, and is
-//! proved again, by what is remembered at that moment, before its next request.
-//! So nothing outlives its verdict by lying in a pool, and the pool's key need
-//! not contain the policy.
+//! Idle connections are unproved: a [`Link`] gave up its proof when it was released, and is
+//! proved again by the stored verdict before its next request. So no connection outlives its
+//! verdict in the pool, and the pool's key need not contain the policy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,27 +15,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::request::Link;
 
-/// After an answer's end, for the rest of its request to be written; longer is
-/// not worth keeping a place for.
+/// After an answer's end, for the rest of its request to be written. Waiting longer is not
+/// worth a permit.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How many connections to backends are kept, and for how long.
+/// How many connections to backends are kept, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Connections to one backend at a time; further requests wait their turn.
+    /// Connections to one backend at a time; further requests wait for a permit.
     pub per_backend: usize,
-    /// How long a connection may lie unused.
+    /// How long a connection may be idle.
     pub idle: Duration,
-    /// How old a connection may get before its next request.
+    /// A connection's age up to which it takes another request.
     pub age: Duration,
-    /// Requests on one connection.
+    /// Requests per connection.
     pub requests: u64,
 }
 
 impl Default for PoolLimits {
-    /// The fleet's nginx keeps idle connections for an hour (keepalive_timeout
-    /// 1h) and many requests on them; middleboxes forget idle ones after some
-    /// minutes. A connection's age bounds how long it sticks to one instance.
+    /// The fleet's nginx keeps idle connections for an hour (keepalive_timeout 1h) and allows
+    /// many requests on them; middleboxes drop idle ones after some minutes. A connection's age
+    /// bounds how long it stays on one instance.
     fn default() -> Self {
         Self {
             per_backend: 256,
@@ -55,28 +54,28 @@ pub(crate) struct Pool {
     hosts: Mutex<HashMap<Domain, Arc<HostPool>>>,
 }
 
-/// The connections to one backend: in use are at most as many as there are
-/// permits, and a connection is made only when none lies idle, or in place of
-/// one, so there are never more of them than permits.
+/// The connections to one backend. At most as many are in use as there are permits. A
+/// connection is made only if none is idle, or in place of an idle one, so there are never more
+/// connections than permits.
 #[derive(Debug)]
 struct HostPool {
     limits: PoolLimits,
     clock: Clock,
     /// First come, first served.
     permits: Arc<Semaphore>,
-    /// The one used last is on top.
+    /// The one used last is at the end.
     idle: Mutex<Vec<IdleConnection>>,
 }
 
 #[derive(Debug)]
 struct IdleConnection {
     link: Link,
-    /// By both clocks: a machine that slept has dead connections, and nobody
-    /// says so before a request is lost on one.
+    /// By both clocks: after the machine has slept its connections are dead, which is otherwise
+    /// noticed only when a request fails on one.
     since: Stamp,
 }
 
-/// Leave to use one connection to a backend.
+/// Permits the use of one connection to a backend.
 #[derive(Debug)]
 pub(crate) struct PoolPermit {
     host: Arc<HostPool>,
@@ -92,10 +91,10 @@ impl Pool {
         }
     }
 
-    /// Waits for a place among the connections to `domain`.
+    /// Waits for a permit for a connection to `domain`.
     pub(crate) async fn acquire(&self, domain: &Domain) -> PoolPermit {
         let host = self.host(domain);
-        // Fails when the semaphore is closed, which nobody does.
+        // An error: the semaphore is closed, which never happens.
         let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
         PoolPermit {
             host,
@@ -103,15 +102,15 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle on this key, under whatever name.
+    /// Closes the idle connections to this key, under all domains.
     pub(crate) fn close(&self, spki: Spki) {
         for host in lock(&self.hosts).values() {
             lock(&host.idle).retain(|connection| connection.link.spki() != spki);
         }
     }
 
-    /// Closes what is closed, too old or idle for too long, and forgets
-    /// backends without connections.
+    /// Closes connections that the backend has closed, that are too old or were idle for too
+    /// long, and drops the pools of hosts without connections.
     pub(crate) fn evict(&self) {
         let mut hosts = lock(&self.hosts);
         hosts.retain(|_, host| {
@@ -121,7 +120,7 @@ impl Pool {
         });
     }
 
-    /// How many connections lie idle.
+    /// The number of idle connections.
     pub(crate) fn idle(&self) -> usize {
         let hosts = lock(&self.hosts);
         hosts.values().map(|host| lock(&host.idle).len()).sum()
@@ -158,8 +157,8 @@ impl HostPool {
 }
 
 impl PoolPermit {
-    /// The connection that was used last, of those on a key that suits and still good
-    /// for a request. If there is none, one may be made.
+    /// The idle connection used last among those on a key that suits and still usable. If there
+    /// is none, the caller may make one.
     pub(crate) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
         let mut idle = lock(&self.host.idle);
         let suits = |connection: &IdleConnection| suits(connection.link.spki());
@@ -170,23 +169,23 @@ impl PoolPermit {
             }
         }
         idle.retain(|connection| self.host.serves(connection));
-        // The idle connections all have other keys. Close as many as there are too few
-        // free places for; otherwise requests for a key that no longer exists would pile
-        // them up. Every place in use has a connection, or is about to.
+        // The idle connections all have other keys. Close as many as there are too few free
+        // permits for; otherwise requests for a key that no longer exists would pile them up.
+        // Each permit in use has a connection, or will have one.
         let free = self.host.permits.available_permits();
         let surplus = idle.len().saturating_sub(free);
         idle.drain(..surplus);
         None
     }
 
-    /// Keeps a connection whose answer has ended, once it is ready for the next
-    /// request; the place is free then.
+    /// Keeps a connection whose answer has ended, once it is ready for the next request. Then
+    /// the permit is free.
     pub(crate) fn release(self, mut link: Link) {
         if link.is_ready() {
             self.keep_idle(link);
             return;
         }
-        // hyper has yet to see the end, or the request's body is still on its way.
+        // hyper has not seen the end yet, or is still writing the request's body.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };

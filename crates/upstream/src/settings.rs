@@ -1,4 +1,4 @@
-//! What holds on every connection.
+//! What all connections to backends share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
 use crate::unauthorized::Unauthorized;
 
-/// How long backends may keep the proxy waiting.
+/// Time limits for backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendTimeouts {
     /// From DNS to the end of the TLS handshake.
     pub connect: Duration,
-    /// For an attestation report to be there, whole.
+    /// For a complete attestation report.
     pub report: Duration,
-    /// For an answer to begin.
+    /// Until an answer begins.
     pub first_byte: Duration,
     /// Between two pieces of an answer that has begun.
     pub idle: Duration,
 }
 
 impl Default for BackendTimeouts {
-    /// Ten seconds are generous for a round trip around the world, short beside
-    /// what a client waits. NEAR's own gateways allow 10 s for the report; a machine
-    /// whose eight GPUs sign one after another can need more. nginx in front of the engines waits an hour for a
-    /// first byte (proxy_read_timeout 3600s).
+    /// 10 s suffice for round trips around the world, and are short beside what clients wait.
+    /// NEAR's own gateways allow 10 s for the report; a machine whose eight GPUs sign one after
+    /// another can need more. The nginx in front of the engines waits an hour for a first byte
+    /// (proxy_read_timeout 3600s).
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -38,15 +38,15 @@ impl Default for BackendTimeouts {
     }
 }
 
-/// What holds on every connection.
+/// Settings and counters of all connections to backends.
 #[derive(Debug)]
 pub struct UpstreamSettings {
     pub timeouts: BackendTimeouts,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// Goes on with requests that bring no key of their own.
+    /// Added to requests without a key of their own.
     pub api_key: Option<ApiKey>,
     pub unauthorized: Unauthorized,
-    /// The least levels for some models.
+    /// Least levels for single models.
     pub model_levels: Vec<ModelLeast>,
 }

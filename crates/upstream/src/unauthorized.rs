@@ -1,5 +1,5 @@
-//! A backend that does not know an API key: its 401 goes to the client as it is,
-//! and the log says whose key it was. Not a character of it.
+//! Reports whose API key a backend does not accept. The client gets the 401 unchanged; the log
+//! says whose key it was, and nothing of the key.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use attest::Domain;
 use http::{HeaderMap, header};
 use sources::lock::lock;
 
-/// Between two lines about it: a client that is told to try again does.
+/// Least pause between two log lines: clients retry.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Where the key of a request comes from.
+/// Whose key a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyOf {
     Proxy,
@@ -20,13 +20,13 @@ pub(crate) enum KeyOf {
 }
 
 impl KeyOf {
-    /// Of a request as it leaves. What the proxy adds is marked as sensitive;
-    /// nothing that a client sends is.
+    /// Judges a request as it is sent. The proxy marks its own key as sensitive; a client
+    /// cannot mark one.
     pub(crate) fn request(headers: &HeaderMap) -> Self {
         match headers.get(header::AUTHORIZATION) {
             Some(value) if value.is_sensitive() => Self::Proxy,
             Some(_) => Self::Client,
-            // Anthropic's clients write it here.
+            // Anthropic's clients send their key here.
             None if headers.contains_key("x-api-key") => Self::Client,
             None => Self::Nobody,
         }
@@ -47,12 +47,12 @@ impl KeyOf {
     }
 }
 
-/// When it was said last.
+/// When it was last logged.
 #[derive(Debug, Default)]
 pub struct Unauthorized(Mutex<Option<Instant>>);
 
 impl Unauthorized {
-    /// Says so, not too often.
+    /// Logs it, once a minute at most.
     pub(crate) fn say(&self, domain: &Domain, key: KeyOf) {
         let mut said = lock(&self.0);
         if said.is_none_or(|said| said.elapsed() >= PAUSE) {

@@ -1,8 +1,8 @@
-//! A connection about which nothing is known yet, or no longer.
+//! A connection that is not proved, or no longer.
 //!
-//! It has no method that takes a `ClientRequest`, and its [`Link`] can write a
-//! [`Probe`] only. [`Unverified::attest`] and [`Unverified::recall`] consume it,
-//! so a refused connection is closed.
+//! No method takes a `ClientRequest`, and its [`Link`] can write a [`Probe`] only.
+//! [`Unverified::attest`] and [`Unverified::recall`] consume it, so a refused connection is
+//! closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use crate::settings::UpstreamSettings;
 use crate::verdicts::{KeyLock, Refusal, Stage, VerdictId, VerdictReport};
 use crate::verified::Verified;
 
-/// How long a probe waits for another of its domain. Reports mostly take less;
-/// an instance that hangs must not keep its neighbours from being attested.
+/// How long a probe waits for another probe of its domain. Reports usually take less; an
+/// instance that hangs must not keep other instances from being attested.
 const PROBE_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a connection was not proved.
@@ -55,7 +55,7 @@ pub enum AttestError {
 }
 
 impl AttestError {
-    /// The verdict behind it, if there is one.
+    /// The refusal behind the error, if there is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Rejected(refusal) | Self::RefusedBefore { refusal, .. } => Some(refusal),
@@ -64,21 +64,21 @@ impl AttestError {
     }
 }
 
-/// Evidence and what was made of it.
+/// Evidence and its appraisal.
 #[derive(Debug)]
 pub struct Examined {
-    /// Absent if it could not be read.
+    /// Absent if it could not be parsed.
     pub evidence: Option<Evidence>,
     pub appraisal: Appraisal,
     pub report: VerdictReport,
-    /// How far this machine's clock is off, where that may be the cause of a refusal.
+    /// How far this machine's clock is off, if that may be the cause of a refusal.
     pub skew: Option<Skew>,
-    /// What it was judged about.
+    /// The key and the nonce that the evidence was judged for.
     pub(crate) spki: Spki,
     pub(crate) nonce: Nonce,
 }
 
-/// A TLS connection to a backend, and its place among those.
+/// A TLS connection to a backend, and its permit.
 #[derive(Debug)]
 pub(crate) struct Unverified {
     link: Link,
@@ -106,20 +106,19 @@ impl Unverified {
         &self.backend
     }
 
-    /// The TLS key of this connection.
+    /// The key at the other end of the TLS session.
     pub(crate) fn spki(&self) -> Spki {
         self.link.spki()
     }
 
-    /// Verified by what is remembered of the same domain, key and policy, or
-    /// handed back.
+    /// Verified by a stored verdict on the same domain, key and policy; otherwise handed back.
     pub(crate) fn recall(
         self,
         record: &Record,
         policy: PolicyDigest,
         now: UnixTime,
     ) -> Result<Verified, Self> {
-        // The endpoint list may have changed since.
+        // The endpoint list may have changed since the verdict.
         if !self.backend.may_serve(record.model_name()) {
             return Err(self);
         }
@@ -132,7 +131,7 @@ impl Unverified {
         }
     }
 
-    /// Asks for evidence about this very connection and has it judged.
+    /// Requests evidence about this connection and has it appraised.
     pub(crate) async fn attest(
         mut self,
         judge: &Judge,
@@ -158,15 +157,15 @@ impl Unverified {
         }
     }
 
-    /// The same for somebody who wants to know, not to send.
+    /// Requests and appraises evidence; the connection stays unverified.
     pub(crate) async fn examine(
         &mut self,
         judge: &Judge,
         key_lock: &KeyLock,
     ) -> Result<Examined, AttestError> {
         let examined = self.examine_once(judge, key_lock).await?;
-        // The backend leaves the log out where its manager does not answer it in
-        // time; that alone is asked again, with a new nonce.
+        // The backend omits the log if its manager does not answer in time. Only then the
+        // evidence is requested again, with a new nonce.
         let Err(Rejected::Deployment(DeploymentRejected::Missing {})) = &examined.appraisal.outcome
         else {
             return Ok(examined);
@@ -229,7 +228,7 @@ impl Unverified {
         })
     }
 
-    /// Says on the log and in the metrics what changed at this backend.
+    /// Logs and counts what changed at this backend.
     fn tell(&self, report: &Report) {
         self.settings.metrics.reported(report);
         let (domain, spki) = (self.backend.domain(), self.spki());
@@ -243,7 +242,7 @@ impl Unverified {
         }
     }
 
-    /// Back among the connections that are kept.
+    /// Returns the connection to the pool.
     pub(crate) fn release(self) {
         self.permit.release(self.link);
     }
@@ -273,7 +272,7 @@ impl Unverified {
                 bytes.extend_from_slice(&data);
             }
             if bytes.len() > MAX_REPORT_BYTES {
-                // The parser refuses it by its length.
+                // The parser refuses it for its length.
                 break;
             }
         }

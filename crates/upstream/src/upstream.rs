@@ -1,4 +1,4 @@
-//! The way to a backend.
+//! Finds a verified connection for a request, and sends it there.
 //!
 //! ```text
 //!   dial                       recall(record)
@@ -12,9 +12,9 @@
 //!                             refused: the connection is gone
 //! ```
 //!
-//! A `ClientRequest` is opened in `Verified::forward` and nowhere else, with a
-//! `ProvedLink` in hand. That is made only from a `Link`, which is used up and
-//! can write nothing but a probe, and a proof about its TLS key.
+//! Only `Verified::forward` opens a `ClientRequest`, and it needs a `ProvedLink`. That is made
+//! of a proof about a TLS key and the `Link` that ends at this key; a `Link` can write nothing
+//! but a probe, and is consumed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -40,15 +40,15 @@ use crate::unverified::{AttestError, Examined, Unverified};
 use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, blames_sources};
 use crate::verified::{ForwardError, Unsent, Verified};
 
-/// How often connections and verdicts are looked after.
+/// How often idle connections and verdicts are looked through.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// In place of a time that no clock can tell.
+/// Stands for a deadline too far away for the clock.
 const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-/// Connections tried for one request: a refused instance may have a neighbour
-/// that is not, or be in the middle of a certificate rotation.
+/// Connections tried for one request: beside a refused instance there may be one that is not
+/// refused, and an instance may be in the middle of a certificate rotation.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Why one connection did not become a verified one.
+/// Why a connection did not become a verified one.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub enum AttemptError {
     ClosedAfterProbe(#[source] hyper::Error),
     #[error("the connection reached a different instance of the backend than the one requested")]
     OtherInstance,
-    /// The connection is verified, and good for a request that asks for less.
+    /// The connection is verified. A request that asks for less may use it.
     #[error(transparent)]
     BelowLevel(Shortfall),
     #[error("no verified connection within {} s (--attest-timeout); still waiting for {waited_for}", .limit.as_secs())]
@@ -69,17 +69,17 @@ pub enum AttemptError {
     },
 }
 
-/// What had not come at the deadline.
+/// What an attempt waited for at its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitedFor {
     Permit,
     Connection,
     Report,
-    /// From these sources.
+    /// Names the sources.
     Collateral(String),
-    /// From this repository.
+    /// Names the repository.
     ComposeFiles(String),
-    /// Of this service.
+    /// Names the service.
     Opinion(String),
 }
 
@@ -112,8 +112,8 @@ enum Position {
     KeyLock(Arc<KeyLock>),
 }
 
-/// Every attempt of a request that found no verified connection, or none that reaches
-/// what it asks for.
+/// Every attempt of a request that got no verified connection, or none that reaches the levels
+/// that it asks for.
 #[derive(Debug)]
 pub struct PathError {
     pub attempts: Vec<(Domain, AttemptError)>,
@@ -149,14 +149,14 @@ impl Upstream {
         }
     }
 
-    /// When a request that begins now has to have its connection.
+    /// The time by which a request that begins now must have its connection.
     pub fn deadline(&self) -> Instant {
         let now = Instant::now();
         now.checked_add(self.attest_timeout).unwrap_or(now + AGES)
     }
 
-    /// A proved connection to one of `candidates`, tried in order, whose verdict reaches
-    /// what is asked for; to one instance, if its key is given.
+    /// A verified connection to one of `candidates`, tried in order, whose verdict reaches the
+    /// demanded levels; to one instance, if its key is given.
     pub async fn verified(
         &self,
         candidates: &[Backend],
@@ -165,7 +165,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Verified, PathError> {
         let mut attempts = Vec::new();
-        // The keys whose verdicts fell short.
+        // Keys whose verdicts fell short of the demand.
         let mut short = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
             let position = Mutex::default();
@@ -176,8 +176,9 @@ impl Upstream {
                     None => return Ok(verified),
                     Some(shortfall) => {
                         let spki = verified.key().spki;
-                        // A second connection to the instance was dialled by this very
-                        // request: kept, each such request would leave one more.
+                        // This request itself dialled any further connection to the instance.
+                        // It is dropped: keeping it would add a connection with each such
+                        // request.
                         if !short.contains(&spki) {
                             short.push(spki);
                             verified.release();
@@ -209,8 +210,8 @@ impl Upstream {
         Err(PathError { attempts })
     }
 
-    /// Sends a request on a connection whose verdict stands at this moment and reaches
-    /// the levels that are `asked` for.
+    /// Sends a request on a connection whose verdict is valid now and reaches the levels that
+    /// are `asked` for.
     pub async fn forward(
         &self,
         verified: Verified,
@@ -230,7 +231,7 @@ impl Upstream {
         }
     }
 
-    /// What one connection to `backend` shows: for `verified-proxy verify`.
+    /// Examines one connection to `backend` without sending: for `verified-proxy verify`.
     pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         let key_lock = Arc::new(KeyLock::default());
         let position = Mutex::new(Position::KeyLock(Arc::clone(&key_lock)));
@@ -248,7 +249,7 @@ impl Upstream {
         }
     }
 
-    /// What was shown, judged again under another policy: nothing is sent.
+    /// Appraises the evidence of `examined` again under another policy. Nothing is sent.
     pub async fn again(
         &self,
         backend: &Backend,
@@ -263,7 +264,7 @@ impl Upstream {
         judged.await.ok()
     }
 
-    /// What each source of collateral gives for what `backend` showed.
+    /// What each source of collateral gives for the evidence of `examined`.
     pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         let Some(evidence) = &examined.evidence else {
             return Vec::new();
@@ -273,18 +274,18 @@ impl Upstream {
         self.judge.by_source(evidence, &subject, spki, nonce).await
     }
 
-    /// The time, as verdicts are judged by it.
+    /// The time by which verdicts are judged.
     pub fn now(&self) -> UnixTime {
         self.settings.clock.now()
     }
 
-    /// Connections that lie idle.
+    /// The number of idle connections.
     pub fn idle_connections(&self) -> usize {
         self.pool.idle()
     }
 
-    /// Keeps house: closes connections that lay idle for too long, and makes
-    /// verdicts anew that are in use and near their end. For ever.
+    /// Closes connections that were idle for too long, and renews verdicts that are in use and
+    /// near their end. Never returns.
     pub async fn maintain(&self) {
         let mut tick = tokio::time::interval(HOUSEKEEPING);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,8 +301,8 @@ impl Upstream {
         }
     }
 
-    /// Attests a key again while its verdict still stands, on a connection that
-    /// lies idle or a new one.
+    /// Attests a key again while its verdict is still valid, on an idle connection or a new
+    /// one.
     async fn renew(&self, due: Due) {
         let Due { key, backend, .. } = &due;
         let key_lock = self.verdicts.key_lock(key);
@@ -313,11 +314,11 @@ impl Upstream {
                 unverified.release();
                 return Err(AttemptError::OtherInstance);
             }
-            // Only now: who waits for a place must not keep others from attesting
-            // on theirs.
+            // Taken last: a task that waits for a pool permit must not keep others, which have
+            // one, from attesting.
             let permit = key_lock.try_permit();
             if permit.is_none() || !self.verdicts.is_due(&due) {
-                // Somebody is at it, or was.
+                // Another task attests the key, or has done so.
                 unverified.release();
                 return Ok(None);
             }
@@ -371,12 +372,12 @@ impl Upstream {
         };
         match self.recall(unverified, &key)? {
             Ok(verified) => Ok(verified),
-            // Boxed: it is rare and large, and every request would carry its room.
+            // Boxed: it is rare and large, and would enlarge every request's future.
             Err(unverified) => Box::pin(self.first(unverified, key, position)).await,
         }
     }
 
-    /// Attests a key, or waits for somebody who does.
+    /// Attests a key, or waits while another task does.
     async fn first(
         &self,
         unverified: Unverified,
@@ -396,8 +397,8 @@ impl Upstream {
             Err(unverified) => unverified,
         };
         let outcome = self.attest(unverified, key, &key_lock).await;
-        // Skipped if the deadline drops this future: the key_lock then still shows the stage
-        // that hung, for the next waiter's message.
+        // Skipped if the deadline drops this future: the lock then still shows the stage that
+        // hung, for the next waiter's message.
         key_lock.set_stage(Stage::Report);
         let verified = outcome?;
         verified
@@ -406,7 +407,7 @@ impl Upstream {
             .map_err(AttemptError::ClosedAfterProbe)
     }
 
-    /// A connection that lies idle on a key that suits, or a new one on whatever key.
+    /// An idle connection on a key that suits, or a new one on whatever key.
     async fn connection(
         &self,
         backend: &Backend,
@@ -423,7 +424,7 @@ impl Upstream {
             )),
             None => {
                 set_position(position, Position::Dial);
-                // Boxed as above.
+                // Boxed for the same reason.
                 Ok(Box::pin(self.dialled(backend, permit)).await?)
             }
         }
@@ -444,8 +445,8 @@ impl Upstream {
         ))
     }
 
-    /// What is remembered of the key: a verdict, nothing, or that it was refused
-    /// a moment ago.
+    /// Verified by the stored verdict on the key; handed back if there is none; an error if the
+    /// key was refused a moment ago.
     fn recall(
         &self,
         unverified: Unverified,
@@ -506,10 +507,10 @@ fn set_position(position: &Mutex<Position>, to: Position) {
     *lock(position) = to;
 }
 
-/// Collateral is about a family of machines, NVIDIA's service and the repository of
-/// compose files are there for all or for none, and this machine's random numbers are
-/// the same everywhere. But which family it is only the instance says, so one that
-/// nobody knows may be its invention.
+/// False if another connection would fail alike: collateral is about a family of machines,
+/// NVIDIA's service and the repository serve all backends, and random numbers come from this
+/// machine. But the instance alone states its family, so a family that no source knows may be
+/// the instance's invention.
 fn another_may_succeed(error: &AttemptError) -> bool {
     match error {
         AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,

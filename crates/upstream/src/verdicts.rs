@@ -1,7 +1,6 @@
-//! What is remembered of verdicts: records by (domain, TLS key, policy), and
-//! the reports behind them.
+//! The store of verdicts: records by (domain, TLS key, policy), and their reports.
 //!
-//! In memory only: after a restart every backend is attested anew.
+//! In memory only: after a restart backends are attested again.
 
 mod key_lock;
 mod refused;
@@ -30,21 +29,21 @@ pub use self::report::{VerdictId, VerdictReport};
 use self::revocation::Shared;
 pub(crate) use self::revocation::{Revocation, VerdictUse};
 
-/// Twenty times the domains served today, each with several keys.
+/// Twenty times today's domains, each with several keys.
 const MAX_RECORDS: usize = 1_000;
-/// Reports of refusals kept for their readers, newest first.
+/// Reports of refusals kept for people, newest first.
 const MAX_REFUSALS: usize = 100;
-/// Reports of verdicts that a newer one replaced, newest first: answers that
-/// named them may still be read. Some kilobytes each.
+/// Reports of replaced verdicts, newest first: answers that name them may still be read. Some
+/// kilobytes each.
 const MAX_REPLACED: usize = 200;
 
-/// The part of its lifetime after which a record is made anew in the background.
+/// The part of its lifetime after which a used record is renewed in the background.
 const RENEW_AFTER: f64 = 0.75;
-/// The same where a source that did not answer keeps a level low, once: requests may ask
-/// for more, and a source that never answers must not cost an attestation each time.
+/// The same, once, where a level is low because a source did not answer: requests may ask for
+/// more, but a source that never answers must not cost an attestation each time.
 const RISE_AFTER: f64 = 1.0 / 12.0;
 
-/// What a record is found by.
+/// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) domain: Domain,
@@ -53,7 +52,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The same TLS key, under another name perhaps: so it is the same machine.
+    /// True for the same TLS key, perhaps under another domain: then it is the same machine.
     fn same_machine(&self, other: &Self) -> bool {
         self.spki == other.spki && self.policy == other.policy
     }
@@ -63,10 +62,10 @@ impl Key {
 struct Remembered {
     record: Arc<Record>,
     backend: Backend,
-    /// By the monotonic clock; the record itself knows the wall clock's limit.
-    /// Whichever comes first counts.
+    /// By the monotonic clock. The record knows the limit by the wall clock; the earlier of
+    /// both counts.
     made: Instant,
-    /// When it is to be made anew, if somebody uses it.
+    /// When it is renewed, if it was used.
     renew: Instant,
     used: bool,
     report: VerdictReport,
@@ -78,7 +77,7 @@ pub struct Verdicts {
     ttl: Duration,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
-    /// One more with each change that [`Verdicts::list`] shows.
+    /// Counts the changes that [`Verdicts::list`] shows.
     changes: watch::Sender<u64>,
 }
 
@@ -89,22 +88,22 @@ struct Inner {
     refusals: VecDeque<VerdictReport>,
     replaced: VecDeque<VerdictReport>,
     key_locks: HashMap<Key, Arc<KeyLock>>,
-    /// A renewed verdict, and one made after the last had expired, have the
-    /// answers that stood on the one before.
+    /// A renewed verdict, or one made after the last had expired, takes over the answers that
+    /// began under its predecessor.
     shared: HashMap<Key, Arc<Shared>>,
-    /// Of withdrawn verdicts, as long as an answer is under way.
+    /// Of revoked verdicts, as long as an answer is under way.
     withdrawn: Vec<Arc<Shared>>,
 }
 
 impl Inner {
-    /// Drops a record, and keeps its report.
+    /// Removes a record, and keeps its report.
     fn forget(&mut self, key: &Key) {
         if let Some(replaced) = self.records.remove(key) {
             self.keep_replaced(replaced.report);
         }
     }
 
-    /// Drops a record, and tells those who stand on it.
+    /// Removes a record, and revokes it for all requests that use it.
     fn withdraw(&mut self, key: &Key, metrics: &Metrics) {
         self.forget(key);
         if let Some(shared) = self.shared.remove(key) {
@@ -122,7 +121,7 @@ impl Inner {
     }
 }
 
-/// A record that is to be made anew.
+/// A record to be renewed.
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) key: Key,
@@ -140,7 +139,7 @@ impl Verdicts {
         }
     }
 
-    /// For those who want to know when to look again.
+    /// Changes whenever the list of verdicts does.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -154,7 +153,7 @@ impl Verdicts {
         self.ttl
     }
 
-    /// A record that may still hold: the caller recalls it.
+    /// A record that may be valid: the caller recalls it, which checks that.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Record>> {
         let mut inner = lock(&self.inner);
         let found = inner.records.get_mut(key)?;
@@ -162,8 +161,8 @@ impl Verdicts {
         (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
     }
 
-    /// A share in the verdict on `key`, if it stands at this moment
-    /// and reaches the `least` levels.
+    /// Lets a request use the verdict on `key`, if it is valid now and reaches the `least`
+    /// levels.
     pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
         let mut inner = lock(&self.inner);
         let remembered = inner.records.get(key)?;
@@ -177,15 +176,15 @@ impl Verdicts {
         standing.holds().then_some(standing)
     }
 
-    /// The last refusal of this key and how long it speaks for it: a backend
-    /// that was refused several times is not asked again with every request.
+    /// The last refusal of this key and how long it still counts: a backend that was refused
+    /// several times is not asked again with every request.
     pub(crate) fn refused(&self, key: &Key) -> Option<(Arc<Refusal>, Duration)> {
         let inner = lock(&self.inner);
         let refused = inner.refused.get(key)?;
         Some((Arc::clone(&refused.last), refused.pause()?))
     }
 
-    /// The key_lock of this key; gone when nobody is in it.
+    /// The lock of this key. It is dropped when no task has it.
     pub(crate) fn key_lock(&self, key: &Key) -> Arc<KeyLock> {
         let mut inner = lock(&self.inner);
         inner
@@ -205,8 +204,8 @@ impl Verdicts {
         key_lock
     }
 
-    /// Keeps what an attestation that began at `began` has shown, unless the key
-    /// was refused since: an older success says nothing against that.
+    /// Stores the outcome of an attestation that began at `began`, unless the key was refused
+    /// since: an older success does not outweigh a newer refusal.
     pub(crate) fn remember(
         &self,
         key: Key,
@@ -265,8 +264,8 @@ impl Verdicts {
         self.changed();
     }
 
-    /// Notes a refusal. What was remembered of the key goes first, under every
-    /// name that its machine has; unless nothing was found out about it.
+    /// Stores a refusal. It first revokes the verdicts on the key, under every domain of its
+    /// machine, unless the refusal is not about the machine or key.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
         let mut inner = lock(&self.inner);
         let about_machine_or_key = !blames_sources(&refusal.rejected);
@@ -297,8 +296,8 @@ impl Verdicts {
         self.changed();
     }
 
-    /// The records that were used since they were made and are near their end.
-    /// They are due again after a pause, in case nothing comes of it.
+    /// Records that were used since they were made and are near their end. They are due again
+    /// after a pause, in case their renewal fails.
     pub(crate) fn due(&self) -> Vec<Due> {
         let now = Instant::now();
         let pause = self.ttl.mul_f64((1.0 - RENEW_AFTER) / 4.0);
@@ -336,7 +335,7 @@ impl Verdicts {
         due
     }
 
-    /// What `/_proxy/metrics` says of verdicts.
+    /// The numbers of `/_proxy/metrics` that are about verdicts.
     pub fn now(&self) -> Now {
         let answers = |shared: &Arc<Shared>| shared.answers.load(Ordering::Relaxed);
         let inner = lock(&self.inner);
@@ -349,14 +348,14 @@ impl Verdicts {
         }
     }
 
-    /// False if the record was made anew or let go since.
+    /// False if the record was renewed or dropped since.
     pub(crate) fn is_due(&self, due: &Due) -> bool {
         let inner = lock(&self.inner);
         let found = inner.records.get(&due.key);
         found.is_some_and(|remembered| remembered.made == due.made)
     }
 
-    /// The report behind an `x-verified-proxy-verdict`.
+    /// The report that an answer's `x-verified-proxy-verdict` names.
     pub fn report(&self, id: &str) -> Option<Arc<str>> {
         let inner = lock(&self.inner);
         let verified = inner.records.values().map(|remembered| &remembered.report);
@@ -367,14 +366,14 @@ impl Verdicts {
         found.map(|report| Arc::clone(&report.json))
     }
 
-    /// All verdicts whose reports are there, as JSON: those that stand, then
-    /// refusals and those that were replaced, newest first.
+    /// All stored reports as a list in JSON: first those of valid verdicts, then refusals and
+    /// replaced verdicts, newest first.
     pub fn list(&self) -> String {
         #[derive(Serialize)]
         struct Entry<'a> {
             #[serde(flatten)]
             line: &'a Line,
-            /// Whether requests are sent on it.
+            /// Whether requests may use it.
             stands: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
             valid_until: Option<u64>,

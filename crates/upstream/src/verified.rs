@@ -1,5 +1,4 @@
-//! A connection that is proved to end in the TEE, and the only way for a
-//! client's request to leave.
+//! A connection that is proved to end in the TEE, and the only way to send a client's request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,17 +21,17 @@ use crate::settings::UpstreamSettings;
 use crate::unauthorized::KeyOf;
 use crate::verdicts::{Key, VerdictId, VerdictUse};
 
-/// Names the verdict that the answer's connection stands on.
+/// Names the verdict under which the answer was requested.
 pub const VERDICT: HeaderName = HeaderName::from_static("x-verified-proxy-verdict");
-/// What the verdict shows, axis by axis, and how old it is in seconds.
+/// The verdict's levels, axis by axis, and its age in seconds.
 const LEVELS: HeaderName = HeaderName::from_static("x-verified-proxy-levels");
-/// Names the model that the evidence vouches for, whatever was asked for.
+/// The model that the evidence attests, whichever was requested.
 const MODEL: HeaderName = HeaderName::from_static("x-verified-proxy-model");
 
-/// Why there is no answer to a request on a verified connection.
+/// Why a request on a verified connection has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// Nothing of it was written; another connection may take it.
+    /// No byte of it was written; another connection may take it.
     #[error("the request was not sent: {why}")]
     Unsent {
         request: Box<ClientRequest>,
@@ -48,7 +47,7 @@ pub enum ForwardError {
     Redirect,
     #[error("the backend's answer has {0}")]
     Framing(&'static str),
-    /// Nothing of it was written.
+    /// No byte of it was written.
     #[error(transparent)]
     BelowLevel(Shortfall),
     #[error(transparent)]
@@ -64,7 +63,7 @@ impl ForwardError {
     }
 }
 
-/// Why a request was not even begun.
+/// Why no byte of a request was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsent {
     #[error("the connection's verdict expired")]
@@ -73,7 +72,7 @@ pub enum Unsent {
     Closed,
 }
 
-/// A proved connection: the proof and the socket it is about, together.
+/// A proved connection: the proof, and the socket that it is about.
 #[derive(Debug)]
 pub struct Verified {
     link: ProvedLink,
@@ -106,17 +105,17 @@ impl Verified {
         }
     }
 
-    /// What keeps a request that asks for this from going on this connection.
+    /// The demanded level that this connection's verdict does not reach, if any.
     pub(crate) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
         Shortfall::of(&self.link.proof().levels(), &self.least(demand))
     }
 
-    /// The least levels that a request asks for on this connection.
+    /// The least levels that a request demands of this connection.
     pub(crate) fn least(&self, demand: Demand<'_>) -> LeastLevels {
         demand.least(&self.settings.model_levels, self.link.proof().model_name())
     }
 
-    /// The verdict's levels and its age, as a header.
+    /// The header with the verdict's levels and its age.
     fn levels(&self) -> HeaderValue {
         let proof = self.link.proof();
         let age = self
@@ -128,7 +127,7 @@ impl Verified {
         headers::printable(&format!("{}, age={age}", proof.levels()))
     }
 
-    /// What may be remembered.
+    /// The part of the verdict that may be stored.
     pub(crate) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
         self.link.proof().record(now, ttl.as_secs())
     }
@@ -139,7 +138,7 @@ impl Verified {
         Ok(self)
     }
 
-    /// Whose verdict it stands on.
+    /// The key of its verdict.
     pub(crate) fn key(&self) -> Key {
         let proof = self.link.proof();
         Key {
@@ -149,12 +148,12 @@ impl Verified {
         }
     }
 
-    /// Back among the connections that are kept, without its proof.
+    /// Returns the connection to the pool, without its proof.
     pub(crate) fn release(self) {
         self.permit.release(self.link.forget_proof());
     }
 
-    /// Opens the request, sends it, and returns the answer as it comes.
+    /// Opens the request, sends it, and returns the answer as it arrives.
     pub(crate) async fn forward(
         mut self,
         request: ClientRequest,
@@ -199,7 +198,8 @@ impl Verified {
         self.incoming(response, standing, id_scan)
     }
 
-    /// The request as this backend gets it. Doing it twice changes nothing more.
+    /// Adapts the request to this backend. It is idempotent, since a request may come back
+    /// unsent.
     fn outgoing(&self, request: Request<RequestBody>) -> Request<RequestBody> {
         let (mut head, body) = request.into_parts();
         head.version = Version::HTTP_11;
@@ -214,7 +214,7 @@ impl Verified {
         if let Some(key) = self.settings.api_key.as_ref().filter(|_| !shown) {
             headers::add_key(&mut head.headers, key);
         }
-        // hyper drops the body of a GET whose head does not announce one.
+        // hyper drops the body of a GET whose head announces none.
         if !body.is_end_stream() && !head.headers.contains_key(header::CONTENT_LENGTH) {
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
@@ -278,7 +278,7 @@ impl Verified {
     }
 }
 
-/// hyper wraps an error of the request's own body.
+/// hyper wraps errors of the request's own body.
 fn broken_off(error: SendError) -> ForwardError {
     let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
     match sources

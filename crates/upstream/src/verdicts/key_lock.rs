@@ -1,4 +1,4 @@
-//! Queues of those who would attest.
+//! Locks by which one task at a time attests a key.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,34 +6,34 @@ use std::sync::{Arc, Mutex};
 use sources::lock::lock;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
-/// Where those who would attest the same key queue: one of them does.
+/// The lock of one key. Tasks that want to attest the key queue for it.
 #[derive(Debug, Default)]
 pub(crate) struct KeyLock {
     permit: AsyncMutex<()>,
-    /// Shared by all keys of a domain: a machine that collects evidence is slow,
-    /// and several keys may be one machine's.
+    /// Shared by all keys of a domain: collecting evidence is slow, and several keys may belong
+    /// to one machine.
     probing: Arc<AsyncMutex<()>>,
     stage: Mutex<Stage>,
-    /// Attestations of this key that gave no report in time.
+    /// How many attestations of this key had no report in time.
     timeouts: AtomicUsize,
 }
 
-/// How far the first in a key_lock has got.
+/// How far the holder of a lock has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Stage {
-    /// It asks for the backend's report.
+    /// It waits for the backend's report.
     #[default]
     Report,
-    /// It has the report and asks for Intel's collateral.
+    /// It has the report and waits for Intel's collateral.
     Collateral,
-    /// It asks for compose files that the deployment log names, and their tags.
+    /// It waits for the deployment log's compose files and their tags.
     ComposeFiles,
-    /// It asks for NVIDIA's opinion of the GPUs.
+    /// It waits for NVIDIA's result about the GPUs.
     Opinion,
 }
 
 impl KeyLock {
-    /// Of another key of the same domain.
+    /// The lock of another key of the same domain.
     pub(super) fn of_same_domain(other: &Self) -> Self {
         Self {
             probing: Arc::clone(&other.probing),
@@ -48,8 +48,8 @@ impl KeyLock {
         self.permit.lock().await
     }
 
-    /// Who queued while the key's machine hung would find it hanging still, one
-    /// after another, each with a place among the connections.
+    /// A waiter compares this before and after its wait. If the key's machine hangs, each
+    /// waiter in turn would find it hanging, and occupy a pool permit meanwhile.
     pub(crate) fn timeouts(&self) -> usize {
         self.timeouts.load(Ordering::Relaxed)
     }
@@ -58,13 +58,13 @@ impl KeyLock {
         self.timeouts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The same for somebody who does not wait.
+    /// The permit, if it is free.
     pub(crate) fn try_permit(&self) -> Option<MutexGuard<'_, ()>> {
         self.permit.try_lock().ok()
     }
 
-    /// Waits until nobody asks the domain for evidence; nobody else may until
-    /// this is dropped.
+    /// Waits until no other task asks the domain for evidence. None can until the guard is
+    /// dropped.
     pub(crate) async fn probing(&self) -> MutexGuard<'_, ()> {
         self.probing.lock().await
     }

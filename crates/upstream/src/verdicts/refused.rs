@@ -1,4 +1,4 @@
-//! Refusals, and for how long one speaks for its key.
+//! Refusals, and how long a refusal keeps its key from being attested again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,25 +8,25 @@ use sources::skew::Skew;
 
 use super::report::VerdictReport;
 
-/// Refusals of a key that are followed by another try at once: a request tries
-/// three connections, and one of them may be in the middle of a rotation.
+/// Refusals of a key that are retried at once: a request tries three connections, and an
+/// instance may be in the middle of a rotation.
 const FREE_REFUSALS: u32 = 3;
-/// After those, doubled with each further one.
+/// The pause after those. It doubles with each further refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What evidence was refused for.
+/// Refused evidence.
 #[derive(Debug)]
 pub struct Refusal {
     pub rejected: Rejected,
     pub report: VerdictReport,
-    /// How far this machine's clock is off, where that may be the cause.
+    /// How far this machine's clock is off, if that may be the cause.
     pub skew: Option<Skew>,
 }
 
 impl Refusal {
-    /// True if it is about the machine, whatever name that was asked under: not if it is
-    /// about what was expected under this name.
+    /// True if the refusal is about the machine under any domain; false if it is about what was
+    /// expected under this one.
     pub(super) fn is_of_machine(&self) -> bool {
         !matches!(
             self.rejected,
@@ -35,15 +35,15 @@ impl Refusal {
     }
 }
 
-/// True if a clock that is wrong could be the reason.
+/// True if a wrong clock could be the cause.
 pub(crate) fn blames_time(rejected: &Rejected) -> bool {
     rejected.blame() == Blame::Clock || matches!(rejected, Rejected::CollateralExpired { .. })
 }
 
-/// What to do about a refusal, with what is known of this machine's clock.
+/// What to do about a refusal, considering this machine's clock.
 pub fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
     let hint = match rejected {
-        // Whoever believes that what was seen is wrong has to know where it is.
+        // A user who thinks that the floors are wrong has to know where they are stored.
         Rejected::CollateralRollback { .. } => format!(
             "{} What was seen before is kept in floors.json of the state directory (--state-dir).",
             rejected.hint()
@@ -70,20 +70,20 @@ pub(crate) fn blames_sources(rejected: &Rejected) -> bool {
     rejected.blame() == Blame::Sources
 }
 
-/// Refusals of one key, one after another.
+/// Successive refusals of one key.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) last: Arc<Refusal>,
     pub(super) at: Instant,
     in_a_row: u32,
-    /// When something was last found out about the key, and about its machine: a
-    /// later refusal that finds out less takes neither back.
+    /// When a refusal last was a finding about the key, and about its machine. A later refusal
+    /// that is less specific resets neither.
     key_at: Option<Instant>,
     machine_at: Option<Instant>,
 }
 
 impl Refused {
-    /// One more refusal of the key, now.
+    /// The state after one more refusal of the key, now.
     pub(super) fn after(before: Option<&Self>, last: Arc<Refusal>) -> Self {
         let in_a_row = before
             .filter(|refused| refused.at.elapsed() < 2 * LAST_PAUSE)
@@ -106,22 +106,22 @@ impl Refused {
         }
     }
 
-    /// True if something was found out about the key after `began`.
+    /// True if a finding about the key came after `began`.
     pub(super) fn is_of_key_since(&self, began: Instant) -> bool {
         self.key_at > Some(began)
     }
 
-    /// The same about its machine, whatever name that was asked under.
+    /// The same for its machine, under any domain.
     pub(super) fn is_of_machine_since(&self, began: Instant) -> bool {
         self.machine_at > Some(began)
     }
 
-    /// For how long the last refusal still speaks for the key.
+    /// How long the last refusal still keeps the key from being attested.
     pub(super) fn pause(&self) -> Option<Duration> {
         let mut doublings = self.in_a_row.checked_sub(FREE_REFUSALS)?;
         let rejected = &self.last.rejected;
         if blames_collateral(rejected) || blames_sources(rejected) {
-            // They may come at any moment, and nothing is the key's fault.
+            // The missing documents may come at any moment, and the key is not to blame.
             doublings = 0;
         }
         let pause = FIRST_PAUSE
@@ -157,8 +157,8 @@ mod tests {
         })
     }
 
-    /// An attestation that began before a refusal must not be remembered because
-    /// somebody found out less in between.
+    /// A less specific refusal in between must not let an attestation be stored that began
+    /// before a refusal.
     #[test]
     fn who_finds_out_less_takes_no_refusal_back() {
         let machine = || {

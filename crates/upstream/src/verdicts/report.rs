@@ -1,4 +1,4 @@
-//! Verdicts for people: their names and reports.
+//! Reports of verdicts, and their names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use http::HeaderValue;
 use serde::Serialize;
 use sources::webpki::WebPki;
 
-/// Names one verdict: 64 bits of a digest over what it is about. The nonce in
-/// it is fresh, so no two verdicts share a name by chance.
+/// Names a verdict: 64 bits of a digest over its subject and its nonce. The nonce is fresh, so
+/// two verdicts have the same name only by collision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VerdictId(String);
 
@@ -42,17 +42,17 @@ impl fmt::Display for VerdictId {
     }
 }
 
-/// A verdict for people, as JSON.
+/// A report for people, as JSON.
 #[derive(Debug, Clone)]
 pub struct VerdictReport {
     pub id: VerdictId,
     pub json: Arc<str>,
-    /// It could show more as soon as a source answers.
+    /// True if the verdict could reach more as soon as a source answers.
     pub(crate) may_rise: bool,
     pub(super) line: Arc<Line>,
 }
 
-/// The report in one line.
+/// The report's line in the list of verdicts.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     id: String,
@@ -60,18 +60,18 @@ pub(super) struct Line {
     spki: Spki,
     /// "verified" or "rejected".
     verdict: &'static str,
-    /// Of a refusal.
+    /// The code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
-    /// What it shows, axis by axis; of a refusal nothing.
+    /// The verdict's levels; absent for a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     levels: Option<Levels>,
-    /// What it means, for people.
+    /// The verdict's meaning, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     sentence: Option<String>,
-    /// What differs from what was seen before.
+    /// Differences from what was seen before.
     changes: Vec<Change>,
-    /// Checks that ran and hold, and those that did not run.
+    /// Numbers of checks that passed, and of those that did not run.
     passed: usize,
     not_proved: usize,
     /// Seconds since 1970.
@@ -127,7 +127,7 @@ impl VerdictReport {
         }
     }
 
-    /// What the verdict means and shows, in one line for people.
+    /// The verdict's meaning and levels in one line for people.
     pub(crate) fn meaning(&self) -> String {
         match (&self.line.sentence, self.line.levels) {
             (Some(sentence), Some(levels)) => format!("{sentence} ({levels})"),

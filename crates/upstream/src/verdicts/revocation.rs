@@ -1,9 +1,9 @@
-//! Shares in a verdict: what a withdrawal stops, and what it lets run.
+//! Revocation of a verdict that requests use. Log and metrics call it "withdrawn".
 //!
-//! Once a key is refused, no request is sent on its verdict, a body under way to
-//! it ends in the middle, and connections are not kept. The same holds for a request
-//! that asks for more than a renewed verdict reaches. An answer under way was
-//! asked for while the verdict stood, and runs on, marked in log and metrics.
+//! Once a key is refused, no request is sent on its verdict, a request body that is being sent
+//! to it stops in the middle, and its connections are not kept. The same holds for a request
+//! that demands more than a renewed verdict reaches. An answer under way was requested while
+//! the verdict was valid: it continues, marked in log and metrics.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use attest::{Domain, LeastLevels, Levels};
 use sources::lock::lock;
 
-/// Whether the verdict that answers stand on still stands, what it reaches, and how many
-/// they are.
+/// State of a verdict that its requests share: its levels, whether it is revoked, and the
+/// number of answers under way.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) answers: AtomicUsize,
@@ -29,13 +29,13 @@ impl Shared {
         }
     }
 
-    /// The verdict was made anew.
+    /// The verdict was renewed.
     pub(super) fn now_reaches(&self, levels: Levels) {
         *lock(&self.levels) = levels;
     }
 }
 
-/// Tells whether a verdict was withdrawn since, or fell below what a request asks for.
+/// Tells whether the verdict was revoked, or fell below a request's demand.
 #[derive(Debug, Clone)]
 pub(crate) struct Revocation {
     shared: Arc<Shared>,
@@ -49,8 +49,7 @@ impl Revocation {
     }
 }
 
-/// A request's share in a verdict, from before it is sent until its answer has
-/// ended.
+/// A request's use of a verdict, from before it is sent until its answer has ended.
 #[derive(Debug)]
 pub(crate) struct VerdictUse {
     domain: Domain,
@@ -68,12 +67,12 @@ impl VerdictUse {
         &self.domain
     }
 
-    /// False once the key was refused, or its verdict is less than the request asks for.
+    /// False once the key is refused, or its verdict is below the request's demand.
     pub(crate) fn holds(&self) -> bool {
         !self.revocation.has_happened()
     }
 
-    /// For who needs to know and has no share.
+    /// For the request's body, which outlives no use of its own.
     pub(crate) fn revocation(&self) -> Revocation {
         self.revocation.clone()
     }
