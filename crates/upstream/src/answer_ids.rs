@@ -1,5 +1,5 @@
-//! Who served which answer: the instance that has the signature of an answer is
-//! the one that gave it.
+//! Which instance gave which answer, by the answer's id: that instance has the answer's
+//! signature.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,43 +12,43 @@ use tokio::time::Instant;
 
 use crate::json_member::JsonMember;
 
-/// vLLM's ids have 40 bytes or so.
+/// vLLM's ids have some 40 bytes.
 const MAX_ID_BYTES: usize = 200;
 /// The fleet keeps signatures for 20 minutes.
 const TTL: Duration = Duration::from_secs(20 * 60);
-/// 40 answers a second for that long; with domain and key some 20 MB.
+/// 40 answers per second for that long; with domain and key some 20 MB.
 const MAX_IDS: usize = 50_000;
-/// Of an answer, which has its id in front.
+/// Bytes of an answer. Its id is near the beginning.
 const MAX_SCANNED: usize = 4 << 10;
-/// Where answers are signed.
+/// The path of signatures.
 const PREFIX: &str = "/v1/signature/";
 
-/// The id in a signature's path, as it stands there.
+/// The id in a signature's path, not decoded.
 pub fn signature_id(path: &str) -> Option<&str> {
     path.strip_prefix(PREFIX)
         .filter(|id| !id.is_empty() && !id.contains('/'))
 }
 
-/// Where an answer came from.
+/// The instance that gave an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pub domain: Domain,
     pub spki: Spki,
 }
 
-/// The answers of the last minutes. The oldest goes first when there are many.
+/// The ids of the last minutes. If there are too many, the oldest is dropped.
 #[derive(Debug, Default, Clone)]
 pub struct AnswerIds(Arc<Mutex<Ids>>);
 
 #[derive(Default)]
 struct Ids {
-    /// The number tells an id that was served again from its older self.
+    /// The number tells an id's latest answer from an earlier answer with the same id.
     known: HashMap<Arc<str>, (u64, Instance)>,
     oldest: VecDeque<(Arc<str>, u64, Instant)>,
     count: u64,
 }
 
-/// Ids say which answers a client got.
+/// Ids tell which answers a client got, so they are not printed.
 impl std::fmt::Debug for Ids {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ids", self.known.len())
@@ -56,8 +56,8 @@ impl std::fmt::Debug for Ids {
 }
 
 impl AnswerIds {
-    /// Something to feed an answer's first bytes to, if it may have an id.
-    /// `method` and `path` are the request's, the rest is the answer's.
+    /// A scan of the answer's first bytes, if the answer may have an id. `method` and `path`
+    /// are the request's, the other arguments the answer's.
     pub(crate) fn id_scan(
         &self,
         method: &Method,
@@ -95,7 +95,7 @@ impl AnswerIds {
         })))
     }
 
-    /// Who served the answer with this id, which may be percent-encoded.
+    /// The instance that gave the answer with this id, which may be percent-encoded.
     pub fn instance(&self, id: &str) -> Option<Instance> {
         if id.len() > 3 * MAX_ID_BYTES {
             return None;
@@ -142,7 +142,7 @@ impl Ids {
     }
 }
 
-/// Reads along with an answer until it has the id, or there is none.
+/// Scans an answer until it has the id, or until there can be none.
 pub(crate) struct IdScan(Option<Scan>);
 
 struct Scan {
@@ -157,17 +157,17 @@ enum Reader {
     Events(Line),
 }
 
-/// What a line of an event stream is (WHATWG HTML §9.2.6).
+/// A line of an event stream (WHATWG HTML §9.2.6).
 enum Line {
-    /// Up to a colon: the field's name.
+    /// The field's name, up to the colon.
     Field(Vec<u8>),
-    /// The value of `data`, which is a JSON object in one line.
+    /// The value of `data`, a JSON object in one line.
     Data(Box<JsonMember>),
     /// Another field, or a comment.
     Other,
 }
 
-/// Says nothing about the answer.
+/// Prints nothing of the answer.
 impl std::fmt::Debug for IdScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("IdScan(..)")
@@ -196,13 +196,13 @@ impl IdScan {
     }
 }
 
-/// The answer is not what answers with ids look like.
+/// The answer has not the form of answers with ids.
 struct NoId;
 
 impl Reader {
     fn feed(&mut self, bytes: &[u8]) -> Result<Option<&str>, NoId> {
         let line = match self {
-            // Behind the id nothing matters any more.
+            // What follows the id does not matter.
             Self::Json(member) => return member.find(bytes).map_err(|_| NoId),
             Self::Events(line) => line,
         };

@@ -1,13 +1,11 @@
-//! Who may use the port. It listens on this machine, where web pages and other
-//! users are as close as the user is.
+//! Decides which requests may use the port. It listens on this machine, where web pages and
+//! other users can reach it as the user can.
 //!
-//! - A page that rebinds its name to 127.0.0.1 shows its name in `Host`
-//!   (threats.md C1).
-//! - A page that posts across origins shows `Origin` or `Sec-Fetch-Site`
-//!   (threats.md C2).
+//! - A page that rebinds its name to 127.0.0.1 sends its name in `Host` (threats.md C1).
+//! - A page that posts across origins sends `Origin` or `Sec-Fetch-Site` (threats.md C2).
 //! - Another user of the machine, or of the network, has no token (threats.md C3).
 //!
-//! Pure: headers in, a verdict out.
+//! Pure: headers in, a decision out.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,9 +19,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::least;
 use crate::secrets::ClientTokens;
 
-/// A client's token, for clients that have a key of their own in `Authorization`.
+/// A client's token, for clients whose `Authorization` has an API key of their own.
 const TOKEN: HeaderName = HeaderName::from_static("x-verified-proxy-token");
-/// Where Anthropic's clients put what others put in `Authorization`.
+/// Where Anthropic's clients send the API key.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -51,7 +49,7 @@ impl FromStr for Origin {
         if !scheme_fits || authority.contains(['@', '*']) || parsed.host().is_empty() {
             return Err(wrong());
         }
-        // Browsers leave the usual port out.
+        // Browsers omit the default port.
         let usual = match scheme {
             "http" => ":80",
             "https" => ":443",
@@ -71,7 +69,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A name under which the proxy may be asked, without a port.
+/// A name by which the proxy may be addressed, without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
@@ -94,43 +92,43 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Who may use the port.
+/// The names, pages and tokens that may use the port.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    /// Names in `Host` beside those of this machine's loopback.
+    /// Names in `Host` beside those of loopback.
     pub hosts: Vec<HostName>,
     /// Origins of pages that may use the proxy.
     pub origins: Vec<Origin>,
-    /// If given, each request has to bring one.
+    /// If given, each request needs one of these.
     pub tokens: Option<ClientTokens>,
 }
 
-/// Why a request is not looked at any further.
+/// Why a request is refused before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAdmitted {
     Host,
     Origin,
     Token,
-    /// It asks for levels that nobody knows.
+    /// It demands unknown levels.
     Require,
 }
 
-/// A request that may go on.
+/// An admitted request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admitted {
     /// The page's origin, which may read the answer.
     pub origin: Option<HeaderValue>,
-    /// A browser asks whether it may ask (Fetch §4.8).
+    /// It is a preflight (Fetch §4.8).
     pub preflight: bool,
-    /// A browser will show the answer, or run it.
+    /// A browser will display the answer, or run it.
     pub shown: bool,
-    /// What the request and its token ask of the verdict, beyond the policy.
+    /// The levels that the request and its token demand of the verdict, beyond the policy.
     pub least: LeastLevels,
 }
 
 impl Guard {
-    /// Judges a request that came to the address `local`; takes the token out of
-    /// it, which is nobody's business behind the proxy.
+    /// Judges a request that came to the address `local`. Removes the token, which backends
+    /// must not see.
     pub(crate) fn admit(
         &self,
         head: &mut Parts,
@@ -143,21 +141,21 @@ impl Guard {
         let target = head.uri.authority().map(|target| Some(target.as_str()));
         let allowed = |host: Option<&str>| host.is_some_and(|host| self.is_own(host, local));
         let own = hosts.all(allowed) && target.is_none_or(allowed);
-        // CONNECT, whose target is another host by its nature, is never forwarded and
-        // has an answer of its own that helps.
+        // The target of CONNECT is always another host. It is never forwarded, and its error is
+        // more helpful.
         if !own && head.method != Method::CONNECT {
             return Err(NotAdmitted::Host);
         }
         let origin = self.page(&head.headers)?;
-        // Only a page that was let in can ask whether it may ask; it has no token
-        // yet (Fetch §4.8 sends none).
+        // Only a page of an allowed origin can send a preflight, which has no token (Fetch
+        // §4.8).
         let preflight = origin.is_some()
             && head.method == Method::OPTIONS
             && head
                 .headers
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        // The document of the proxy's own page holds nothing, and asks for a token:
-        // a browser sends none by itself.
+        // The document of the proxy's own page contains no data and asks for a token: a browser
+        // cannot send one by itself.
         let document = is_document(&head.method, head.uri.path());
         let of_token = if preflight || document {
             LeastLevels::default()
@@ -173,13 +171,12 @@ impl Guard {
         })
     }
 
-    /// A name of this machine's loopback, the address that was connected to, or
-    /// one that the user allows.
+    /// A name of loopback, the address that was connected to, or a name that the user allows.
     fn is_own(&self, host: &str, local: Option<IpAddr>) -> bool {
         let Some((host, _)) = host_of(host) else {
             return false;
         };
-        // Not the names below it, which not every resolver keeps on the machine.
+        // But not its subdomains, which some resolvers look up outside the machine.
         if host == "localhost" {
             return true;
         }
@@ -191,14 +188,14 @@ impl Guard {
         self.hosts.iter().any(|own| own.0 == host)
     }
 
-    /// The page behind a request: none, or one that may use the proxy.
+    /// The page behind a request: `None`, or an origin that may use the proxy.
     fn page(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, NotAdmitted> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => {
                 let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-                // "none": the user typed the address; "same-origin": the proxy's own
-                // page. A page on another port of this machine is "same-site".
+                // "none": the user typed the address; "same-origin": the proxy's own page. A
+                // page on another port of this machine is "same-site".
                 let own = |site: &HeaderValue| matches!(site.as_bytes(), b"none" | b"same-origin");
                 sites.all(own).then_some(None).ok_or(NotAdmitted::Origin)
             }
@@ -208,7 +205,7 @@ impl Guard {
                 if self.origins.contains(&parsed) {
                     return Ok(Some(origin.clone()));
                 }
-                // The proxy's own page: its host was found to be the proxy's.
+                // The proxy's own page: its `Host` has been found to be the proxy's.
                 let host = headers
                     .get(header::HOST)
                     .and_then(|host| host.to_str().ok());
@@ -222,7 +219,7 @@ impl Guard {
         }
     }
 
-    /// What the tokens of a request ask of its verdict, taken together.
+    /// The levels that the request's tokens demand together.
     fn take_token(&self, headers: &mut HeaderMap) -> Result<LeastLevels, NotAdmitted> {
         let own = headers.remove(TOKEN);
         let Some(tokens) = &self.tokens else {
@@ -232,7 +229,7 @@ impl Guard {
             tokens.know(value.to_str().ok().and_then(token)?)
         };
         let mut admitted = own.and_then(|value| known(&value, |text| Some(text.trim())));
-        // A token never goes on to a backend, also where another one let it in.
+        // A token never reaches a backend, even if another token admitted the request.
         for (name, token) in [
             (header::AUTHORIZATION, bearer as fn(&str) -> Option<&str>),
             (X_API_KEY, |text| Some(text.trim())),
@@ -254,18 +251,18 @@ impl Guard {
     }
 }
 
-/// True for the document of the proxy's own page. It holds nothing, so it is shown
-/// to a browser that has no token yet, and asks for one.
+/// True for the document of the proxy's own page. It contains no data, so a browser gets it
+/// without a token, and it asks for one.
 fn is_document(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && path == "/_proxy/"
 }
 
-/// Whether the answer becomes a document, a frame, a picture, a script: what a page
-/// fetches has the destination "empty" (Fetch §2.2.7), and programs send none.
+/// True if a browser displays the answer or runs it: as a document, frame, image or script.
+/// What a page fetches has the destination "empty" (Fetch §2.2.7); programs send none.
 ///
-/// Nor do browsers to an address that they do not trust, such as 192.168.1.5, and
-/// Safari before 16.4: where one asks for something and says nothing, it is shown.
-/// All of them say who a page is that posts.
+/// Browsers send no destination to addresses that they do not trust, such as 192.168.1.5, and
+/// Safari does not before 16.4: there a browser's GET counts as displayed. All of them send the
+/// origin of a page that posts.
 pub(crate) fn is_shown(method: &Method, headers: &HeaderMap) -> bool {
     let mut destinations = headers.get_all(SEC_FETCH_DEST).iter().peekable();
     if destinations.peek().is_some() {
@@ -284,8 +281,8 @@ pub(crate) fn bearer(credentials: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Host and port of `Host` (RFC 9110 §7.2): lower case, an IPv6 address without
-/// brackets, a name without its final dot.
+/// Host and port of `Host` (RFC 9110 §7.2): in lower case, an IPv6 address without brackets, a
+/// name without its final dot.
 fn host_of(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(inner) => {

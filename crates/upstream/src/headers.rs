@@ -1,4 +1,4 @@
-//! What of a message's header goes on and what stays (RFC 9110 §7.6.1).
+//! Which header fields are forwarded (RFC 9110 §7.6.1).
 
 use attest::Domain;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::guard;
 use crate::secrets::{self, ApiKey};
 
-/// For one connection only, whether or not `Connection` names them.
+/// Fields of one connection, whether or not `Connection` lists them.
 static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -17,11 +17,11 @@ static HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Names a backend, in place of the model.
+/// Names a backend, instead of the model.
 pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
-/// For the proxy itself, or written by it anew. X-Request-Hash overrides the hash
-/// that the backend signs (protocol.md §4).
+/// Fields for the proxy itself, or that it writes anew. X-Request-Hash overrides the hash that
+/// the backend signs (protocol.md §4).
 static NOT_FOR_BACKENDS: [HeaderName; 4] = [
     BACKEND_DOMAIN,
     HeaderName::from_static("x-request-hash"),
@@ -29,19 +29,18 @@ static NOT_FOR_BACKENDS: [HeaderName; 4] = [
     header::HOST,
 ];
 
-/// For whoever reads the content, so no matter of one connection, whatever
-/// `Connection` says: a body would change its length, or its meaning after a
-/// model was read from it.
+/// Fields of the content. They do not belong to one connection even if `Connection` lists them:
+/// without them a body would change its length, or its meaning after the model was read.
 const OF_THE_CONTENT: [HeaderName; 3] = [
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
 ];
 
-/// What every header that only the proxy may write begins with.
+/// Prefix of the fields that only the proxy may write.
 const OWN_PREFIX: &str = "x-verified-proxy-";
 
-/// Takes out what is meant for the proxy or for the client's connection.
+/// Removes the fields that are for the proxy or for the client's connection.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
@@ -50,24 +49,24 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out what is meant for the proxy's connection, what only the proxy may
-/// say, and what would lead the client past it.
+/// Removes the fields that are for the proxy's connection, that only the proxy may write, or
+/// that would lead the client around the proxy.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     headers.remove(header::REFRESH);
     remove_where(headers, |name| {
-        // Which pages may read an answer is the user's to say (--allow-origin).
+        // The user decides which pages may read an answer (--allow-origin).
         let name = name.as_str();
         name.starts_with(OWN_PREFIX) || name.starts_with("access-control-")
     });
 }
 
-/// Writes the proxy's key where a client brings none, or something that clients
-/// write who have none. Anthropic's clients write theirs into `X-Api-Key`.
+/// Adds the proxy's API key where the client sends none, or a placeholder. Anthropic's clients
+/// send the key in `X-Api-Key`.
 pub(crate) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
     let stands_for_none = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
-        // What cannot be read is not ours to judge.
+        // An unreadable value may be a key: it is left alone.
         let text = value.to_str().ok();
         text.is_some_and(|text| {
             text.trim().is_empty() || token(text).is_some_and(secrets::is_placeholder)
@@ -86,21 +85,20 @@ pub(crate) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
     }
 }
 
-/// In how many ways an answer stated its length.
+/// How an answer states its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stated {
     Once,
-    /// By its chunks and by Content-Length: where it ends is the sender's word
-    /// against itself, so nothing that follows on the connection is believed
-    /// (RFC 9112 §6.3, item 3).
+    /// By chunks and by Content-Length: the sender contradicts itself about the end, so nothing
+    /// that follows on the connection is trusted (RFC 9112 §6.3, item 3).
     TwoWays,
 }
 
-/// Leaves one statement of an answer's length, the one that its body was read
-/// by (RFC 9112 §6.3), or says why there is none.
+/// Leaves one statement of an answer's length, by which its body was read (RFC 9112 §6.3).
+/// Fails if there is no unambiguous one.
 ///
-/// hyper reads a body by its transfer-coding and leaves Content-Length beside
-/// it; whoever framed the same body by that would cut it off unnoticed.
+/// hyper reads a body by its transfer-coding and leaves Content-Length beside it; a client that
+/// used the latter would truncate the body unnoticed.
 pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -163,7 +161,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
     }
 }
 
-/// Foreign text as a header value: what is not printable ASCII becomes `?`.
+/// Foreign text as a header value. Characters other than printable ASCII become `?`.
 pub(crate) fn printable(text: &str) -> HeaderValue {
     let safe: String = text
         .chars()
@@ -173,11 +171,11 @@ pub(crate) fn printable(text: &str) -> HeaderValue {
     HeaderValue::from_str(&safe).unwrap_or_else(|_| HeaderValue::from_static("?"))
 }
 
-/// A Location as a path on the same backend; nothing if it leads elsewhere or
-/// could be read so.
+/// A Location as a path on the same backend; `None` if it leads elsewhere, or some client could
+/// read it so.
 pub(crate) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
     let text = location.to_str().ok()?;
-    // Browsers read a backslash as a slash and drop tabs and newlines (WHATWG URL §4.4).
+    // Browsers read a backslash as a slash, and drop tabs and newlines (WHATWG URL §4.4).
     if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'\\') {
         return None;
     }
@@ -200,8 +198,7 @@ pub(crate) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderV
     HeaderValue::from_str(&path).ok()
 }
 
-/// What follows `https://`; `Some(None)` if there is no scheme, `None` if there
-/// is another one.
+/// What follows `https://`; `Some(None)` without a scheme, `None` with another scheme.
 fn strip_scheme(text: &str) -> Option<Option<&str>> {
     let end = text.find([':', '/', '?', '#']);
     match end.map(|end| text.split_at(end)) {

@@ -1,21 +1,19 @@
-//! One string member at the top level of a JSON object, found while the text
-//! comes by in pieces of any size.
+//! One string member at the top level of a JSON object, found while the text arrives in pieces
+//! of any size.
 //!
-//! The text is checked against the whole grammar (RFC 8259), so that what this
-//! reader takes for structure is structure to every other reader too. Memory does
-//! not grow with the text: containers are bits, and only the member itself and
-//! keys that may be its name are kept. They are unescaped by serde_json.
+//! The text is checked against the whole grammar (RFC 8259), so every other parser sees the
+//! same structure. Memory does not grow with the text: open containers are bits, and only the
+//! member and keys that may be its name are kept. serde_json unescapes them.
 
 use std::borrow::Cow;
 use std::mem;
 
-/// Containers inside containers. Python's json and orjson stop near it too.
+/// Nesting. Python's json and orjson stop near it too.
 const MAX_DEPTH: usize = 1_024;
-/// An escaped character is written in at most this many bytes for each of its
-/// UTF-8 bytes: `\u006d`.
+/// Longest escape of one UTF-8 byte: `\u006d`.
 const MAX_ESCAPE: usize = 6;
 
-/// Why a text has no such member that everybody would agree on.
+/// Why parsers would not agree on the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Not JSON.
@@ -35,7 +33,7 @@ pub(crate) struct JsonMember {
     open: Containers,
     /// Raw text between quotes, of a key or of the member's value.
     kept: Kept,
-    /// The next value at the top level is the member's.
+    /// True if the next value at the top level is the member's.
     next: bool,
     seen: bool,
     value: Option<String>,
@@ -54,22 +52,22 @@ enum State {
     AfterValue,
     Text(Role),
     Escape(Role),
-    /// Hexadecimal digits that are missing.
+    /// Hexadecimal digits still missing.
     Hex(Role, u8),
-    /// Bytes that are missing.
+    /// Bytes still missing.
     Literal(&'static [u8]),
     Number(Number),
     End,
 }
 
-/// What a string stands for.
+/// The role of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Key,
     Value,
 }
 
-/// What of a number has been read last (RFC 8259 §6).
+/// The last part of a number that was read (RFC 8259 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Number {
     Minus,
@@ -83,7 +81,7 @@ enum Number {
 }
 
 impl JsonMember {
-    /// Looks for `name`, whose value may have `max` bytes.
+    /// Searches for `name`, whose value may have `max` bytes.
     pub(crate) fn new(name: &'static str, max: usize) -> Self {
         Self {
             name,
@@ -105,7 +103,7 @@ impl JsonMember {
         Ok(())
     }
 
-    /// The same, up to the member's value: what follows it is not looked at.
+    /// The same, up to the member's value. What follows is not parsed.
     pub(crate) fn find(&mut self, mut text: &[u8]) -> Result<Option<&str>, Fault> {
         while self.value.is_none()
             && let Some((byte, rest)) = text.split_first()
@@ -115,7 +113,7 @@ impl JsonMember {
         Ok(self.value())
     }
 
-    /// Takes at least `byte` from `text`, or a number's end; gives what is left.
+    /// Consumes at least `byte` of `text`, or the end of a number. Returns the rest.
     fn step<'a>(&mut self, byte: u8, rest: &'a [u8], text: &'a [u8]) -> Result<&'a [u8], Fault> {
         Ok(match self.state {
             State::Text(role) => self.text(role, text)?,
@@ -166,12 +164,12 @@ impl JsonMember {
         })
     }
 
-    /// The member's value, once it has come by.
+    /// The member's value, once it has arrived.
     pub(crate) fn value(&self) -> Option<&str> {
         self.value.as_deref()
     }
 
-    /// The text ends here.
+    /// Checks that the text may end here.
     pub(crate) fn end(&self) -> Result<(), Fault> {
         match self.state {
             State::End => Ok(()),
@@ -179,7 +177,7 @@ impl JsonMember {
         }
     }
 
-    /// A byte between values.
+    /// A byte outside strings, numbers and literals.
     fn token(&mut self, state: State, byte: u8) -> Result<State, Fault> {
         match (state, byte) {
             (State::Start, b'{') => {
@@ -251,7 +249,7 @@ impl JsonMember {
     fn text<'a>(&mut self, role: Role, text: &'a [u8]) -> Result<&'a [u8], Fault> {
         let end = memchr::memchr2(b'"', b'\\', text);
         let (plain, rest) = text.split_at(end.unwrap_or(text.len()));
-        // Without a way out of the loop, for the compiler to use vectors.
+        // A fold does not exit early, so the compiler vectorises it.
         if plain
             .iter()
             .fold(false, |found, byte| found | (*byte < 0x20))
@@ -293,10 +291,10 @@ impl JsonMember {
     }
 }
 
-/// What stands between the quotes, as serde_json reads it.
+/// The text between the quotes, as serde_json reads it.
 fn unescaped(raw: &[u8]) -> Result<Cow<'_, str>, Fault> {
     if !raw.contains(&b'\\') {
-        // It has neither quotes nor control characters, or it would have ended before.
+        // Without quotes and control characters, which `text` has excluded.
         let text = std::str::from_utf8(raw);
         return text.map(Cow::Borrowed).map_err(|_| Fault::Syntax);
     }
@@ -330,7 +328,7 @@ impl Number {
     }
 }
 
-/// Open containers: a bit each, set for objects.
+/// Open containers, one bit each: set for objects.
 #[derive(Default)]
 struct Containers {
     bits: [u64; MAX_DEPTH / 64],
@@ -354,7 +352,7 @@ impl Containers {
     }
 }
 
-/// A string that is of interest, up to a limit.
+/// The text of a string that may matter, up to a limit.
 enum Kept {
     Nothing,
     Text { raw: Vec<u8>, max: usize },

@@ -54,10 +54,7 @@ pub struct Judge {
     trust_anchors: TrustAnchors,
     signing_algo: SigningAlgo,
     webpki: WebPki,
-    collaterals: Collaterals,
-    nras: Nras,
-    compose_files: ComposeFiles,
-    compose_tags: ComposeTags,
+    sources: Sources,
     clock: Clock,
     memory: Memory,
     /// Domains where changes are accepted even if the policy holds backends to what was seen.
@@ -78,22 +75,13 @@ impl Judge {
         accept_change: Vec<Domain>,
         clock: Clock,
     ) -> Self {
-        let Sources {
-            collaterals,
-            nras,
-            compose_files,
-            compose_tags,
-        } = sources;
         Self {
             policy_digest: policy.digest(),
             policy,
             trust_anchors,
             signing_algo,
             webpki,
-            collaterals,
-            nras,
-            compose_files,
-            compose_tags,
+            sources,
             clock,
             memory,
             accept_change,
@@ -111,12 +99,15 @@ impl Judge {
 
     /// All sources, for messages.
     pub(crate) fn collateral_sources(&self) -> String {
-        self.collaterals.sources()
+        self.sources.collaterals.sources()
     }
 
     /// The sources that are switched on, for messages.
     pub(crate) fn compose_source(&self) -> String {
-        let sources = [self.compose_files.source(), self.compose_tags.source()];
+        let sources = [
+            self.sources.compose_files.source(),
+            self.sources.compose_tags.source(),
+        ];
         let asked = sources
             .iter()
             .filter(|source| ***source != ComposeSource::Off);
@@ -126,7 +117,7 @@ impl Judge {
 
     /// The service's address, for messages.
     pub(crate) fn nras_service(&self) -> String {
-        self.nras.service().to_string()
+        self.sources.nras.service().to_string()
     }
 
     pub(crate) fn policy_digest(&self) -> PolicyDigest {
@@ -165,12 +156,12 @@ impl Judge {
         };
         let mut set_aside = Vec::new();
         let mut refused = None;
-        let mut tags = self.compose_tags.stored();
+        let mut tags = self.sources.compose_tags.stored();
         // First each source's stored documents, then new ones.
-        for _ in 0..self.collaterals.source_count().max(1) * 2 {
+        for _ in 0..self.sources.collaterals.source_count().max(1) * 2 {
             key_lock.set_stage(Stage::Collateral);
-            let documents = self.collaterals.get(key, &set_aside);
-            let (fetched, ()) = tokio::join!(documents, self.collaterals.want_editions());
+            let documents = self.sources.collaterals.get(key, &set_aside);
+            let (fetched, ()) = tokio::join!(documents, self.sources.collaterals.want_editions());
             let fetched = match fetched {
                 Ok(fetched) => fetched,
                 // The refusal is more specific than the missing alternative.
@@ -191,7 +182,7 @@ impl Judge {
                         self.memory.history.add(seen);
                     }
                     if appraisal.floor_seen.is_some() {
-                        self.collaterals.keep(key, &fetched);
+                        self.sources.collaterals.keep(key, &fetched);
                     }
                     return Ok(appraisal);
                 }
@@ -285,9 +276,9 @@ impl Judge {
         nras: NrasCheck<'_>,
     ) -> Appraisal {
         let floors = self.memory.floors.get();
-        let editions = self.collaterals.editions();
+        let editions = self.sources.collaterals.editions();
         let history = self.memory.history.get();
-        let files = self.compose_files.stored();
+        let files = self.sources.compose_files.stored();
         let appraisal = appraise(&Appraise {
             evidence,
             subject,
@@ -340,9 +331,9 @@ impl Judge {
         let Ok(key) = evidence.collateral_key() else {
             return Vec::new();
         };
-        let sources = self.collaterals.each(key);
-        let (sources, ()) = tokio::join!(sources, self.collaterals.want_editions());
-        let tags = self.compose_tags.stored();
+        let sources = self.sources.collaterals.each(key);
+        let (sources, ()) = tokio::join!(sources, self.sources.collaterals.want_editions());
+        let tags = self.sources.compose_tags.stored();
         let judged = |fetched: &Arc<Fetched>| {
             let nras = NrasCheck::NotAsked("Intel's documents do not depend on it");
             let about = (evidence, subject, live_spki, nonce);
@@ -366,20 +357,23 @@ impl Judge {
 
     /// True if a verdict could reach more as soon as a source answers.
     pub(crate) fn may_rise(&self, appraisal: &Appraisal) -> bool {
-        let sources = [self.compose_files.source(), self.compose_tags.source()];
+        let sources = [
+            self.sources.compose_files.source(),
+            self.sources.compose_tags.source(),
+        ];
         appraisal.deployment_is_open() && !sources.contains(&&ComposeSource::Off)
     }
 
     /// How far this machine's clock seems off, if that may be the cause of a refusal.
     pub(crate) fn skew_behind(&self, rejected: &Rejected) -> Option<Skew> {
-        let skew = self.collaterals.fetcher().dates().least()?;
+        let skew = self.sources.collaterals.fetcher().dates().least()?;
         (blames_time(rejected) && skew.is_notable()).then_some(skew)
     }
 
     /// Renews the collateral of every platform family seen before, while the backend collects
     /// its evidence. Returns at once.
     pub(crate) fn prewarm(&self) {
-        self.collaterals.prewarm();
+        self.sources.collaterals.prewarm();
     }
 
     pub(crate) fn now(&self) -> UnixTime {

@@ -1,8 +1,7 @@
 //! Numbers for operators: `GET /_proxy/metrics`, in the OpenMetrics text format.
 //!
-//! They know verdicts and codes, never requests: each label is a constant of
-//! this program or a digest, so nothing that a client or a backend says can
-//! become one (threats.md C6).
+//! They are about verdicts and codes, never about requests: each label is a constant of this
+//! program or a digest, so no text of a client or a backend can become one (threats.md C6).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,44 +16,41 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use sources::webpki::WebPki;
 
-/// Of what [`Metrics::text`] gives (OpenMetrics 1.0 §3.1).
+/// The Content-Type of [`Metrics::text`] (OpenMetrics 1.0 §3.1).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Seconds. A report takes some tenths, a machine with eight GPUs some seconds,
-/// and a probe is given up after 60.
+/// In seconds. A report takes tenths, of a machine with eight GPUs some seconds; a probe is
+/// abandoned after 60.
 const ATTESTATION_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Two labels.
 type Labels = [(&'static str, &'static str); 2];
 
-/// One label.
 type Label = [(&'static str, &'static str); 1];
 
-/// Why an answer that had begun did not come to its end.
+/// Why an answer ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     BrokenOff,
     Idle,
 }
 
-/// What is true at the moment of asking.
+/// The state at the time of the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Verdicts that requests are sent on.
+    /// Valid verdicts.
     pub verdicts: usize,
-    /// Answers under way on those.
+    /// Answers under way under valid or expired verdicts.
     pub answers: usize,
     /// Answers under way whose verdict was withdrawn after they had begun.
     pub withdrawn_answers: usize,
-    /// Connections to backends that lie idle.
+    /// Idle connections to backends.
     pub idle_connections: usize,
-    /// Of request bodies, in memory.
+    /// Memory of request bodies.
     pub body_bytes: u64,
-    /// The time.
     pub at: UnixTime,
 }
 
-/// All of them.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -73,15 +69,16 @@ pub struct Metrics {
     withdrawn_answers_now: Gauge,
     idle_connections_now: Gauge,
     body_bytes_now: Gauge,
-    /// The one that ends first.
+    /// The exception that ends first.
     first_exception: Option<Exception>,
     exception_days: Gauge,
 }
 
 impl Metrics {
-    /// All zero. What weakens the proof is in the label set of `…_proof_info`.
+    /// All zero. The labels of `…_proof_info` name what weakens the proof.
     pub fn new(policy: &Policy, anchors: &TrustAnchors, webpki: WebPki) -> Arc<Self> {
         let mut registry = Registry::with_prefix("verified_proxy");
+        let root = |is_real, name: &str| if is_real { name } else { "DANGER" }.to_owned();
         let info = Info::new([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("policy_digest", policy.digest().to_string()),
@@ -94,33 +91,9 @@ impl Metrics {
                 }
                 .to_owned(),
             ),
-            (
-                "tdx_root",
-                if anchors.is_intel() {
-                    "intel"
-                } else {
-                    "DANGER"
-                }
-                .to_owned(),
-            ),
-            (
-                "gpu_root",
-                if anchors.gpus().is_nvidia() {
-                    "nvidia"
-                } else {
-                    "DANGER"
-                }
-                .to_owned(),
-            ),
-            (
-                "nras_root",
-                if anchors.nras().is_nvidia() {
-                    "nvidia"
-                } else {
-                    "DANGER"
-                }
-                .to_owned(),
-            ),
+            ("tdx_root", root(anchors.is_intel(), "intel")),
+            ("gpu_root", root(anchors.gpus().is_nvidia(), "nvidia")),
+            ("nras_root", root(anchors.nras().is_nvidia(), "nvidia")),
             ("ca_chain", webpki.as_str().to_owned()),
         ]);
         registry.register("proof", "What a verdict of this proxy means", info);
@@ -225,7 +198,7 @@ impl Metrics {
         self.cut.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// An attestation that took `time`.
+    /// Counts an attestation, and the `time` that it took.
     pub(crate) fn attested(&self, outcome: &'static str, time: Duration) {
         self.attestations
             .get_or_create(&[("outcome", outcome)])
@@ -233,7 +206,7 @@ impl Metrics {
         self.attestation_seconds.observe(time.as_secs_f64());
     }
 
-    /// What a report shows beside its verdict.
+    /// Counts a report's findings and changes.
     pub(crate) fn reported(&self, report: &Report) {
         for Finding {
             topic, severity, ..
@@ -249,7 +222,7 @@ impl Metrics {
         }
     }
 
-    /// A verdict that `answers` stood on was withdrawn.
+    /// Counts a withdrawn verdict, and the `answers` under way under it.
     pub(crate) fn withdrawn(&self, answers: usize) {
         self.withdrawn.inc();
         self.withdrawn_answers.inc_by(answers as u64);
@@ -259,7 +232,7 @@ impl Metrics {
         self.connections.inc();
     }
 
-    /// As `/_proxy/metrics` gives them.
+    /// The text of `/_proxy/metrics`.
     pub fn text(&self, now: Now) -> String {
         let Now {
             verdicts,
@@ -289,7 +262,7 @@ impl Metrics {
     }
 }
 
-/// A metric of zero, registered.
+/// Registers a metric with value zero.
 fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());

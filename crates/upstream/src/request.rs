@@ -1,12 +1,11 @@
-//! What a client sent, closed until a connection is proved.
+//! A client's request, sealed until a connection is proved.
 //!
-//! [`ClientRequest`] has private content and one exit, [`ClientRequest::open`],
-//! which only `upstream` can name and only who holds a [`ProvedLink`] can call:
-//! `Verified::forward` does. Until then routing sees a [`View`]: method, path,
-//! `X-Backend-Domain` and the model.
+//! [`ClientRequest`] has private content and one exit, [`ClientRequest::open`]: only this crate
+//! can name it, and it needs a [`ProvedLink`]. `Verified::forward` calls it. Before that,
+//! routing sees a [`View`]: method, path, `X-Backend-Domain` and the model.
 //!
-//! The body is read as far as its model, and held; the rest of it streams when
-//! there is somewhere to stream to.
+//! The body is read up to its model and held in memory. The rest stays with the client until
+//! there is a connection to stream it to.
 
 mod body;
 mod budget;
@@ -37,16 +36,16 @@ pub use self::budget::{BODY_SLACK, BodyBudget};
 pub use self::form::Content;
 pub use self::framing::Framing;
 
-/// Connections that carry clients' requests.
+/// Connections for clients' requests.
 pub(crate) type Link = link::Link<RequestBody>;
 pub(crate) type ProvedLink = link::ProvedLink<RequestBody>;
 
-/// For a model to come by, in times that a client may pause: ten minutes, unless
-/// somebody says otherwise. What came before it is held in memory that all
-/// requests share, which a few slow clients must not keep for themselves.
+/// How long the model may take to arrive, in multiples of the longest pause between pieces: ten
+/// minutes by default. What arrived before it occupies memory that all requests share, and a
+/// few slow clients must not occupy all of it.
 const MAX_PAUSES: u32 = 10;
 
-/// Why a body was not taken in.
+/// Why a body was refused before it was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error(transparent)]
@@ -93,7 +92,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// As much of a request as routing and framing rules need.
+/// The part of a request that routing and framing rules see.
 #[expect(
     missing_debug_implementations,
     reason = "the model and the path are a client's"
@@ -107,9 +106,9 @@ pub struct View<'a> {
 }
 
 impl ClientRequest {
-    /// Closes over a request that may use the proxy: ingress's first act. It came
-    /// to the address `local`; its body may have `max_body` bytes, and `body_idle`
-    /// pass between two pieces of it.
+    /// Seals a request that may use the proxy: the first thing that ingress does. The request
+    /// came to the address `local`; its body may have `max_body` bytes, and pause for
+    /// `body_idle` between two pieces.
     pub fn seal(
         request: Request<Incoming>,
         guard: &Guard,
@@ -153,7 +152,7 @@ impl ClientRequest {
         }
     }
 
-    /// Takes the body in, as far as the model has to be found in it.
+    /// Reads the body up to its model, if it may have one.
     pub async fn find_model(&mut self, budget: &BodyBudget) -> Result<(), SealError> {
         let RequestBody::Sent(sent) = &mut self.body else {
             return Ok(());
@@ -185,14 +184,14 @@ impl ClientRequest {
         Ok(())
     }
 
-    /// Opens it, for whoever holds a connection and the proof about it.
+    /// Opens the request, for a connection with its proof.
     pub(crate) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
         let resealer = Resealer { model: self.model };
         (Request::from_parts(self.head, self.body), resealer)
     }
 }
 
-/// Reads as far as the model, and holds what it read.
+/// Reads up to the model, and holds what was read.
 async fn model_in(
     sent: &mut Sent,
     scan: BodyScan,
@@ -221,7 +220,7 @@ async fn model_in(
     Ok(found)
 }
 
-/// Closes over a request again that was never written.
+/// Seals a request again that was not written.
 pub(crate) struct Resealer {
     model: ModelField,
 }
@@ -237,7 +236,7 @@ impl Resealer {
     }
 }
 
-/// Says nothing about the content.
+/// Prints nothing of the content.
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientRequest(sealed)")

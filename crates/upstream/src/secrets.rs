@@ -1,9 +1,9 @@
-//! What the proxy knows and must not tell: the API key that it adds for clients,
-//! and the tokens by which it knows them (threats.md C3, C4).
+//! Secrets of the proxy: the API key that it adds for clients, and the tokens by which it
+//! recognises them (threats.md C3, C4).
 //!
-//! Both come from a file or a variable, never from an argument; neither can be
-//! printed, and both are wiped from memory when they are dropped. Copies that an
-//! HTTP library makes of a header are not.
+//! Both come from a file or an environment variable, never from an argument. Neither can be
+//! printed, and both are wiped from memory when dropped; copies in an HTTP library's headers
+//! are not.
 
 use std::fmt;
 
@@ -13,16 +13,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-/// The longest keys of known services have some hundred characters.
+/// Real keys have some hundred characters at most.
 const MAX_SECRET_BYTES: usize = 4 << 10;
-/// As much as a token that can be guessed does not have: 16 characters of base64
-/// are 96 bits.
+/// Shorter tokens can be guessed: 16 characters of base64 are 96 bits.
 const MIN_TOKEN_CHARS: usize = 16;
-/// A household, or a team.
+/// Enough for a household or a team.
 const MAX_TOKENS: usize = 1_000;
 
-/// What clients that have no key of their own are told to write in its place, or
-/// write on their own account.
+/// What clients without a key are told to send in its place, or send of their own accord.
 const PLACEHOLDERS: [&str; 18] = [
     "dummy",
     // Simon Willison's `llm`.
@@ -45,13 +43,13 @@ const PLACEHOLDERS: [&str; 18] = [
     "x",
 ];
 
-/// Whether a bearer token says that there is none.
+/// True if a bearer token stands for none.
 pub(crate) fn is_placeholder(token: &str) -> bool {
     let token = token.trim().to_ascii_lowercase();
     token.is_empty() || PLACEHOLDERS.contains(&token.as_str())
 }
 
-/// The key that goes on with requests that bring none.
+/// The API key that the proxy adds to requests without one.
 #[derive(Clone)]
 pub struct ApiKey(Zeroizing<String>);
 
@@ -59,17 +57,18 @@ impl ApiKey {
     /// A key is one word of printable ASCII.
     ///
     /// # Errors
-    /// If `text` is not, said without any of it.
+    ///
+    /// If `text` is anything else. The message contains nothing of it.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         word(text).map(|key| Self(Zeroizing::new(key.to_owned())))
     }
 
-    /// Whether it is what clients write who have none.
+    /// True if it is a placeholder.
     pub fn is_placeholder(&self) -> bool {
         is_placeholder(&self.0)
     }
 
-    /// As it stands in `Authorization`; marked, so that nothing prints it.
+    /// The value of `Authorization`, marked as sensitive so that it is not printed.
     pub(crate) fn header_value(&self) -> Option<HeaderValue> {
         let bearer = Zeroizing::new(format!("Bearer {}", self.0.as_str()));
         let mut value = HeaderValue::from_str(&bearer).ok()?;
@@ -84,7 +83,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// One word of printable ASCII, without the white space around it.
+/// One word of printable ASCII, trimmed.
 fn word(text: &str) -> Result<&str, &'static str> {
     let text = text.trim();
     match text {
@@ -97,11 +96,11 @@ fn word(text: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// Tokens by which clients are known. What is kept is their digests.
+/// Clients' tokens. Only their digests are kept.
 #[derive(Clone)]
 pub struct ClientTokens(Vec<Token>);
 
-/// A token's name, its digest, and what its holder asks of a verdict beyond the policy.
+/// A token's name and digest, and the levels that its requests demand beyond the policy.
 #[derive(Clone)]
 struct Token {
     name: String,
@@ -110,11 +109,12 @@ struct Token {
 }
 
 impl ClientTokens {
-    /// One `NAME TOKEN` a line, or `NAME TOKEN AXIS=LEVEL,…` with the least levels for
-    /// that token's requests; empty lines and those that begin with `#` are not read.
+    /// Parses one `NAME TOKEN` a line, or `NAME TOKEN AXIS=LEVEL,…` with the least levels for
+    /// that token's requests; empty lines and lines that begin with `#` are skipped.
     ///
     /// # Errors
-    /// If a line is something else, by its number and without any of its token.
+    ///
+    /// If a line is anything else. The message has the line's number and nothing of its token.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut tokens: Vec<Token> = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -130,7 +130,7 @@ impl ClientTokens {
             let (token, least) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let least = match least.trim() {
                 "" => LeastLevels::default(),
-                // Not repeated: it may be a token that went astray.
+                // Not repeated: it may be a misplaced token.
                 least => match least.parse() {
                     Ok(least) => least,
                     Err(_) => {
@@ -171,8 +171,8 @@ impl ClientTokens {
         Ok(Self(tokens))
     }
 
-    /// What `token` asks of verdicts, if it is one of them. All of them are compared,
-    /// so that the time does not tell which one it is.
+    /// The levels that `token` demands, if it is known. It is compared with all tokens, so that
+    /// the time does not tell which one it is.
     pub(crate) fn know(&self, token: &str) -> Option<LeastLevels> {
         let digest = sha256(token);
         self.0.iter().fold(None, |known, other| {

@@ -38,7 +38,7 @@ impl KeyOf {
                 "it was the proxy's own: look at --api-key-file or VERIFIED_PROXY_API_KEY"
             }
             Self::Client => {
-                "it was the client's own: mend it there, or let the client send a placeholder such as \"x\" and give the proxy a key with --api-key-file"
+                "it was the client's own: correct it there, or let the client send a placeholder such as \"x\" and give the proxy a key with --api-key-file"
             }
             Self::Nobody => {
                 "there was none: give the client a key, or the proxy with --api-key-file or VERIFIED_PROXY_API_KEY"

@@ -35,7 +35,7 @@ const PROBE_WAIT: Duration = Duration::from_secs(10);
 pub enum AttestError {
     #[error("the attestation request was answered with status {}", .0.as_u16())]
     Status(StatusCode),
-    #[error("no complete attestation report in {} s", .0.as_secs())]
+    #[error("no complete attestation report within {} s", .0.as_secs())]
     Timeout(Duration),
     #[error("the connection broke off during the attestation request: {0}")]
     BrokenOff(#[from] SendError),
@@ -177,7 +177,7 @@ impl Unverified {
             Ok(again) => Ok(again),
             // If the second attempt fails, the first refusal stands.
             Err(error) => {
-                tracing::info!(%domain, %error, "nothing came of asking again");
+                tracing::info!(%domain, %error, "the second request for a report failed");
                 Ok(examined)
             }
         }

@@ -34,7 +34,7 @@ use crate::dial::{DialError, Dialer};
 use crate::judge::{Judge, SourceFinding};
 use crate::least::{Demand, Shortfall};
 use crate::pool::{Pool, PoolLimits, PoolPermit};
-use crate::request::ClientRequest;
+use crate::request::{ClientRequest, Link};
 use crate::settings::UpstreamSettings;
 use crate::unverified::{AttestError, Examined, Unverified};
 use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, blames_sources};
@@ -187,10 +187,7 @@ impl Upstream {
                     }
                 },
                 Ok(Err(error)) => error,
-                Err(_) => AttemptError::Deadline {
-                    limit: self.attest_timeout,
-                    waited_for: self.waited_for(&position),
-                },
+                Err(_) => self.deadline_passed(&position),
             };
             match &error {
                 AttemptError::BelowLevel(shortfall) => {
@@ -237,15 +234,12 @@ impl Upstream {
         let position = Mutex::new(Position::KeyLock(Arc::clone(&key_lock)));
         let attempt = async {
             let permit = self.pool.acquire(backend.domain()).await;
-            let mut unverified = self.dialled(backend, permit).await?;
+            let mut unverified = self.unverified(self.dial(backend).await?, backend, permit);
             Ok(unverified.examine(&self.judge, &key_lock).await?)
         };
         match tokio::time::timeout_at(self.deadline(), attempt).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(AttemptError::Deadline {
-                limit: self.attest_timeout,
-                waited_for: self.waited_for(&position),
-            }),
+            Err(_) => Err(self.deadline_passed(&position)),
         }
     }
 
@@ -337,9 +331,8 @@ impl Upstream {
         }
     }
 
-    fn waited_for(&self, position: &Mutex<Position>) -> WaitedFor {
-        let position = lock(position);
-        match &*position {
+    fn deadline_passed(&self, position: &Mutex<Position>) -> AttemptError {
+        let waited_for = match &*lock(position) {
             Position::Queue => WaitedFor::Permit,
             Position::Dial => WaitedFor::Connection,
             Position::KeyLock(key_lock) => match key_lock.stage() {
@@ -348,6 +341,10 @@ impl Upstream {
                 Stage::ComposeFiles => WaitedFor::ComposeFiles(self.judge.compose_source()),
                 Stage::Opinion => WaitedFor::Opinion(self.judge.nras_service()),
             },
+        };
+        AttemptError::Deadline {
+            limit: self.attest_timeout,
+            waited_for,
         }
     }
 
@@ -415,34 +412,25 @@ impl Upstream {
         position: &Mutex<Position>,
     ) -> Result<Unverified, AttemptError> {
         let permit = self.pool.acquire(backend.domain()).await;
-        match permit.take(suits) {
-            Some(link) => Ok(Unverified::new(
-                link,
-                backend.clone(),
-                permit,
-                Arc::clone(&self.settings),
-            )),
+        let link = match permit.take(suits) {
+            Some(link) => link,
             None => {
                 set_position(position, Position::Dial);
                 // Boxed for the same reason.
-                Ok(Box::pin(self.dialled(backend, permit)).await?)
+                Box::pin(self.dial(backend)).await?
             }
-        }
+        };
+        Ok(self.unverified(link, backend, permit))
     }
 
-    async fn dialled(
-        &self,
-        backend: &Backend,
-        permit: PoolPermit,
-    ) -> Result<Unverified, DialError> {
+    async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let link = self.dialer.dial(backend).await?;
         self.settings.metrics.connected();
-        Ok(Unverified::new(
-            link,
-            backend.clone(),
-            permit,
-            Arc::clone(&self.settings),
-        ))
+        Ok(link)
+    }
+
+    fn unverified(&self, link: Link, backend: &Backend, permit: PoolPermit) -> Unverified {
+        Unverified::new(link, backend.clone(), permit, Arc::clone(&self.settings))
     }
 
     /// Verified by the stored verdict on the key; handed back if there is none; an error if the

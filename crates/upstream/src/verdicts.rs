@@ -228,14 +228,8 @@ impl Verdicts {
             return;
         }
         inner.refused.remove(&key);
-        if inner.records.len() >= MAX_RECORDS && !inner.records.contains_key(&key) {
-            let oldest = inner
-                .records
-                .iter()
-                .min_by_key(|(_, remembered)| remembered.made);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                inner.forget(&oldest);
-            }
+        if let Some(oldest) = surplus(&inner.records, &key, |remembered| remembered.made) {
+            inner.forget(&oldest);
         }
         let made = Instant::now();
         let left = record.valid_until().0.saturating_sub(now.0);
@@ -284,11 +278,8 @@ impl Verdicts {
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(refusal.report.clone());
-        if inner.refused.len() >= MAX_RECORDS && !inner.refused.contains_key(key) {
-            let oldest = inner.refused.iter().min_by_key(|(_, refused)| refused.at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                inner.refused.remove(&oldest);
-            }
+        if let Some(oldest) = surplus(&inner.refused, key, |refused| refused.at) {
+            inner.refused.remove(&oldest);
         }
         let refused = Refused::after(inner.refused.get(key), refusal);
         inner.refused.insert(key.clone(), refused);
@@ -407,4 +398,13 @@ impl Verdicts {
         let entries: Vec<_> = standing.chain(others).collect();
         serde_json::json!({ "verdicts": entries }).to_string()
     }
+}
+
+/// The oldest entry of `map`, if it has no room for another at `key`.
+fn surplus<V>(map: &HashMap<Key, V>, key: &Key, at: impl Fn(&V) -> Instant) -> Option<Key> {
+    if map.len() < MAX_RECORDS || map.contains_key(key) {
+        return None;
+    }
+    let oldest = map.iter().min_by_key(|(_, value)| at(value));
+    oldest.map(|(key, _)| key.clone())
 }

@@ -39,7 +39,7 @@ pub enum ForwardError {
     },
     #[error("the backend broke off before it answered: {0}")]
     BrokenOff(#[source] SendError),
-    #[error("the backend did not begin to answer in {} s", .0.as_secs())]
+    #[error("the backend did not begin to answer within {} s", .0.as_secs())]
     FirstByte(Duration),
     #[error("the backend switched protocols without being asked")]
     Switched,

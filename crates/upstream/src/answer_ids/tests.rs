@@ -19,7 +19,7 @@ fn id_scan(answer_ids: &AnswerIds, content_type: &str) -> Option<IdScan> {
     )
 }
 
-/// Whether `id` is known after an answer of these bytes, whole and byte by byte.
+/// True if `id` is known after this answer, in one piece and byte by byte.
 fn learns(content_type: &str, answer: &str, id: &str) -> bool {
     let known = |step: usize| {
         let served = AnswerIds::default();
@@ -136,7 +136,7 @@ fn the_oldest_go_first() {
     for number in 0..MAX_IDS + 10 {
         served.remember(&number.to_string(), instance(1));
     }
-    // The same one again and again takes no more room than others.
+    // One repeated id takes no more room than many ids.
     assert_eq!(served.instance("9"), None);
     assert!(served.instance("10").is_some());
     for _ in 0..2 * MAX_IDS {

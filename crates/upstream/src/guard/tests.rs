@@ -73,7 +73,7 @@ fn hosts_are_of_this_machine() {
         let admitted = admit(&guard, &[("host", host)]);
         assert_eq!(admitted, Err(NotAdmitted::Host), "{host}");
     }
-    // HTTP/1.0 has none; a second one is looked at too.
+    // HTTP/1.0 needs none. A second one is checked too.
     assert_eq!(admit(&guard, &[]), NOBODY);
     let two = [("host", "localhost"), ("host", "evil.example")];
     assert_eq!(admit(&guard, &two), Err(NotAdmitted::Host));
@@ -109,7 +109,7 @@ fn pages_of_other_origins_are_refused() {
         (&[("sec-fetch-site", "none")], NOBODY),
         (&[("sec-fetch-site", "same-origin")], NOBODY),
         (&[("origin", "http://localhost:8080")], NOBODY),
-        // Every one of these is a page that somebody else wrote.
+        // Each of these is a page of another origin.
         (
             &[("sec-fetch-site", "cross-site")],
             Err(NotAdmitted::Origin),
@@ -150,7 +150,7 @@ fn pages_of_other_origins_are_refused() {
         let all: Vec<_> = headers.iter().copied().chain([host]).collect();
         assert_eq!(admit(&guard, &all), expected, "{headers:?}");
     }
-    // Allowed: an origin outweighs where it lies.
+    // Allowed: an allowed origin outweighs its site.
     let allowed = [
         host,
         ("origin", "https://chat.example"),
@@ -219,7 +219,7 @@ fn tokens_are_asked_for_and_stay_here() {
             ],
             &[],
         ),
-        // Written in a way that lets nobody in, it is the token all the same.
+        // A token in a form that does not authorise is still a token.
         (
             &[
                 ("x-verified-proxy-token", TOKEN_OF_ANN),
@@ -247,7 +247,7 @@ fn tokens_are_asked_for_and_stay_here() {
             "{headers:?}"
         );
     }
-    // Where no token is asked for, one does not go on all the same.
+    // A token is not sent on even if none is required.
     let open = Guard::default();
     let mut head = head("POST", "/v1/x", &[("x-verified-proxy-token", "t")]);
     assert_eq!(open.admit(&mut head, None), NOBODY);

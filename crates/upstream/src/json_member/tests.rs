@@ -5,7 +5,7 @@ use super::*;
 
 const MAX: usize = 20;
 
-/// What is found in `pieces`.
+/// The member in `pieces`.
 fn search<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<String>, Fault> {
     let mut member = JsonMember::new("model", MAX);
     for piece in pieces {
@@ -112,14 +112,14 @@ fn a_value_is_measured_unescaped() {
     assert_eq!(of(&"a".repeat(10 << 20)), Err(Fault::TooLong));
 }
 
-/// As serde_json sees it, which refuses nothing more than this reader does:
-/// keys are text, and a known one stands once.
+/// serde_json's reading. It refuses nothing that this parser accepts: keys are text, and a
+/// known key is given once.
 fn by_serde(text: &[u8]) -> Result<Option<String>, ()> {
     #[derive(serde::Deserialize)]
     struct Object {
         model: Option<String>,
     }
-    // A struct is read from an array too.
+    // serde reads a struct from an array too.
     let first = text.iter().find(|byte| !b" \t\n\r".contains(byte));
     if first != Some(&b'{') {
         return Err(());
@@ -198,7 +198,7 @@ proptest! {
             1 => bytes.insert(at, with),
             _ => drop(bytes.remove(at)),
         }
-        // A cut through a character: serde_json minds it in a known place only.
+        // A cut inside a character: serde_json minds it in known members only.
         prop_assume!(std::str::from_utf8(&bytes).is_ok());
         let found = search(pieces(&bytes, &cuts));
         let valid = serde_json::from_slice::<&RawValue>(&bytes).is_ok();

@@ -1,4 +1,4 @@
-//! A request's body on its way: what was held, then the rest as it comes.
+//! A request's body: the part that was held, then the rest as it arrives.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use crate::headers;
 use crate::idle::IdleTimer;
 use crate::verdicts::Revocation;
 
-/// A request's body: never printed.
+/// A request's body. It cannot be printed.
 #[derive(Default)]
 pub(crate) enum RequestBody {
-    /// The probe's.
+    /// The body of a probe.
     #[default]
     Empty,
     Sent(Sent),
@@ -28,11 +28,11 @@ pub(crate) enum RequestBody {
 pub(crate) struct Sent {
     held: VecDeque<Frame<Bytes>>,
     rest: Rest,
-    /// Of the verdict that it is being sent on.
+    /// Tells whether the verdict that the body is sent under is revoked.
     revocation: Option<Revocation>,
 }
 
-/// What the client has not sent, or nobody has read.
+/// The part that has not been read yet.
 pub(super) struct Rest {
     body: Incoming,
     left: u64,
@@ -56,14 +56,14 @@ pub enum BodyError {
     Stalled { idle: Duration },
     #[error("no model was found in the first {} s of the body", .limit.as_secs())]
     Slow { limit: Duration },
-    /// A long body can outlive its verdict; no more of it goes to a machine that
-    /// was refused meanwhile.
+    /// Sending a long body may outlive its verdict. Nothing more is sent to a machine that was
+    /// refused meanwhile.
     #[error("the backend was refused while the body was on its way to it")]
     Withdrawn,
 }
 
 impl BodyError {
-    /// hyper names what it cannot decode by the kind of an I/O error.
+    /// hyper states what it cannot decode as the kind of an I/O error.
     fn of(error: &hyper::Error) -> Self {
         use std::io::ErrorKind;
         let source = std::error::Error::source(error);
@@ -92,7 +92,7 @@ impl Sent {
         }
     }
 
-    /// What was not read yet.
+    /// The part that was not read yet.
     pub(super) fn rest(&mut self) -> &mut Rest {
         &mut self.rest
     }
@@ -108,7 +108,7 @@ impl Rest {
         self.max
     }
 
-    /// How long the client may pause.
+    /// The longest pause that the client may make.
     pub(super) fn pause(&self) -> Duration {
         self.idle.limit()
     }
@@ -117,12 +117,12 @@ impl Rest {
         self.body.is_end_stream()
     }
 
-    /// Reads along from here on. What comes is not given out before it was read.
+    /// Scans the body from here on. Each piece is scanned before it is passed on.
     pub(super) fn scan(&mut self, scan: BodyScan) {
         self.scan = Some(scan);
     }
 
-    /// The model, once it has come by.
+    /// The model, once it has arrived.
     pub(super) fn model(&self) -> Option<&str> {
         self.scan.as_ref()?.model()
     }
@@ -167,15 +167,15 @@ impl Rest {
         if let Some(scan) = &mut self.scan {
             scan.feed(data).map_err(BodyError::Content)?;
         }
-        // The last bytes of a known length: a request that is whole cannot be
-        // taken back.
+        // These are the last bytes of a known length: check the end before they are sent, since
+        // a complete request cannot be recalled.
         if self.body.is_end_stream() {
             self.ends()?;
         }
         Ok(frame)
     }
 
-    /// The body ends here.
+    /// Checks that the body may end here.
     fn ends(&mut self) -> Result<(), BodyError> {
         match self.scan.as_ref().map(BodyScan::end) {
             Some(Err(content)) => Err(BodyError::Content(content)),
@@ -185,7 +185,7 @@ impl Rest {
 }
 
 impl RequestBody {
-    /// Ends in the middle if the verdict that it is sent on is withdrawn.
+    /// Stops the body in the middle if the verdict that it is sent under is revoked.
     pub(crate) fn stop_on(&mut self, revocation: Revocation) {
         if let Self::Sent(sent) = self {
             sent.revocation = Some(revocation);

@@ -1,5 +1,4 @@
-//! Memory for bodies that are held until their model is found and a connection
-//! is verified.
+//! Memory for bodies that are held until their model is found and a connection is verified.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,19 +7,19 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is taken at a time: small for the many small bodies, then large.
+/// Segment sizes: small for the many small bodies, then large.
 const MIN_SEGMENT: usize = 4 << 10;
 const MAX_SEGMENT: usize = 64 << 10;
 
-/// What a body takes beyond its bytes, at most: the rest of its last segment, and
-/// each of the few before full size rounded up to a KiB.
+/// What a body occupies beyond its bytes, at most: the rest of its last segment, and the
+/// rounding of earlier ones to KiB.
 pub const BODY_SLACK: u64 = 128 << 10;
 
 /// Too many request bodies are held in memory.
 #[derive(Debug)]
 pub(super) struct NoMemory;
 
-/// The bytes that all held bodies may have together.
+/// The memory that all held bodies share.
 #[derive(Debug)]
 pub struct BodyBudget {
     free: Arc<Semaphore>,
@@ -28,7 +27,7 @@ pub struct BodyBudget {
 }
 
 impl BodyBudget {
-    /// Of that many bytes, in whole KiB.
+    /// With this many bytes, in whole KiB.
     pub fn new(bytes: u64) -> Self {
         let kibibytes = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
         let kibibytes = kibibytes.min(Semaphore::MAX_PERMITS);
@@ -38,7 +37,7 @@ impl BodyBudget {
         }
     }
 
-    /// Bytes that are taken.
+    /// Bytes in use.
     pub fn held(&self) -> u64 {
         let taken = self.kibibytes - self.free.available_permits();
         (taken as u64) << 10
@@ -51,8 +50,8 @@ impl BodyBudget {
     }
 }
 
-/// Bytes that are held. They are copied: a small frame may be the last holder
-/// of a large buffer of hyper's, and what is allocated has to count.
+/// Bytes that are held. They are copied, so that the allocated memory is counted: a small frame
+/// may otherwise keep a large buffer of hyper's alive.
 #[derive(Default)]
 pub(super) struct Held {
     full: VecDeque<Frame<Bytes>>,
@@ -87,8 +86,7 @@ impl Held {
         Ok(())
     }
 
-    /// As a body's frames, each of which gives its bytes back when it has been
-    /// written.
+    /// The bytes as frames. Each frame returns its memory to the budget when it is dropped.
     pub(super) fn into_frames(mut self) -> VecDeque<Frame<Bytes>> {
         self.settle();
         self.full
@@ -102,7 +100,7 @@ impl Held {
 }
 
 impl Segment {
-    /// Bytes that count for as long as anybody has them.
+    /// The bytes, which count as long as any clone exists.
     fn into_bytes(self) -> Bytes {
         struct Counted(Segment);
         impl AsRef<[u8]> for Counted {

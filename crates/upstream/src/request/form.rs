@@ -1,7 +1,7 @@
-//! The field `model` of a `multipart/form-data` body (RFC 7578), found while the
-//! body comes by in pieces of any size. The body itself is not changed.
+//! The field `model` of a `multipart/form-data` body (RFC 7578), found while the body arrives
+//! in pieces of any size. The body is not changed.
 //!
-//! A form that another reader could cut into other parts is refused.
+//! A form that another parser could split into other parts is refused.
 
 use std::mem;
 
@@ -10,17 +10,17 @@ use sources::backend::MAX_MODEL_BYTES;
 
 use super::parameters::{Ambiguous, main_value, parameter};
 
-/// What is wrong with a body's content. Nothing of the content itself.
+/// What is wrong with a body's content. It contains nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content(pub(super) &'static str);
 
 /// RFC 2046 §5.1.1.
 const MAX_BOUNDARY: usize = 70;
-/// Of one part, whose file name is the longest thing in it.
+/// Of one part's header. Its longest item is the file name.
 const MAX_PART_HEADER: usize = 4 << 10;
 /// Lines of a part's header: `Content-Disposition` and a few more.
 const MAX_PART_HEADERS: usize = 16;
-/// Spaces after a boundary.
+/// White space after a boundary.
 const MAX_PADDING: usize = 128;
 
 /// The search for the field.
@@ -30,8 +30,8 @@ pub(super) struct Form {
     /// The same without CRLF.
     dashes: Finder<'static>,
     state: State,
-    /// The end of what came by, where the text searched for could have begun, or
-    /// all of a text that is kept.
+    /// The end of what arrived, where a delimiter may have begun, or all of a text that is
+    /// being collected.
     pending: Vec<u8>,
     seen: bool,
     model: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Form {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Before a delimiter: the preamble, or a part that is no model.
+    /// Before a delimiter: the preamble, or a part that is not the model.
     Skipped,
     /// After a delimiter, up to the line's end.
     DelimiterLine,
@@ -61,7 +61,7 @@ impl Form {
             delimiter: format!("\r\n--{boundary}").into_bytes(),
             dashes: Finder::new(&format!("--{boundary}")).into_owned(),
             state: State::Skipped,
-            // The first delimiter may stand at the very beginning.
+            // The first delimiter may be at the very beginning.
             pending: b"\r\n".to_vec(),
             seen: false,
             model: None,
@@ -80,7 +80,8 @@ impl Form {
                 State::DelimiterLine => {
                     let line = match self.keep(&mut piece, b"\r\n", MAX_PADDING) {
                         Ok(Some(line)) => line,
-                        // The last one. What follows is nobody's, and need not be a line.
+                        // The close delimiter. The epilogue after it is ignored and need not be
+                        // a line.
                         Ok(None) | Err(_) if self.pending.starts_with(b"--") => {
                             self.state = State::Epilogue;
                             continue;
@@ -91,10 +92,10 @@ impl Form {
                     self.state = match line.strip_prefix(b"--") {
                         Some(_) => State::Epilogue,
                         None if line.iter().all(|b| matches!(b, b' ' | b'\t')) => State::Header,
-                        // A longer boundary that begins like this one.
+                        // A longer boundary with this one as its prefix.
                         None => return Err(NOT_A_FORM),
                     };
-                    // The empty line after a header may be the only one.
+                    // The part's header may be empty: then the blank line is all of it.
                     self.pending.extend_from_slice(b"\r\n");
                 }
                 State::Header => {
@@ -128,7 +129,7 @@ impl Form {
         self.model.as_deref()
     }
 
-    /// The body ends here.
+    /// Checks that the body may end here.
     pub(super) fn end(&self) -> Result<(), Content> {
         match self.state {
             State::Epilogue => Ok(()),
@@ -136,9 +137,9 @@ impl Form {
         }
     }
 
-    /// Moves to behind the next delimiter, or to the piece's end. A boundary that
-    /// no CRLF stands before is a delimiter to some readers (werkzeug takes a bare
-    /// LF) and forbidden inside of parts (RFC 2046 §5.1.1).
+    /// Moves behind the next delimiter, or to the piece's end. Some parsers take a boundary
+    /// without CRLF before it for a delimiter (werkzeug accepts a bare LF), and RFC 2046 §5.1.1
+    /// forbids it inside parts: refused.
     fn skip(&mut self, piece: &mut &[u8]) -> Result<bool, Content> {
         let overlap = self.delimiter.len() - 1;
         let had = self.pending.len();
@@ -180,7 +181,7 @@ impl Form {
         }
     }
 
-    /// Everything up to `end`, which has to come within `max` bytes.
+    /// Collects everything up to `end`, which has to come within `max` bytes.
     fn keep(
         &mut self,
         piece: &mut &[u8],
@@ -217,9 +218,9 @@ const TOO_LONG: Content = Content(
     "the form's field \"model\" has more than 200 bytes, or a part's header more than 4096",
 );
 
-/// Whether a part is the field: its name, given once, in one header.
+/// True if the part is the field: it has one header with one name, `model`.
 fn names_model(header: &[u8]) -> Result<bool, Content> {
-    // A bare LF ends a line, or the header, to some readers only.
+    // Only some parsers take a bare LF for the end of a line, or of the header.
     let mut before = 0;
     for at in memchr::memchr_iter(b'\n', header) {
         if header.get(before..at).and_then(<[u8]>::last) != Some(&b'\r') {
@@ -228,7 +229,7 @@ fn names_model(header: &[u8]) -> Result<bool, Content> {
         before = at + 1;
     }
     let mut text = header.to_vec();
-    // What httparse takes for a header's end.
+    // What httparse expects at a header's end.
     text.extend_from_slice(b"\r\n\r\n");
     let mut lines = [httparse::EMPTY_HEADER; MAX_PART_HEADERS];
     let parsed = match header {
@@ -249,7 +250,7 @@ fn names_model(header: &[u8]) -> Result<bool, Content> {
         (None, _) => return Ok(false),
         (Some(_), Some(_)) => return Err(NOT_A_FORM),
     };
-    // RFC 7578 §4.2. Readers that ignore it look for the name all the same.
+    // RFC 7578 §4.2. Parsers that ignore it still use the name.
     if main_value(&disposition) != "form-data" {
         return Err(NOT_A_FORM);
     }
@@ -257,7 +258,7 @@ fn names_model(header: &[u8]) -> Result<bool, Content> {
     if name.as_deref() != Some("model") {
         return Ok(false);
     }
-    // A reader would see a file, or other text than stands here.
+    // Another parser would see a file, or text in another encoding.
     let has_file = parameter(&disposition, "filename") != Ok(None);
     if has_file || of("content-transfer-encoding").0.is_some() {
         return Err(NOT_TEXT);

@@ -1,11 +1,10 @@
-//! How a request's head frames its message, and what it asks of the connection
-//! itself (RFC 9112).
+//! How a request's head frames its message, and what it demands of the connection (RFC 9112).
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
-/// What a request's head asks of the connection itself.
+/// What a request's head demands of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// A plain request.
@@ -26,8 +25,8 @@ pub(super) fn framing(head: &Parts) -> Framing {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Framing::Method;
     }
-    // A Content-Length beside a transfer-coding was dropped by hyper: the message
-    // is taken as chunked, and goes on so (RFC 9112 §6.3, item 3).
+    // hyper has dropped a Content-Length beside a transfer-coding: the message is read as
+    // chunked, and sent so (RFC 9112 §6.3, item 3).
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let one_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !codings.next().is_none_or(one_chunked) || codings.next().is_some() {
@@ -36,8 +35,7 @@ pub(super) fn framing(head: &Parts) -> Framing {
     if head.uri.authority().is_some() {
         return Framing::Target;
     }
-    // curl --http2 and Java's client offer h2c with every request and go on
-    // without it.
+    // curl --http2 and Java's client offer h2c with every request, and continue without it.
     let other_upgrade = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"h2c");
     let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
     if upgrades.any(other_upgrade) {
@@ -51,10 +49,9 @@ pub(super) fn framing(head: &Parts) -> Framing {
     Framing::Usual
 }
 
-/// The target as origin servers are asked for it (RFC 9112 §3.2.1), also where
-/// the client used absolute form; nothing for authority form. OPTIONS of an
-/// absolute form without a path is about the server as a whole, `*` (RFC 9112
-/// §3.2.4); whether a lone "/" was written, `Uri` does not tell.
+/// The target in origin form (RFC 9112 §3.2.1), also if the client used absolute form; `None`
+/// for authority form. OPTIONS of an absolute form without a path is about the whole server,
+/// `*` (RFC 9112 §3.2.4); `Uri` does not tell whether a lone "/" was written.
 pub(super) fn origin_form(method: &Method, target: &Uri) -> Option<Uri> {
     let path = target.path_and_query()?;
     let whole = target.authority().is_some() && path.as_str() == "/";

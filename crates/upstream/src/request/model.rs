@@ -21,8 +21,8 @@ pub(super) enum ModelField {
 }
 
 impl ModelField {
-    /// What the body says, or else the query. Two names are refused: a backend
-    /// would go by its own choice of them.
+    /// The model of the body, or else of the query. Two different ones are refused: the backend
+    /// would choose one of them itself.
     pub(super) fn or_query(self, query: Self) -> Self {
         match (self, query) {
             (Self::Named(body), Self::Named(query)) if body != query => {
@@ -38,21 +38,21 @@ impl ModelField {
     }
 }
 
-/// Reads along with a body, to the end: two readers could see different models
-/// if a second one came late.
+/// Scans a body to its end: if the model is given a second time, another parser could use that
+/// one.
 pub(super) enum BodyScan {
     Json(Box<JsonMember>),
     Form(Box<Form>),
-    /// No model is read from it, which holds only if it is no JSON either: a
-    /// backend may not care what a body is said to be.
+    /// No model is read from it. It must not look like JSON: a backend may ignore the
+    /// Content-Type.
     Opaque {
         begun: bool,
     },
 }
 
 impl BodyScan {
-    /// For a body with this header; or why no model is looked for in it. A header
-    /// that readers could take for different ones is malformed.
+    /// The scan for a body with these headers; or why no model is looked for. Headers that
+    /// parsers read differently are malformed.
     pub(super) fn new(headers: &HeaderMap) -> Result<Self, ModelField> {
         if is_encoded(headers) {
             return Err(ModelField::Absent(
@@ -71,7 +71,7 @@ impl BodyScan {
         if (is_json || media_type == "multipart/form-data") && !is_utf8(text) {
             return Err(ModelField::Malformed(OTHER_CHARSET));
         }
-        // FastAPI takes an empty header for none.
+        // FastAPI treats an empty header as none.
         if is_json || text.is_empty() {
             return Ok(json());
         }
@@ -115,7 +115,7 @@ impl BodyScan {
         }
     }
 
-    /// The body ends here.
+    /// Checks that the body may end here.
     pub(super) fn end(&self) -> Result<(), Content> {
         match self {
             Self::Json(member) => member.end().map_err(said_of_json),
@@ -134,7 +134,7 @@ impl BodyScan {
     }
 }
 
-/// Space and byte order marks, in UTF-8, UTF-16 or UTF-32: Python reads them all.
+/// White space, and byte order marks of UTF-8, UTF-16 and UTF-32: Python accepts them all.
 fn may_come_before(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
 }
@@ -143,8 +143,8 @@ const NOT_TEXT: &str = "the Content-Type is not text";
 const TWO_TYPES: &str = "the request has two headers Content-Type";
 const OTHER_CHARSET: &str = "the charset in the Content-Type is not UTF-8";
 
-/// Starlette decodes the names of a form's fields, and aiohttp JSON, as this says:
-/// in UTF-7 `+AG0-odel` is `model`.
+/// Starlette decodes field names, and aiohttp JSON, in this charset: in UTF-7 `+AG0-odel` is
+/// `model`.
 fn is_utf8(content_type: &str) -> bool {
     match parameter(content_type, "charset") {
         Ok(None) => true,
@@ -192,6 +192,15 @@ mod tests {
             ModelField::Named(model) => model,
             ModelField::Absent(_) => "absent".to_owned(),
             ModelField::Malformed(_) => "malformed".to_owned(),
+        }
+    }
+
+    fn scanned_as(headers: &HeaderMap) -> String {
+        match BodyScan::new(headers) {
+            Ok(BodyScan::Json(_)) => "json".to_owned(),
+            Ok(BodyScan::Form(_)) => "form".to_owned(),
+            Ok(BodyScan::Opaque { .. }) => "opaque".to_owned(),
+            Err(found) => show(found),
         }
     }
 
@@ -245,12 +254,7 @@ mod tests {
                 let name: http::HeaderName = name.parse().unwrap();
                 headers.append(name, value.parse().unwrap());
             }
-            match BodyScan::new(&headers) {
-                Ok(BodyScan::Json(_)) => "json".to_owned(),
-                Ok(BodyScan::Form(_)) => "form".to_owned(),
-                Ok(BodyScan::Opaque { .. }) => "opaque".to_owned(),
-                Err(found) => show(found),
-            }
+            scanned_as(&headers)
         };
         let typed = |value: &str| kind(&[("content-type", value)]);
         assert_eq!(kind(&[]), "json");
@@ -278,12 +282,7 @@ mod tests {
                 let value = http::HeaderValue::from_bytes(value).unwrap();
                 headers.append(header::CONTENT_TYPE, value);
             }
-            match BodyScan::new(&headers) {
-                Ok(BodyScan::Json(_)) => "json".to_owned(),
-                Ok(BodyScan::Form(_)) => "form".to_owned(),
-                Ok(BodyScan::Opaque { .. }) => "opaque".to_owned(),
-                Err(found) => show(found),
-            }
+            scanned_as(&headers)
         };
         for values in [
             &[&b"text/plain"[..], b"application/json"][..],
@@ -292,7 +291,7 @@ mod tests {
                 b"multipart/form-data; boundary=y",
             ],
             &[b"application/json", b"application/json"],
-            // It would be looked for as U+FFFD.
+            // The boundary would be searched for as U+FFFD.
             &[b"multipart/form-data; boundary=\xff"],
             &[b"multipart/form-data; boundary=x; charset=utf-7"],
             &[b"application/json; charset=UTF-7"],
@@ -300,7 +299,7 @@ mod tests {
         ] {
             assert_eq!(kind(values), "malformed", "{values:?}");
         }
-        // FastAPI takes it for none, and none for JSON.
+        // FastAPI treats it as none, and none as JSON.
         assert_eq!(kind(&[b""]), "json");
     }
 }

@@ -1,18 +1,18 @@
-//! Parameters behind a header's value: `form-data; name="model"` (RFC 9110 §5.6.6).
+//! Parameters of a header's value: `form-data; name="model"` (RFC 9110 §5.6.6).
 //!
-//! Readers differ in where a value ends and in what its name is: Python's `email`
-//! counts quotes, multer looks for the text ` name=` wherever it stands, others
-//! know no escapes or decode `name*` (RFC 8187). What they could differ about is
-//! refused, so a value has no escapes left to undo.
+//! Parsers disagree on where a value ends and on its name: Python's `email` counts quotes,
+//! multer searches for the text ` name=` anywhere, others know no escapes or decode `name*`
+//! (RFC 8187). A value on which they could disagree is refused; so no escapes are left to
+//! resolve.
 
-/// Given twice, or written so that readers differ about it.
+/// Given twice, or in a way that parsers read differently.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous;
 
-/// Space around names and values (RFC 9110 §5.6.3): no other character is.
+/// White space around names and values (RFC 9110 §5.6.3), and no other character.
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// What stands before the parameters, in lower case.
+/// The value before its parameters, in lower case.
 pub(super) fn main_value(header: &str) -> String {
     let value = header.split(';').next().unwrap_or_default();
     value.trim_matches(BLANK).to_ascii_lowercase()
@@ -20,7 +20,7 @@ pub(super) fn main_value(header: &str) -> String {
 
 /// The parameter with this name, unquoted.
 pub(super) fn parameter(header: &str, name: &str) -> Result<Option<String>, Ambiguous> {
-    // An escaped quote, or an escape before the last one.
+    // An escaped quote, or an escape before the closing quote.
     if header.contains("\\\"") {
         return Err(Ambiguous);
     }
@@ -71,8 +71,8 @@ fn value(text: &str) -> Result<(&str, Option<&str>), Ambiguous> {
     }
 }
 
-/// What nobody takes for anything but itself outside of quotes: more than a
-/// token has, since boundaries are sent unquoted. Python's `email` strips `<>`.
+/// Characters that every parser takes literally outside quotes. Tokens allow fewer, but
+/// boundaries are sent unquoted. Python's `email` strips `<>`.
 fn is_plain(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '<' | '>' | ',')
 }
@@ -83,7 +83,7 @@ fn is_extended(this: &str, name: &str) -> bool {
     !star.is_empty() && base.eq_ignore_ascii_case(name)
 }
 
-/// Whether a reader that looks for the text finds it in another's value.
+/// True if a parser that searches for the text finds it inside another value.
 fn mentions(value: &str, name: &str) -> bool {
     value.to_ascii_lowercase().contains(&format!("{name}="))
 }
@@ -124,7 +124,7 @@ mod tests {
             "form-data; name=\"a",
             "form-data; name=\"a\\",
             "form-data; name=\"a\"b; x=y",
-            // Python's email sees the name in each of these.
+            // Python's email finds the name in each of these.
             "form-data; x=\"a\\\\\"; y=\"; name=model; z=\"",
             "form-data; x=a\"; y=\"; name=model; z=\"",
             "form-data; \"; y=\"; name=model; z=\"",
@@ -136,7 +136,7 @@ mod tests {
             "form-data; name=\"x\"; name*=utf-8''model",
             "form-data; name*0=\"mo\"; Name*1=\"del\"",
             "form-data; name=\"\\model\"",
-            // No space to everybody.
+            // Not white space to every parser.
             "form-data; name\u{a0}=\"model\"",
             "form-data; name=\"model\"\u{a0}",
             "form-data; name=model\u{a0}",

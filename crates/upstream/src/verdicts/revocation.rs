@@ -72,7 +72,7 @@ impl VerdictUse {
         !self.revocation.has_happened()
     }
 
-    /// For the request's body, which outlives no use of its own.
+    /// For the request's body, which has to stop but does not count as an answer.
     pub(crate) fn revocation(&self) -> Revocation {
         self.revocation.clone()
     }

@@ -258,7 +258,7 @@ async fn a_key_that_the_backend_refuses_is_told_by_its_owner_once_a_minute() {
         (
             &injected,
             own.as_str(),
-            "it was the client's own: mend it there, or let the client send a placeholder",
+            "it was the client's own: correct it there, or let the client send a placeholder",
         ),
         (
             &[],

@@ -4,7 +4,7 @@ use super::*;
 
 const TYPE: &str = "multipart/form-data; boundary=\"b\"";
 
-/// What is found in `pieces`.
+/// The model in `pieces`.
 fn search<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<String>, Content> {
     let mut form = Form::new(TYPE)?;
     for piece in pieces {
@@ -35,7 +35,7 @@ fn the_field_may_stand_anywhere() {
     for (text, expected) in [
         (format!("{model}{file}--b--"), Some("a/b")),
         (format!("{file}{model}--b--\r\n"), Some("a/b")),
-        // What follows need not be a line.
+        // The epilogue need not be a line.
         (format!("{model}--b--{}", "x".repeat(500)), Some("a/b")),
         (
             format!("preamble\r\n{file}{file}{model}--b-- \r\nepilogue\r\n--b\r\n"),
@@ -123,8 +123,7 @@ fn what_readers_could_disagree_about_is_refused() {
     );
 }
 
-/// Each has the model `a`, and another one for a reader that was tried: Starlette,
-/// werkzeug or multer.
+/// Each has the model `a` to this parser, and another one to Starlette, werkzeug or multer.
 #[test]
 fn a_second_model_that_only_others_see_is_refused() {
     let model = part(MODEL, "a");
@@ -189,7 +188,7 @@ proptest! {
     ) {
         let mut text = String::new();
         for (index, content) in contents.iter().enumerate() {
-            // No content has the delimiter in it.
+            // No content contains the delimiter.
             let content = content.replace("--b", "--c");
             text += &part(if index == model { MODEL } else { FILE }, &content);
         }
