@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client::Client;
 pub use self::client::SourceError;
-use self::editions::Listed;
+use self::editions::EditionsState;
 use self::entry::Entry;
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchUrl, Fetcher};
@@ -147,7 +147,7 @@ struct Shared {
     state: Option<Arc<StateDir>>,
     trust_anchors: TrustAnchors,
     entries: Mutex<HashMap<CollateralKey, Entry>>,
-    editions: Mutex<Listed>,
+    editions: Mutex<EditionsState>,
     /// By source: when it last failed or was overtaken.
     trouble: Mutex<Vec<Option<Stamp>>>,
 }
@@ -221,7 +221,7 @@ impl Collaterals {
     /// Resolves when the list is stored, or after [`editions::PATIENCE`]: a verdict is possible
     /// without it.
     pub async fn want_editions(&self) {
-        let wanted = Listed::want(&self.0);
+        let wanted = EditionsState::want(&self.0);
         if let Some(waiter) = wanted {
             let _ = timeout(editions::PATIENCE, waiter.outcome()).await;
         }

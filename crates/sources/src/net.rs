@@ -187,18 +187,18 @@ mod tests {
     /// A listener whose queue is full: the kernel drops further connection attempts.
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn an_address_that_says_nothing_holds_nobody_up() {
+    async fn a_silent_address_delays_no_other() {
         use tokio::net::{TcpListener, TcpSocket};
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind(address("127.0.0.1:0")).unwrap();
         let silent = silent.listen(1).unwrap();
         let black_hole = silent.local_addr().unwrap();
         let mut queue = Vec::new();
-        let knock = || {
-            let knock = first_that_answers([black_hole].into());
-            tokio::time::timeout(Duration::from_millis(300), knock)
+        let connect = || {
+            let connect = first_that_answers([black_hole].into());
+            tokio::time::timeout(Duration::from_millis(300), connect)
         };
-        while let Ok(stream) = knock().await {
+        while let Ok(stream) = connect().await {
             queue.push(stream.unwrap());
         }
         let good = TcpListener::bind(address("127.0.0.1:0")).await.unwrap();

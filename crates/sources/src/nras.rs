@@ -85,7 +85,7 @@ enum Blames {
     Service,
     /// One machine's evidence may be the cause: other machines' evidence is still sent.
     Evidence,
-    Nobody,
+    Nothing,
 }
 
 impl NrasError {
@@ -107,7 +107,7 @@ impl NrasError {
                 status: 429 | 503, ..
             } => Blames::Service,
             Self::Status { .. } => Blames::Evidence,
-            Self::Lost => Blames::Nobody,
+            Self::Lost => Blames::Nothing,
         }
     }
 
@@ -159,7 +159,7 @@ struct Failure {
 }
 
 impl Failure {
-    fn stands(&self, clock: &Clock) -> bool {
+    fn holds(&self, clock: &Clock) -> bool {
         !self.left(clock).is_zero()
     }
 
@@ -188,8 +188,8 @@ impl Known {
             .service_failure
             .iter()
             .chain(self.machines.get(&machine));
-        let mut standing = failures.filter(|failure| failure.stands(clock));
-        standing.next().map(|failure| &failure.error)
+        let mut held = failures.filter(|failure| failure.holds(clock));
+        held.next().map(|failure| &failure.error)
     }
 
     fn fail(&mut self, machine: Option<Spki>, error: &NrasError, clock: &Clock) {
@@ -202,13 +202,13 @@ impl Known {
                 self.service_failure = Some(failure.longer(self.service_failure.take(), clock))
             }
             (Blames::Evidence, Some(machine)) => {
-                self.machines.retain(|_, failure| failure.stands(clock));
+                self.machines.retain(|_, failure| failure.holds(clock));
                 let failure = failure.longer(self.machines.remove(&machine), clock);
                 if self.machines.len() < MAX_MACHINES {
                     self.machines.insert(machine, failure);
                 }
             }
-            (Blames::Evidence, None) | (Blames::Nobody, _) => {}
+            (Blames::Evidence, None) | (Blames::Nothing, _) => {}
         }
     }
 }

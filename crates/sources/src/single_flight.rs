@@ -60,8 +60,8 @@ pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
 impl<T: Clone> Waiter<T> {
     /// `None` if the run was lost: it panicked, or the runtime is shutting down.
     pub(crate) async fn outcome(mut self) -> Option<T> {
-        let outcomes = self.0.wait_for(Option::is_some).await.ok()?;
-        outcomes.clone()
+        let outcome = self.0.wait_for(Option::is_some).await.ok()?;
+        outcome.clone()
     }
 }
 

@@ -40,7 +40,7 @@ pub struct AnswerBody {
     next: Option<Piece>,
     idle: IdleTimer,
     settings: Arc<UpstreamSettings>,
-    standing: VerdictUse,
+    verdict_use: VerdictUse,
     stated: Stated,
     /// Scans the answer for its id.
     id_scan: Option<IdScan>,
@@ -54,7 +54,7 @@ impl AnswerBody {
         settings: Arc<UpstreamSettings>,
         link: Link,
         permit: PoolPermit,
-        standing: VerdictUse,
+        verdict_use: VerdictUse,
         stated: Stated,
         id_scan: Option<IdScan>,
     ) -> Self {
@@ -66,7 +66,7 @@ impl AnswerBody {
             next: None,
             idle: IdleTimer::new(settings.timeouts.idle),
             settings,
-            standing,
+            verdict_use,
             stated,
             id_scan,
             connection: Some((link, permit)),
@@ -131,7 +131,7 @@ impl AnswerBody {
             AnswerError::Idle(_) => Cut::Idle,
         };
         self.settings.metrics.cut(cut);
-        tracing::warn!(domain = %self.standing.domain(), %error, "answer aborted");
+        tracing::warn!(domain = %self.verdict_use.domain(), %error, "answer aborted");
         Poll::Ready(Some(Err(error)))
     }
 
@@ -210,7 +210,7 @@ impl Drop for AnswerBody {
         if let Some((link, permit)) = self.connection.take()
             && ended
             && self.stated == Stated::Once
-            && self.standing.holds()
+            && self.verdict_use.holds()
         {
             permit.release(link);
         }

@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub(crate) enum KeyOf {
     Proxy,
     Client,
-    Nobody,
+    NoKey,
 }
 
 impl KeyOf {
@@ -28,7 +28,7 @@ impl KeyOf {
             Some(_) => Self::Client,
             // Anthropic's clients send their key here.
             None if headers.contains_key("x-api-key") => Self::Client,
-            None => Self::Nobody,
+            None => Self::NoKey,
         }
     }
 
@@ -40,7 +40,7 @@ impl KeyOf {
             Self::Client => {
                 "it was the client's own: correct it there, or let the client send a placeholder such as \"x\" and give the proxy a key with --api-key-file"
             }
-            Self::Nobody => {
+            Self::NoKey => {
                 "there was none: give the client a key, or the proxy with --api-key-file or VERIFIED_PROXY_API_KEY"
             }
         }
@@ -53,7 +53,7 @@ pub struct Unauthorized(Mutex<Option<Instant>>);
 
 impl Unauthorized {
     /// Logs it, once a minute at most.
-    pub(crate) fn say(&self, domain: &Domain, key: KeyOf) {
+    pub(crate) fn warn(&self, domain: &Domain, key: KeyOf) {
         let mut said = lock(&self.0);
         if said.is_none_or(|said| said.elapsed() >= PAUSE) {
             *said = Some(Instant::now());
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_key_is_known_by_who_wrote_it() {
         let mut headers = HeaderMap::new();
-        assert_eq!(KeyOf::request(&headers), KeyOf::Nobody);
+        assert_eq!(KeyOf::request(&headers), KeyOf::NoKey);
         headers.insert("x-api-key", "sk-ant".parse().unwrap());
         assert_eq!(KeyOf::request(&headers), KeyOf::Client);
         headers.insert(header::AUTHORIZATION, "Bearer sk-own".parse().unwrap());

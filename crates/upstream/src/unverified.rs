@@ -143,7 +143,7 @@ impl Unverified {
             skew,
             ..
         } = self.examine(judge, key_lock).await?;
-        self.tell(&appraisal.report);
+        self.report_changes(&appraisal.report);
         match appraisal.outcome {
             Ok(proof) => match self.admit(proof) {
                 Ok(verified) => Ok((verified, report)),
@@ -229,7 +229,7 @@ impl Unverified {
     }
 
     /// Logs and counts what changed at this backend.
-    fn tell(&self, report: &Report) {
+    fn report_changes(&self, report: &Report) {
         self.settings.metrics.reported(report);
         let (domain, spki) = (self.backend.domain(), self.spki());
         for change in &report.changes {

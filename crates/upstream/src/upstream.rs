@@ -222,8 +222,8 @@ impl Upstream {
             verified.release();
             return Err(ForwardError::BelowLevel(shortfall));
         }
-        match self.verdicts.standing(&verified.key(), least) {
-            Some(standing) => verified.forward(request, standing, answer_ids).await,
+        match self.verdicts.begin_use(&verified.key(), least) {
+            Some(verdict_use) => verified.forward(request, verdict_use, answer_ids).await,
             None => Err(ForwardError::unsent(request, Unsent::Expired)),
         }
     }

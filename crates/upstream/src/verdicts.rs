@@ -26,7 +26,7 @@ pub use self::refused::{Refusal, hint};
 pub(crate) use self::refused::{blames_collateral, blames_time, blames_sources};
 use self::report::Line;
 pub use self::report::{VerdictId, VerdictReport};
-use self::revocation::Shared;
+use self::revocation::VerdictState;
 pub(crate) use self::revocation::{Revocation, VerdictUse};
 
 /// Twenty times today's domains, each with several keys.
@@ -90,9 +90,9 @@ struct Inner {
     key_locks: HashMap<Key, Arc<KeyLock>>,
     /// A renewed verdict, or one made after the last had expired, takes over the answers that
     /// began under its predecessor.
-    shared: HashMap<Key, Arc<Shared>>,
+    states: HashMap<Key, Arc<VerdictState>>,
     /// Of revoked verdicts, as long as an answer is under way.
-    withdrawn: Vec<Arc<Shared>>,
+    revoked: Vec<Arc<VerdictState>>,
 }
 
 impl Inner {
@@ -104,14 +104,14 @@ impl Inner {
     }
 
     /// Removes a record, and revokes it for all requests that use it.
-    fn withdraw(&mut self, key: &Key, metrics: &Metrics) {
+    fn revoke(&mut self, key: &Key, metrics: &Metrics) {
         self.forget(key);
-        if let Some(shared) = self.shared.remove(key) {
-            shared.withdrawn.store(true, Ordering::Release);
-            let answers = shared.answers.load(Ordering::Relaxed);
+        if let Some(state) = self.states.remove(key) {
+            state.revoked.store(true, Ordering::Release);
+            let answers = state.answers.load(Ordering::Relaxed);
             tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
             metrics.withdrawn(answers);
-            self.withdrawn.push(shared);
+            self.revoked.push(state);
         }
     }
 
@@ -163,17 +163,17 @@ impl Verdicts {
 
     /// Lets a request use the verdict on `key`, if it is valid now and reaches the `least`
     /// levels.
-    pub(crate) fn standing(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
+    pub(crate) fn begin_use(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
         let mut inner = lock(&self.inner);
         let remembered = inner.records.get(key)?;
         if remembered.made.elapsed() >= self.ttl {
             return None;
         }
         let levels = remembered.record.levels();
-        let shared = inner.shared.entry(key.clone());
-        let shared = shared.or_insert_with(|| Arc::new(Shared::new(levels)));
-        let standing = VerdictUse::new(key.domain.clone(), Arc::clone(shared), least);
-        standing.holds().then_some(standing)
+        let state = inner.states.entry(key.clone());
+        let state = state.or_insert_with(|| Arc::new(VerdictState::new(levels)));
+        let verdict_use = VerdictUse::new(key.domain.clone(), Arc::clone(state), least);
+        verdict_use.holds().then_some(verdict_use)
     }
 
     /// The last refusal of this key and how long it still counts: a backend that was refused
@@ -241,8 +241,8 @@ impl Verdicts {
         } else {
             RENEW_AFTER
         };
-        if let Some(shared) = inner.shared.get(&key) {
-            shared.now_reaches(record.levels());
+        if let Some(state) = inner.states.get(&key) {
+            state.now_reaches(record.levels());
         }
         inner.forget(&key);
         let remembered = Remembered {
@@ -264,16 +264,16 @@ impl Verdicts {
         let mut inner = lock(&self.inner);
         let about_machine_or_key = !blames_sources(&refusal.rejected);
         if about_machine_or_key {
-            inner.withdraw(key, &self.metrics);
+            inner.revoke(key, &self.metrics);
         }
         if about_machine_or_key && refusal.is_of_machine() {
-            let keys = inner.records.keys().chain(inner.shared.keys());
+            let keys = inner.records.keys().chain(inner.states.keys());
             let others: Vec<_> = keys
                 .filter(|other| other.same_machine(key))
                 .cloned()
                 .collect();
             for other in &others {
-                inner.withdraw(other, &self.metrics);
+                inner.revoke(other, &self.metrics);
             }
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);
@@ -306,12 +306,12 @@ impl Verdicts {
         }
         let Inner {
             records,
-            shared,
-            withdrawn,
+            states,
+            revoked,
             ..
         } = &mut *inner;
-        shared.retain(|key, shared| records.contains_key(key) || Arc::strong_count(shared) > 1);
-        withdrawn.retain(|shared| Arc::strong_count(shared) > 1);
+        states.retain(|key, state| records.contains_key(key) || Arc::strong_count(state) > 1);
+        revoked.retain(|state| Arc::strong_count(state) > 1);
         let mut due = Vec::new();
         for (key, remembered) in records {
             if remembered.used && now >= remembered.renew {
@@ -328,13 +328,13 @@ impl Verdicts {
 
     /// The numbers of `/_proxy/metrics` that are about verdicts.
     pub fn now(&self) -> Now {
-        let answers = |shared: &Arc<Shared>| shared.answers.load(Ordering::Relaxed);
+        let answers = |state: &Arc<VerdictState>| state.answers.load(Ordering::Relaxed);
         let inner = lock(&self.inner);
-        let standing = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
+        let is_valid = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
         Now {
-            verdicts: inner.records.values().filter(standing).count(),
-            answers: inner.shared.values().map(answers).sum(),
-            withdrawn_answers: inner.withdrawn.iter().map(answers).sum(),
+            verdicts: inner.records.values().filter(is_valid).count(),
+            answers: inner.states.values().map(answers).sum(),
+            withdrawn_answers: inner.revoked.iter().map(answers).sum(),
             ..Now::default()
         }
     }
@@ -372,17 +372,17 @@ impl Verdicts {
             answers_under_way: Option<usize>,
         }
         let inner = lock(&self.inner);
-        let mut standing: Vec<_> = inner.records.iter().collect();
-        standing.sort_by_key(|(_, remembered)| std::cmp::Reverse(remembered.made));
-        let standing = standing.into_iter().map(|(key, remembered)| Entry {
+        let mut verified: Vec<_> = inner.records.iter().collect();
+        verified.sort_by_key(|(_, remembered)| std::cmp::Reverse(remembered.made));
+        let verified = verified.into_iter().map(|(key, remembered)| Entry {
             line: &remembered.report.line,
             stands: remembered.made.elapsed() < self.ttl,
             valid_until: Some(remembered.record.valid_until().0),
             answers_under_way: Some(
                 inner
-                    .shared
+                    .states
                     .get(key)
-                    .map_or(0, |shared| shared.answers.load(Ordering::Relaxed)),
+                    .map_or(0, |state| state.answers.load(Ordering::Relaxed)),
             ),
         });
         let others = inner
@@ -395,7 +395,7 @@ impl Verdicts {
                 valid_until: None,
                 answers_under_way: None,
             });
-        let entries: Vec<_> = standing.chain(others).collect();
+        let entries: Vec<_> = verified.chain(others).collect();
         serde_json::json!({ "verdicts": entries }).to_string()
     }
 }

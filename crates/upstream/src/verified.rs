@@ -157,7 +157,7 @@ impl Verified {
     pub(crate) async fn forward(
         mut self,
         request: ClientRequest,
-        standing: VerdictUse,
+        verdict_use: VerdictUse,
         answer_ids: &AnswerIds,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         if self.settings.clock.now() >= self.link.proof().valid_until() {
@@ -168,7 +168,7 @@ impl Verified {
         }
         let first_byte = self.settings.timeouts.first_byte;
         let (mut request, resealer) = request.open(&self.link);
-        request.body_mut().stop_on(standing.revocation());
+        request.body_mut().stop_on(verdict_use.revocation());
         let request = self.outgoing(request);
         let asked = (request.method().clone(), request.uri().clone());
         let key = KeyOf::request(request.headers());
@@ -182,7 +182,7 @@ impl Verified {
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
         if response.status() == StatusCode::UNAUTHORIZED {
-            self.settings.unauthorized.say(self.backend.domain(), key);
+            self.settings.unauthorized.warn(self.backend.domain(), key);
         }
         let instance = Instance {
             domain: self.backend.domain().clone(),
@@ -195,7 +195,7 @@ impl Verified {
             response.headers(),
             instance,
         );
-        self.incoming(response, standing, id_scan)
+        self.incoming(response, verdict_use, id_scan)
     }
 
     /// Adapts the request to this backend. It is idempotent, since a request may come back
@@ -225,7 +225,7 @@ impl Verified {
     fn incoming(
         self,
         response: Response<Incoming>,
-        standing: VerdictUse,
+        verdict_use: VerdictUse,
         id_scan: Option<IdScan>,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         let (mut head, body) = response.into_parts();
@@ -245,7 +245,7 @@ impl Verified {
             self.settings,
             self.link.forget_proof(),
             self.permit,
-            standing,
+            verdict_use,
             stated,
             id_scan,
         );

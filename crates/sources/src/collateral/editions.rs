@@ -22,13 +22,13 @@ const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// The stored list and the search for one.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
+pub(super) struct EditionsState {
     list: Option<(Arc<Editions>, Stamp)>,
     failed: Option<Stamp>,
     in_flight: SingleFlight<()>,
 }
 
-impl Listed {
+impl EditionsState {
     pub(super) fn stored(&self, clock: &Clock) -> Option<Arc<Editions>> {
         let (list, _) = self.list.as_ref()?;
         (clock.now() < list.next_update()).then(|| Arc::clone(list))
@@ -46,14 +46,14 @@ impl Listed {
     /// Searches for a list if one is due. Returns the search if no list is stored meanwhile.
     pub(super) fn want(shared: &Arc<Shared>) -> Option<Waiter<()>> {
         let clock = &shared.clock;
-        let listed = lock(&shared.editions);
-        let failed = listed.failed.is_some_and(|at| at.age(clock) < RETRY);
-        if failed || !listed.due(clock) {
+        let known = lock(&shared.editions);
+        let failed = known.failed.is_some_and(|at| at.age(clock) < RETRY);
+        if failed || !known.due(clock) {
             return None;
         }
         let search = Arc::clone(shared);
-        let waiter = listed.in_flight.join(|| async move { search.list().await });
-        listed.stored(clock).is_none().then_some(waiter)
+        let waiter = known.in_flight.join(|| async move { search.list().await });
+        known.stored(clock).is_none().then_some(waiter)
     }
 }
 
@@ -72,14 +72,14 @@ impl Shared {
             }
         }
         let at = Stamp::now(&self.clock);
-        let mut listed = lock(&self.editions);
+        let mut known = lock(&self.editions);
         let Some((_, source, (list, parts))) = hedged.first else {
-            listed.failed = Some(at);
+            known.failed = Some(at);
             return;
         };
-        listed.failed = None;
-        listed.list = Some((Arc::new(list), at));
-        drop(listed);
+        known.failed = None;
+        known.list = Some((Arc::new(list), at));
+        drop(known);
         if let Some(state) = &self.state {
             let body = parts.to_json().into_bytes();
             state.save(CacheFile::Editions, source.to_string(), at.wall(), body);

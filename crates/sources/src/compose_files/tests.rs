@@ -83,7 +83,7 @@ fn room_is_made_but_not_at_the_log_s_own_cost() {
     assert_eq!(stored.files.len(), MAX_FILES);
     add(&mut stored, MAX_FILES);
     // A log that would not fit alone evicts nothing.
-    let too_many = nobody_has(MAX_FILES + 1);
+    let too_many = missing_files(MAX_FILES + 1);
     assert!(!stored.make_room(&too_many.iter().collect::<Vec<_>>()));
     assert_eq!(stored.files.len(), MAX_FILES + 1);
     let snapshot = Arc::clone(&stored.files);
@@ -145,7 +145,7 @@ fn elsewhere(file: &ComposeFile) -> ComposeFile {
     }
 }
 
-fn nobody_has(count: usize) -> Vec<ComposeFile> {
+fn missing_files(count: usize) -> Vec<ComposeFile> {
     let files = (0..count).map(|number| elsewhere(&file(&format!("{number}.yaml"))));
     files.collect()
 }
@@ -179,7 +179,7 @@ async fn a_wrong_place_hides_no_right_one() {
 async fn a_long_log_holds_up_no_other_backend() {
     let (files, asked) = repository(Duration::from_secs(2)).await;
     let one = "a.example".parse().unwrap();
-    let greedy = nobody_has(2 * MAX_IN_FLIGHT);
+    let greedy = missing_files(2 * MAX_IN_FLIGHT);
     let [first, rest] = [&greedy[..MAX_PER_VERDICT], &greedy[MAX_PER_VERDICT..]];
     let other = async {
         asked_for(&asked, MAX_CONCURRENT).await;
@@ -203,7 +203,7 @@ async fn a_long_log_holds_up_no_other_backend() {
 async fn failures_of_one_backend_are_no_other_s() {
     let (files, asked) = repository(Duration::ZERO).await;
     let one = "a.example".parse().unwrap();
-    let greedy = nobody_has(MAX_FAILURES + MAX_PER_VERDICT);
+    let greedy = missing_files(MAX_FAILURES + MAX_PER_VERDICT);
     for wanted in greedy.chunks(MAX_PER_VERDICT) {
         assert!(!files.get(&one, wanted, &[]).await);
     }
@@ -222,7 +222,7 @@ async fn what_is_under_way_is_bounded() {
     let ComposeSource::Repository(base) = files.source().clone() else {
         unreachable!()
     };
-    let greedy = nobody_has(MAX_IN_FLIGHT);
+    let greedy = missing_files(MAX_IN_FLIGHT);
     for number in 0..MAX_BACKENDS + 10 {
         let backend = format!("b{number}.example").parse().unwrap();
         for wanted in greedy.chunks(MAX_PER_VERDICT) {

@@ -25,7 +25,7 @@ fn admit(guard: &Guard, headers: &[(&str, &str)]) -> Result<Admitted, NotAdmitte
     guard.admit(&mut head("POST", "/v1/x", headers), local)
 }
 
-const NOBODY: Result<Admitted, NotAdmitted> = Ok(Admitted {
+const ADMITTED: Result<Admitted, NotAdmitted> = Ok(Admitted {
     origin: None,
     preflight: false,
     shown: false,
@@ -48,7 +48,7 @@ fn hosts_are_of_this_machine() {
         "proxy.example:443",
         "localhost:",
     ] {
-        assert_eq!(admit(&guard, &[("host", host)]), NOBODY, "{host}");
+        assert_eq!(admit(&guard, &[("host", host)]), ADMITTED, "{host}");
     }
     for host in [
         "evil.example",
@@ -74,7 +74,7 @@ fn hosts_are_of_this_machine() {
         assert_eq!(admitted, Err(NotAdmitted::Host), "{host}");
     }
     // HTTP/1.0 needs none. A second one is checked too.
-    assert_eq!(admit(&guard, &[]), NOBODY);
+    assert_eq!(admit(&guard, &[]), ADMITTED);
     let two = [("host", "localhost"), ("host", "evil.example")];
     assert_eq!(admit(&guard, &two), Err(NotAdmitted::Host));
 }
@@ -83,7 +83,7 @@ fn hosts_are_of_this_machine() {
 fn the_targets_authority_counts_like_a_host() {
     let guard = guard(&[], &[], None);
     for (target, host, expected) in [
-        ("http://localhost/v1", "localhost", NOBODY),
+        ("http://localhost/v1", "localhost", ADMITTED),
         (
             "http://evil.example/v1",
             "localhost",
@@ -105,10 +105,10 @@ fn pages_of_other_origins_are_refused() {
     let guard = guard(&[], &["https://chat.example"], None);
     let host = ("host", "localhost:8080");
     for (headers, expected) in [
-        (&[][..], NOBODY),
-        (&[("sec-fetch-site", "none")], NOBODY),
-        (&[("sec-fetch-site", "same-origin")], NOBODY),
-        (&[("origin", "http://localhost:8080")], NOBODY),
+        (&[][..], ADMITTED),
+        (&[("sec-fetch-site", "none")], ADMITTED),
+        (&[("sec-fetch-site", "same-origin")], ADMITTED),
+        (&[("origin", "http://localhost:8080")], ADMITTED),
         // Each of these is a page of another origin.
         (
             &[("sec-fetch-site", "cross-site")],
@@ -229,7 +229,7 @@ fn tokens_are_asked_for_and_stay_here() {
         ),
     ] {
         let mut head = head("POST", "/v1/x", headers);
-        assert_eq!(guard.admit(&mut head, None), NOBODY, "{headers:?}");
+        assert_eq!(guard.admit(&mut head, None), ADMITTED, "{headers:?}");
         let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, left, "{headers:?}");
     }
@@ -250,7 +250,7 @@ fn tokens_are_asked_for_and_stay_here() {
     // A token is not sent on even if none is required.
     let open = Guard::default();
     let mut head = head("POST", "/v1/x", &[("x-verified-proxy-token", "t")]);
-    assert_eq!(open.admit(&mut head, None), NOBODY);
+    assert_eq!(open.admit(&mut head, None), ADMITTED);
     assert!(head.headers.is_empty());
 }
 

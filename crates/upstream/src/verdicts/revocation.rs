@@ -14,17 +14,17 @@ use sources::lock::lock;
 /// State of a verdict that its requests share: its levels, whether it is revoked, and the
 /// number of answers under way.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct VerdictState {
     pub(super) answers: AtomicUsize,
-    pub(super) withdrawn: AtomicBool,
+    pub(super) revoked: AtomicBool,
     levels: Mutex<Levels>,
 }
 
-impl Shared {
+impl VerdictState {
     pub(super) fn new(levels: Levels) -> Self {
         Self {
             answers: AtomicUsize::new(0),
-            withdrawn: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             levels: Mutex::new(levels),
         }
     }
@@ -38,14 +38,14 @@ impl Shared {
 /// Tells whether the verdict was revoked, or fell below a request's demand.
 #[derive(Debug, Clone)]
 pub(crate) struct Revocation {
-    shared: Arc<Shared>,
+    state: Arc<VerdictState>,
     least: LeastLevels,
 }
 
 impl Revocation {
     pub(crate) fn has_happened(&self) -> bool {
-        let levels = *lock(&self.shared.levels);
-        self.shared.withdrawn.load(Ordering::Acquire) || self.least.shortfall(&levels).is_some()
+        let levels = *lock(&self.state.levels);
+        self.state.revoked.load(Ordering::Acquire) || self.least.shortfall(&levels).is_some()
     }
 }
 
@@ -57,9 +57,9 @@ pub(crate) struct VerdictUse {
 }
 
 impl VerdictUse {
-    pub(super) fn new(domain: Domain, shared: Arc<Shared>, least: LeastLevels) -> Self {
-        shared.answers.fetch_add(1, Ordering::Relaxed);
-        let revocation = Revocation { shared, least };
+    pub(super) fn new(domain: Domain, state: Arc<VerdictState>, least: LeastLevels) -> Self {
+        state.answers.fetch_add(1, Ordering::Relaxed);
+        let revocation = Revocation { state, least };
         Self { domain, revocation }
     }
 
@@ -80,9 +80,9 @@ impl VerdictUse {
 
 impl Drop for VerdictUse {
     fn drop(&mut self) {
-        let shared = &self.revocation.shared;
-        shared.answers.fetch_sub(1, Ordering::Relaxed);
-        if shared.withdrawn.load(Ordering::Acquire) {
+        let state = &self.revocation.state;
+        state.answers.fetch_sub(1, Ordering::Relaxed);
+        if state.revoked.load(Ordering::Acquire) {
             tracing::warn!(domain = %self.domain, "an answer ended after its verdict was withdrawn");
         }
     }
