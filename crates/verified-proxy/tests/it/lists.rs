@@ -35,8 +35,8 @@ fn bad() -> Vec<(Behaviour, &'static str)> {
         (Behaviour::Status(302), "status 302"),
         (Behaviour::Gone, "broke off"),
         (Behaviour::Huge(64 << 20), "more than 1048576 bytes"),
-        (Behaviour::Body(String::new()), "something else"),
-        (Behaviour::Body("[]".to_owned()), "something else"),
+        (Behaviour::Body(String::new()), "something other"),
+        (Behaviour::Body("[]".to_owned()), "something other"),
         // In a MiB, and in more than that.
         (many(500_000), "at most 10000"),
         (many(1_000_000), "more than 1048576 bytes"),
