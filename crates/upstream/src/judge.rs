@@ -13,7 +13,7 @@ use sources::collateral::{CollateralError, Collaterals, Fetched, SourceError};
 use sources::compose_files::{ComposeFiles, ComposeSource};
 use sources::compose_tags::{ComposeTags, StoredTags};
 use sources::fetch::FetchUrl;
-use sources::nras::{Nras, Said};
+use sources::nras::{Nras, Opinion};
 use sources::skew::Skew;
 use sources::state::Memory;
 use sources::webpki::WebPki;
@@ -206,26 +206,26 @@ impl Judge {
         key_lock: &KeyLock,
         judge: impl Fn(&StoredTags, NrasCheck<'_>) -> Appraisal,
     ) -> Appraisal {
-        let mut opinion: Result<Option<Said>, String> = Ok(None);
+        let mut opinion: Result<Option<Opinion>, String> = Ok(None);
         let mut appraisal = judge(tags, NrasCheck::NotAsked("not asked yet"));
         let mut fetched = None;
         while let Some(fetch) = appraisal.next(fetched) {
             let has_come = match fetch {
-                Fetch::Tags => self.compose_tags.get(tags.as_ref().ok()).await,
+                Fetch::Tags => self.sources.compose_tags.get(tags.as_ref().ok()).await,
                 Fetch::Log => {
                     let started = appraisal.deployment().map(Deployment::started);
                     let (wanted, started) = (appraisal.files_wanted(), started.unwrap_or_default());
-                    let files = self.compose_files.get(backend, wanted, &started);
+                    let files = self.sources.compose_files.get(backend, wanted, &started);
                     let had = tags.as_ref().ok().cloned();
                     let newer = async {
-                        appraisal.tags_wanted() && self.compose_tags.get(had.as_ref()).await
+                        appraisal.tags_wanted() && self.sources.compose_tags.get(had.as_ref()).await
                     };
                     tokio::join!(files, newer) != (false, false)
                 }
                 Fetch::Opinion => {
                     key_lock.set_stage(Stage::Opinion);
                     let payload = evidence.gpu_payload().unwrap_or_default();
-                    let said = self.nras.ask(payload, machine).await;
+                    let said = self.sources.nras.ask(payload, machine).await;
                     opinion = said.map(Some).map_err(|error| error.to_string());
                     true
                 }
@@ -233,29 +233,29 @@ impl Judge {
             };
             if has_come {
                 if fetch <= Fetch::Log {
-                    self.compose_tags.renew(tags);
+                    self.sources.compose_tags.renew(tags);
                 }
                 appraisal = judge(
                     tags,
                     match &opinion {
                         Ok(None) => NrasCheck::NotAsked("not asked yet"),
-                        Ok(Some(Said { answer, keys })) => NrasCheck::Answer { answer, keys },
+                        Ok(Some(Opinion { answer, keys })) => NrasCheck::Answer { answer, keys },
                         Err(why) => NrasCheck::Unavailable(why),
                     },
                 );
             }
             fetched = Some(fetch);
         }
-        lane.reach(Stage::Opinion);
+        key_lock.set_stage(Stage::Opinion);
         appraisal
     }
 
     /// Puts newer keys beside NVIDIA's answer; false if there are none.
-    async fn newer_keys(&self, opinion: &mut Result<Option<Said>, String>) -> bool {
+    async fn newer_keys(&self, opinion: &mut Result<Option<Opinion>, String>) -> bool {
         let Ok(Some(said)) = opinion else {
             return false;
         };
-        match self.nras.keys_after(&said.keys).await {
+        match self.sources.nras.keys_after(&said.keys).await {
             Ok(Some(keys)) => said.keys = keys,
             Ok(None) => return false,
             Err(error) => {

@@ -23,7 +23,7 @@ use crate::metrics::{Metrics, Now};
 pub(crate) use self::key_lock::{KeyLock, Stage};
 use self::refused::Refused;
 pub use self::refused::{Refusal, hint};
-pub(crate) use self::refused::{blames_collateral, blames_time, blames_sources};
+pub(crate) use self::refused::{blames_collateral, blames_sources, blames_time};
 use self::report::Line;
 pub use self::report::{VerdictId, VerdictReport};
 use self::revocation::VerdictState;
