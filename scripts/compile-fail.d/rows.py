@@ -193,7 +193,7 @@ fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_in_admin", "proxy::admin", "open a request in admin", """
+    Row("open_in_api", "proxy::api", "open a request in api", """
 use upstream::ClientRequest;
 fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
@@ -332,7 +332,7 @@ fn wrong(view: &View<'_>) -> String {
     format!("{:?}", view[--]{+.method+}) //~ E0277 Debug
 }
 """),
-    Row("serialise_request", "proxy::admin", "serialise a sealed request", """
+    Row("serialise_request", "proxy::api", "serialise a sealed request", """
 use upstream::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = serde_json::to_string(&request[--]{+.view().path+}); //~ E0277 Serialize

@@ -30,10 +30,10 @@ use upstream::verdicts::Verdicts;
 use upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 
 use self::client_io::{ClientIo, Ending};
-use crate::admin::{self, Subjects};
+use crate::api::{self, Subjects};
 use crate::body::Body;
 use crate::config::ClientTimeouts;
-use crate::limits;
+use crate::descriptors;
 use crate::listener::{ClientStream, Listener};
 use crate::page::Page;
 use crate::respond::{self, Failure};
@@ -118,7 +118,7 @@ impl Ingress {
         let drain = self.limits.drain;
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
-        let clients = Arc::new(Semaphore::new(limits::clients()));
+        let clients = Arc::new(Semaphore::new(descriptors::clients()));
         let mut trouble = Trouble::default();
         // Dropped at the end, which aborts whatever is left.
         let mut tasks = JoinSet::new();
@@ -240,16 +240,16 @@ impl Ingress {
                     page: &self.page,
                     running: &self.running,
                 };
-                return admin::page(view.method, page, subjects, numbers).await;
+                return api::page(view.method, page, subjects, numbers).await;
             }
-            Target::Models => return Ok(admin::models(&*self.endpoints.list().await?)),
+            Target::Models => return Ok(api::models(&*self.endpoints.list().await?)),
             Target::Model(id) => {
                 let list = self.endpoints.list().await?;
                 let not_found = || RouteError::ModelNotFound {
                     model: id.chars().take(200).collect(),
                     close: list.close_to(id),
                 };
-                return Ok(admin::model(&list, id).ok_or_else(not_found)?);
+                return Ok(api::model(&list, id).ok_or_else(not_found)?);
             }
             Target::Signature(id) => {
                 let instance = self.answer_ids.instance(id);

@@ -9,17 +9,18 @@
 //! crate `upstream`. Here is the port: who asks, where a request goes, what is
 //! answered. The program around it is `verified-proxy`.
 
-mod admin;
+mod api;
 mod body;
 pub mod codes;
 pub mod config;
+pub mod core_dumps;
+pub mod descriptors;
 mod events;
 pub mod examine;
-pub mod facts;
 mod ingress;
-pub mod limits;
 mod listener;
 mod page;
+pub mod report_labels;
 pub mod respond;
 mod route;
 mod server;

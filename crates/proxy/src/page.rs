@@ -18,7 +18,7 @@ use upstream::verdicts::Verdicts;
 
 use crate::body::{self, Body};
 use crate::events::Listeners;
-use crate::facts::FACTS;
+use crate::report_labels::FACTS;
 use crate::shutdown::Running;
 
 const DOCUMENT: &str = include_str!("page/page.html");

@@ -2,18 +2,18 @@
 
 mod accept;
 mod clients;
+mod completions;
 mod config_file;
 mod doctor;
-mod generated;
+mod effective_options;
 mod image;
-mod inputs;
 mod logs;
 mod models;
 mod options;
 mod policy;
+mod read_files;
 mod report_text;
 mod serve;
-mod settings;
 mod units;
 mod verify;
 mod version;
@@ -29,9 +29,9 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::config_file::ConfigFile;
-use self::inputs::Failure;
+use self::effective_options::Settings;
+use self::read_files::Failure;
 pub use self::report_text::{verdict_explained, verdict_text};
-use self::settings::Settings;
 
 /// A local proxy for NEAR AI: it proves that a connection ends in a TEE before
 /// it sends your request.
@@ -64,7 +64,7 @@ enum Command {
     Doctor(Box<doctor::Args>),
     Policy(policy::Args),
     Image(image::Args),
-    Completions(generated::Completions),
+    Completions(completions::Completions),
     /// Print the man page, in roff: verified-proxy man | man -l -
     Man,
 }
@@ -88,8 +88,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => finish(doctor::main(*args)),
         Command::Policy(args) => policy::main(args),
         Command::Image(args) => finish(image::main(&args)),
-        Command::Completions(args) => finish(generated::completions(&args)),
-        Command::Man => finish(generated::man()),
+        Command::Completions(args) => finish(completions::completions(&args)),
+        Command::Man => finish(completions::man()),
     }
 }
 
@@ -135,7 +135,7 @@ pub fn command() -> clap::Command {
 /// docs/options.md.
 #[must_use]
 pub fn document() -> String {
-    settings::document(&serve_command())
+    effective_options::document(&serve_command())
 }
 
 /// `serve` alone: what a file may hold.

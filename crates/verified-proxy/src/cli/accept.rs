@@ -19,9 +19,9 @@ use proxy::examine::Examiner;
 use proxy::respond;
 use serde::Deserialize;
 
-use super::inputs::{self, Failure};
 use super::options::Shared;
 use super::print;
+use super::read_files::{self, Failure};
 use super::verify::{Recorded, unserved};
 
 /// Accept an honest change of a backend for a while, where a verdict failed in exactly one rule
@@ -131,7 +131,7 @@ fn run(args: Args) -> Result<ExitCode, Refused> {
     let (name, accept_tcb) = (name.to_owned(), accept_tcb.to_vec());
     let own = match Policy::built_in(&name) {
         Some(_) => None,
-        None => Some(inputs::policy_text(&name)?),
+        None => Some(read_files::policy_text(&name)?),
     };
     let base = match &own {
         None => Base::BuiltIn(&name),
@@ -201,7 +201,7 @@ struct SeenPolicy {
 
 impl Seen {
     fn read(path: &std::path::Path) -> Result<Self, Failure> {
-        let bytes = inputs::read(path)?;
+        let bytes = read_files::read(path)?;
         let refused = |why: String| Failure::Usage(format!("--verdict {}: {why}", path.display()));
         // Live, "verify" prints an array.
         let mut verdicts = serde_json::from_slice::<Vec<Self>>(&bytes)

@@ -6,7 +6,7 @@ use clap::ValueHint;
 use proxy::config::{ApiKey, ClientTokens, Guard, HostName, Origin};
 use zeroize::Zeroizing;
 
-use super::inputs::{self, Failure};
+use super::read_files::{self, Failure};
 
 /// The key itself, for those who keep no file. Never an argument: arguments are
 /// seen by every user of the machine.
@@ -112,7 +112,7 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
             "--api-key-file and --client-token-file take the path of a file, and this is none; it is not shown, in case it is the secret itself".to_owned(),
         ));
     }
-    let bytes = Zeroizing::new(inputs::read(path)?);
+    let bytes = Zeroizing::new(read_files::read(path)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::Usage(format!("{}: not UTF-8", path.display())))?;
     Ok(Zeroizing::new(text.to_owned()))

@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command, ValueHint};
 use toml::{Table, Value};
 
-use super::inputs::{self, Failure};
+use super::read_files::{self, Failure};
 use super::units::StateDir;
 
 /// Values by the option's id, at least one each.
@@ -23,7 +23,7 @@ pub(super) struct ConfigFile(BTreeMap<String, Vec<String>>);
 impl ConfigFile {
     /// Reads `path`; `options` is a command with every option that may occur.
     pub(super) fn read(path: &Path, options: &Command) -> Result<Self, Failure> {
-        let bytes = inputs::read(path)
+        let bytes = read_files::read(path)
             .map_err(|failure| Failure::Unreadable(format!("--config {failure}")))?;
         let refused = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
         let text = String::from_utf8(bytes).map_err(|_| refused("not UTF-8".to_owned()))?;

@@ -18,7 +18,7 @@ use proxy::examine::Examiner;
 use self::check::{Check, Id, Status};
 use self::workload::Opinion;
 use super::LAST_WORDS;
-use super::inputs::Failure;
+use super::read_files::Failure;
 use super::{colour, print, serve};
 
 /// Find out what keeps requests from being answered, and what to do about it

@@ -6,7 +6,7 @@ mod measure;
 
 use std::process::ExitCode;
 
-use super::inputs::Failure;
+use super::read_files::Failure;
 
 /// List the OS images that this program knows of, or measure a release's files
 #[derive(Debug, clap::Args)]

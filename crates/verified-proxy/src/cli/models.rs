@@ -12,9 +12,9 @@ use serde_json::json;
 use sources::endpoints::EndpointList;
 
 use super::LAST_WORDS;
-use super::inputs::Failure;
 use super::options::Shared;
 use super::print;
+use super::read_files::Failure;
 use super::verify::unserved;
 
 /// List the models that can be asked for, and the domains that serve them

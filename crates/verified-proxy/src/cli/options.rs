@@ -11,8 +11,8 @@ use proxy::config::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::inputs::{self, Danger, Failure};
 use super::logs;
+use super::read_files::{self, Danger, Failure};
 use super::units::{self, StateDir};
 
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,7 @@ pub(super) struct Proved {
 
 impl Proved {
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        inputs::policy(&self.policy, &self.accept_tcb)
+        read_files::policy(&self.policy, &self.accept_tcb)
     }
 
     /// The policy's name or file, and what is accepted besides on the command line.
@@ -107,7 +107,7 @@ impl Proved {
     }
 
     pub(super) fn trust_anchors(&self) -> Result<TrustAnchors, Failure> {
-        inputs::trust_anchors(
+        read_files::trust_anchors(
             self.danger_tdx_root.as_deref(),
             self.danger_gpu_root.as_deref(),
             self.danger_nras_intermediate.as_deref(),
@@ -287,7 +287,7 @@ impl Shared {
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let unreadable = |detail: String| Failure::Unreadable(format!("{}: {detail}", path.display()));
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&inputs::read(path)?)
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read_files::read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error: rustls::pki_types::pem::Error| unreadable(error.to_string()))?;
     if certificates.is_empty() {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use attest::Effect;
 
-use super::inputs::{self, Failure};
+use super::read_files::{self, Failure};
 use super::{accept, print};
 
 /// Show, check or compare policies, or accept a change for a while
@@ -55,7 +55,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 }
 
 fn show(name: &str, whole: bool) -> ExitCode {
-    match inputs::policy(name, &[]) {
+    match read_files::policy(name, &[]) {
         Ok(policy) => {
             let text = if whole {
                 policy.to_toml()
@@ -88,7 +88,7 @@ fn show(name: &str, whole: bool) -> ExitCode {
 }
 
 fn diff(old: &str, new: &str) -> Result<ExitCode, Failure> {
-    let changes = inputs::policy(old, &[])?.changes_to(&inputs::policy(new, &[])?);
+    let changes = read_files::policy(old, &[])?.changes_to(&read_files::policy(new, &[])?);
     let mut text = String::new();
     // Writing to a String cannot fail.
     for (effect, heading) in [

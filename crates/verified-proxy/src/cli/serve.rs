@@ -10,14 +10,14 @@ use std::time::Duration;
 use proxy::UnixSocket;
 use proxy::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
 use proxy::shutdown::Signals;
-use proxy::{Listener, Server, limits};
+use proxy::{Listener, Server, core_dumps, descriptors};
 use tokio::net::TcpListener;
 use upstream::BODY_SLACK;
 
 use super::clients::{Clients, KeyFile, warn_others_read};
-use super::inputs::Failure;
+use super::effective_options::Settings;
 use super::options::Shared;
-use super::settings::Settings;
+use super::read_files::Failure;
 use super::units;
 
 #[derive(Debug, clap::Args)]
@@ -239,8 +239,8 @@ pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'
 }
 
 async fn serve(config: Config, at: At) -> Result<(), Failure> {
-    limits::raise();
-    limits::no_core_dumps();
+    descriptors::raise();
+    core_dumps::disable();
     let (listener, place) = listen(&at).await?;
     let announcement = announcement(&config, &place);
     let server = Server::new(config)

@@ -17,8 +17,8 @@ use attest::{
 use sources::clock::Clock;
 use sources::skew::Skew;
 
-use super::inputs::{self, Failure};
 use super::options::Shared;
+use super::read_files::{self, Failure};
 use super::report_text::Length;
 use super::{colour, print, report_text};
 
@@ -86,7 +86,7 @@ pub(super) struct Recorded {
     compose_tags: Option<PathBuf>,
 
     /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME", value_parser = inputs::parse_time, requires = "evidence")]
+    #[arg(long, value_name = "TIME", value_parser = read_files::parse_time, requires = "evidence")]
     at: Option<UnixTime>,
 
     /// The domain that was asked
@@ -185,10 +185,10 @@ impl Recorded {
             let missing = "--evidence needs --nonce, --spki and --collateral";
             return Err(Failure::Usage(missing.to_owned()));
         };
-        let evidence = inputs::read(evidence)?;
-        let collateral = inputs::read(collateral)?;
-        let files = compose_files.as_deref().map(inputs::compose_files);
-        let tags = compose_tags.as_deref().map(inputs::compose_tags);
+        let evidence = read_files::read(evidence)?;
+        let collateral = read_files::read(collateral)?;
+        let files = compose_files.as_deref().map(read_files::compose_files);
+        let tags = compose_tags.as_deref().map(read_files::compose_tags);
         Ok(Case {
             evidence: Evidence::parse(&evidence),
             collateral: Collateral::from_json(&collateral),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::cli::inputs::{self, Failure};
+use crate::cli::read_files::{self, Failure};
 
 /// A file that may be written.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Target {
                 File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()))
             }
             Self::Own(path, read) => {
-                if inputs::read(path)? != read.as_bytes() {
+                if read_files::read(path)? != read.as_bytes() {
                     return Err(Failure::Unreadable(format!(
                         "--to {}: the file was changed meanwhile; nothing was written",
                         path.display()

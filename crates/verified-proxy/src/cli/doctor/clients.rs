@@ -7,7 +7,7 @@ use http::Uri;
 
 use super::check::{Check, Id};
 use crate::cli::clients::KeyFile;
-use crate::cli::inputs::Failure;
+use crate::cli::read_files::Failure;
 use crate::cli::serve::At;
 
 pub(super) const BASE_URL: &str = "OPENAI_BASE_URL";

@@ -2,10 +2,10 @@
 
 use attest::{Policy, UnixTime};
 use proxy::config::Config;
-use proxy::limits;
+use proxy::descriptors;
 use sources::state::{Memory, StateDir, StateError};
 
-use super::super::inputs::Danger;
+use super::super::read_files::Danger;
 use super::check::{Check, Id};
 
 /// Images are deployed every few months; a policy that was not held against new
@@ -136,12 +136,12 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
 }
 
 pub(super) fn descriptors() -> Check {
-    let Some(most) = limits::most_descriptors() else {
+    let Some(most) = descriptors::most() else {
         return Check::skipped(Id::Descriptors, "this system has no limit that can be read");
     };
     let detail = format!(
         "at most {most}, for {} clients at a time",
-        limits::clients_under(Some(most))
+        descriptors::clients_under(Some(most))
     );
     if most < FEW_DESCRIPTORS {
         let fix =

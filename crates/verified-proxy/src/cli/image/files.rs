@@ -7,7 +7,7 @@ use std::path::Path;
 
 use attest::image::FileList;
 
-use super::super::inputs::Failure;
+use super::super::read_files::Failure;
 
 /// The list alone, to know which files it names.
 pub(super) fn list(folder: &Path) -> Result<Vec<u8>, Failure> {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sources::clock::Clock;
 
 use super::NO_PROOF;
-use crate::cli::inputs::{self, Failure};
 use crate::cli::print;
+use crate::cli::read_files::{self, Failure};
 
 /// List the OS images that this program knows of, and which of them a policy accepts
 ///
@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let policy = inputs::policy(&args.policy, &[])?;
+    let policy = read_files::policy(&args.policy, &[])?;
     let now = Clock::system().now();
     print(&if args.json {
         as_json(&policy, now)

@@ -10,8 +10,8 @@ use attest::{ComputedRtmr0, VmConfig};
 use serde_json::{Value, json};
 
 use super::{NO_PROOF, files};
-use crate::cli::inputs::{self, Failure};
 use crate::cli::print;
+use crate::cli::read_files::{self, Failure};
 
 /// Compute MRTD, RTMR1 and RTMR2 from the files of a release, and print the row for a policy
 ///
@@ -92,7 +92,7 @@ struct Shape {
 
 fn shape(path: &Path) -> Result<Shape, Failure> {
     let unreadable = |why: &str| Failure::Unreadable(format!("{}: {why}", path.display()));
-    let text = String::from_utf8(inputs::read(path)?).map_err(|_| unreadable("not UTF-8"))?;
+    let text = String::from_utf8(read_files::read(path)?).map_err(|_| unreadable("not UTF-8"))?;
     // A report has it as a text within its JSON.
     let text = serde_json::from_str::<String>(&text).unwrap_or(text);
     let config = VmConfig::read(&text).ok_or_else(|| {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use attest::{CheckId, Group, Severity};
-use proxy::facts::{self, FACTS};
+use proxy::report_labels::{self, FACTS};
 
 use super::shown::{Deployment, Finding, Gpu, Shown, counted};
 use super::{BOLD, Paint, RED, YELLOW};
@@ -34,7 +34,7 @@ impl Shown {
         if !others.is_empty() {
             let _ = writeln!(out, "\n{}", paint.paint(BOLD, "Seen besides"));
             for (name, value) in others {
-                let _ = writeln!(out, "  {}: {value}", facts::words(name));
+                let _ = writeln!(out, "  {}: {value}", report_labels::words(name));
             }
         }
         out

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use upstream::{AttemptError, DialError, Examined};
 
 use super::{Args, rendered, write_policy};
-use crate::cli::inputs::Failure;
 use crate::cli::print;
+use crate::cli::read_files::Failure;
 use crate::cli::report_text::Length;
 
 /// What some connections to one backend had in common.

@@ -7,8 +7,8 @@ use clap::{Arg, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::inputs::Failure;
 use super::print;
+use super::read_files::Failure;
 
 /// Print completions for a shell
 ///

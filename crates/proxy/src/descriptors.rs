@@ -14,37 +14,29 @@ pub fn raise() {
     }
 }
 
-/// Keeps this process's memory, which has keys and prompts in it, out of core files.
-pub fn no_core_dumps() {
-    #[cfg(unix)]
-    if let Err(error) = rlimit::Resource::CORE.set(0, 0) {
-        tracing::warn!(%error, "a crash of this process could write its memory to a file");
-    }
-}
-
 /// How many clients may be served at a time.
 pub(crate) fn clients() -> usize {
-    clients_under(descriptors())
+    clients_under(current())
 }
 
 /// What [`raise`] can raise the limit to.
 #[cfg(unix)]
-pub fn most_descriptors() -> Option<u64> {
+pub fn most() -> Option<u64> {
     rlimit::Resource::NOFILE.get_hard().ok()
 }
 
 #[cfg(not(unix))]
-pub(crate) fn most_descriptors() -> Option<u64> {
+pub(crate) fn most() -> Option<u64> {
     None
 }
 
 #[cfg(unix)]
-fn descriptors() -> Option<u64> {
+fn current() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
 
 #[cfg(not(unix))]
-fn descriptors() -> Option<u64> {
+fn current() -> Option<u64> {
     None
 }
 
