@@ -4,9 +4,48 @@
 use std::fmt::Write as _;
 
 use attest::{Blame, Explanation};
+use http::StatusCode;
+
+/// Whether sending the same request again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Helps,
+    HelpsLater,
+    Useless,
+    /// The backend may have done the work already: the client decides.
+    Unsafe,
+}
+
+// `error.type` of an answer.
+const REQUEST: &str = "invalid_request_error";
+pub(crate) const VERIFICATION: &str = "tee_verification_failed";
+const UPSTREAM: &str = "upstream_error";
+const PROXY: &str = "proxy_error";
+
+/// What is fixed for a code.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// As it stands in `error.code`.
+    pub(crate) code: &'static str,
+    /// The usual one, and those that some causes get instead.
+    status: &'static [StatusCode],
+    /// As it stands in `error.type`.
+    pub(crate) kind: &'static str,
+    pub(crate) retry: Retry,
+    meaning: &'static str,
+    /// What to do about it, where nothing more is known.
+    pub(crate) remedy: &'static str,
+}
+
+impl Row {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status[0]
+    }
+}
 
 macro_rules! codes {
-    ($($variant:ident $code:literal $status:literal $meaning:literal $remedy:literal;)*) => {
+    ($($variant:ident $code:literal [$($status:ident),+] $kind:ident $retry:ident
+        $meaning:literal $remedy:literal;)*) => {
         /// A code of the proxy's own.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Code {
@@ -14,94 +53,95 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// As it stands in `error.code`.
-            pub(crate) const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $code,)* }
-            }
-
-            /// What to do about it, where nothing more is known.
-            pub(crate) const fn remedy(self) -> &'static str {
-                match self { $(Self::$variant => $remedy,)* }
+            pub(crate) const fn row(self) -> &'static Row {
+                &TABLE[self as usize]
             }
         }
 
-        const TABLE: &[(&str, &str, &str, &str)] = &[$(($code, $status, $meaning, $remedy),)*];
+        const TABLE: &[Row] = &[$(Row {
+            code: $code,
+            status: &[$(StatusCode::$status),+],
+            kind: $kind,
+            retry: Retry::$retry,
+            meaning: $meaning,
+            remedy: $remedy,
+        },)*];
     };
 }
 
 codes! {
-    BadRequest "bad_request" "400, 408, 501"
+    BadRequest "bad_request" [BAD_REQUEST, REQUEST_TIMEOUT, NOT_IMPLEMENTED] REQUEST Useless
         "The request is malformed, broke off, stalled, or asks for something that is not forwarded (CONNECT, TRACE, upgrades, other transfer-codings)."
-        "Mend the request; the message says what was wrong.";
-    NoBackend "no_backend" "400"
+        "Correct the request; the message says what was wrong.";
+    NoBackend "no_backend" [BAD_REQUEST] REQUEST Useless
         "The request names no model and no backend."
         "Name a model at the top level of a JSON body, in a form's field `model` or in `?model=`, or a backend in the header X-Backend-Domain.";
-    BackendNotAllowed "backend_not_allowed" "403"
+    BackendNotAllowed "backend_not_allowed" [FORBIDDEN] REQUEST Useless
         "The backend is outside the allowed domains, an IP address, or has a port or userinfo."
         "Use a name under completions.near.ai, or allow another with --allow-domain.";
-    HostNotAllowed "host_not_allowed" "403"
-        "The request is for a host that is not this proxy: a web page can make its own name lead here."
-        "Use localhost or 127.0.0.1, or allow a name with --allow-host.";
-    OriginNotAllowed "origin_not_allowed" "403"
+    HostNotAllowed "host_not_allowed" [FORBIDDEN] REQUEST Useless
+        "The request is for a host that is not this proxy: a web page can make its own name resolve to this address (DNS rebinding)."
+        "Use http://localhost or http://127.0.0.1, or allow another name of this machine with --allow-host.";
+    OriginNotAllowed "origin_not_allowed" [FORBIDDEN] REQUEST Useless
         "The request comes from a web page that may not use this proxy."
-        "Allow the page's origin with --allow-origin.";
-    ClientTokenRequired "client_token_required" "401"
-        "The proxy asks its clients for a token, and the request brings none that it knows."
-        "Send a token of --client-token-file as the API key, or in the header X-Verified-Proxy-Token.";
-    ModelNotFound "model_not_found" "404"
+        "Allow the page's origin with --allow-origin, such as --allow-origin http://localhost:3000.";
+    ClientTokenRequired "client_token_required" [UNAUTHORIZED] REQUEST Useless
+        "The proxy asks its clients for a token, and the request has none that it knows."
+        "Send a token of --client-token-file as the API key (Authorization: Bearer …), or in the header X-Verified-Proxy-Token beside an API key of your own.";
+    ModelNotFound "model_not_found" [NOT_FOUND] REQUEST Useless
         "The endpoint list has no such model."
         "GET /v1/models lists the names; the message names close matches.";
-    NotFound "not_found" "404"
+    NotFound "not_found" [NOT_FOUND] REQUEST Useless
         "The proxy has no such page, no longer has this report, or does not know which backend gave the answer whose signature was requested."
         "/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
-    MethodNotAllowed "method_not_allowed" "405"
+    MethodNotAllowed "method_not_allowed" [METHOD_NOT_ALLOWED] REQUEST Useless
         "The proxy's own pages are read with GET."
         "Use GET.";
-    BodyTooLarge "body_too_large" "413"
+    BodyTooLarge "body_too_large" [PAYLOAD_TOO_LARGE] REQUEST Useless
         "The request's body is larger than the limit."
         "Raise --max-body, or send less.";
-    BackendUnreachable "backend_unreachable" "502"
-        "No connection to the backend, or it was closed before the request was sent."
+    BackendUnreachable "backend_unreachable" [BAD_GATEWAY] UPSTREAM Helps
+        "The proxy has no connection to the backend, or it was closed before the request was sent."
         "Try again; check the network and, behind a TLS-inspecting proxy, --extra-ca.";
-    BackendTimeout "backend_timeout" "504"
+    BackendTimeout "backend_timeout" [GATEWAY_TIMEOUT] UPSTREAM Helps
         "The backend did not answer in time."
         "Try again. --attest-timeout limits how long a first request may wait for a verified connection.";
-    BackendCertificate "backend_certificate" "502"
+    BackendCertificate "backend_certificate" [BAD_GATEWAY] VERIFICATION Useless
         "No certificate authority vouches for the backend's name, or the backend does not hold its key."
-        "Name an authority of your own with --extra-ca. If the key is not held, somebody is in the middle.";
-    BackendRedirect "backend_redirect" "502"
-        "The backend redirects to another place, where nothing is verified."
+        "Name an authority of your own with --extra-ca. If the backend does not hold the key, another machine intercepts the connection: do not use this network path.";
+    BackendRedirect "backend_redirect" [BAD_GATEWAY] UPSTREAM Useless
+        "The backend redirects to another address, which is not verified. The proxy does not pass the redirect on."
         "Report it to the backend's operator.";
-    BackendBrokeOff "backend_broke_off" "502"
+    BackendBrokeOff "backend_broke_off" [BAD_GATEWAY] UPSTREAM Unsafe
         "The connection broke after the request was sent, or the answer has no clear end and is not passed on; the backend may have done its work."
         "Decide whether to send it again.";
-    EvidenceUnavailable "evidence_unavailable" "502"
+    EvidenceUnavailable "evidence_unavailable" [BAD_GATEWAY] VERIFICATION Useless
         "The backend answered the attestation request with an error."
-        "A backend that is starting answers 502 or 503; one outside a TEE 404.";
-    LevelNotReached "level_not_reached" "502"
+        "Wait if the status is 502 or 503: the backend is starting. A backend outside a TEE answers 404.";
+    LevelNotReached "level_not_reached" [BAD_GATEWAY] VERIFICATION Useless
         "The backend is verified, but the request, its token or its model asks for a level that the backend's verdict does not reach. The proxy sent nothing."
         "Ask for a lower level in X-Verified-Proxy-Require, on the token's line in --client-token-file or in --model-levels, or wait until the backend reaches the level.";
-    EndpointsUnavailable "endpoints_unavailable" "503"
-        "The endpoint list could not be fetched and none is known from before."
+    EndpointsUnavailable "endpoints_unavailable" [SERVICE_UNAVAILABLE] PROXY Helps
+        "The proxy could not fetch the endpoint list and has none from before."
         "Check the network and --endpoints-url; `verified-proxy doctor` finds out why.";
-    CollateralUnavailable "collateral_unavailable" "503"
-        "Intel's documents about the backend's platform could not be fetched, or not in time."
-        "Check the network; --pccs-url names another source.";
-    SourceTimeout "source_timeout" "503"
+    CollateralUnavailable "collateral_unavailable" [SERVICE_UNAVAILABLE] PROXY Helps
+        "The proxy could not fetch Intel's documents about the backend's platform, or not in time."
+        "Check the network, or name another source with --pccs-url.";
+    SourceTimeout "source_timeout" [SERVICE_UNAVAILABLE] PROXY Helps
         "The proxy was still waiting for compose files or for NVIDIA's opinion when the time for a first request ended; the message says which."
-        "Try again; raise --attest-timeout, which is shorter than these sources may take, or see what --compose-files-url and --nras-url name.";
-    NoRandomness "no_randomness" "503"
+        "Try again; raise --attest-timeout, which is shorter than these sources may take, or check --compose-files-url and --nras-url.";
+    NoRandomness "no_randomness" [SERVICE_UNAVAILABLE] PROXY Helps
         "This machine's random number generator failed, so no nonce could be made."
-        "Look at the machine.";
-    Busy "busy" "503"
-        "Too much is waiting already."
+        "Check this machine's operating system.";
+    Busy "busy" [SERVICE_UNAVAILABLE] PROXY HelpsLater
+        "Too many requests are waiting already, or too many clients listen to events."
         "Try again after the time in Retry-After.";
-    ShuttingDown "shutting_down" "503"
+    ShuttingDown "shutting_down" [SERVICE_UNAVAILABLE] PROXY HelpsLater
         "The proxy was told to stop: it finishes the answers under way and takes no more requests."
         "Try again on a new connection, once the proxy has started again.";
 }
 
-/// Whose doing a refusal is, for people.
+/// What caused a refusal, for people.
 const fn words_of(blame: Blame) -> &'static str {
     match blame {
         Blame::Machine => {
@@ -111,8 +151,8 @@ const fn words_of(blame: Blame) -> &'static str {
         Blame::Age => "the evidence is genuine and newer than this program",
         Blame::Collateral => "Intel's documents, or their source",
         Blame::Clock => "a clock, most likely this machine's",
-        Blame::Sources => "something that others than the backend provide",
-        Blame::Request => "what was asked for",
+        Blame::Sources => "something that a party other than the backend provides",
+        Blame::Request => "what the request or the command asked for",
     }
 }
 
@@ -126,13 +166,21 @@ pub fn document() -> String {
          ## The proxy's own\n\n| code | status | what it means | what to do |\n|---|---|---|---|\n",
     );
     // Writing to a String cannot fail.
-    for (code, status, meaning, remedy) in TABLE {
-        let _ = writeln!(text, "| `{code}` | {status} | {meaning} | {remedy} |");
+    for row in TABLE {
+        let status: Vec<_> = row.status.iter().map(StatusCode::as_str).collect();
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            row.code,
+            status.join(", "),
+            row.meaning,
+            row.remedy
+        );
     }
     text.push_str(
         "\n## Refused evidence\n\n\
          In the order in which the checks run; the status is 502. `evidence_*`: the report cannot be\n\
-         understood. `rejected_*`: it does not prove what it should. \"Blame\" says whose doing it is:\n\n",
+         understood. `rejected_*`: it does not prove what it should. \"Blame\" says what causes it:\n\n",
     );
     for blame in Blame::ALL {
         let _ = writeln!(text, "- `{}`: {}", blame.as_str(), words_of(blame));

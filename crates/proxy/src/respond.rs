@@ -12,9 +12,9 @@ use upstream::guard::NotAdmitted;
 use upstream::metrics::Metrics;
 use upstream::{ForwardError, Framing, PathError, SealError, VERDICT};
 
-use self::table::Retry;
 pub use self::table::{Line, attempt_line, line, remedy};
 use crate::body::{Body, json, whole};
+use crate::codes::Retry;
 use crate::route::RouteError;
 
 /// OpenAI's SDKs obey it.
