@@ -19,8 +19,8 @@ fn main() {
     known("DCAP_QVL", locked(&root.join("Cargo.lock"), "dcap-qvl"));
 }
 
-/// A file that decides, if it is there: cargo takes one that is not for one that
-/// has changed.
+/// Reads a file and makes cargo watch it. A missing file is not watched: cargo would take
+/// it for changed each time.
 fn watched(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     println!("cargo::rerun-if-changed={}", path.display());

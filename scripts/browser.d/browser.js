@@ -197,7 +197,7 @@ async function ownPage(browser, bin, fake, folder) {
   // A key that was refused a moment ago is left alone for a second.
   await until("a tampered machine is refused", async () => (await (await proxy.chat("fake/plain")).text()).includes("rejected_td_debug"));
   await shows(page, "#backend-list", /✕ refused/);
-  await shows(page, "#news", /no longer stands/);
+  await shows(page, "#news", /is no longer valid/);
   check("the withdrawn verdict is among the earlier ones", await text(page, "#former-count") === "1");
   check("all of it without a reload", await page.evaluate(() => window.same === true));
   check("nothing went wrong: no error, no request elsewhere", wrong.length === 0, wrong);

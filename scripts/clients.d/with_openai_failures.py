@@ -35,7 +35,7 @@ def _(world):
     client = sdk(world.url)
     elsewhere = sdk(world.url, default_headers={"X-Backend-Domain": "elsewhere.example"})
     rows = [
-        (openai.BadRequestError, 400, "no_backend", "hint: name a model",
+        (openai.BadRequestError, 400, "no_backend", "hint: Name a model",
          lambda: client.post("/chat/completions", body={"messages": []}, cast_to=object)),
         (openai.NotFoundError, 404, "model_not_found", "hint: ",
          lambda: chat(client, world, model="no/such-model")),

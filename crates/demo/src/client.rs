@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::failure::{Failure, should};
 
-/// Goes with each question; a backend that is refused must not see it.
+/// Sent with each question; a backend that is refused must not see it.
 pub(crate) const API_KEY: &str = "sk-of-the-demonstration";
 /// Far more than one event of a stream.
 const MAX_EVENT: usize = 1 << 20;
@@ -47,7 +47,7 @@ pub(crate) async fn ask(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the demonstration plays the client, who may dial the proxy"
+    reason = "the demonstration is the client, which may dial the proxy"
 )]
 async fn send(
     proxy: SocketAddr,
@@ -112,7 +112,7 @@ impl Words {
                 return String::from_utf8(event).map_err(no_answer);
             }
             should(self.unread.len() < MAX_EVENT, || {
-                "an event of the stream has no end".to_owned()
+                "an event of the stream does not end within 1 MiB".to_owned()
             })?;
             let Some(frame) = self.body.frame().await else {
                 let why = "the stream broke off".to_owned();

@@ -7,24 +7,24 @@ use std::process::ExitCode;
 /// Why the demonstration ends early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The port is another program's, or not to be had.
+    /// The port is taken or not permitted.
     #[error(
         "cannot listen on 127.0.0.1 port {port}: {source}\nhint: choose another port with --port; --port 0 takes a free one"
     )]
     Listen { port: u16, source: io::Error },
-    /// The fakes or the proxy cannot be set up.
+    /// The simulated backends or the proxy cannot be set up.
     #[error("{what}: {source}")]
     Setup {
         what: &'static str,
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Something else happened than the demonstration says.
-    #[error("not as it should be: {0}")]
+    /// Something else happened than the demonstration claims.
+    #[error("not as expected: {0}")]
     NotAsItShould(String),
-    /// Nobody reads what is shown.
+    /// Standard output is closed.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
-    /// Ctrl-C during the show.
+    /// Ctrl-C during the demonstration.
     #[error("interrupted")]
     Interrupted,
 }
@@ -49,7 +49,7 @@ impl Failure {
     }
 }
 
-/// Ends the show unless what it says is true.
+/// Ends the demonstration unless its claim holds.
 pub(crate) fn should(holds: bool, what: impl FnOnce() -> String) -> Result<(), Failure> {
     if holds {
         Ok(())

@@ -1,5 +1,5 @@
 //! `cargo run --release -p demo`: a verified answer and a refusal, without network
-//! or key. The backends are made up (`fake-tee`), the proxy is the real one.
+//! or API key. The backends are simulated (`fake-tee`), the proxy is the real one.
 
 mod arguments;
 mod client;

@@ -1,4 +1,4 @@
-//! What is played: two made-up backends under one made-up root, and the real proxy.
+//! Two simulated backends under one simulated root of trust, and the real proxy.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use attest::{GpuAnchors, Policy, TrustAnchors};
 use fake_tee::serve::{Options, Running};
-use proxy::config::AllowList;
 use proxy::{Config, SetupError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -26,17 +25,17 @@ const TAMPERED_DOMAIN: &str = "fake-tampered.completions.near.ai";
 /// A TD in debug mode, properly measured and signed: its host can read it.
 const TAMPERING: &str = "debug-td";
 
-/// What is played.
+/// The backends and the proxy, running.
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) proxy: SocketAddr,
-    /// Plays the endpoint list and Intel's service as well.
+    /// Also simulates the endpoint list and Intel's service.
     pub(crate) good: Running,
     pub(crate) tampered: Running,
-    /// From the program's start until the backends are there. Most is one time only,
-    /// when aws-lc collects entropy for the process's first key.
+    /// From the program's start until the backends run. aws-lc takes most of it, once, to
+    /// collect entropy for the process's first key.
     pub(crate) backends: Duration,
-    /// From then, when the proxy is begun, to its first answer about itself.
+    /// From then until the proxy's first answer about itself.
     pub(crate) listening: Duration,
     began: Instant,
     folder: TempDir,
@@ -54,10 +53,10 @@ impl Scene {
         let folder = tempfile::Builder::new()
             .prefix("verified-proxy-demo-")
             .tempdir()
-            .map_err(|error| Failure::setup("a folder for the fakes", error))?;
+            .map_err(|error| Failure::setup("a folder for the simulated backends", error))?;
         let (good, tampered) = backends(&folder)
             .await
-            .map_err(|error| Failure::setup("the fakes", error))?;
+            .map_err(|error| Failure::setup("the simulated backends", error))?;
         let backends = began.elapsed();
         let config = config(&good, &tampered)
             .map_err(|error| Failure::setup("the proxy's configuration", error))?;
@@ -87,7 +86,7 @@ impl Scene {
         self.began.elapsed()
     }
 
-    /// Lets answers end, and leaves no file behind.
+    /// Waits for answers to end, and removes every file.
     pub(crate) async fn end(self) -> Result<(), Failure> {
         let _ = self.stop.send(());
         match self.serving.await {
@@ -97,11 +96,11 @@ impl Scene {
         drop((self.good, self.tampered));
         self.folder
             .close()
-            .map_err(|error| Failure::setup("removing the fakes' folder", error))
+            .map_err(|error| Failure::setup("removing the simulated backends' folder", error))
     }
 }
 
-/// The tampered one has the other's root and KMS: only its mode is wrong.
+/// The tampered backend has the root and the KMS of the other: only its mode is wrong.
 async fn backends(folder: &TempDir) -> Result<(Running, Running), fake_tee::Error> {
     let good = fake_tee::serve::start(Options {
         dir: Some(folder.path().join("good")),
@@ -122,7 +121,7 @@ async fn backends(folder: &TempDir) -> Result<(Running, Running), fake_tee::Erro
     Ok((good, tampered))
 }
 
-/// The product's defaults, pointed at the fakes.
+/// The product's defaults, with the simulated backends' addresses and roots.
 fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + Send + Sync>> {
     let authority = |fake: &Running| CertificateDer::from_pem_slice(fake.tls_ca_pem.as_bytes());
     Ok(Config {
@@ -130,15 +129,13 @@ fn config(good: &Running, tampered: &Running) -> Result<Config, Box<dyn Error + 
         connect_to: vec![good.connect_to().parse()?, tampered.connect_to().parse()?],
         trust_anchors: TrustAnchors::danger_tdx_root(good.tdx_root_der.clone())
             .with_gpus(GpuAnchors::danger_gpu_root(good.gpu_root_der.clone())),
+        endpoints_url: good.endpoints_url().parse()?,
+        collateral_sources: vec![good.http_url().parse()?],
+        compose_source: good.compose_files_url().parse()?,
+        compose_tags_source: good.compose_tags_url().parse()?,
+        nras_url: good.nras_url().parse()?,
         drain: Duration::from_secs(1),
-        ..Config::new(
-            Policy::from_toml(&good.policy_toml)?,
-            good.endpoints_url().parse()?,
-            vec![good.http_url().parse()?],
-            good.compose_files_url().parse()?,
-            good.compose_tags_url().parse()?,
-            AllowList::new(vec![Config::ALLOW_DOMAIN.parse()?]),
-        )
+        ..Config::new(Policy::from_toml(&good.policy_toml)?)
     })
 }
 

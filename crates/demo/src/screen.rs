@@ -1,4 +1,4 @@
-//! What people read. Colours on a terminal only, and not with `NO_COLOR`
+//! The output for people. Colours on a terminal only, and not with `NO_COLOR`
 //! (no-color.org).
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -22,7 +22,7 @@ pub(crate) enum Style {
 
 impl Screen {
     pub(crate) fn new() -> Self {
-        // An empty NO_COLOR counts as none.
+        // An empty NO_COLOR counts as unset.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             colour: io::stdout().is_terminal() && !unwanted,
@@ -43,7 +43,7 @@ impl Screen {
         }
     }
 
-    /// Shown at once, without a line's end.
+    /// Flushed, without an end of line.
     pub(crate) fn write(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;

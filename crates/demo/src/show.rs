@@ -1,4 +1,4 @@
-//! What is shown. Each step says what happened after it has looked.
+//! The steps. Each one checks what happened before it says so.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const CHAT: &str = "POST /v1/chat/completions";
 pub(crate) async fn play(scene: &Scene, screen: &Screen) -> Result<(), Failure> {
     let simulated = screen.paint(Style::Yellow, "SIMULATED");
     screen.line(&format!(
-        "{simulated}: two made-up backends and the real proxy, in this process. The backends' quotes are\n\
+        "{simulated}: two simulated backends and the real proxy, in this process. The backends' quotes are\n\
          signed under a root that was made for this run and is not Intel's: nothing below says\n\
          anything about real hardware. No network is used, and no API key.\n\n\
          The proxy listens on http://{}.\n\
@@ -32,12 +32,12 @@ pub(crate) async fn play(scene: &Scene, screen: &Screen) -> Result<(), Failure> 
     let verdict = answer(scene, screen).await?;
     proof(scene, screen, &verdict).await?;
     refusal(scene, screen).await?;
-    let all = screen.paint(Style::Green, "All went as it should");
+    let all = screen.paint(Style::Green, "Everything was as expected");
     screen.line(&format!("\n{all} ({simulated})."))?;
     Ok(())
 }
 
-/// Gives the verdict's name.
+/// Gives the verdict's id.
 async fn answer(scene: &Scene, screen: &Screen) -> Result<String, Failure> {
     screen.heading("1. A question, and the answer as it streams (SIMULATED)")?;
     screen.write(&format!("model:  {MODEL}\nyou:    {QUESTION}\nanswer: "))?;
@@ -58,7 +58,7 @@ async fn answer(scene: &Scene, screen: &Screen) -> Result<String, Failure> {
     }
     screen.line("")?;
     should(text.contains(QUESTION), || {
-        format!("the fake repeats the question, but the answer is {text:?}")
+        format!("the simulated backend repeats the question, but the answer is {text:?}")
     })?;
     let first = first.unwrap_or(Duration::MAX);
     screen.line(&format!(
@@ -91,7 +91,7 @@ async fn proof(scene: &Scene, screen: &Screen, verdict: &str) -> Result<(), Fail
         format!("the verdict is {}", report["verdict"])
     })?;
     should(report["trust_root"] != "intel", || {
-        "a fake passes as genuine hardware".to_owned()
+        "a simulated backend counts as genuine hardware".to_owned()
     })
 }
 
@@ -107,7 +107,7 @@ async fn refusal(scene: &Scene, screen: &Screen) -> Result<(), Failure> {
     let field = |name: &str| json["error"][name].as_str().unwrap_or_default();
     let (code, message) = (field("code"), field("message"));
     let (message, hint) = message.split_once("\nhint: ").unwrap_or((message, ""));
-    // The message goes on with each attempt.
+    // Further lines are about each attempt.
     let why = message.lines().next().unwrap_or_default();
     screen.line(&format!(
         "answer: HTTP {status}\n\ncode:   {code}\nwhy:    {why}\nhint:   {hint}"
@@ -127,7 +127,7 @@ async fn refusal(scene: &Scene, screen: &Screen) -> Result<(), Failure> {
     })?;
     let refused = screen.paint(Style::Red, "REFUSED");
     screen.line(&format!(
-        "{refused}: it got no byte of the question, and no key."
+        "{refused}: the backend got no byte of the question, and no API key."
     ))?;
     Ok(())
 }
@@ -138,7 +138,7 @@ fn verdict(response: &Response<Incoming>) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-/// What came after TLS: connections without a byte say nothing.
+/// What the backend received after TLS, without the connections that had no byte.
 fn seen(backend: &Running) -> Vec<Connection> {
     let mut seen = backend.received();
     seen.retain(|connection| !connection.bytes.is_empty());
@@ -181,7 +181,7 @@ fn measured(time: Duration, aim: Duration) -> String {
     )
 }
 
-/// What to try while the proxy goes on to serve.
+/// What to try while the proxy keeps serving.
 pub(crate) fn invite(scene: &Scene, screen: &Screen) -> Result<(), Failure> {
     let url = format!("http://{}", scene.proxy);
     screen.heading("Try it; Ctrl-C ends it (SIMULATED)")?;
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// What a backend saw that got `lines` and, after them, `more`.
+    /// What a backend received: `lines`, and after them `more`.
     fn connection(lines: &[&str], more: &str) -> Connection {
         Connection {
             id: 1,

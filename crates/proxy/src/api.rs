@@ -1,4 +1,4 @@
-//! The proxy's own answers: about itself, its verdicts and the models it knows.
+//! The proxy's own answers: about itself, its verdicts and the endpoint list's models.
 
 use http::{Method, Response, StatusCode};
 use sources::endpoints::{EndpointList, Endpoints};
@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::respond::Failure;
 use crate::shutdown::Running;
 
-/// What the pages are about.
+/// What the answers are made from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subjects<'a> {
     pub(crate) endpoints: &'a Endpoints,
@@ -19,7 +19,7 @@ pub(crate) struct Subjects<'a> {
     pub(crate) running: &'a Running,
 }
 
-/// `/_proxy/` and `page`.
+/// Answers `/_proxy/` + `page`.
 pub(crate) async fn page(
     method: &Method,
     page: &str,
@@ -42,7 +42,7 @@ pub(crate) async fn page(
             .events(verdicts, about.running)
             .ok_or(Failure::TooManyListeners),
         "live" => Ok(json(StatusCode::OK, r#"{"status":"live"}"#)),
-        // Ready once there is somewhere to send requests.
+        // Ready once there is a backend to send requests to.
         "ready" => match endpoints.list().await? {
             list if list.models().next().is_some() => {
                 Ok(json(StatusCode::OK, r#"{"status":"ready"}"#))
@@ -72,7 +72,7 @@ pub(crate) fn models(list: &EndpointList) -> Response<Body> {
     json(StatusCode::OK, body.to_string())
 }
 
-/// `GET /v1/models/{id}`; nothing if the list has no such model.
+/// `GET /v1/models/{id}`; none if the list has no such model.
 pub(crate) fn model(list: &EndpointList, id: &str) -> Option<Response<Body>> {
     let id = percent_encoding::percent_decode_str(id)
         .decode_utf8()
@@ -81,7 +81,7 @@ pub(crate) fn model(list: &EndpointList, id: &str) -> Option<Response<Body>> {
     Some(json(StatusCode::OK, model_object(found).to_string()))
 }
 
-/// The list has no dates.
+/// `created` is 0: the list has no dates.
 fn model_object(id: &str) -> serde_json::Value {
     serde_json::json!({ "id": id, "object": "model", "created": 0, "owned_by": "near-ai" })
 }

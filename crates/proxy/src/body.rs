@@ -7,7 +7,8 @@ use upstream::AnswerBody;
 
 use crate::events::Events;
 
-/// An answer: a backend's, as it comes, or the proxy's own, which is whole or events.
+/// An answer's body: a backend's, streamed, or the proxy's own, which is whole or a
+/// stream of events.
 pub(crate) type Body = Either<AnswerBody, Either<Full<Bytes>, Events>>;
 
 /// A JSON answer of the proxy's own.

@@ -1,6 +1,7 @@
-//! What the proxy needs to know, parsed.
+//! The configuration of a proxy, parsed.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use attest::{Domain, Policy, SigningAlgo, TrustAnchors};
@@ -23,55 +24,55 @@ pub struct Config {
     pub endpoints_url: FetchUrl,
     /// Sources of Intel's collateral, in order.
     pub collateral_sources: Vec<FetchUrl>,
-    /// NVIDIA's attestation service, asked where the policy says so.
+    /// NVIDIA's attestation service. The proxy asks it only if the policy says so.
     pub nras_url: FetchUrl,
-    /// Where the compose files are that deployment logs name.
+    /// Where the compose files are that deployment logs name: `COMMIT/FILE` below it.
     pub compose_source: ComposeSource,
-    /// Their git repository, which is asked for its tags.
+    /// The git repository of these files; the proxy reads its tags.
     pub compose_tags_source: ComposeSource,
     /// Certificate authorities beside the system's.
     pub extra_ca: Vec<CertificateDer<'static>>,
-    /// Where connections really go.
+    /// Connects to other addresses than names say, as curl's `--connect-to` does.
     pub connect_to: Vec<ConnectTo>,
-    /// Whom platforms are trusted under.
+    /// The roots of trust for platforms, GPUs and NVIDIA's service.
     pub trust_anchors: TrustAnchors,
-    /// What evidence has to show.
+    /// What evidence has to prove.
     pub policy: Policy,
-    /// Which of its keys a backend is asked to attest.
+    /// Which of its signing keys a backend is asked to attest.
     pub signing_algo: SigningAlgo,
-    /// Whether an authority has to vouch for the domain as well.
+    /// Whether a certificate authority has to vouch for the domain, beside the evidence.
     pub webpki: WebPki,
     /// The least levels for some models, beyond the policy.
     pub model_levels: Vec<ModelLeast>,
-    /// Domains at which what went down since they were last seen is accepted, though
-    /// the policy holds it.
+    /// Domains whose levels may go down since they were last seen, although the policy
+    /// says `hold = true`.
     pub accept_change: Vec<Domain>,
     /// Who may use the port.
     pub guard: Guard,
-    /// Goes on with requests that bring no key of their own.
+    /// Added to requests that have no API key of their own, on verified connections only.
     pub api_key: Option<ApiKey>,
     /// The largest request body, in bytes.
     pub max_body: u64,
-    /// For request bodies held in memory, over all requests, in bytes.
+    /// The most memory for request bodies, over all requests, in bytes.
     pub body_memory: u64,
     /// How long clients may keep the proxy waiting.
     pub client_timeouts: ClientTimeouts,
-    /// How long backends may.
+    /// How long backends may keep the proxy waiting.
     pub backend_timeouts: BackendTimeouts,
-    /// Connections to backends that are kept.
+    /// How many connections to backends are kept, and for how long.
     pub pool: PoolLimits,
-    /// How long answers may go on after the signal to stop.
+    /// How long answers may go on after `shutdown` resolved.
     pub drain: Duration,
-    /// For a request to find a verified connection.
+    /// How long a request may wait for a verified connection.
     pub attest_timeout: Duration,
-    /// How long a verdict is remembered.
+    /// How long a verdict is valid.
     pub verdict_ttl: Duration,
     /// Which hosts may be backends.
     pub allow: AllowList,
-    /// Where collateral, its floors, compose files and the endpoint list outlive
-    /// the process; nothing of it if absent.
+    /// The folder that keeps collateral, its floors, the history of backends, compose files
+    /// and the endpoint list. Without one, all of it ends with the process.
     pub state_dir: Option<PathBuf>,
-    /// What the time is.
+    /// The source of the time.
     pub clock: Clock,
 }
 
@@ -80,13 +81,13 @@ pub struct Config {
 pub struct ClientTimeouts {
     /// Between two pieces of a request's body.
     pub body_idle: Duration,
-    /// For a client to read something of its answer.
+    /// In which a client has to read something of its answer.
     pub unread: Duration,
 }
 
 impl Default for ClientTimeouts {
-    /// A minute, as for a request's head; ten, as between two pieces of a
-    /// backend's answer.
+    /// One minute for the body, as for a request's head; ten minutes for the answer, as
+    /// between two pieces of a backend's answer.
     fn default() -> Self {
         Self {
             body_idle: Duration::from_secs(60),
@@ -96,23 +97,16 @@ impl Default for ClientTimeouts {
 }
 
 impl Config {
-    /// The product's defaults, with Intel's root, for these places. Nothing is
-    /// kept on disk.
+    /// The program's defaults: the backends and sources of NEAR AI's fleet, Intel's and
+    /// NVIDIA's roots. Nothing is kept on disk.
     #[must_use]
-    pub fn new(
-        policy: Policy,
-        endpoints_url: FetchUrl,
-        collateral_sources: Vec<FetchUrl>,
-        compose_source: ComposeSource,
-        compose_tags_source: ComposeSource,
-        allow: AllowList,
-    ) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
-            endpoints_url,
-            collateral_sources,
-            nras_url: FetchUrl::of_host(Self::NRAS_HOST),
-            compose_source,
-            compose_tags_source,
+            endpoints_url: constant(Self::ENDPOINTS_URL),
+            collateral_sources: Self::COLLATERAL_SOURCES.map(constant).to_vec(),
+            nras_url: constant(Self::NRAS_URL),
+            compose_source: constant(Self::COMPOSE_FILES_URL),
+            compose_tags_source: constant(Self::COMPOSE_TAGS_URL),
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
             trust_anchors: TrustAnchors::intel(),
@@ -131,38 +125,42 @@ impl Config {
             drain: Self::DRAIN,
             attest_timeout: Self::ATTEST_TIMEOUT,
             verdict_ttl: Self::VERDICT_TTL,
-            allow,
+            allow: AllowList::new(vec![constant(Self::ALLOW_DOMAIN)]),
             state_dir: None,
             clock: Clock::system(),
         }
     }
 
-    /// Where the fleet's endpoint list is.
+    /// Where the endpoint list of NEAR AI's fleet is.
     pub const ENDPOINTS_URL: &str = "https://completions.near.ai/endpoints";
-    /// Intel's own service, then the public cache that the fleet's operator uses.
+    /// Intel's own service, then the public cache that NEAR AI uses.
     pub const COLLATERAL_SOURCES: [&str; 2] = [
         "https://api.trustedservices.intel.com",
         "https://pccs.phala.network",
     ];
     /// NVIDIA's attestation service.
-    pub const NRAS_HOST: &str = "nras.attestation.nvidia.com";
-    /// The same as an address.
     pub const NRAS_URL: &str = "https://nras.attestation.nvidia.com";
-    /// Where the fleet's operator publishes its compose files.
+    /// Where NEAR AI publishes its compose files.
     pub const COMPOSE_FILES_URL: &str =
         "https://raw.githubusercontent.com/nearai/cvm-compose-files";
     /// The git repository of these files.
     pub const COMPOSE_TAGS_URL: &str = "https://github.com/nearai/cvm-compose-files.git";
-    /// The fleet's names.
+    /// The names of NEAR AI's backends.
     pub const ALLOW_DOMAIN: &str = "*.completions.near.ai";
-    /// A hundred MiB, as the fleet's nginx takes (client_max_body_size 100m).
+    /// 100 MiB, as NEAR AI's nginx takes (client_max_body_size 100m).
     pub const MAX_BODY: u64 = 100 << 20;
-    /// Ten of the largest bodies at a time, or thousands of usual ones.
+    /// 1 GiB: ten of the largest bodies at a time, or thousands of usual ones.
     pub const BODY_MEMORY: u64 = 1 << 30;
-    /// Half a minute, as service managers mostly give.
+    /// Half a minute, as most service managers give.
     pub const DRAIN: Duration = Duration::from_secs(30);
-    /// Two probes that time out.
+    /// Two attestation requests that time out.
     pub const ATTEST_TIMEOUT: Duration = Duration::from_secs(120);
     /// An hour.
     pub const VERDICT_TTL: Duration = Duration::from_secs(60 * 60);
+}
+
+/// One of the defaults above; a test of the program reads them all.
+#[expect(clippy::expect_used, reason = "the texts are constants")]
+fn constant<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("a default that can be read")
 }

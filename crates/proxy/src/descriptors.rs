@@ -1,8 +1,8 @@
-//! File descriptors: every client is one, and so is every connection to a backend.
+//! File descriptors: each client has one, and each connection to a backend.
 
-/// Sockets of clients at a time; further clients wait in the kernel's queue.
+/// Clients served at a time; further ones wait in the kernel's queue.
 const MAX_CLIENTS: usize = 4_096;
-/// For the runtime, the standard streams, the listener, files and fetches.
+/// Kept for the runtime, the standard streams, the listener, files and fetches.
 const RESERVED: u64 = 32;
 
 /// Raises this process's soft limit of descriptors to its hard limit.
@@ -19,7 +19,7 @@ pub(crate) fn clients() -> usize {
     clients_under(current())
 }
 
-/// What [`raise`] can raise the limit to.
+/// The hard limit, to which [`raise`] raises the soft one.
 #[cfg(unix)]
 pub fn most() -> Option<u64> {
     rlimit::Resource::NOFILE.get_hard().ok()
@@ -40,8 +40,8 @@ fn current() -> Option<u64> {
     None
 }
 
-/// Half of what there is: each client can have one request on its way, which
-/// has one connection to a backend.
+/// Half of the rest: each client can have one request under way, which has one
+/// connection to a backend.
 pub fn clients_under(descriptors: Option<u64>) -> usize {
     let Some(descriptors) = descriptors else {
         return MAX_CLIENTS;
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_descriptors_are_not_clients() {
+    fn half_of_the_descriptors_are_for_clients() {
         assert_eq!(clients_under(None), MAX_CLIENTS);
         assert_eq!(clients_under(Some(u64::MAX)), MAX_CLIENTS);
         assert_eq!(clients_under(Some(1_024)), 496);

@@ -1,5 +1,5 @@
-//! Server-Sent Events (HTML §9.2) that say that verdicts changed, not how: who
-//! listens reads `/_proxy/verdicts`, so nothing is lost between two of them.
+//! Server-Sent Events (HTML §9.2) that say that verdicts changed, not how: the client
+//! then reads `/_proxy/verdicts`, so no change is lost between two events.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,16 +13,16 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// A person's open windows; each holds a connection.
+/// More than a person's open windows; each holds a connection.
 const MAX_LISTENERS: usize = 32;
-/// A listener learns in this time that the proxy is gone, and the proxy that the
-/// listener is. The specification advises 15 s.
+/// The longest silence: after it the client knows that the proxy is gone, and the proxy
+/// that the client is. The specification advises 15 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The body of `/_proxy/events`.
 pub(crate) type Events = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-/// Places for those who listen.
+/// Permits for clients that listen.
 #[derive(Debug)]
 pub(crate) struct Listeners(Arc<Semaphore>);
 
@@ -35,23 +35,23 @@ impl Default for Listeners {
 struct Listener {
     changes: watch::Receiver<u64>,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Listeners {
-    /// Nothing if all places are taken.
+    /// None if all permits are taken.
     pub(crate) fn open(
         &self,
         mut changes: watch::Receiver<u64>,
         stopping: impl Future<Output = ()> + Send + 'static,
     ) -> Option<Events> {
-        let place = Arc::clone(&self.0).try_acquire_owned().ok()?;
-        // The first event comes at once: what was read before it may be old.
+        let permit = Arc::clone(&self.0).try_acquire_owned().ok()?;
+        // The first event is sent at once: what the client read before may be old.
         changes.mark_changed();
         let listener = Listener {
             changes,
             stopping: Box::pin(stopping),
-            _place: place,
+            _permit: permit,
         };
         Some(StreamBody::new(stream::unfold(listener, next).boxed()))
     }
@@ -59,7 +59,7 @@ impl Listeners {
 
 async fn next(mut listener: Listener) -> Option<(Result<Frame<Bytes>, Infallible>, Listener)> {
     let event = tokio::select! {
-        // What never ends by itself must not hold up the end of the proxy.
+        // This stream never ends by itself and must not delay the end of the proxy.
         biased;
         () = &mut listener.stopping => return None,
         changed = listener.changes.changed() => {
@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(text(&mut events).await, ": still here\n\n");
             assert_eq!(began.elapsed(), HEARTBEAT);
         }
-        // Changes that nobody read in between are one event.
+        // Changes between two reads are one event.
         changes.send_replace(8);
         changes.send_replace(9);
         assert_eq!(text(&mut events).await, "event: verdicts\ndata: 9\n\n");

@@ -1,5 +1,5 @@
-//! What backends show, for somebody who wants to know: a probe is sent, and
-//! nothing else.
+//! Attests backends for the command line: it sends attestation requests and nothing
+//! else.
 
 use attest::{Appraisal, Domain, Policy};
 use sources::backend::Backend;
@@ -11,13 +11,13 @@ use crate::respond::Failure;
 use crate::route::{self, Wanted};
 use crate::server::{Server, SetupError};
 
-/// A proxy's way to backends, without clients.
+/// A proxy without clients.
 #[derive(Debug)]
 pub struct Examiner {
     /// The endpoint list.
     pub endpoints: Endpoints,
     upstream: Upstream,
-    /// Where public documents come from.
+    /// The sources of public documents.
     pub sources: Sources,
 }
 
@@ -35,12 +35,12 @@ impl Examiner {
         })
     }
 
-    /// Every backend that serves the model `target`, or the one of that name.
-    /// Never empty.
+    /// Every backend that serves the model `target`, or the backend of that name; at least
+    /// one.
     pub async fn backends(&self, target: &str) -> Result<Vec<Backend>, Failure> {
         let list = self.endpoints.list().await?;
         let listed = list.models().any(|model| model == target);
-        // A model may look like a domain; what the list says comes first.
+        // A model's name may look like a domain: the list decides.
         let is_name = || target.contains('.') && target.parse::<Domain>().is_ok();
         let wanted = if !listed && is_name() {
             Wanted::Domain(target)
@@ -50,13 +50,13 @@ impl Examiner {
         Ok(route::candidates(&wanted, &list, self.endpoints.allow())?)
     }
 
-    /// One new connection to `backend`.
+    /// Attests `backend` on one new connection.
     pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         self.upstream.examine(backend).await
     }
 
-    /// What `backend` showed, judged again under another policy: it is not asked again.
-    /// Nothing if Intel's documents cannot be had.
+    /// Appraises the same evidence under another policy; sends nothing to the backend. None
+    /// if Intel's documents cannot be fetched.
     pub async fn again(
         &self,
         backend: &Backend,
@@ -66,7 +66,7 @@ impl Examiner {
         self.upstream.again(backend, examined, policy).await
     }
 
-    /// What each source of collateral has for what `backend` showed.
+    /// Appraises the same evidence by the documents of each source of collateral alone.
     pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         self.upstream.by_source(backend, examined).await
     }

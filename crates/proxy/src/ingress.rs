@@ -1,5 +1,5 @@
-//! Accepts clients, seals each request as its first act, and finds it a
-//! verified connection.
+//! Accepts clients, seals each request before anything else, and finds a verified
+//! connection for it.
 
 mod client_io;
 
@@ -44,16 +44,16 @@ use crate::shutdown::{Running, UnderWay};
 const MAX_WAITING: usize = 1_024;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection handed a request back unsent: how often another one is made.
+/// How often a request that a connection gave back unsent is sent on another one.
 const MAX_RESENDS: usize = 2;
-/// After a failed accept, which is mostly for want of file descriptors; doubled
-/// with each that follows.
+/// After a failed accept, mostly because file descriptors ran out; doubled with each
+/// further failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines on the log about failed accepts.
 const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a client may take.
+/// The limits of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientLimits {
     pub(crate) max_body: u64,
@@ -63,7 +63,7 @@ pub(crate) struct ClientLimits {
     pub(crate) drain: Duration,
 }
 
-/// What every request needs.
+/// What every request is served with.
 #[derive(Debug)]
 pub(crate) struct Ingress {
     endpoints: Endpoints,
@@ -108,21 +108,21 @@ impl Ingress {
         &self.endpoints
     }
 
-    /// The way to backends alone.
+    /// The parts without clients.
     pub(crate) fn into_outgoing(self) -> (Endpoints, Upstream) {
         (self.endpoints, self.upstream)
     }
 
-    /// Serves until `shutdown`, then lets answers end for a while.
+    /// Serves until `shutdown` resolves, then waits for answers, up to the limit of `drain`.
     pub(crate) async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) {
         let drain = self.limits.drain;
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
         let clients = Arc::new(Semaphore::new(descriptors::clients()));
         let mut trouble = Trouble::default();
-        // Dropped at the end, which aborts whatever is left.
+        // Dropping the set at the end aborts the tasks that are left.
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_house(Arc::clone(&ingress)));
+        tasks.spawn(maintain(Arc::clone(&ingress)));
         let mut shutdown = pin!(shutdown);
         loop {
             while tasks.try_join_next().is_some() {}
@@ -164,14 +164,17 @@ impl Ingress {
         }
         drop(listener);
         tracing::info!(open = graceful.count(), "stopping");
-        // While answers run, kept connections are told that this is the end;
-        // then those on which nothing is under way are closed.
+        // While answers run, the header `connection: close` ends each kept connection;
+        // then idle connections are closed.
         let stopped = async {
             ingress.running.stop().await;
             graceful.shutdown().await;
         };
         if tokio::time::timeout(drain, stopped).await.is_err() {
-            tracing::warn!("answers were cut off after {} s", drain.as_secs());
+            tracing::warn!(
+                "answers were cut off: they had not ended {} s after the signal to stop",
+                drain.as_secs()
+            );
         }
     }
 
@@ -208,7 +211,7 @@ impl Ingress {
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             if has_body {
-                // The rest of it may be on its way still.
+                // The client may still be sending the rest.
                 ending.linger();
             }
             response
@@ -302,7 +305,7 @@ impl Ingress {
         }
     }
 
-    /// What `/_proxy/metrics` says of this moment.
+    /// The gauges of `/_proxy/metrics`.
     fn now(&self) -> Now {
         Now {
             idle_connections: self.upstream.idle_connections(),
@@ -313,26 +316,26 @@ impl Ingress {
     }
 }
 
-/// [`Upstream::maintain`], for ever: without it a verdict in use would end in the
-/// middle of work, and nobody would know why.
-async fn keep_house(ingress: Arc<Ingress>) {
+/// Runs [`Upstream::maintain`] for ever, and again after a panic: without it no verdict
+/// is renewed before it ends.
+async fn maintain(ingress: Arc<Ingress>) {
     loop {
         let ingress = Arc::clone(&ingress);
-        // A set ends its task when it is dropped.
+        // Dropping the set ends the task with this future.
         let mut task = JoinSet::new();
         task.spawn(async move { ingress.upstream.maintain().await });
         if let Some(Err(error)) = task.join_next().await {
-            tracing::error!(%error, "housekeeping broke off; it begins anew");
+            tracing::error!(%error, "the renewal of verdicts failed; it starts again");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// One client, and its place among those that may be served.
+/// One client, and its permit: as many are served as there are permits.
 async fn accept(
     listener: &Listener,
     clients: &Arc<Semaphore>,
-) -> std::io::Result<(ClientStream, OwnedSemaphorePermit)> {
+) -> std::io::Result<(Box<dyn ClientStream>, OwnedSemaphorePermit)> {
     let permit = Arc::clone(clients)
         .acquire_owned()
         .await
@@ -341,7 +344,7 @@ async fn accept(
     Ok((stream, permit))
 }
 
-/// Failures to accept, one after another.
+/// Consecutive failures to accept a client.
 #[derive(Debug, Default)]
 struct Trouble {
     in_a_row: u32,
@@ -349,7 +352,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Says so, not too often, and returns how long to pause.
+    /// Logs a failure, not too often, and returns how long to pause.
     fn with(&mut self, error: &std::io::Error) -> Duration {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self

@@ -1,19 +1,18 @@
-//! Where clients come in: a TCP port, or a Unix socket that only its owner can
-//! open (threats.md C3).
+//! Where clients connect: a TCP port, or a Unix socket that only its owner can open
+//! (threats.md C3).
 
+use std::fmt::Debug;
 use std::io;
 use std::net::IpAddr;
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
-/// A place that clients connect to.
+/// Where clients connect.
 #[derive(Debug)]
 pub enum Listener {
     /// A port.
@@ -38,49 +37,48 @@ impl From<UnixSocket> for Listener {
 
 impl Listener {
     /// The next client.
-    pub(crate) async fn accept(&self) -> io::Result<ClientStream> {
+    pub(crate) async fn accept(&self) -> io::Result<Box<dyn ClientStream>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 if let Err(error) = stream.set_nodelay(true) {
-                    // It is gone already, which is no trouble of the listener's.
+                    // The client is gone already: no reason to stop accepting.
                     tracing::debug!(%error, "client connection without TCP_NODELAY");
                 }
-                Ok(ClientStream::Tcp(stream))
+                Ok(Box::new(stream))
             }
             #[cfg(unix)]
             Self::Unix(socket) => {
                 let (stream, _) = socket.listener.accept().await?;
-                Ok(ClientStream::Unix(stream))
+                Ok(Box::new(stream))
             }
         }
     }
 }
 
-/// A Unix socket of mode 0600. Its file goes when this is dropped.
+/// A Unix socket of mode 0600. Dropping it removes its file.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode: what lies at `path` may be a successor's by the end.
+    /// Device and inode: by the end another process may have put its socket at `path`.
     file: (u64, u64),
 }
 
 #[cfg(unix)]
 impl UnixSocket {
-    /// Listens at `path`, in the place of a socket that nobody listens at any
-    /// more.
+    /// Listens at `path`, and replaces a socket at which no process listens any more.
     ///
     /// # Errors
-    /// If another program listens there, something else lies there, or the folder
-    /// cannot be written.
+    /// If another program listens at `path`, if it is another kind of file, or if the
+    /// folder cannot be written.
     pub async fn bind(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
-        // The file is renamed to this, which may be longer than a socket's name;
-        // clients cannot connect to that.
+        // The socket is bound under another name and renamed to `path`. A path longer
+        // than a socket's address would then be one that no client can connect to.
         std::os::unix::net::SocketAddr::from_pathname(path)?;
-        // Made where nobody else can look, so that it is never open to others.
+        // Bound in a private folder: at no time can another user open it.
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -93,7 +91,7 @@ impl UnixSocket {
         let listener = UnixListener::bind(&made)?;
         std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
         let file = file_at(&made)?;
-        // Of two that start together one gets the place; it is never taken twice.
+        // Two processes may start together: exactly one gets the path.
         for _ in 0..MAX_ATTEMPTS {
             match move_to_free(&made, path) {
                 Ok(()) => {
@@ -112,22 +110,22 @@ impl UnixSocket {
     }
 }
 
-/// Others may come in between, a few times.
+/// Another process may take or leave the path between two attempts.
 #[cfg(unix)]
 const MAX_ATTEMPTS: usize = 3;
 
-/// Fails if something lies at `to`.
+/// Fails if `to` exists.
 #[cfg(unix)]
 fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
     let from = tempfile::TempPath::try_from_path(from)?;
     from.persist_noclobber(to).map_err(|failed| {
-        // It would be removed when it is dropped.
+        // Dropping the TempPath would remove the file.
         let _ = failed.path.keep();
         failed.error
     })
 }
 
-/// Moves the socket at `path`, at which nobody listens any more, to `aside`.
+/// Moves the socket at `path` to `aside`, if no process listens at it any more.
 #[cfg(unix)]
 async fn set_stale_aside(path: &Path, aside: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt as _;
@@ -138,21 +136,21 @@ async fn set_stale_aside(path: &Path, aside: &Path) -> io::Result<()> {
     if !found.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "something that is no socket lies there",
+            "the file there is not a socket",
         ));
     }
     let found = file_at(path)?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "whether another program listens here; nothing is written"
+        reason = "tests whether another program listens here; nothing is written"
     )]
     let other = UnixStream::connect(path).await;
     match other.map_err(|error| error.kind()) {
         Err(io::ErrorKind::ConnectionRefused) => {}
         Err(io::ErrorKind::NotFound) => return Ok(()),
-        // Somebody listens, perhaps with a full queue.
+        // A process listens, perhaps with a full queue.
         Ok(_) | Err(io::ErrorKind::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
-        // Another user's, say.
+        // Another user's socket, for example.
         Err(kind) => return Err(kind.into()),
     }
     match std::fs::rename(path, aside) {
@@ -172,7 +170,7 @@ impl Drop for UnixSocket {
     fn drop(&mut self) {
         let removed = match file_at(&self.path) {
             Ok(file) if file == self.file => std::fs::remove_file(&self.path),
-            Ok(_) => Err(io::Error::other("it is another one's")),
+            Ok(_) => Err(io::Error::other("the file is another process's")),
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
@@ -189,82 +187,28 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// A client's connection.
-#[derive(Debug)]
-pub(crate) enum ClientStream {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
-}
-
-impl ClientStream {
+pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Debug + Send + Unpin {
     /// The address that the client connected to.
-    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
-            #[cfg(unix)]
-            Self::Unix(_) => None,
-        }
+    fn local_ip(&self) -> Option<IpAddr>;
+    /// Ends with a reset instead of the usual end, where there is such a thing.
+    fn reset(&self);
+}
+
+impl ClientStream for TcpStream {
+    fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().ok().map(|address| address.ip())
     }
 
-    /// Ends with a reset in place of the usual end, where there is such a thing.
-    pub(crate) fn reset(&self) {
-        match self {
-            Self::Tcp(stream) => {
-                let _ = stream.set_zero_linger();
-            }
-            #[cfg(unix)]
-            Self::Unix(_) => {}
-        }
+    fn reset(&self) {
+        let _ = self.set_zero_linger();
     }
 }
 
-/// The same for each kind.
-macro_rules! each {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
-            ClientStream::Tcp($inner) => $call,
-            #[cfg(unix)]
-            ClientStream::Unix($inner) => $call,
-        }
-    };
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+#[cfg(unix)]
+impl ClientStream for UnixStream {
+    fn local_ip(&self) -> Option<IpAddr> {
+        None
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        each!(self, stream => stream.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
-    }
+    fn reset(&self) {}
 }

@@ -1,9 +1,9 @@
-//! The page for people at `/_proxy/`: one document that brings its style and
-//! script along, what it says of this proxy, and events that keep it current.
+//! The page for people at `/_proxy/`: one document with its style and script inside,
+//! what it says about this proxy, and events that keep it current.
 //!
 //! The document holds no data. It asks for `/_proxy/about`, `/_proxy/verdicts`
-//! and the reports, whose texts come from backends and are shown as text: the
-//! policy of the document leaves no way for them to become anything else.
+//! and the reports. Their texts come from backends: the document's Content-Security-Policy
+//! allows no way to make markup or script of them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = concat!(include_str!("page/report.js"), include_str!("page/page.js"));
 
-/// What this proxy is, and who listens to its verdicts.
+/// The document, what it says about this proxy, and the listeners to its verdicts.
 #[derive(Debug)]
 pub(crate) struct Page {
     document: Bytes,
@@ -99,8 +99,8 @@ impl Page {
         for (name, value) in [
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
-            // Neither an opener nor an embedding page gets hold of it, in browsers
-            // that do not know frame-ancestors either.
+            // No opener and no embedding page can reach it, also in browsers that do
+            // not know frame-ancestors.
             (header::X_FRAME_OPTIONS, "DENY"),
             (
                 HeaderName::from_static("cross-origin-opener-policy"),
@@ -120,8 +120,8 @@ impl Page {
         body::json(StatusCode::OK, self.about.clone())
     }
 
-    /// An event now and with each change of `verdicts`, until `running` stops;
-    /// nothing if too many listen already.
+    /// Sends an event now and with each change of `verdicts`, until `running` stops; none
+    /// if too many clients listen already.
     pub(crate) fn events(&self, verdicts: &Verdicts, running: &Running) -> Option<Response<Body>> {
         let events = self
             .listeners
@@ -137,8 +137,9 @@ impl Page {
     }
 }
 
-/// What to do about a refusal, without commands, options and lines for a policy: whoever
-/// holds the port can show a page like this one, so none of them may be usual here.
+/// What to do about a refusal, without commands, options and lines for a policy: another
+/// program on this port could show a page like this one with a harmful command in it, so
+/// people must not expect commands here.
 fn advice(of: &Explanation) -> &'static str {
     let is_command = |text: &str| {
         let signs = ["--", " = ", "`", "verified-proxy "];
@@ -151,9 +152,9 @@ fn advice(of: &Explanation) -> &'static str {
     }
 }
 
-/// Exactly this style and this script, and no way from a text to markup (CSP 3,
-/// Trusted Types): "self" would take in what backends answer, which has the
-/// proxy's origin too. The icon is an empty one, so that none is asked for.
+/// Allows exactly this style and this script, and no way from a text to markup (CSP 3,
+/// Trusted Types). "self" would also allow scripts in backends' answers, which have the
+/// proxy's origin. `img-src data:` is for the empty icon, so that browsers request none.
 fn content_security_policy() -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \

@@ -1,4 +1,4 @@
-//! Answers of the proxy's own. Every error becomes one response: OpenAI's shape, so
+//! Answers of the proxy's own. Every error becomes one response, in OpenAI's shape, so
 //! that SDKs show it, with what to do about it (`table.rs`).
 
 mod table;
@@ -17,7 +17,7 @@ use crate::body::{Body, json, whole};
 use crate::codes::Retry;
 use crate::route::RouteError;
 
-/// OpenAI's SDKs obey it.
+/// OpenAI's SDKs obey this header.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds; long enough for a request to end, short enough to wait for.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -96,7 +96,7 @@ pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
     response
 }
 
-/// A browser's question whether a page may ask, which may (Fetch §4.8).
+/// The answer to a browser that asks whether a page may use the proxy: it may (Fetch §4.8).
 pub(crate) fn preflight() -> Response<Body> {
     let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
@@ -105,10 +105,10 @@ pub(crate) fn preflight() -> Response<Body> {
             header::ACCESS_CONTROL_ALLOW_METHODS,
             "GET, HEAD, POST, PUT, PATCH, DELETE",
         ),
-        // A star does not stand for Authorization.
+        // "*" does not include Authorization.
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "*, authorization"),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
-        // To this machine, from elsewhere (Private Network Access §3.2).
+        // The page is not of this machine (Private Network Access §3.2).
         (
             HeaderName::from_static("access-control-allow-private-network"),
             "true",
@@ -119,11 +119,11 @@ pub(crate) fn preflight() -> Response<Body> {
     response
 }
 
-/// A backend's answer has the proxy's origin. Where a browser shows it, it must not
-/// act there: read verdicts, or spend a key that the proxy adds.
+/// For a backend's answer that a browser shows: it has the proxy's origin, and its
+/// scripts must not read verdicts, or spend a key that the proxy adds.
 pub(crate) fn confine(response: &mut Response<Body>) {
     let headers = response.headers_mut();
-    // Browsers keep these for the name, whatever the port: other programs' too.
+    // Browsers apply these to the host name with every port, so to other programs too.
     headers.remove(header::SET_COOKIE);
     headers.remove("clear-site-data");
     headers.insert(
@@ -136,7 +136,7 @@ pub(crate) fn confine(response: &mut Response<Body>) {
     );
 }
 
-/// Lets a page of `origin` read an answer, whole (Fetch §3.3).
+/// Lets a page of `origin` read an answer and its headers (Fetch §3.3).
 pub(crate) fn readable_by(origin: HeaderValue, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -147,8 +147,8 @@ pub(crate) fn readable_by(origin: HeaderValue, response: &mut Response<Body>) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// To the page for people, for who opened the proxy's address in a browser. Not
-/// for ever: the port may be another program's tomorrow.
+/// Redirects a person who opened the proxy's address in a browser to the page. Not
+/// cached: another program may have the port tomorrow.
 pub(crate) fn to_page() -> Response<Body> {
     let mut response = whole(StatusCode::FOUND, Bytes::new());
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! From what may be known of a request to the backends that may serve it. Pure.
+//! From the visible part of a request to the backends that may serve it. Pure.
 
 use attest::Expected;
 use http::Method;
@@ -7,7 +7,7 @@ use sources::endpoints::EndpointList;
 use upstream::answer_ids::{Instance, signature_id};
 use upstream::{Model, SingleHeader, View};
 
-/// Why a request goes nowhere.
+/// Why a request has no backend.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     #[error("the request names no model")]
@@ -22,23 +22,23 @@ pub enum RouteError {
     NotAllowed(#[from] NotAllowed),
 }
 
-/// Who answers.
+/// What answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     /// The proxy, about itself.
     Own(&'a str),
-    /// The proxy, from the endpoint list.
+    /// The proxy, with all models of the endpoint list.
     Models,
-    /// The proxy, from the endpoint list.
+    /// The proxy, with one model of the endpoint list.
     Model(&'a str),
-    /// The instance that served the answer with this id, percent-encoded; any
-    /// backend that the request names, if that is not known.
+    /// The instance that gave the answer with this id (percent-encoded); if that is not
+    /// known, any backend that the request names.
     Signature(&'a str),
     /// A backend.
     Backend,
 }
 
-/// Whether the proxy answers by itself.
+/// Whether the proxy itself answers.
 pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     const MODELS: &str = "/v1/models";
     if let Some(own) = view.path.strip_prefix("/_proxy/") {
@@ -61,8 +61,8 @@ pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     }
 }
 
-/// True for what a browser asks for if somebody types the proxy's address in. If
-/// it names a backend, it is that backend's.
+/// True for what a browser requests if a person types the proxy's address. It goes to
+/// the page, unless it names a backend.
 pub(crate) fn is_front_door(view: &View<'_>) -> bool {
     matches!(*view.method, Method::GET | Method::HEAD) && matches!(view.path, "/" | "/_proxy")
 }
@@ -70,15 +70,15 @@ pub(crate) fn is_front_door(view: &View<'_>) -> bool {
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted<'a> {
-    /// A host, allowed.
+    /// A host, which the allow list admits.
     Domain(&'a str),
     /// A model, wherever it is served.
     Model(&'a str),
-    /// Who served an answer before.
+    /// The instance that gave an earlier answer.
     Instance(Instance),
 }
 
-/// What `view` asks for, as far as that can be told without the endpoint list.
+/// What `view` asks for, before the endpoint list is read.
 pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a>, RouteError> {
     match view.backend_domain {
         SingleHeader::Ambiguous => {
@@ -87,7 +87,7 @@ pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a
             ));
         }
         SingleHeader::Once(domain) => {
-            allow.backend(domain, Expected::NotChecked("only the name is looked at"))?;
+            allow.backend(domain, Expected::NotChecked("only the name is checked"))?;
             return Ok(Wanted::Domain(domain));
         }
         SingleHeader::Absent => {}
@@ -99,7 +99,7 @@ pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a
     }
 }
 
-/// The backends to try, in order; never empty.
+/// The backends to try, in order; at least one.
 pub(crate) fn candidates(
     wanted: &Wanted<'_>,
     list: &EndpointList,

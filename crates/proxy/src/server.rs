@@ -24,10 +24,10 @@ use crate::respond;
 /// Why a proxy cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// Outgoing TLS.
+    /// Outgoing TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// What outlives the process.
+    /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -42,47 +42,38 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sets everything up that can fail.
+    /// Does everything that can fail.
     ///
     /// # Errors
     /// If outgoing TLS cannot be set up or the state directory cannot be used.
     pub fn new(config: Config) -> Result<Self, SetupError> {
+        let clock = config.clock;
         let webpki = tls::webpki(&config.extra_ca)?;
         let connect_to = ConnectMap::new(config.connect_to);
-        let fetcher = Arc::new(Fetcher::new(
-            Arc::clone(&webpki),
-            connect_to.clone(),
-            config.clock.clone(),
-        )?);
+        let fetcher = Fetcher::new(webpki.clone(), connect_to.clone(), clock.clone())?;
+        let fetcher = Arc::new(fetcher);
         let state = match &config.state_dir {
             Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
             None => None,
         };
         let memory = Memory::load(state.clone(), config.policy.holds())?;
         let endpoints = Endpoints::new(
-            Arc::clone(&fetcher),
+            fetcher.clone(),
             config.endpoints_url,
             config.allow,
-            config.clock.clone(),
+            clock.clone(),
             state.clone(),
         );
-        let nras = Nras::new(Arc::clone(&fetcher), config.nras_url, config.clock.clone());
-        let compose_files = ComposeFiles::new(
-            config.compose_source,
-            Arc::clone(&fetcher),
-            config.clock.clone(),
-            state.clone(),
-        );
-        let compose_tags = ComposeTags::new(
-            config.compose_tags_source,
-            Arc::clone(&fetcher),
-            config.clock.clone(),
-        );
+        let nras = Nras::new(fetcher.clone(), config.nras_url, clock.clone());
+        let files = config.compose_source;
+        let compose_files = ComposeFiles::new(files, fetcher.clone(), clock.clone(), state.clone());
+        let tags = config.compose_tags_source;
+        let compose_tags = ComposeTags::new(tags, fetcher.clone(), clock.clone());
         let collaterals = Collaterals::new(
             fetcher,
             config.collateral_sources,
             &config.trust_anchors,
-            config.clock.clone(),
+            clock.clone(),
             state.clone(),
         );
         let sources = Sources {
@@ -106,12 +97,12 @@ impl Server {
             sources.clone(),
             memory.clone(),
             config.accept_change,
-            config.clock.clone(),
+            clock.clone(),
         );
         let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
         let settings = Arc::new(UpstreamSettings {
             timeouts: config.backend_timeouts,
-            clock: config.clock,
+            clock,
             metrics: Arc::clone(&metrics),
             api_key: config.api_key,
             unauthorized: Unauthorized::default(),
@@ -148,14 +139,14 @@ impl Server {
         })
     }
 
-    /// Finds out, apart from any request, whether the endpoint list can be had,
-    /// and logs what to do if not.
+    /// Fetches the endpoint list, and logs what to do if that fails. No request waits for
+    /// it.
     pub fn self_check(&self) -> impl Future<Output = ()> + Send + use<> {
         let endpoints = self.ingress.endpoints().clone();
         async move {
             if let Err(error) = endpoints.renewed().await {
                 tracing::warn!(
-                    "self-check: without the endpoint list {}; {}; `verified-proxy doctor` finds out why",
+                    "self-check: the endpoint list was not fetched, so {}; {}; `verified-proxy doctor` finds out why",
                     match endpoints.kept() {
                         Some((_, since)) => format!("the one of {since} is used"),
                         None => "no request can be answered".to_owned(),

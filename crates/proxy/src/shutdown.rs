@@ -1,4 +1,4 @@
-//! The signal to stop, the one to stop at once, and what is under way meanwhile.
+//! The signal to stop, the signal to stop at once, and the answers under way.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +12,8 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Running(Arc<Shared>);
 
-/// The last one that ends looks whether it is `stopping` after it has counted
-/// itself out, and who stops looks at the count after saying so: one of them
-/// sees the other.
+/// The last request that ends lowers the count, then reads `stopping`; [`Running::stop`]
+/// sets `stopping`, then reads the count: so one of them sees the other.
 #[derive(Debug, Default)]
 struct Shared {
     count: AtomicUsize,
@@ -23,7 +22,7 @@ struct Shared {
 }
 
 impl Running {
-    /// A request has come. Counted before it is asked whether it may go on, so
+    /// Counts a request. Call it before [`Running::is_stopping`] is read, so that
     /// [`Running::stop`] overlooks none.
     pub(crate) fn begin(&self) -> Ticket {
         self.0.count.fetch_add(1, SeqCst);
@@ -38,16 +37,16 @@ impl Running {
     pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stopping = self.0.stopping.subscribe();
         async move {
-            // An error: the sender is gone, and so is all that runs.
+            // An error means that the sender was dropped, and with it all that runs.
             let _ = stopping.wait_for(|stopping| *stopping).await;
         }
     }
 
-    /// From now on [`Running::is_stopping`]; resolves when nothing is under way.
+    /// Makes [`Running::is_stopping`] true; resolves when no request is under way.
     pub(crate) async fn stop(&self) {
         self.0.stopping.send_replace(true);
         while self.0.count.load(SeqCst) > 0 {
-            // Keeps a permit, should the last one end before this line.
+            // `notify_one` stores a permit if the last request ends before this line.
             self.0.ended.notified().await;
         }
     }
@@ -58,7 +57,7 @@ impl Running {
 pub(crate) struct Ticket(Running);
 
 impl Ticket {
-    /// `body`, with which it ends.
+    /// Makes the request end with `body`.
     pub(crate) fn with<B>(self, body: B) -> UnderWay<B> {
         UnderWay {
             body,
@@ -103,7 +102,7 @@ impl<B: Body + Unpin> Body for UnderWay<B> {
     }
 }
 
-/// Counts Ctrl-C, and where the system has it SIGTERM.
+/// Counts Ctrl-C, and SIGTERM where the system has it.
 #[derive(Debug, Clone)]
 pub struct Signals(watch::Receiver<u32>);
 
@@ -118,7 +117,7 @@ impl Signals {
     /// Resolves when `times` signals have come.
     pub async fn came(mut self, times: u32) {
         if self.0.wait_for(|count| *count >= times).await.is_err() {
-            // Nothing can be caught; it has been said.
+            // No signal can be caught, which the log says.
             std::future::pending::<()>().await;
         }
     }

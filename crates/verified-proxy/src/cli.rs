@@ -1,5 +1,13 @@
 //! The command line.
 
+/// Adds a line to a `String`, which cannot fail.
+macro_rules! line {
+    ($text:expr, $($format:tt)*) => {{
+        use std::fmt::Write as _;
+        let _ = writeln!($text, $($format)*);
+    }};
+}
+
 mod accept;
 mod clients;
 mod completions;
@@ -69,31 +77,28 @@ enum Command {
     Man,
 }
 
-/// Those whose output is a report, and what of the log is heard beside it: two of
-/// them say themselves what went wrong.
+/// The commands whose output is a report, and their default level of the log: two of them
+/// say themselves what failed.
 const REPORTING: [(&str, &str); 3] = [("verify", "warn"), ("models", "error"), ("doctor", "error")];
 
-/// Runs the program. Exit codes: 0 done or verified, 1 refused or not as it
-/// should be, 2 wrong usage, 3 something could not be read, fetched or opened.
+/// Runs the program. Exit codes: 0 done or verified, 1 refused or a check failed, 2 wrong
+/// usage, 3 something could not be read, fetched or opened.
 #[must_use]
 pub fn main() -> ExitCode {
     let (cli, settings) = match parse(std::env::args_os().collect()) {
         Ok(parsed) => parsed,
         Err(failure) => return fail(&failure),
     };
-    match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
-        Command::Serve(args) => serve::main(*args, &settings),
+    let outcome = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Serve(args) => return serve::main(*args, &settings),
         Command::Verify(args) => verify::main(*args),
-        Command::Models(args) => finish(models::main(*args)),
-        Command::Doctor(args) => finish(doctor::main(*args)),
+        Command::Models(args) => models::main(*args),
+        Command::Doctor(args) => doctor::main(*args),
         Command::Policy(args) => policy::main(args),
-        Command::Image(args) => finish(image::main(&args)),
-        Command::Completions(args) => finish(completions::completions(&args)),
-        Command::Man => finish(completions::man()),
-    }
-}
-
-fn finish(outcome: Result<ExitCode, Failure>) -> ExitCode {
+        Command::Image(args) => image::main(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man => completions::man(),
+    };
     outcome.unwrap_or_else(|failure| fail(&failure))
 }
 
@@ -110,11 +115,11 @@ fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
 }
 
-/// For files that are being written, when everything has been said. A look-up of a
-/// name that nobody answers goes on for longer, and cannot be ended.
+/// How long files may still be written after the output. A DNS look-up without an answer
+/// takes longer, and cannot be stopped.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What stderr says, and the exit code.
+/// Writes the failure to stderr; gives the exit code.
 fn fail(failure: &Failure) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {failure}");
     failure.exit_code()
@@ -138,7 +143,7 @@ pub fn document() -> String {
     effective_options::document(&serve_command())
 }
 
-/// `serve` alone: what a file may hold.
+/// `serve` alone: the options that a file may have.
 fn serve_command() -> clap::Command {
     serve::Args::augment_args(clap::Command::new("serve"))
 }
@@ -148,7 +153,7 @@ fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
     variables_are_text()?;
     let exit = |error: clap::Error| -> ArgMatches {
         if error.kind() == ErrorKind::DisplayVersion && arguments.iter().any(|a| a == "--verbose") {
-            // Nobody has to read it.
+            // Stdout may be closed.
             let _ = print(&version::verbose());
             std::process::exit(0);
         }
@@ -171,7 +176,7 @@ fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
     Ok((cli, settings))
 }
 
-/// clap says of a variable that it is not UTF-8, but not of which.
+/// clap says that a variable is not UTF-8, but not which one.
 fn variables_are_text() -> Result<(), Failure> {
     for option in serve_command().get_arguments() {
         let may_be_bytes = option.get_value_parser().type_id() == TypeId::of::<PathBuf>();
@@ -188,7 +193,7 @@ fn variables_are_text() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of the subcommand, which may be left out, and of the one within it.
+/// The matches of the innermost subcommand, or of "serve" if none is named.
 fn chosen(matches: &ArgMatches) -> &ArgMatches {
     matches
         .subcommand()

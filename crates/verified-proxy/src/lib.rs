@@ -1,4 +1,3 @@
-//! The program: its options, and what it says to people. What it runs is the crate
-//! `proxy`.
+//! The program: its options, and what it says to people. It runs the crate `proxy`.
 
 pub mod cli;

@@ -127,7 +127,7 @@ fn once_shows_a_verified_answer_and_a_refusal() {
         assert!(line.starts_with(&probe), "{line}");
     }
     assert!(
-        out.ends_with("\nAll went as it should (SIMULATED).\n"),
+        out.ends_with("\nEverything was as expected (SIMULATED).\n"),
         "{out}"
     );
 }

@@ -1,4 +1,4 @@
-//! A client's socket, and how it ends: what hyper leaves to the socket's owner.
+//! A client's socket, and how it is closed, which hyper does not do.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use crate::listener::ClientStream;
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_IDLE: Duration = Duration::from_secs(2);
 
-/// What the requests on a socket say about its end.
+/// How a socket has to be closed, after the requests on it.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     linger: AtomicBool,
@@ -35,8 +35,8 @@ impl Ending {
         self.linger.store(true, Ordering::Relaxed);
     }
 
-    /// The client takes the connection's end for the answer's (HTTP/1.0). So
-    /// one that is cut off must not end like one that is whole.
+    /// The client takes the connection's end for the answer's end (HTTP/1.0): a connection
+    /// whose answer is cut off must not end like one whose answer is complete.
     pub(super) fn reset_if_cut_off(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
@@ -45,9 +45,9 @@ impl Ending {
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    /// Taken when this is dropped.
-    stream: Option<ClientStream>,
-    /// For as long as the socket is open.
+    /// None after the drop.
+    stream: Option<Box<dyn ClientStream>>,
+    /// Held for as long as the socket is open.
     place: Option<OwnedSemaphorePermit>,
     ending: Arc<Ending>,
     unread: IdleTimer,
@@ -62,10 +62,10 @@ enum Closing {
 }
 
 impl ClientIo {
-    /// Fails a write that makes no progress for `unread`: a client that does
-    /// not read would keep a backend's work for ever.
+    /// Fails a write that makes no progress for `unread`: a client that does not read
+    /// would occupy a backend for ever.
     pub(super) fn new(
-        stream: ClientStream,
+        stream: Box<dyn ClientStream>,
         place: OwnedSemaphorePermit,
         ending: Arc<Ending>,
         unread: Duration,
@@ -79,7 +79,7 @@ impl ClientIo {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut ClientStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Box<dyn ClientStream>>> {
         let stream = self.stream.as_mut().map(Pin::new);
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -182,12 +182,11 @@ impl Drop for ClientIo {
         match self.closing {
             Closing::Done => {}
             _ if self.ending.reset.load(Ordering::Relaxed) => {
-                // A reset in place of the usual end.
                 stream.reset();
             }
             Closing::NotYet if self.ending.linger.load(Ordering::Relaxed) => {
                 if let Ok(runtime) = Handle::try_current() {
-                    runtime.spawn(see_out(stream, self.place.take()));
+                    runtime.spawn(read_rest_and_close(stream, self.place.take()));
                 }
             }
             Closing::NotYet | Closing::Lingering { .. } => {}
@@ -195,9 +194,12 @@ impl Drop for ClientIo {
     }
 }
 
-/// Where a request asked for an upgrade, hyper leaves the socket to whoever takes
-/// it: nobody, and a close with something unread would be a reset.
-async fn see_out(mut stream: ClientStream, _place: Option<OwnedSemaphorePermit>) {
+/// If a request asked for an upgrade, hyper does not shut the socket down but leaves it
+/// to the upgrade, which never comes. Closing it with unread bytes would be a reset.
+async fn read_rest_and_close(
+    mut stream: Box<dyn ClientStream>,
+    _place: Option<OwnedSemaphorePermit>,
+) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -215,7 +217,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     #[tokio::test]
-    async fn a_socket_has_its_place_until_it_is_closed() {
+    async fn a_socket_has_its_permit_until_it_is_closed() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test plays the client")]
@@ -224,8 +226,12 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).try_acquire_owned().unwrap();
         let ending = Arc::new(Ending::default());
-        let stream = ClientStream::Tcp(stream);
-        let io = ClientIo::new(stream, place, Arc::clone(&ending), Duration::from_secs(60));
+        let io = ClientIo::new(
+            Box::new(stream),
+            place,
+            Arc::clone(&ending),
+            Duration::from_secs(60),
+        );
         ending.linger();
         drop(io);
         tokio::task::yield_now().await;

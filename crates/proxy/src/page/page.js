@@ -113,8 +113,8 @@ function backendCard(domain) {
     const refused = refusals.length > 0 && !(former[0]?.judged_at > refusals[0].judged_at);
     state.className = `state ${good ? "good" : refused ? "bad" : "open"}`;
     setText(state, good ? "✓ verified" : refused ? "✕ refused" : "– expired");
-    setText(none, refused ? "No verdict stands, so nothing is sent to it. The refusals say why."
-      : "No verdict stands. The next request asks for a new proof first.");
+    setText(none, refused ? "It has no valid verdict, so the proxy sends it nothing. The refusals say why."
+      : "It has no valid verdict. Before the next request the proxy asks for a new proof.");
     setChildren(keys, good ? standing.map((entry) => {
       const one = card(`key ${domain} ${entry.spki}`, keyCard);
       one.show(entry);
@@ -212,7 +212,7 @@ function tellNews(verdicts) {
       else news.push(`${entry.domain} was verified${seen.standing.has(name(entry)) ? " again" : ""}.`);
     }
     for (const [id, entry] of seen.standing) {
-      if (!standing.has(id)) news.push(`A verdict on ${entry.domain} no longer stands.`);
+      if (!standing.has(id)) news.push(`A verdict on ${entry.domain} is no longer valid.`);
     }
   }
   seen = { standing, ids: new Set(verdicts.map((entry) => entry.id)) };
@@ -256,18 +256,18 @@ function showAbout() {
     warnings.push("DANGER: NVIDIA's attestation service is trusted under an authority that is not NVIDIA's. Its opinion says nothing about real GPUs.");
   }
   if (policy.hardware_only) {
-    warnings.push("HARDWARE ONLY: the policy looks at no software. A verdict says \"some TDX machine\", not whose.");
+    warnings.push("HARDWARE ONLY: the policy checks no software. A verdict says \"a genuine TDX machine\", not what runs in it.");
   }
   part("warnings").replaceChildren(...warnings.map((words) => make("p", "danger", words)));
   part("about").replaceChildren(...definitions([
     ["Policy", `${policy.name}, of ${policy.date}`],
     ["Digest", make("code", "", policy.digest)],
-    ["Software", policy.hardware_only ? "NOT LOOKED AT" : "compared with the policy"],
+    ["Software", policy.hardware_only ? "NOT CHECKED" : "compared with the policy"],
     ["Trust root", intel ? "Intel's" : "DANGER: not Intel's"],
     ["GPU root", about.gpu_root === "nvidia" ? "NVIDIA's" : "DANGER: not NVIDIA's"],
     ["NRAS authority", about.nras_root === "nvidia" ? "NVIDIA's" : "DANGER: not NVIDIA's"],
     ["CA chain", about.ca_chain],
-    ["A verdict counts", `${lifetime} at most`],
+    ["A verdict is valid for", `${lifetime} at most`],
     ["Version", about.version],
   ]).children);
   setText(part("policy"), `Policy ${policy.name}, ${policy.hardware_only ? "HARDWARE ONLY" : "hardware and software"}, `

@@ -54,7 +54,7 @@ function deploymentParts(deployment, facts) {
   const parts = [definitions(pairs)];
   if (deployment.up.length === 0) return parts;
   return [...parts, table(["Service", "Image", "File and tag", "Commit", "Since"], deployment.up.map((up) => [
-    up.service, up.image ?? "not known: its file is not at hand", `${up.file}@${up.tag}`, up.commit.slice(0, 12), up.since,
+    up.service, up.image ?? "not known: its file is not available", `${up.file}@${up.tag}`, up.commit.slice(0, 12), up.since,
   ]))];
 }
 
@@ -149,7 +149,7 @@ function reportParts(report) {
   return [...parts, ...notProvedParts(report)];
 }
 
-/** Folded until somebody asks; then it reads the report of its verdict. */
+/** Folded until a person opens it; then it reads the report of its verdict. */
 function reportDetails(words) {
   const body = make("div");
   const line = make("span", "line");

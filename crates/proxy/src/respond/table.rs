@@ -1,7 +1,7 @@
 //! The table: every error, exhaustively, and the line that it becomes. No code reads
 //! the text of a message.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use attest::Rejected;
 use http::StatusCode;
@@ -27,6 +27,14 @@ pub struct Line {
     pub(super) retry: Retry,
     pub message: String,
     pub hint: Option<String>,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)?;
+        let mut hint = self.hint.iter();
+        hint.try_for_each(|hint| write!(f, "\nhint: {hint}"))
+    }
 }
 
 impl Line {

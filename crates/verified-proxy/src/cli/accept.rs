@@ -1,12 +1,11 @@
 //! `verified-proxy policy accept`: accepts an honest change, for a while.
 //!
-//! It decides nothing itself: what can be accepted and whether it was the only thing
-//! that a verdict failed in is [`attest::accept`]'s to say. This reads the evidence, shows
-//! old beside new, and writes where it was told to.
+//! [`attest::accept`] decides what can be accepted, and whether it is the only thing
+//! that the verdict failed in. This module reads the evidence, shows old beside new, and
+//! writes the line.
 
 mod file;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +14,6 @@ use attest::{
     AcceptTcb, AcceptedChange, Appraisal, Base, Day, Evidence, Known, NotAcceptable, Policy,
     Rejected, Terms, accept,
 };
-use proxy::examine::Examiner;
 use proxy::respond;
 use serde::Deserialize;
 
@@ -26,23 +24,23 @@ use super::verify::{Recorded, unserved};
 
 /// Accept an honest change of a backend for a while, where a verdict failed in exactly one rule
 ///
-/// The evidence is judged again under the policy with the proposed line: only if nothing else is
-/// refused is there a line. It says what was expected and what was seen, and what that means for your
-/// prompts. Without --to nothing is written. Some things are never accepted, and it says what to do
+/// The evidence is judged again under the policy with the proposed line, which is shown only if nothing
+/// else is refused. The command says what was expected and what was seen, and what that means for your
+/// prompts. Without --to it writes nothing. Some changes are never accepted: it says what to do
 /// instead. Exit codes: 0 there is a line, 1 it cannot be accepted, 2 wrong usage, 3 something could
 /// not be read, fetched, reached or written.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// A backend's domain, which is asked for evidence, or a model that one backend serves
+    /// The domain of a backend, to ask it for evidence, or a model that only one backend serves
     #[arg(value_name = "DOMAIN|MODEL", required_unless_present = "evidence")]
     target: Option<String>,
 
-    /// Why you accept it, for whoever reads the policy next
+    /// Why you accept it, for the next reader of the policy
     #[arg(long, value_name = "TEXT", value_parser = words)]
     reason: String,
 
-    /// Who accepts it
+    /// The name of the person who accepts it
     #[arg(long, value_name = "NAME", value_parser = words)]
     by: String,
 
@@ -52,21 +50,21 @@ pub(super) struct Args {
 
     /// Where to write: the file of --policy gets the line, a new file gets the whole policy
     ///
-    /// Comments and everything else in the file of --policy stay. No other file that exists is touched.
+    /// Comments and all else in the file of --policy stay. No other existing file is changed.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     to: Option<PathBuf>,
 
-    /// What "verify --json" printed: refuse where the verdict is another, or of another policy
+    /// Output of "verify --json": refuse if the verdict is another now, or of another policy
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     verdict: Option<PathBuf>,
 
-    /// The root key of the key management service that you expect, from its operator
+    /// The root key of the key management service, as you have it from its operator
     ///
-    /// SubjectPublicKeyInfo in DER. It is accepted only if it is the one that was seen.
+    /// SubjectPublicKeyInfo in DER. It is accepted only if it is the key that was seen.
     #[arg(long, value_name = "HEX", value_parser = hex)]
     expect_root: Option<String>,
 
-    /// The application id that you expect, from its operator
+    /// The application id, as you have it from its operator
     #[arg(long, value_name = "HEX", value_parser = hex)]
     expect_app_id: Option<String>,
 
@@ -77,7 +75,7 @@ pub(super) struct Args {
     shared: Shared,
 }
 
-/// As an exception of a policy takes it.
+/// As an exception of a policy demands it.
 fn words(text: &str) -> Result<String, String> {
     let is_plain = (1..=200).contains(&text.len()) && !text.chars().any(char::is_control);
     is_plain
@@ -113,20 +111,20 @@ impl From<NotAcceptable> for Refused {
     }
 }
 
-pub(super) fn main(args: Args) -> ExitCode {
+pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     args.shared.logs.init();
     match run(args) {
-        Ok(code) => code,
-        Err(Refused::Failure(failure)) => super::fail(&failure),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Refused::Failure(failure)) => Err(failure),
         Err(Refused::Not(NotAcceptable { why, instead, .. })) => {
             let text = format!("not accepted: {why}\ninstead: {instead}\n");
             let _ = std::io::stderr().write_all(text.as_bytes());
-            ExitCode::from(1)
+            Ok(ExitCode::from(1))
         }
     }
 }
 
-fn run(args: Args) -> Result<ExitCode, Refused> {
+fn run(args: Args) -> Result<(), Refused> {
     let (name, accept_tcb) = args.shared.proved.named_policy();
     let (name, accept_tcb) = (name.to_owned(), accept_tcb.to_vec());
     let own = match Policy::built_in(&name) {
@@ -140,7 +138,7 @@ fn run(args: Args) -> Result<ExitCode, Refused> {
     if let Some(text) = &own {
         Policy::from_toml(text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
     }
-    // Before anybody is asked, and anything shown.
+    // Before the backend is asked, and anything is shown.
     let target = args
         .to
         .as_ref()
@@ -184,10 +182,10 @@ fn run(args: Args) -> Result<ExitCode, Refused> {
             target.path().display()
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// The verdict that a user read before.
+/// The verdict that the user read before, of --verdict.
 #[derive(Deserialize)]
 struct Seen {
     code: Option<String>,
@@ -213,14 +211,14 @@ impl Seen {
         }
     }
 
-    /// It is about the same policy, and says the same.
+    /// Fails unless it is of the same policy and has the same code.
     fn is_of(&self, appraisal: &Appraisal) -> Result<(), NotAcceptable> {
-        let not = |why: String| {
-            NotAcceptable {
+        let not = |why: String| NotAcceptable {
             code: None,
             why,
-            instead: "Look at the verdict of this moment first, with \"verify --json\" and the same --policy.".to_owned(),
-        }
+            instead:
+                "First read the current verdict, with \"verify --json\" and the same --policy."
+                    .to_owned(),
         };
         let policy = &appraisal.report.policy;
         if policy.digest.to_string() != self.policy.digest {
@@ -251,7 +249,7 @@ fn shown_digest(digest: &str) -> String {
         .collect()
 }
 
-/// What cannot be read is not accepted.
+/// Evidence that cannot be read is never accepted.
 fn never(rejected: &Rejected) -> NotAcceptable {
     NotAcceptable {
         code: Some(rejected.code()),
@@ -260,7 +258,7 @@ fn never(rejected: &Rejected) -> NotAcceptable {
     }
 }
 
-/// As [`accept`], where the first verdict is the one that the user read.
+/// [`accept`], and a check that the first verdict is the one that the user read.
 fn propose(
     base: Base<'_>,
     terms: &Terms,
@@ -281,7 +279,7 @@ fn propose(
     differs.map_or(outcome, Err)
 }
 
-/// Asks one backend once; then the same evidence is judged again and again.
+/// Asks one backend once; each further appraisal is of the same evidence.
 fn live(
     target: &str,
     shared: Shared,
@@ -290,28 +288,20 @@ fn live(
     seen: Option<Seen>,
     with: &dyn Fn(&Policy) -> Policy,
 ) -> Result<AcceptedChange, Refused> {
-    let examiner = Examiner::new(shared.config()?)
-        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let (examiner, runtime) = shared.examiner()?;
     let (backend, examined) = runtime.block_on(async {
         let backends = examiner.backends(target).await.map_err(unserved)?;
         let [backend] = backends.as_slice() else {
             let domains = backends.iter().map(|backend| backend.domain().as_str());
             return Err(Failure::Usage(format!(
-                "one backend's verdict is accepted at a time\nhint: name one of {}",
+                "a change is accepted for one backend at a time\nhint: name one of {}",
                 domains.collect::<Vec<_>>().join(", ")
             )));
         };
-        let examined = examiner.examine(backend).await.map_err(|error| {
-            let explained = respond::attempt_line(&error);
-            let mut text = format!("{}: {}", explained.code, explained.message);
-            if let Some(hint) = explained.hint {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "\nhint: {hint}");
-            }
-            Failure::Unreadable(text)
-        })?;
+        let examined = examiner
+            .examine(backend)
+            .await
+            .map_err(|error| Failure::Unreadable(respond::attempt_line(&error).to_string()))?;
         Ok((backend.clone(), examined))
     })?;
     let Some(evidence) = &examined.evidence else {
@@ -336,19 +326,18 @@ fn live(
 /// Old beside new, and the line.
 fn shown(accepted: &AcceptedChange, accept_tcb: &[AcceptTcb], is_written: bool) -> String {
     let mut text = accepted.to_string();
-    // Writing to a String cannot fail.
     if !accept_tcb.is_empty() {
-        let _ = writeln!(
-            text,
-            "  (together with --accept-tcb, which stands in no file)"
-        );
+        line!(text, "  (together with --accept-tcb, which is in no file)");
     }
-    let _ = writeln!(text, "\nThe line for a policy:\n");
+    line!(text, "\nThe line for a policy:\n");
     for line in &accepted.lines {
-        let _ = writeln!(text, "{line}");
+        line!(text, "{line}");
     }
     if !is_written {
-        let _ = writeln!(text, "\nNothing was written: --to FILE writes it.");
+        line!(
+            text,
+            "\nNothing was written: name a file with --to to write it."
+        );
     }
     text
 }

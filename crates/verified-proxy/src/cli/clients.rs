@@ -1,4 +1,4 @@
-//! Options about clients: who may use the port, and the key that goes on for them.
+//! Options about clients: which may use the port, and the API key added for them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::read_files::{self, Failure};
 
-/// The key itself, for those who keep no file. Never an argument: arguments are
-/// seen by every user of the machine.
+/// The key itself, for users without a file. Never an argument: every user of the
+/// machine can see arguments.
 pub(super) const API_KEY: &str = "VERIFIED_PROXY_API_KEY";
 
 #[derive(Debug, clap::Args)]
@@ -18,19 +18,19 @@ pub(super) const API_KEY: &str = "VERIFIED_PROXY_API_KEY";
 pub(super) struct Clients {
     /// File with the API key for requests that bring none, or a placeholder
     ///
-    /// The variable VERIFIED_PROXY_API_KEY may hold the key itself. It goes on on verified
+    /// The variable VERIFIED_PROXY_API_KEY may hold the key itself. The proxy sends it on verified
     /// connections only.
     #[arg(long, env = "VERIFIED_PROXY_API_KEY_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     api_key_file: Option<PathBuf>,
 
-    /// File with the tokens of clients, "NAME TOKEN" a line; each request has to bring one
+    /// File with the tokens of clients, "NAME TOKEN" a line; each request needs one
     ///
     /// As its API key (Authorization: Bearer TOKEN), or in the header X-Verified-Proxy-Token
-    /// beside a key of its own. Tokens never go on.
+    /// beside an API key of its own. The proxy never forwards tokens.
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     client_token_file: Option<PathBuf>,
 
-    /// A name that clients may ask for, beside localhost and this machine's address; repeatable
+    /// A name that clients may use for this proxy, beside localhost and its address; repeatable
     #[arg(
         long,
         env = "VERIFIED_PROXY_ALLOW_HOST",
@@ -39,7 +39,7 @@ pub(super) struct Clients {
     )]
     allow_host: Vec<HostName>,
 
-    /// A web page's origin that may use the proxy, such as http://localhost:3000; repeatable
+    /// The origin of a web page that may use this proxy, such as http://localhost:3000; repeatable
     #[arg(
         long,
         env = "VERIFIED_PROXY_ALLOW_ORIGIN",
@@ -92,7 +92,7 @@ impl Clients {
                 from,
                 others_read,
             })),
-            Err(why) => Err(Failure::Usage(format!("{from}: no API key: {why}"))),
+            Err(why) => Err(Failure::Usage(format!("{from}: not an API key: {why}"))),
         }
     }
 }
@@ -107,9 +107,9 @@ pub(super) struct KeyFile {
 }
 
 fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    if !may_be_told(path) {
+    if !may_be_shown(path) {
         return Err(Failure::Unreadable(
-            "--api-key-file and --client-token-file take the path of a file, and this is none; it is not shown, in case it is the secret itself".to_owned(),
+            "--api-key-file and --client-token-file take the path of a file, and there is no such file; the value is not shown, as it may be the secret itself".to_owned(),
         ));
     }
     let bytes = Zeroizing::new(read_files::read(path)?);
@@ -118,13 +118,13 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Whether a path is one beyond doubt: people write the key where its file should
-/// stand.
-pub(super) fn may_be_told(path: &Path) -> bool {
+/// Whether a value is certainly a path, and may be shown: people write the key instead of
+/// its file.
+pub(super) fn may_be_shown(path: &Path) -> bool {
     path.is_absolute() || path.exists()
 }
 
-/// A warning only: containers mount secrets as they like.
+/// A warning and no refusal: containers mount secrets with any mode.
 pub(super) fn warn_others_read(path: &str) {
     tracing::warn!(path, "other users can read this file (chmod 600)");
 }

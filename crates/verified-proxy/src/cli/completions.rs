@@ -1,4 +1,4 @@
-//! What is made of the command line itself: completions and the man page.
+//! Shell completions and the man page, from the command line.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -15,13 +15,13 @@ use super::read_files::Failure;
 /// For bash: verified-proxy completions bash > ~/.local/share/bash-completion/completions/verified-proxy
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// Whose completions
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 pub(super) fn completions(args: &Completions) -> Result<ExitCode, Failure> {
-    // Into memory: it panics where its output cannot be written.
+    // Into memory: clap_complete panics if its output cannot be written.
     let mut script = Vec::new();
     let mut command = super::command();
     clap_complete::generate(args.shell, &mut command, "verified-proxy", &mut script);
@@ -62,7 +62,7 @@ fn page() -> std::io::Result<String> {
     Ok(ascii(&text))
 }
 
-/// Older formatters read nothing else (groff_char(7)).
+/// Older formatters read ASCII only (groff_char(7)).
 fn ascii(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, letter| {
         if letter.is_ascii() {
@@ -92,8 +92,7 @@ fn add(text: &mut String, root: &Command, command: &Command) -> std::io::Result<
     let shared = above.iter().filter(|option| option.get_env().is_some());
     let shared = shared.count();
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, ".SS \"{name}\"");
+    line!(text, ".SS \"{name}\"");
     let shown = above.iter().fold(command.clone(), |command, option| {
         command.mut_arg(option.get_id(), |option| option.hide(true))
     });
@@ -104,16 +103,16 @@ fn add(text: &mut String, root: &Command, command: &Command) -> std::io::Result<
         let section = String::from_utf8_lossy(&section);
         let lines = section.lines().filter(|line| !line.starts_with(".SH "));
         for line in lines.filter(|line| !line.starts_with(".ie") && !line.starts_with(".el")) {
-            let _ = writeln!(text, "{line}");
+            line!(text, "{line}");
         }
     }
     if shared > 0 {
         let which = if shared == of_serve().count() {
-            "All of the options above are taken too."
+            "It also takes all of the options above."
         } else {
-            "Of the options above those about what is proved, network, files and logs are taken too."
+            "It also takes the options above about what is proved, network, files and logs."
         };
-        let _ = writeln!(text, ".PP\n{which}");
+        line!(text, ".PP\n{which}");
     }
     command
         .get_subcommands()

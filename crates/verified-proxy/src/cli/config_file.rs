@@ -1,8 +1,7 @@
 //! `--config FILE`: options from TOML, as defaults of the command line.
 //!
-//! The file is judged as a command line of its own, so that its values have one
-//! meaning and one parser. Then they take the place of the options' defaults,
-//! which is why flags and environment come before them.
+//! clap parses the file's values as a command line of their own, so they mean the same
+//! as flags. Then they replace the options' defaults: flags and environment override them.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -68,7 +67,7 @@ impl ConfigFile {
     }
 }
 
-/// Whether `option` may stand in a file: all that have a variable, but the file itself.
+/// Whether `option` may be in a file: all with a variable, except `--config` itself.
 fn may_stand(option: &Arg) -> bool {
     option.get_env().is_some() && option.get_id() != "config"
 }
@@ -78,7 +77,7 @@ fn option<'a>(options: &'a Command, key: &str) -> Result<&'a Arg, String> {
     if let Some(option) = known().find(|option| option.get_long() == Some(key)) {
         return Ok(option);
     }
-    // A long key is no slip, and comparing it is slow.
+    // A long key is not a misspelling, and comparing it is slow.
     let key: String = key.chars().take(64).collect();
     let closest = known()
         .filter_map(Arg::get_long)
@@ -104,7 +103,7 @@ fn texts(option: &Arg, value: &Value) -> Result<Vec<String>, String> {
     };
     match texts {
         Some(texts) if texts.is_empty() => {
-            Err("the array is empty; leave the key out for the default".to_owned())
+            Err("the array is empty; remove the key to use the default".to_owned())
         }
         Some(texts) => Ok(texts),
         None if repeatable => Err(format!(
@@ -130,7 +129,7 @@ fn found(value: &Value) -> &'static str {
     }
 }
 
-/// A relative path is relative to the file it stands in.
+/// A relative path is relative to the file that has it.
 fn beside(base: &Path, option: &Arg, value: String) -> String {
     let is_path = matches!(
         option.get_value_hint(),
@@ -150,7 +149,7 @@ fn beside(base: &Path, option: &Arg, value: String) -> String {
     }
 }
 
-/// clap's message, in the words of a file.
+/// clap's message, with the key instead of the option.
 fn reason(error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

@@ -1,5 +1,5 @@
-//! `verified-proxy doctor`: looks at what an answer needs, one thing after
-//! another, and says what to do about each.
+//! `verified-proxy doctor`: checks each thing that an answer needs, and says how to fix
+//! it.
 
 mod check;
 mod clients;
@@ -18,18 +18,19 @@ use proxy::examine::Examiner;
 use self::check::{Check, Id, Status};
 use self::workload::Opinion;
 use super::LAST_WORDS;
+use super::options::runtime;
 use super::read_files::Failure;
 use super::{colour, print, serve};
 
-/// Find out what keeps requests from being answered, and what to do about it
+/// Find out why requests are not answered, and how to fix it
 ///
-/// Takes the options of "serve", and looks at what that would use. A backend gets an attestation
-/// request and nothing else. Exit codes: 0 nothing failed, 1 something did, 2 wrong usage, 3 it
-/// could not begin.
+/// Takes the options of "serve", and checks what "serve" would use. A backend gets an attestation
+/// request and nothing else. Exit codes: 0 no check failed, 1 a check failed, 2 wrong usage, 3 the
+/// checks could not start.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// A model whose backend is attested, or a backend's domain [default: the list's first model]
+    /// A model, to attest one of its backends, or a backend's domain [default: the list's first model]
     #[arg(value_name = "MODEL|DOMAIN")]
     target: Option<String>,
 
@@ -59,8 +60,7 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     if state_dir.status == Status::Failed {
         config.state_dir = None;
     }
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let runtime = runtime()?;
     let (mut checks, port) = runtime.block_on(async {
         let (checks, examiner) = network(config, target.as_deref()).await;
         let fetcher = examiner
@@ -88,7 +88,7 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// What is looked at through the network, and what did it.
+/// The checks through the network, and the examiner that they used.
 async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Examiner>) {
     let mut checks = vec![network::dns(&config).await];
     let policy = config.policy.clone();
@@ -98,7 +98,7 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
         Ok(examiner) => examiner,
         Err(error) => {
             checks.push(cannot_start(&error));
-            let needs = "it needs what failed above";
+            let needs = "it needs the check that failed above";
             let rest = [
                 Some(Id::EndpointList),
                 Some(Id::Pcs),

@@ -1,4 +1,4 @@
-//! What an option's value is and who set it: for the log, and for documents.
+//! Each option's value and its source: for the log, and for docs/options.md.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,14 +9,14 @@ use clap::{Arg, ArgMatches, Command};
 use super::clients;
 use super::config_file::ConfigFile;
 
-/// Where a secret may stand in place of its file's path.
+/// Options whose value may be a secret by mistake, instead of its file's path.
 const HIDING: [&str; 2] = ["api_key_file", "client_token_file"];
 
 /// Every option of `command` that has a variable, with its value and source,
 /// such as `port=8080 (default)`. No option is a secret.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// Those that somebody set.
+    /// Those that are not defaults.
     pub(super) chosen: String,
     /// All that have a value.
     pub(super) all: String,
@@ -33,7 +33,7 @@ impl Settings {
             let hides = HIDING.contains(&id);
             let values: Vec<_> = values
                 .map(
-                    |value| match hides && !clients::may_be_told(Path::new(value)) {
+                    |value| match hides && !clients::may_be_shown(Path::new(value)) {
                         true => "(not shown: no such file)".into(),
                         false => value.to_string_lossy(),
                     },
@@ -87,7 +87,6 @@ pub(super) fn document(command: &Command) -> String {
     for option in options(command) {
         if heading != option.get_help_heading() {
             heading = option.get_help_heading();
-            // Writing to a String cannot fail.
             let _ = write!(
                 text,
                 "\n## {}\n\n| option | variable | default | what it is |\n|---|---|---|---|\n",
@@ -109,7 +108,7 @@ pub(super) fn document(command: &Command) -> String {
             .or(option.get_help())
             .map(ToString::to_string)
             .unwrap_or_default();
-        let _ = writeln!(
+        line!(
             text,
             "| `--{}`{} | `{}` | {} | {} |",
             option.get_long().unwrap_or_default(),

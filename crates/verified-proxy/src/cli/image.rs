@@ -28,5 +28,5 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Said wherever an image is accepted by its hash.
+/// Shown wherever an image is accepted by its hash.
 const NO_PROOF: &str = "A hash is not a proof of a release";

@@ -10,9 +10,9 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What this program's own lines begin with, whichever of its crates they are of.
+/// How the targets of this program's own lines begin, in each of its crates.
 const OWN: &str = "verified_proxy";
-/// Its crates beside this one; a module of theirs may be named as one of the program.
+/// Its other crates. `verified_proxy::MODULE` stands for a module of any of them.
 const CRATES: [&str; 3] = [
     "verified_proxy_port",
     "verified_proxy_upstream",
@@ -25,8 +25,8 @@ const CRATES: [&str; 3] = [
 pub(super) struct Args {
     /// What is logged: error, warn, info, debug, trace, off, or MODULE=LEVEL,…
     ///
-    /// Libraries are heard from "warn" on, whatever is asked for: below it some print what they
-    /// send and receive.
+    /// Of libraries only "warn" and above is logged, whatever the level: below it some print what
+    /// they send and receive.
     #[arg(
         long,
         env = "VERIFIED_PROXY_LOG",
@@ -67,7 +67,7 @@ impl Args {
                 filtered.with(lines).try_init()
             }
         };
-        // It fails for a process that logs already, and then its lines are those wanted.
+        // It fails in a process that logs already (tests), whose lines then count.
         let _ = started;
     }
 }
@@ -82,12 +82,12 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = if text.is_empty() { "info" } else { text };
-        // A word alone would be taken for a module.
+        // `Targets` would take a word alone for a module.
         let bare = text.split(',').filter(|part| !part.contains('='));
         for level in bare {
             if level.is_empty() || level.parse::<LevelFilter>().is_err() {
                 return Err(format!(
-                    "{level:?} is no level; expected such as \"debug\", or MODULE=LEVEL,…"
+                    "{level:?} is not a level; expected such as \"debug\", or MODULE=LEVEL,…"
                 ));
             }
         }

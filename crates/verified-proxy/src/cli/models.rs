@@ -1,6 +1,5 @@
-//! `verified-proxy models`: what the endpoint list names, and where.
+//! `verified-proxy models`: the endpoint list's models and their domains.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,10 +16,10 @@ use super::print;
 use super::read_files::Failure;
 use super::verify::unserved;
 
-/// List the models that can be asked for, and the domains that serve them
+/// List the models of the endpoint list, and the domains that serve them
 ///
-/// Where the endpoint list cannot be fetched, the one on disk is shown, and stderr says so. Exit
-/// codes: 0 listed, 2 wrong usage, 3 there is no list.
+/// If the list cannot be fetched, the one on disk is shown, and stderr says so. Exit codes: 0
+/// listed, 2 wrong usage, 3 there is no list.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
@@ -35,10 +34,7 @@ pub(super) struct Args {
 pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     args.shared.logs.init();
     let json = args.json;
-    let examiner = Examiner::new(args.shared.config()?)
-        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let (examiner, runtime) = args.shared.examiner()?;
     let found = runtime.block_on(newest(&examiner));
     runtime.shutdown_timeout(LAST_WORDS);
     let (list, since) = found?;
@@ -68,8 +64,8 @@ async fn newest(examiner: &Examiner) -> Result<(Arc<EndpointList>, Option<UnixTi
     }
 }
 
-/// Columns for the models; real names have some thirty. A longer one shifts its own
-/// domains only: one as long as a list may be would make every line so.
+/// The most columns for a model; real names have about thirty. A longer name shifts its own
+/// domains only: otherwise a name as long as a list may be would pad every line.
 const MAX_WIDTH: usize = 60;
 
 /// A model a line, then its domains.
@@ -78,8 +74,7 @@ fn as_text(list: &EndpointList) -> String {
     let width = width.min(MAX_WIDTH);
     list.models().fold(String::new(), |mut text, model| {
         let domains: Vec<_> = list.domains_of(model).collect();
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{model:width$}  {}", domains.join(" "));
+        line!(text, "{model:width$}  {}", domains.join(" "));
         text
     })
 }

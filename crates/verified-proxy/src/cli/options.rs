@@ -1,4 +1,4 @@
-//! The options that mean the same to `serve` and to a live `verify`.
+//! The options that `serve`, a live `verify`, `models` and `policy accept` share.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,8 +8,10 @@ use clap::{ValueEnum, ValueHint};
 use proxy::config::{
     AllowList, AllowPattern, BackendTimeouts, ComposeSource, Config, ConnectTo, FetchUrl, WebPki,
 };
+use proxy::examine::Examiner;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::runtime::Runtime;
 
 use super::logs;
 use super::read_files::{self, Danger, Failure};
@@ -34,8 +36,8 @@ pub(super) struct Shared {
 pub(super) struct Proved {
     /// Built-in policy "near", "near-strict" or "hardware", or a TOML file
     ///
-    /// "near" expects the software of NEAR AI's fleet, and shows what was started in it.
-    /// "near-strict" also refuses files that are no release or break a rule. "hardware" accepts ANY
+    /// "near" expects the software of NEAR AI's fleet, and shows which containers were started in it.
+    /// "near-strict" also refuses compose files that are not of a release or break a rule. "hardware" accepts ANY
     /// software on a genuine TDX machine.
     #[arg(long, env = "VERIFIED_PROXY_POLICY", value_name = "near|near-strict|hardware|FILE", default_value = "near", value_hint = ValueHint::FilePath)]
     policy: String,
@@ -54,8 +56,8 @@ pub(super) struct Proved {
 
     /// Accept what changed at a backend's domain, though the policy says hold = true; repeatable
     ///
-    /// For this run of the program. What is seen in it is remembered, so start without this option
-    /// next time.
+    /// For this run of the program, which remembers what it sees: start the next one without this
+    /// option.
     #[arg(
         long,
         env = "VERIFIED_PROXY_ACCEPT_CHANGE",
@@ -64,7 +66,7 @@ pub(super) struct Proved {
     )]
     accept_change: Vec<Domain>,
 
-    /// Which of its signing keys a backend attests
+    /// Which of its signing keys a backend has to attest
     #[arg(long, env = "VERIFIED_PROXY_SIGNING_ALGO", value_enum, default_value_t = Algo::Ecdsa)]
     signing_algo: Algo,
 
@@ -72,7 +74,7 @@ pub(super) struct Proved {
     #[arg(long, env = "VERIFIED_PROXY_WEBPKI", value_enum, default_value_t = WebPkiMode::Require)]
     webpki: WebPkiMode,
 
-    /// Time for a request to find a verified connection
+    /// How long a request may wait for a verified connection
     #[arg(long, env = "VERIFIED_PROXY_ATTEST_TIMEOUT", value_name = "TIME", default_value = "2m", value_parser = units::between(1, 3_600))]
     attest_timeout: Duration,
 
@@ -90,8 +92,8 @@ pub(super) struct Proved {
 
     /// DANGER: trust NVIDIA's attestation service under this authority (certificate, DER or PEM)
     ///
-    /// It stands in place of NVIDIA's own intermediate authorities. Whoever holds its key says of
-    /// any GPU what they like. For tests and demonstrations.
+    /// It replaces NVIDIA's own intermediate authorities. Whoever holds its key can sign any opinion
+    /// about any GPU. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_NRAS_INTERMEDIATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_nras_intermediate: Option<PathBuf>,
 }
@@ -101,7 +103,7 @@ impl Proved {
         read_files::policy(&self.policy, &self.accept_tcb)
     }
 
-    /// The policy's name or file, and what is accepted besides on the command line.
+    /// The policy's name or file, and what the command line accepts beyond it.
     pub(super) fn named_policy(&self) -> (&str, &[AcceptTcb]) {
         (&self.policy, &self.accept_tcb)
     }
@@ -119,38 +121,38 @@ impl Proved {
 #[group(skip)]
 #[command(next_help_heading = "Network")]
 struct Network {
-    /// Where the endpoint list is; plain http on loopback only
+    /// URL of the endpoint list; plain http on loopback only
     #[arg(long, env = "VERIFIED_PROXY_ENDPOINTS_URL", value_name = "URL", default_value = Config::ENDPOINTS_URL)]
     endpoints_url: FetchUrl,
 
-    /// Where Intel's collateral comes from: a PCS or PCCS; repeatable, tried in order
+    /// A source of Intel's collateral, a PCS or PCCS; repeatable, tried in order
     #[arg(long, env = "VERIFIED_PROXY_PCCS_URL", value_name = "URL", value_delimiter = ',', default_values = Config::COLLATERAL_SOURCES)]
     pccs_url: Vec<FetchUrl>,
 
-    /// NVIDIA's attestation service, only asked where the policy says gpu.nras
+    /// NVIDIA's attestation service, asked only if the policy says so (gpu.nras)
     ///
-    /// It is shown a backend's GPU evidence and nothing else, which tells NVIDIA which GPUs you use,
-    /// and when.
+    /// The proxy sends it a backend's GPU evidence and nothing else. NVIDIA so learns which GPUs you
+    /// use, and when.
     #[arg(long, env = "VERIFIED_PROXY_NRAS_URL", value_name = "URL", default_value = Config::NRAS_URL)]
     nras_url: FetchUrl,
 
-    /// Where compose files are that deployments name, below COMMIT/FILE; "off" fetches none
+    /// URL below which COMMIT/FILE is a compose file that a deployment names; "off" fetches none
     ///
-    /// Whoever serves them sees which commits you verify, and nothing of your requests. They are
-    /// judged if their hashes are those of the deployment's log; what is not fetched is reported as
-    /// not proved, or refused where the policy says deployment.sources = "required".
+    /// Its server sees which commits you verify, and nothing of your requests. A file counts only if
+    /// it has the hash in the deployment log. A file that is not fetched is reported as not proved, or
+    /// refused if the policy says deployment.sources = "required".
     #[arg(long, env = "VERIFIED_PROXY_COMPOSE_FILES_URL", value_name = "URL|off", default_value = Config::COMPOSE_FILES_URL)]
     compose_files_url: ComposeSource,
 
-    /// The git repository of those files, asked for its tags; "off" does not ask
+    /// URL of the git repository of those files, to compare its tags; "off" compares none
     ///
-    /// A release that a deployment names has to be, in this repository, the commit of the
-    /// deployment's log. The list of tags is its server's word and can only refuse; where it does
-    /// not come, tags are reported as not compared, or refused as compose files are.
+    /// A release that a deployment names has to be, in this repository, a tag of the commit in the
+    /// deployment log. The list of tags is not signed and can only lead to a refusal. Without a list,
+    /// tags are reported as not compared, or refused as compose files are.
     #[arg(long, env = "VERIFIED_PROXY_COMPOSE_TAGS_URL", value_name = "URL|off", default_value = Config::COMPOSE_TAGS_URL)]
     compose_tags_url: ComposeSource,
 
-    /// A backend that may be asked; a leading "*." stands for one label; repeatable
+    /// Names of allowed backends; a leading "*." stands for one label; repeatable
     #[arg(long, env = "VERIFIED_PROXY_ALLOW_DOMAIN", value_name = "PATTERN", value_delimiter = ',', default_value = Config::ALLOW_DOMAIN)]
     allow_domain: Vec<AllowPattern>,
 
@@ -160,7 +162,7 @@ struct Network {
 
     /// Connect to HOST2:PORT2 instead of HOST:PORT, as curl does; repeatable
     ///
-    /// Names in TLS and HTTP stay, so nothing less is proved. An empty HOST or PORT matches any.
+    /// TLS and HTTP keep the name of HOST, so the proof is the same. An empty HOST or PORT matches any.
     #[arg(
         long,
         env = "VERIFIED_PROXY_CONNECT_TO",
@@ -169,7 +171,7 @@ struct Network {
     )]
     connect_to: Vec<ConnectTo>,
 
-    /// Time from DNS to the end of the TLS handshake with a backend
+    /// How long DNS, TCP and TLS with a backend may take together
     #[arg(long, env = "VERIFIED_PROXY_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = units::between(1, 300))]
     connect_timeout: Duration,
 }
@@ -178,15 +180,15 @@ struct Network {
 #[group(skip)]
 #[command(next_help_heading = "Files")]
 struct Files {
-    /// Where Intel's documents and what was seen of backends outlive the program; "none" for nowhere
+    /// Folder that keeps Intel's documents and what was seen of backends; "none" keeps nothing
     /// [default: verified-proxy in the platform's folder for state]
     #[arg(long, env = "VERIFIED_PROXY_STATE_DIR", value_name = "DIR", value_parser = StateDir::parse, value_hint = ValueHint::DirPath)]
     state_dir: Option<StateDir>,
 
     /// Options from a TOML file: a key is an option's long name without dashes
     ///
-    /// Flags come before the environment, that before the file, that before defaults. Repeatable
-    /// options take arrays. Relative paths in the file are relative to it.
+    /// A flag overrides the environment, which overrides the file, which overrides the default.
+    /// Repeatable options take arrays. Relative paths in the file are relative to it.
     #[arg(long, env = "VERIFIED_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 }
@@ -201,12 +203,19 @@ enum Algo {
 enum WebPkiMode {
     /// Chain and host name are checked
     Require,
-    /// Evidence alone decides; that the server holds its key is checked all the same
+    /// Evidence alone decides; the server still has to hold its certificate's key
     Off,
 }
 
 impl Shared {
-    /// The product's configuration with these options, after reading the files that they name.
+    /// A way to backends with these options, and what runs it.
+    pub(super) fn examiner(self) -> Result<(Examiner, Runtime), Failure> {
+        let examiner = Examiner::new(self.config()?)
+            .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
+        Ok((examiner, runtime()?))
+    }
+
+    /// The configuration that these options make, with the files that they name.
     pub(super) fn config(self) -> Result<Config, Failure> {
         let policy = self.proved.policy()?;
         if policy.hardware_only() {
@@ -230,7 +239,7 @@ impl Shared {
             let domains = self.proved.accept_change.iter().map(Domain::as_str);
             let domains: Vec<_> = domains.collect();
             tracing::warn!(
-                "--accept-change: in this run all that went down at {} is accepted",
+                "--accept-change: this run accepts whatever went down at {}",
                 domains.join(" and ")
             );
         }
@@ -247,14 +256,19 @@ impl Shared {
             StateDir::Nowhere => {
                 if policy.holds() {
                     tracing::warn!(
-                        "--state-dir none: the policy holds what was seen (hold = true), and each start forgets it"
+                        "--state-dir none: each start forgets what was seen of backends, which the policy compares (hold = true)"
                     );
                 }
                 None
             }
         };
         Ok(Config {
+            endpoints_url: network.endpoints_url,
+            collateral_sources: network.pccs_url,
             nras_url: network.nras_url,
+            compose_source: network.compose_files_url,
+            compose_tags_source: network.compose_tags_url,
+            allow: AllowList::new(network.allow_domain),
             extra_ca,
             connect_to: network.connect_to,
             trust_anchors,
@@ -273,16 +287,13 @@ impl Shared {
             },
             attest_timeout: self.proved.attest_timeout,
             state_dir,
-            ..Config::new(
-                policy,
-                network.endpoints_url,
-                network.pccs_url,
-                network.compose_files_url,
-                network.compose_tags_url,
-                AllowList::new(network.allow_domain),
-            )
+            ..Config::new(policy)
         })
     }
+}
+
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -291,7 +302,9 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failur
         .collect::<Result<_, _>>()
         .map_err(|error: rustls::pki_types::pem::Error| unreadable(error.to_string()))?;
     if certificates.is_empty() {
-        return Err(unreadable("no certificate in it (expected PEM)".to_owned()));
+        return Err(unreadable(
+            "no certificate in this file (expected PEM)".to_owned(),
+        ));
     }
     Ok(certificates)
 }

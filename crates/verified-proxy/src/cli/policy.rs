@@ -1,7 +1,6 @@
 //! `verified-proxy policy`: shows, checks and compares policies, and accepts changes.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use attest::Effect;
@@ -18,7 +17,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Print every rule of a policy, with those of the one it extends
+    /// Print every rule of a policy, and those of the policy that it extends
     Show {
         /// "near", "near-strict", "hardware" or a TOML file
         #[arg(value_name = "near|near-strict|hardware|FILE", default_value = "near")]
@@ -45,58 +44,47 @@ enum Action {
     Accept(Box<accept::Args>),
 }
 
-pub(super) fn main(args: Args) -> ExitCode {
+pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     match args.action {
         Action::Show { policy } => show(&policy, true),
         Action::Check { policy } => show(&policy, false),
-        Action::Diff { old, new } => super::finish(diff(&old, &new)),
+        Action::Diff { old, new } => diff(&old, &new),
         Action::Accept(args) => accept::main(*args),
     }
 }
 
-fn show(name: &str, whole: bool) -> ExitCode {
-    match read_files::policy(name, &[]) {
-        Ok(policy) => {
-            let text = if whole {
-                policy.to_toml()
-            } else {
-                format!(
-                    "policy \"{}\" of {} can be used{}\ndigest {}\n",
-                    policy.name(),
-                    policy.date(),
-                    if policy.hardware_only() {
-                        "; HARDWARE ONLY: any software passes it"
-                    } else {
-                        ""
-                    },
-                    policy.digest()
-                )
-            };
-            match std::io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(3),
-            }
-        }
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
-            match failure {
-                Failure::Usage(_) => ExitCode::from(1),
-                Failure::Unreadable(_) => failure.exit_code(),
-            }
-        }
-    }
+fn show(name: &str, whole: bool) -> Result<ExitCode, Failure> {
+    let policy = read_files::policy(name, &[]).map_err(|failure| match failure {
+        Failure::Usage(why) => Failure::Refused(why),
+        other => other,
+    })?;
+    let any_software = if policy.hardware_only() {
+        "; HARDWARE ONLY: any software passes it"
+    } else {
+        ""
+    };
+    print(&if whole {
+        policy.to_toml()
+    } else {
+        format!(
+            "policy \"{}\" of {} can be used{any_software}\ndigest {}\n",
+            policy.name(),
+            policy.date(),
+            policy.digest()
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn diff(old: &str, new: &str) -> Result<ExitCode, Failure> {
     let changes = read_files::policy(old, &[])?.changes_to(&read_files::policy(new, &[])?);
     let mut text = String::new();
-    // Writing to a String cannot fail.
     for (effect, heading) in [
         (Effect::More, format!("{new} accepts more than {old}:")),
         (Effect::Less, format!("{new} accepts less than {old}:")),
         (
             Effect::Neither,
-            format!("{new} reports otherwise than {old}:"),
+            format!("{new} reports something else than {old}:"),
         ),
     ] {
         let mut of_effect = changes
@@ -104,10 +92,10 @@ fn diff(old: &str, new: &str) -> Result<ExitCode, Failure> {
             .filter(|change| change.effect == effect)
             .peekable();
         if of_effect.peek().is_some() {
-            let _ = writeln!(text, "{heading}");
+            line!(text, "{heading}");
         }
         for change in of_effect {
-            let _ = writeln!(text, "  {change}");
+            line!(text, "  {change}");
         }
     }
     let is_weaker = changes.iter().any(|change| change.effect == Effect::More);

@@ -1,4 +1,4 @@
-//! What several commands read from the command line and from files.
+//! What several commands read from files, and why a command fails.
 
 use std::fmt;
 use std::io::Read;
@@ -17,10 +17,12 @@ use rustls::server::ParsedCertificate;
 /// a report of 2 MiB.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
-/// Why a command could not do its work, by exit code.
+/// Why a command failed, by exit code.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The command line or a policy makes no sense: 2.
+    /// What was read is not as it should be: 1.
+    Refused(String),
+    /// The command line or a policy is wrong: 2.
     Usage(String),
     /// Something could not be read, fetched or written: 3.
     Unreadable(String),
@@ -29,6 +31,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Refused(_) => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::Unreadable(_) => ExitCode::from(3),
         }
@@ -38,38 +41,43 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Unreadable(text) => f.write_str(text),
+            Self::Refused(text) | Self::Usage(text) | Self::Unreadable(text) => f.write_str(text),
         }
     }
 }
 
-/// Reads a file, bounded.
+/// Reads a file that a user names.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_at_most(path, MAX_FILE_BYTES)
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(super) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let unreadable =
         |error: std::io::Error| Failure::Unreadable(format!("{}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
+    file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() as u64 > limit {
         return Err(Failure::Unreadable(format!(
-            "{}: more than {MAX_FILE_BYTES} bytes",
+            "{}: more than {limit} bytes",
             path.display()
         )));
     }
     Ok(bytes)
 }
 
-/// A checkout of the repository has some 300 files.
+/// A checkout of the repository has about 300 files.
 const MAX_COMPOSE_FILES: usize = 4_000;
-/// As large as fetched ones may be.
+/// The limit of fetched compose files, too.
 const MAX_COMPOSE_BYTES: u64 = 512 << 10;
-/// Real ones lie one folder deep.
+/// Real files are one folder deep.
 const MAX_DEPTH: usize = 8;
 
-/// Every file in and below `folder` that may be a compose file. Links are not
-/// followed, and names do not matter.
+/// Every file in and below `folder` that may be a compose file, whatever its name. Links
+/// are not followed.
 pub(super) fn compose_files(folder: &Path) -> Result<FilesAtHand, Failure> {
     let mut files = FilesAtHand::default();
     let mut folders = vec![(folder.to_owned(), 0)];
@@ -100,23 +108,23 @@ pub(super) fn compose_files(folder: &Path) -> Result<FilesAtHand, Failure> {
     Ok(files)
 }
 
-/// What `git ls-remote` says of the repository of compose files.
+/// The output of `git ls-remote` for the repository of compose files.
 pub(super) fn compose_tags(path: &Path) -> Result<UpstreamTags, Failure> {
     UpstreamTags::from_ls_remote(&read(path)?)
         .map_err(|error| Failure::Unreadable(format!("{}: {error}", path.display())))
 }
 
-/// The file of a policy that is not built in.
+/// The text of a policy that is not built in.
 pub(super) fn policy_text(name: &str) -> Result<String, Failure> {
     let bytes = read(Path::new(name)).map_err(|failure| {
         Failure::Unreadable(format!(
-            "policy {failure}\nhint: \"near\" and \"hardware\" are built in; anything else is a file"
+            "policy {failure}\nhint: \"near\", \"near-strict\" and \"hardware\" are built in; name a file for any other policy"
         ))
     })?;
     String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("policy {name}: not UTF-8")))
 }
 
-/// "near", "hardware" or a file, plus what the user accepts besides.
+/// A built-in policy or a file, with what `--accept-tcb` accepts beyond it.
 pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Failure> {
     let policy = match Policy::built_in(name) {
         Some(policy) => policy,
@@ -128,8 +136,7 @@ pub(super) fn policy(name: &str, accept_tcb: &[AcceptTcb]) -> Result<Policy, Fai
     Ok(accept_tcb.iter().cloned().fold(policy, Policy::accepting))
 }
 
-/// Intel's and NVIDIA's roots, or those that the user names at their own risk
-/// (certificates, DER or PEM).
+/// Intel's and NVIDIA's roots, or those that the user names (certificates, DER or PEM).
 pub(super) fn trust_anchors(
     danger_tdx_root: Option<&Path>,
     danger_gpu_root: Option<&Path>,
@@ -155,17 +162,17 @@ pub(super) fn trust_anchors(
     })
 }
 
-/// What is trusted in place of Intel's and NVIDIA's own, for the one line that says so.
+/// The roots of trust that are not Intel's or NVIDIA's, for warnings.
 #[derive(Debug)]
 pub(super) struct Danger {
     /// Such as `not Intel's for machines; verdicts say nothing about real hardware`.
     pub(super) words: String,
-    /// The options that say it.
+    /// The options that name them.
     pub(super) options: String,
 }
 
 impl Danger {
-    /// Nothing where all is as it should be.
+    /// None if all roots are Intel's and NVIDIA's.
     pub(super) fn of(anchors: &TrustAnchors) -> Option<Self> {
         let others: Vec<_> = [
             (

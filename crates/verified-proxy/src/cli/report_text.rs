@@ -16,12 +16,12 @@ const RED: &str = "1;31";
 const YELLOW: &str = "33";
 const BOLD: &str = "1";
 
-/// How much is told.
+/// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
-    /// The verdict, every check, how much more there is, and what is not proved.
+    /// The verdict, every check, how much more the report has, and what is not proved.
     Short,
-    /// What was compared with what, what runs there, and whom each part trusts.
+    /// What was compared with what, what runs there, and which parties each part trusts.
     Explained,
 }
 
@@ -46,9 +46,9 @@ fn text_of(json: &[u8], length: Length, colour: bool) -> Result<String, serde_js
     serde_json::from_slice(json).map(|shown: Shown| shown.text(length, Paint(colour)))
 }
 
-/// Rendered from the JSON of the report, so that a verdict's page says the same.
-/// `skew` is how far this machine's clock is off, where that may be why it was
-/// refused.
+/// Rendered from the JSON of the report, so that `/_proxy/verdicts/{id}` gives the same
+/// text. `skew` is how far this machine's clock is off, if that may be the cause of the
+/// refusal.
 pub(super) fn render(
     report: &Report,
     skew: Option<Skew>,
@@ -87,7 +87,6 @@ impl Paint {
     }
 }
 
-// Writing to a String cannot fail.
 impl Shown {
     fn text(&self, length: Length, paint: Paint) -> String {
         let mut out = self.verdict(paint);
@@ -109,22 +108,22 @@ impl Shown {
         } else {
             ("REFUSED", RED)
         };
-        let _ = writeln!(
+        line!(
             out,
             "{} at {} under policy \"{}\"",
             paint.paint(code, verdict),
             self.at,
             self.policy.name
         );
-        let _ = writeln!(out, "policy digest {}", self.policy.digest);
+        line!(out, "policy digest {}", self.policy.digest);
         if let Some(levels) = &self.levels {
-            let _ = writeln!(out, "levels {levels}");
+            line!(out, "levels {levels}");
         }
         if let Some(sentence) = &self.sentence {
-            let _ = writeln!(out, "\n{sentence}");
+            line!(out, "\n{sentence}");
         }
         if !self.changes.is_empty() {
-            let _ = writeln!(out, "\nChanged since it was last seen");
+            line!(out, "\nChanged since it was last seen");
         }
         for change in &self.changes {
             let mark = if change.down {
@@ -132,7 +131,7 @@ impl Shown {
             } else {
                 paint.paint(YELLOW, "-   ")
             };
-            let _ = writeln!(out, "  {mark}  {}", change.detail);
+            line!(out, "  {mark}  {}", change.detail);
         }
         let warnings = [
             (
@@ -153,12 +152,12 @@ impl Shown {
             ),
         ];
         for (_, warning) in warnings.iter().filter(|(applies, _)| *applies) {
-            let _ = writeln!(out, "{}", paint.paint(RED, warning));
+            line!(out, "{}", paint.paint(RED, warning));
         }
         if let (Some(code), Some(message)) = (&self.code, &self.message) {
-            let _ = writeln!(out, "\n{}: {message}", paint.paint(RED, code));
+            line!(out, "\n{}: {message}", paint.paint(RED, code));
             if let Some(hint) = &self.hint {
-                let _ = writeln!(out, "hint: {hint}");
+                line!(out, "hint: {hint}");
             }
         }
         out
@@ -170,15 +169,15 @@ impl Shown {
         for check in self.checks.iter().filter(|check| check.ran()) {
             if group != Some(&check.group) {
                 group = Some(&check.group);
-                let _ = writeln!(out, "\n{}", paint.paint(BOLD, &check.group));
+                line!(out, "\n{}", paint.paint(BOLD, &check.group));
             }
             let mark = paint.mark(check);
-            let _ = writeln!(out, "  {mark}  {}: {}", check.title, check.detail);
+            line!(out, "  {mark}  {}: {}", check.title, check.detail);
         }
         out
     }
 
-    /// What a short report leaves out.
+    /// How much more a short report has.
     fn counts(&self) -> String {
         let grave = [Severity::Danger, Severity::Warning]
             .map(|severity| (self.of_severity(severity).count(), severity.as_str()));
@@ -212,14 +211,14 @@ impl Shown {
             .filter(|check| !check.ran())
             .partition(|check| check.was_reached());
         for check in not_run {
-            let _ = writeln!(out, "  {dash}  {}: {}", check.title, check.detail);
+            line!(out, "  {dash}  {}: {}", check.title, check.detail);
         }
         for limit in &self.limits {
-            let _ = writeln!(out, "  {dash}  {limit}");
+            line!(out, "  {dash}  {limit}");
         }
         if !not_reached.is_empty() {
             let titles: Vec<_> = not_reached.iter().map(|check| &*check.title).collect();
-            let _ = writeln!(
+            line!(
                 out,
                 "  Not reached, as the refusal came first: {}",
                 titles.join("; ")

@@ -16,7 +16,7 @@ use upstream::BODY_SLACK;
 
 use super::clients::{Clients, KeyFile, warn_others_read};
 use super::effective_options::Settings;
-use super::options::Shared;
+use super::options::{Shared, runtime};
 use super::read_files::Failure;
 use super::units;
 
@@ -48,11 +48,11 @@ pub(super) struct Args {
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_IDLE_TIMEOUT", value_name = "TIME", default_value = "1m", value_parser = units::between(1, 3_600))]
     client_idle_timeout: Duration,
 
-    /// How long a client may leave its answer unread
+    /// How long a client may read nothing of its answer
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_UNREAD_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
     client_unread_timeout: Duration,
 
-    /// How long answers may go on after the signal to stop; a second one ends them at once
+    /// How long answers may go on after the signal to stop; a second signal ends them at once
     #[arg(long, env = "VERIFIED_PROXY_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::between(0, 3_600))]
     drain_timeout: Duration,
 
@@ -62,7 +62,7 @@ pub(super) struct Args {
     #[command(flatten)]
     shared: Shared,
 
-    /// How long a verdict is remembered
+    /// How long a verdict is valid
     #[arg(long, env = "VERIFIED_PROXY_VERDICT_TTL", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400), help_heading = "What is proved")]
     verdict_ttl: Duration,
 
@@ -95,19 +95,19 @@ struct Backends {
     #[arg(long, env = "VERIFIED_PROXY_IDLE_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
     idle_timeout: Duration,
 
-    /// Connections to one backend at a time; further requests wait their turn
+    /// Connections to one backend at a time; further requests wait
     #[arg(long, env = "VERIFIED_PROXY_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     max_connections: u32,
 
-    /// How long a connection may lie unused
+    /// How long a connection may be idle
     #[arg(long, env = "VERIFIED_PROXY_POOL_IDLE", value_name = "TIME", default_value = "90s", value_parser = units::between(1, 86_400))]
     pool_idle: Duration,
 
-    /// How old a connection may get before its next request
+    /// How old a connection may be for its next request
     #[arg(long, env = "VERIFIED_PROXY_POOL_AGE", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400))]
     pool_age: Duration,
 
-    /// Requests on one connection
+    /// Requests on one connection, before it is closed
     #[arg(long, env = "VERIFIED_PROXY_POOL_REQUESTS", value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pool_requests: u64,
 }
@@ -145,8 +145,7 @@ impl Args {
         self.clients.api_key()
     }
 
-    /// The product's configuration with these options, after reading the files
-    /// that they name.
+    /// The configuration that these options make, with the files that they name.
     fn config(self) -> Result<Config, Failure> {
         let api_key = self.api_key()?;
         if let Some(key) = api_key.as_ref().filter(|key| key.others_read) {
@@ -158,11 +157,11 @@ impl Args {
         })
     }
 
-    /// The same without the API key, which need not be there.
+    /// The same without the API key.
     pub(super) fn config_without_key(self) -> Result<Config, Failure> {
         if self.max_body.saturating_add(BODY_SLACK) > self.body_memory {
             return Err(Failure::Usage(format!(
-                "--body-memory has to be {} KiB more than --max-body at least, or a body of that size could never be taken\nhint: raise --body-memory, or lower --max-body",
+                "--body-memory has to be at least {} KiB more than --max-body; otherwise the proxy could never take a body of that size\nhint: raise --body-memory, or lower --max-body",
                 BODY_SLACK >> 10
             )));
         }
@@ -208,12 +207,10 @@ fn start(args: Args) -> Result<(), Failure> {
     {
         tracing::warn!(
             host = %address.ip(),
-            "listening beyond loopback: whoever reaches this port can use it; --client-token-file asks for tokens"
+            "listening beyond loopback: whoever reaches this port can use it; demand tokens with --client-token-file"
         );
     }
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
-    runtime.block_on(serve(config, at))
+    runtime()?.block_on(serve(config, at))
 }
 
 /// Where to listen.
@@ -223,16 +220,14 @@ pub(super) enum At {
     Unix(PathBuf),
 }
 
-/// Whoever reaches the port could spend the key (threats.md C3, C5): what is wrong,
-/// and what to do about it.
+/// The problem and its fix, if whoever reaches the port could spend the API key
+/// (threats.md C3, C5).
 pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'static str)> {
     let At::Tcp(address) = at else { return None };
     let host = address.ip();
     (key && !host.is_loopback() && guard.tokens.is_none()).then(|| {
         (
-            format!(
-                "--host {host} is reached from other machines, and whoever reaches it could spend your API key"
-            ),
+            format!("other machines can reach --host {host}, and could spend your API key"),
             "give clients tokens with --client-token-file, or listen on 127.0.0.1",
         )
     })
@@ -250,13 +245,13 @@ async fn serve(config: Config, at: At) -> Result<(), Failure> {
     let check = tokio::spawn(server.self_check());
     tokio::select! {
         () = server.serve(listener, signals.clone().came(1)) => {}
-        () = signals.came(2) => tracing::warn!("second signal: answers were cut off"),
+        () = signals.came(2) => tracing::warn!("second signal to stop: answers were cut off"),
     }
     check.abort();
     Ok(())
 }
 
-/// Listens, and says where in words.
+/// Listens; gives the listener and its address as text.
 async fn listen(at: &At) -> Result<(Listener, String), Failure> {
     match at {
         At::Tcp(address) => {
@@ -286,16 +281,16 @@ async fn listen(at: &At) -> Result<(Listener, String), Failure> {
     }
 }
 
-/// What to do about an address that cannot be listened on.
+/// What to do if an address cannot be listened on.
 pub(super) fn listening_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::AddrInUse => Some(
-            "another program has this port, perhaps another verified-proxy; choose one with --port",
+            "choose another port with --port: another program has this one, perhaps another verified-proxy",
         ),
         ErrorKind::PermissionDenied => {
-            Some("ports below 1024 need a privilege; choose one with --port")
+            Some("choose a port from 1024 on with --port: those below need a privilege")
         }
-        ErrorKind::AddrNotAvailable => Some("--host has to be an address of this machine"),
+        ErrorKind::AddrNotAvailable => Some("give --host an address of this machine"),
         _ => None,
     }
 }
@@ -310,10 +305,10 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     ))
 }
 
-/// The one line for people and scripts; logs go to stderr. Nobody has to read it.
+/// The one line on stdout, for people and scripts; it may be closed.
 fn announce(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        tracing::warn!(%error, "nothing can be written to stdout: {line}");
+        tracing::warn!(%error, "stdout cannot be written: {line}");
     }
 }
 
@@ -355,14 +350,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let parsed = parsed(&["--state-dir", "none"]).unwrap();
-        let library = Config::new(
-            attest::Policy::built_in("near").unwrap(),
-            Config::ENDPOINTS_URL.parse().unwrap(),
-            Vec::new(),
-            Config::COMPOSE_FILES_URL.parse().unwrap(),
-            Config::COMPOSE_TAGS_URL.parse().unwrap(),
-            proxy::config::AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
-        );
+        let library = Config::new(attest::Policy::near());
         assert_eq!(parsed.policy.digest(), library.policy.digest());
         assert_eq!(parsed.max_body, library.max_body);
         assert_eq!(parsed.body_memory, library.body_memory);
@@ -378,10 +366,8 @@ mod tests {
         assert_eq!(parsed.compose_source, library.compose_source);
         assert_eq!(parsed.compose_tags_source, library.compose_tags_source);
         assert_eq!(parsed.state_dir, library.state_dir);
-        assert_eq!(
-            parsed.collateral_sources.len(),
-            Config::COLLATERAL_SOURCES.len()
-        );
+        assert_eq!(parsed.endpoints_url, library.endpoints_url);
+        assert_eq!(parsed.collateral_sources, library.collateral_sources);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sizes and durations, as people write them.
+//! Sizes, durations, addresses and folders, as people write them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; expected seconds, or a duration such as 90s, 10m or 1h"))
 }
 
-/// An address to listen on, or the one name that every machine has.
+/// An address to listen on, or "localhost".
 pub(super) fn host(text: &str) -> Result<IpAddr, String> {
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());
@@ -64,7 +64,7 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
 pub(super) fn unix_socket(text: &str) -> Result<PathBuf, String> {
     let path = text.strip_prefix("unix:").map(PathBuf::from);
     path.filter(|path| path.is_absolute())
-        .ok_or_else(|| "expected unix: and an absolute path, such as unix:/run/user/1000/verified-proxy.sock; a port is set with --host and --port".to_owned())
+        .ok_or_else(|| "expected unix: and an absolute path, such as unix:/run/user/1000/verified-proxy.sock; for a port use --host and --port".to_owned())
 }
 
 /// Where state is kept, if anywhere.
@@ -80,14 +80,14 @@ impl StateDir {
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
-            // The word of other options; a folder of that name is "./off".
+            // Other options say "off": a folder of that name is "./off".
             "" | "off" => Err("expected a folder, or \"none\"".to_owned()),
             Self::NOWHERE => Ok(Self::Nowhere),
             folder => Ok(Self::At(folder.into())),
         }
     }
 
-    /// Where the platform has such things; nowhere for a user without a home.
+    /// The platform's folder for state; nowhere for a user without a home.
     pub(super) fn of_platform() -> Self {
         use etcetera::BaseStrategy;
         match etcetera::choose_base_strategy() {

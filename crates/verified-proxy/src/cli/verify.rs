@@ -1,5 +1,5 @@
-//! `verified-proxy verify`: attests live, or judges a recorded report without
-//! network.
+//! `verified-proxy verify`: attests backends live, or appraises a recorded report
+//! without network.
 
 mod live;
 
@@ -24,13 +24,13 @@ use super::{colour, print, report_text};
 
 /// Attest a model's backends live, or judge a recorded report without network
 ///
-/// Live, a backend gets an attestation request and nothing else. Exit codes: 0 all verified, 1 one
-/// refused (a malformed report included), 2 wrong usage, 3 something could not be read, fetched,
-/// reached or written.
+/// Live, a backend gets an attestation request and nothing else. Exit codes: 0 all are verified, 1
+/// one is refused (also for a malformed report), 2 wrong usage, 3 something could not be read,
+/// fetched, reached or written.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// A model of the endpoint list, whose every backend is attested, or one backend's domain
+    /// A model of the endpoint list, to attest each of its backends, or one backend's domain
     #[arg(value_name = "MODEL|DOMAIN", required_unless_present = "evidence")]
     pub(super) target: Option<String>,
 
@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, conflicts_with = "evidence", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(super) connections: u32,
 
-    /// Write a policy that accepts what this report shows, for review; never over a file
+    /// Write a policy that accepts what this report shows, for review; never replaces a file
     #[arg(long, value_name = "FILE")]
     pub(super) write_policy: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Say what each check compared with what, what runs in the machine, and whom that trusts
+    /// Say what each check compared with what, what runs in the machine, and which parties that trusts
     #[arg(long, conflicts_with = "json")]
     pub(super) explain: bool,
 
@@ -65,7 +65,7 @@ pub(super) struct Recorded {
     #[arg(long, value_name = "FILE", requires_all = ["nonce", "spki", "collateral"], conflicts_with = "target")]
     pub(super) evidence: Option<PathBuf>,
 
-    /// The nonce that was sent with the request
+    /// The nonce of the request
     #[arg(long, value_name = "HEX", requires = "evidence")]
     nonce: Option<Nonce>,
 
@@ -77,19 +77,19 @@ pub(super) struct Recorded {
     #[arg(long, value_name = "FILE", requires = "evidence")]
     collateral: Option<PathBuf>,
 
-    /// A folder with compose files that the deployment's log may name, found by their hashes
+    /// A folder with compose files that the deployment log may name, found by their hashes
     #[arg(long, value_name = "DIR", requires = "evidence")]
     compose_files: Option<PathBuf>,
 
-    /// The tags of the compose files' repository: what "git ls-remote URL" says
+    /// The tags of the compose files' repository: the output of "git ls-remote URL"
     #[arg(long, value_name = "FILE", requires = "evidence")]
     compose_tags: Option<PathBuf>,
 
-    /// The time to judge at: seconds since 1970 or RFC 3339 [default: now]
+    /// The time of the appraisal: seconds since 1970 or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", value_parser = read_files::parse_time, requires = "evidence")]
     at: Option<UnixTime>,
 
-    /// The domain that was asked
+    /// The domain of the backend
     #[arg(long, requires = "evidence")]
     domain: Option<Domain>,
 }
@@ -109,15 +109,8 @@ fn rendered(report: &Report, skew: Option<Skew>, length: Length) -> Result<Strin
         .map_err(|error| Failure::Unreadable(format!("the report cannot be shown: {error}")))
 }
 
-pub(super) fn main(args: Args) -> ExitCode {
+pub(super) fn main(mut args: Args) -> Result<ExitCode, Failure> {
     args.shared.logs.init();
-    match run(args) {
-        Ok(code) => code,
-        Err(failure) => super::fail(&failure),
-    }
-}
-
-fn run(mut args: Args) -> Result<ExitCode, Failure> {
     if let Some(target) = args.target.take() {
         return live::run(&target, args);
     }
@@ -155,7 +148,7 @@ fn judge(args: &Args) -> Result<(Option<Evidence>, Appraisal), Failure> {
     Ok((case.evidence.ok(), appraisal))
 }
 
-/// A recorded report with all that it is judged by, but for the policy.
+/// A recorded report, and what it is appraised with, except the policy.
 pub(super) struct Case {
     pub(super) evidence: Result<Evidence, Rejected>,
     collateral: Result<Collateral, Rejected>,
@@ -246,6 +239,13 @@ impl Case {
                 nras: NrasCheck::NotAsked("offline nobody is asked"),
                 issuers: None,
             },
+            tags: match &self.tags {
+                Some(tags) => TagsCheck::AtHand(tags),
+                None => TagsCheck::NotFetched(
+                    "offline none are fetched, and no --compose-tags was given",
+                ),
+            },
+            nras: NrasCheck::NotAsked("offline NVIDIA is not asked"),
             now: self.now,
         })
     }
@@ -255,7 +255,7 @@ fn write_policy(policy: Option<String>, path: &PathBuf) -> Result<(), Failure> {
     let Some(text) = policy else {
         let _ = writeln!(
             std::io::stderr(),
-            "no policy was written: the report shows nothing that is measured"
+            "no policy was written: the report has no measured values"
         );
         return Ok(());
     };

@@ -60,7 +60,7 @@ fn it_shows_old_beside_new_and_writes_nothing_by_itself() {
         "It would hold until 2027-02-20, that day included. Ada proposes it: Intel's update is on its way",
         "hardware=outdated",
         "tcb.accept_advisories = [{ component = \"platform\", status = \"OutOfDate\", advisories = [\"INTEL-SA-01036\"], exception = { until = \"2027-02-20\", reason = \"Intel's update is on its way\", by = \"Ada\" } }]",
-        "Nothing was written: --to FILE writes it.",
+        "Nothing was written: name a file with --to to write it.",
     ] {
         assert!(out.contains(words), "{words}\n{out}");
     }
@@ -109,7 +109,7 @@ fn no_other_file_is_touched() {
     folder.write("other.toml", b"mine");
     let output = accept(&folder, &["--to", &at(&folder, "other.toml")]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("exists and is not the policy named"));
+    assert!(text(&output.stderr).contains("exists and is not the file of --policy"));
     assert_eq!(read(&folder, "other.toml"), "mine");
     let new = at(&folder, "new.toml");
     assert_eq!(accept(&folder, &["--to", &new]).status.code(), Some(0));

@@ -74,7 +74,7 @@ fn state(fake: &Running) -> PathBuf {
     path
 }
 
-const CLOCK_FIX: &str = "fix: set this machine's clock, and have it kept right from the network (`timedatectl set-ntp true`, or the system's settings)";
+const CLOCK_FIX: &str = "fix: set this machine's clock, and let the network keep it right (`timedatectl set-ntp true`, or the system's settings)";
 
 #[tokio::test]
 async fn all_is_well() {
@@ -113,7 +113,7 @@ async fn all_is_well() {
         ),
         (
             "state directory",
-            format!("ok       state directory: {state} can be written, and by nobody else"),
+            format!("ok       state directory: {state} can be written by this user only"),
         ),
         ("port", format!("ok       port: 127.0.0.1:{port} is free")),
         ("API key", "ok       API key: from VERIFIED_PROXY_API_KEY".to_owned()),
@@ -121,7 +121,7 @@ async fn all_is_well() {
         ("base URL", "ok       base URL: OPENAI_BASE_URL points here".to_owned()),
         (
             "trust root",
-            "warning  trust root: DANGER: not Intel's for machines, not NVIDIA's for GPUs; verdicts say nothing about real hardware\nfix: leave --danger-tdx-root and --danger-gpu-root out, unless this is a test or a demonstration".to_owned(),
+            "warning  trust root: DANGER: not Intel's for machines, not NVIDIA's for GPUs; verdicts say nothing about real hardware\nfix: remove --danger-tdx-root and --danger-gpu-root, unless this is a test or a demonstration".to_owned(),
         ),
     ] {
         assert_eq!(found(&said, check), line);
@@ -261,7 +261,7 @@ async fn a_clock_by_which_nothing_is_valid_fails() {
     fake.compose_tags(Behaviour::Dated(then));
     let said = doctor(&fake, &[]).await;
     let line = format!(
-        "FAILED   clock: about 39 days ahead: Intel's documents are expired by it, and would not be if it were right\n{CLOCK_FIX}"
+        "FAILED   clock: about 39 days ahead: Intel's documents are expired by this clock, and would not be if it were right\n{CLOCK_FIX}"
     );
     assert_found(&said, 1, "clock", &line);
     let backend = found(&said, "backend");
@@ -295,13 +295,13 @@ async fn an_endpoint_list_that_is_none_fails_or_the_one_on_disk_serves() {
         assert_found(&said, 1, "endpoint list", &line);
         assert_eq!(
             found(&said, "backend"),
-            "skipped  backend: without the endpoint list nobody knows where one is"
+            "skipped  backend: without the endpoint list no backend is known"
         );
         let pcs = format!("Intel's collateral from {}/", fake.http_url());
         assert_eq!(
             found(&said, &pcs),
             format!(
-                "skipped  {pcs}: it answers; no backend's report was there to hold its documents against"
+                "skipped  {pcs}: it answers; no backend's report was available, so its documents were not checked"
             )
         );
     }
@@ -341,7 +341,7 @@ async fn a_name_that_nobody_knows_fails() {
         line.starts_with(&format!("FAILED   DNS: {}.example: ", "x".repeat(64))),
         "{line}"
     );
-    assert!(line.ends_with("\nfix: check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may stand in the way"), "{line}");
+    assert!(line.ends_with("\nfix: check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may block it"), "{line}");
 }
 
 #[tokio::test]

@@ -294,7 +294,7 @@ async fn a_start_without_a_list_says_so_before_any_request() {
     fake.endpoints(Behaviour::Status(500));
     let serving = Serving::start(&fake, &[], &[]);
     serving.log_with(
-        "self-check: without the endpoint list no request can be answered; check --endpoints-url, and whether a network's login page answers in its place; `verified-proxy doctor` finds out why",
+        "self-check: the endpoint list was not fetched, so no request can be answered; check --endpoints-url, and whether a network's login page answers in its place; `verified-proxy doctor` finds out why",
     );
     assert_eq!(fake.endpoints_fetches(), 1);
     drop(serving);

@@ -28,7 +28,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use proxy::Config;
-use proxy::config::AllowList;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -159,16 +158,13 @@ pub(crate) fn config(fake: &Running) -> Config {
         connect_to: vec![fake.connect_to().parse().unwrap()],
         trust_anchors: anchors(fake),
         nras_url: fake.nras_url().parse().unwrap(),
+        endpoints_url: fake.endpoints_url().parse().unwrap(),
+        collateral_sources: vec![fake.http_url().parse().unwrap()],
+        compose_source: fake.compose_files_url().parse().unwrap(),
+        compose_tags_source: fake.compose_tags_url().parse().unwrap(),
         max_body: 1 << 20,
         attest_timeout: Duration::from_secs(20),
-        ..Config::new(
-            Policy::from_toml(&refusing(&fake.policy_toml, "")).unwrap(),
-            fake.endpoints_url().parse().unwrap(),
-            vec![fake.http_url().parse().unwrap()],
-            fake.compose_files_url().parse().unwrap(),
-            fake.compose_tags_url().parse().unwrap(),
-            AllowList::new(vec![Config::ALLOW_DOMAIN.parse().unwrap()]),
-        )
+        ..Config::new(Policy::from_toml(&refusing(&fake.policy_toml, "")).unwrap())
     }
 }
 

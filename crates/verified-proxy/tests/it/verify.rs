@@ -191,7 +191,7 @@ fn explained_it_says_what_was_compared_and_what_runs() {
         "  Continuity: offline there is no memory of what",
         "fake.yaml@v",
         "  8 x GH100, driver ",
-        "findings in what the measured description",
+        "findings about the measured description",
         "-  the deployment log is written by software inside the machine",
     ] {
         assert!(out.contains(words), "{words}\n{out}");

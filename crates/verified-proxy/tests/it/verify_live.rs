@@ -191,7 +191,7 @@ async fn a_policy_is_written_from_one_live_report() {
     .await;
     assert_eq!(said.0, Some(2));
     assert!(
-        said.2.contains("--write-policy takes one report"),
+        said.2.contains("--write-policy needs exactly one report"),
         "{}",
         said.2
     );

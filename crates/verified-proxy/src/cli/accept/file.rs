@@ -1,4 +1,4 @@
-//! Where an accepted line is written: into the policy that was named, or a file of its own.
+//! Where an accepted line is written: into the file of --policy, or into a new file.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -9,15 +9,15 @@ use crate::cli::read_files::{self, Failure};
 /// A file that may be written.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// There is none of this name yet.
+    /// There is no file of this name yet.
     New(PathBuf),
-    /// The policy that was named, which had this text when it was read.
+    /// The file of --policy, with its text when it was read.
     Own(PathBuf, String),
 }
 
 impl Target {
-    /// `to`, if it is no file that the user may not mean: the policy's own (its name and
-    /// text), or none yet.
+    /// `to`, if it may be written: `own`, which is the name and the text of the file of
+    /// --policy, or a file that does not exist.
     pub(super) fn of(to: &Path, own: Option<(&str, &str)>) -> Result<Self, Failure> {
         let Ok(path) = fs::canonicalize(to) else {
             return Ok(Self::New(to.to_owned()));
@@ -27,7 +27,7 @@ impl Target {
                 Ok(Self::Own(path, text.to_owned()))
             }
             _ => Err(Failure::Usage(format!(
-                "--to {}: the file exists and is not the policy named\nhint: a line is added to the file of --policy only; name that, or a new file",
+                "--to {}: the file exists and is not the file of --policy\nhint: name the file of --policy, or a new file",
                 to.display()
             ))),
         }
@@ -47,7 +47,7 @@ impl Target {
             Self::Own(path, read) => {
                 if read_files::read(path)? != read.as_bytes() {
                     return Err(Failure::Unreadable(format!(
-                        "--to {}: the file was changed meanwhile; nothing was written",
+                        "--to {}: another program changed the file in the meantime; nothing was written",
                         path.display()
                     )));
                 }
@@ -60,7 +60,7 @@ impl Target {
     }
 }
 
-/// Old or new, never half of it, whatever happens meanwhile.
+/// Replaces the file by a rename: it has the old text or the new one, never half of it.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
@@ -68,7 +68,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let written = File::create_new(&beside).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         let known = fs::metadata(path)?;
-        // Whoever reads the policy has to be able to read it afterwards.
+        // Users that could read the policy have to be able to read it afterwards.
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt as _;

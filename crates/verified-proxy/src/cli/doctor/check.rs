@@ -1,69 +1,59 @@
-//! One thing that was looked at, and how findings are shown.
+//! One check, and how checks are shown.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::json;
 
-/// What was looked at. The names in JSON are stable: added to, never renamed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Id {
-    Dns,
-    Authorities,
-    EndpointList,
-    Pcs,
-    ComposeFiles,
-    ComposeTags,
-    Nras,
-    Clock,
-    Backend,
-    Policy,
-    TrustRoot,
-    StateDir,
-    Descriptors,
-    Port,
-    ApiKey,
-    ProxyVariables,
-    BaseUrl,
-}
-
-impl Id {
-    fn title(self) -> &'static str {
-        match self {
-            Self::Dns => "DNS",
-            Self::Authorities => "certificate authorities",
-            Self::EndpointList => "endpoint list",
-            Self::Pcs => "Intel's collateral",
-            Self::ComposeFiles => "compose files",
-            Self::ComposeTags => "release tags",
-            Self::Nras => "NVIDIA's keys",
-            Self::Clock => "clock",
-            Self::Backend => "backend",
-            Self::Policy => "policy",
-            Self::TrustRoot => "trust root",
-            Self::StateDir => "state directory",
-            Self::Descriptors => "file descriptors",
-            Self::Port => "port",
-            Self::ApiKey => "API key",
-            Self::ProxyVariables => "proxy variables",
-            Self::BaseUrl => "base URL",
+macro_rules! ids {
+    ($($id:ident $title:literal;)*) => {
+        /// What is checked. The names in JSON are stable: added to, never renamed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub(super) enum Id {
+            $($id,)*
         }
-    }
+
+        impl Id {
+            fn title(self) -> &'static str {
+                match self { $(Self::$id => $title,)* }
+            }
+        }
+    };
 }
 
-/// What was found.
+ids! {
+    Dns "DNS";
+    Authorities "certificate authorities";
+    EndpointList "endpoint list";
+    Pcs "Intel's collateral";
+    ComposeFiles "compose files";
+    ComposeTags "release tags";
+    Nras "NVIDIA's keys";
+    Clock "clock";
+    Backend "backend";
+    Policy "policy";
+    TrustRoot "trust root";
+    StateDir "state directory";
+    Descriptors "file descriptors";
+    Port "port";
+    ApiKey "API key";
+    ProxyVariables "proxy variables";
+    BaseUrl "base URL";
+}
+
+/// A check's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
     Ok,
     Warning,
     Failed,
-    /// Not looked at, which is no pass; the detail says why.
+    /// Not checked, which is not a pass; the detail says why.
     Skipped,
 }
 
-/// One finding. What is not well has a fix; there is no other way to make one.
+/// One check with its result. The constructors demand a fix for a warning and a failure.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Check {
     #[serde(rename = "check")]
@@ -99,7 +89,7 @@ impl Check {
         }
     }
 
-    /// What others say comes in lines; a finding has one.
+    /// Messages of others may have several lines; a check is one line.
     fn new(id: Id, status: Status, detail: String, fix: Option<String>) -> Self {
         let one_line = |text: String| text.replace('\n', " ");
         Self {
@@ -112,14 +102,18 @@ impl Check {
     }
 }
 
+/// What to do about a source that cannot be reached.
+pub(super) fn reach_or(otherwise: &str) -> String {
+    format!("check that outgoing connections to it are allowed (firewall, VPN), or {otherwise}")
+}
+
 fn count(checks: &[Check], status: Status) -> usize {
     checks.iter().filter(|check| check.status == status).count()
 }
 
-/// One line a check, its fix below.
+/// One line for each check, its fix below.
 pub(super) fn text(checks: &[Check], colour: bool) -> String {
     let mut out = String::new();
-    // Writing to a String cannot fail.
     for check in checks {
         let (mark, code) = match check.status {
             Status::Ok => ("ok", "32"),
@@ -137,15 +131,15 @@ pub(super) fn text(checks: &[Check], colour: bool) -> String {
         if let Some(subject) = &check.subject {
             let _ = write!(out, " from {subject}");
         }
-        let _ = writeln!(out, ": {}", check.detail);
+        line!(out, ": {}", check.detail);
         if let Some(fix) = &check.fix {
-            let _ = writeln!(out, "         fix: {fix}");
+            line!(out, "         fix: {fix}");
         }
     }
     let [failed, warnings, ok, skipped] =
         [Status::Failed, Status::Warning, Status::Ok, Status::Skipped]
             .map(|status| count(checks, status));
-    let _ = writeln!(
+    line!(
         out,
         "\n{failed} failed, {warnings} with a warning, {ok} ok, {skipped} skipped"
     );

@@ -1,4 +1,4 @@
-//! What clients need beside the proxy: a key, and a way to it.
+//! What clients need beside the proxy: an API key, and its URL.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -22,12 +22,12 @@ pub(super) fn api_key(key: Result<Option<KeyFile>, Failure>) -> Check {
         ),
         Ok(None) => Check::skipped(
             Id::ApiKey,
-            "the proxy has none (--api-key-file, VERIFIED_PROXY_API_KEY): clients bring their own",
+            "the proxy has none (--api-key-file, VERIFIED_PROXY_API_KEY): clients have to send their own",
         ),
         Ok(Some(key)) if key.key.is_placeholder() => Check::warning(
             Id::ApiKey,
-            format!("from {}: it is what clients write who have none", key.from),
-            "put a key of NEAR AI in its place",
+            format!("from {}: it is a placeholder, not a key", key.from),
+            "write your key of NEAR AI there",
         ),
         Ok(Some(key)) if key.others_read => Check::warning(
             Id::ApiKey,
@@ -38,7 +38,7 @@ pub(super) fn api_key(key: Result<Option<KeyFile>, Failure>) -> Check {
     }
 }
 
-/// Their values may hold passwords, and are not shown.
+/// Their values may contain passwords, and are not shown.
 pub(super) fn proxy_variables() -> Check {
     const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
     let value = |name: &str| {
@@ -54,7 +54,7 @@ pub(super) fn proxy_variables() -> Check {
     }
     let names: Vec<_> = set.into_iter().map(|(name, _)| name).collect();
     let detail = format!(
-        "{}: verified-proxy takes no way through them, its connections are direct",
+        "{}: verified-proxy does not use them, its connections are direct",
         names.join(", ")
     );
     let exempt = value("NO_PROXY").map(|(_, value)| value.to_string_lossy().into_owned());
@@ -66,8 +66,8 @@ pub(super) fn proxy_variables() -> Check {
     }
     Check::warning(
         Id::ProxyVariables,
-        format!("{detail}; clients may send what is for localhost to them"),
-        "export NO_PROXY=localhost,127.0.0.1,::1 where clients run",
+        format!("{detail}; clients may send requests for localhost to them"),
+        "export NO_PROXY=localhost,127.0.0.1,::1 for the clients",
     )
 }
 
@@ -77,14 +77,14 @@ fn exempts_this_machine(list: &str) -> bool {
     has("*") || has("localhost") && (has("127.0.0.1") || has("127.0.0.0/8"))
 }
 
-/// Whether clients that read the variable come here. Its value may hold a
-/// password, and is not shown.
+/// Whether OPENAI_BASE_URL is this proxy's. Its value may contain a password, and is not
+/// shown.
 pub(super) fn base_url(value: Option<OsString>, at: &At) -> Check {
     let (host, port) = match at {
         At::Tcp(address) if address.port() != 0 => (address.ip(), address.port()),
         At::Tcp(_) => return Check::skipped(Id::BaseUrl, "--port 0 takes any free port"),
         At::Unix(_) => {
-            return Check::skipped(Id::BaseUrl, "no URL leads to a Unix socket");
+            return Check::skipped(Id::BaseUrl, "a Unix socket has no URL");
         }
     };
     let shown = if host.is_unspecified() {
@@ -109,7 +109,7 @@ pub(super) fn base_url(value: Option<OsString>, at: &At) -> Check {
         }
         _ => Check::warning(
             Id::BaseUrl,
-            format!("{BASE_URL} points elsewhere: clients that read it go past verified-proxy"),
+            format!("{BASE_URL} points elsewhere: clients that read it do not use verified-proxy"),
             fix,
         ),
     }

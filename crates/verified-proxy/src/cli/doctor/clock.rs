@@ -1,5 +1,5 @@
-//! Whether this machine knows what time it is. Every proof depends on it: what is
-//! expired or not valid yet proves nothing.
+//! Whether this machine's clock is right. Every proof depends on it: an expired document
+//! and one that is not valid yet prove nothing.
 
 use attest::{Collateral, UnixTime};
 use sources::clock::Clock;
@@ -8,17 +8,17 @@ use sources::skew::{Dates, Skew};
 
 use super::check::{Check, Id};
 
-/// Intel's documents are valid for 30 days: without any at hand, a clock that is
-/// off by more cannot judge them.
+/// Intel's documents are valid for 30 days. By a clock that is off by more, none of them is
+/// valid: that fails even if no document was fetched.
 const VALIDITY: u64 = 30 * 24 * 60 * 60;
 
-const FIX: &str = "set this machine's clock, and have it kept right from the network (`timedatectl set-ntp true`, or the system's settings)";
+const FIX: &str = "set this machine's clock, and let the network keep it right (`timedatectl set-ntp true`, or the system's settings)";
 
-/// What said something about the time.
+/// What was seen about the time.
 #[derive(Debug)]
 pub(super) struct Times {
     now: UnixTime,
-    /// When documents were issued, and when they end.
+    /// The days from and until which documents are valid.
     documents: Vec<(UnixTime, UnixTime)>,
     /// A server's certificate that is not valid now.
     certificate: Option<String>,
@@ -58,19 +58,17 @@ impl Times {
             None => Check::skipped(Id::Clock, "no server said what time it is"),
             Some(skew) if self.documents.is_empty() && skew.size() > VALIDITY => Check::failed(
                 Id::Clock,
-                format!("{skew} of {sources}, more than Intel's documents are valid"),
+                format!("{skew} of {sources}, longer than Intel's documents are valid"),
                 FIX,
             ),
-            Some(skew) if skew.is_notable() => Check::warning(
-                Id::Clock,
-                format!("{skew}, as {sources} tells the time"),
-                FIX,
-            ),
+            Some(skew) if skew.is_notable() => {
+                Check::warning(Id::Clock, format!("{skew}, by the time of {sources}"), FIX)
+            }
             Some(_) => Check::ok(Id::Clock, format!("right to the minute, by {sources}")),
         }
     }
 
-    /// Documents from the future, or that would be valid if the clock were right.
+    /// Documents that are not valid yet, or that would be valid if the clock were right.
     fn documents_disagree(&self, skew: Option<Skew>) -> Option<(&'static str, Skew)> {
         let newest = self.documents.iter().map(|(issued, _)| *issued).max();
         if let Some(issued) = newest
@@ -87,7 +85,7 @@ impl Times {
         let ended = |(_, end): &(UnixTime, UnixTime)| *end <= self.now && right < *end;
         let ended = self.documents.iter().any(ended);
         ended.then_some((
-            "Intel's documents are expired by it, and would not be if it were right",
+            "Intel's documents are expired by this clock, and would not be if it were right",
             skew,
         ))
     }
@@ -145,12 +143,12 @@ mod tests {
             (
                 valid,
                 Some(61),
-                "warning  clock: about 61 s behind, as pcs tells the time",
+                "warning  clock: about 61 s behind, by the time of pcs",
             ),
             (
                 valid,
                 Some(-3 * 3_600),
-                "warning  clock: about 3 h ahead, as pcs tells the time",
+                "warning  clock: about 3 h ahead, by the time of pcs",
             ),
             // Documents of tomorrow: behind by a day at least, whatever servers say.
             (
@@ -166,7 +164,7 @@ mod tests {
             (
                 Some([-40, -10]),
                 Some(-39 * DAYS),
-                "FAILED   clock: about 39 days ahead: Intel's documents are expired by it, and would not be if it were right",
+                "FAILED   clock: about 39 days ahead: Intel's documents are expired by this clock, and would not be if it were right",
             ),
             // Old documents are no matter of the clock where it is right.
             (
@@ -182,7 +180,7 @@ mod tests {
             (
                 None,
                 Some(-31 * DAYS),
-                "FAILED   clock: about 31 days ahead of pcs, more than Intel's documents are valid",
+                "FAILED   clock: about 31 days ahead of pcs, longer than Intel's documents are valid",
             ),
         ] {
             assert_eq!(said(documents, there), line);

@@ -1,4 +1,4 @@
-//! What this machine and its user bring: policy, folders, limits.
+//! Checks of this machine: policy, trust root, state folder, file descriptors.
 
 use attest::{Policy, UnixTime};
 use proxy::config::Config;
@@ -8,12 +8,12 @@ use sources::state::{Memory, StateDir, StateError};
 use super::super::read_files::Danger;
 use super::check::{Check, Id};
 
-/// Images are deployed every few months; a policy that was not held against new
+/// New images are deployed every few months: a policy that was not compared with new
 /// evidence for a quarter has probably missed one.
 const OLD_POLICY_DAYS: u64 = 90;
-/// An exception that ends within a fortnight is looked at in time.
+/// Two weeks are enough to decide about an exception before it ends.
 const SOON_DAYS: u64 = 14;
-/// Fewer leave room for some hundred clients only.
+/// Fewer are enough for a few hundred clients only.
 const FEW_DESCRIPTORS: u64 = 1_024;
 
 pub(super) fn policy(config: &Config) -> Check {
@@ -57,7 +57,7 @@ pub(super) fn policy(config: &Config) -> Check {
     match age_in_days(policy, now) {
         Some(days) if days > OLD_POLICY_DAYS => {
             detail.push_str(&format!(
-                "; it is {days} days old, NEAR may have deployed a new image since"
+                "; it is {days} days old, and NEAR AI may have deployed a new image since"
             ));
             let fix = "look for a newer verified-proxy; until then backends with a new image are refused, which is safe";
             Check::warning(Id::Policy, detail, fix)
@@ -77,23 +77,23 @@ pub(super) fn trust_root(config: &Config) -> Check {
         Some(Danger { words, options }) => Check::warning(
             Id::TrustRoot,
             format!("DANGER: {words}"),
-            format!("leave {options} out, unless this is a test or a demonstration"),
+            format!("remove {options}, unless this is a test or a demonstration"),
         ),
     }
 }
 
 pub(super) fn state_dir(config: &Config) -> Check {
     let Some(path) = &config.state_dir else {
-        let why = "none is kept (--state-dir none), so what was seen of Intel's documents is forgotten at the end";
+        let why = "none is kept (--state-dir none), so the program forgets at its end which Intel documents it saw";
         return Check::skipped(Id::StateDir, why);
     };
-    // As serve does, which makes the folder if need be.
+    // As serve does: it makes the folder if there is none.
     let opened = StateDir::open(path, &config.trust_anchors)
         .and_then(|state| Memory::load(Some(state), config.policy.holds()));
     match opened {
         Ok(_) => Check::ok(
             Id::StateDir,
-            format!("{} can be written, and by nobody else", path.display()),
+            format!("{} can be written by this user only", path.display()),
         ),
         Err(error) => unusable_state(&error),
     }
@@ -107,7 +107,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
         ),
         StateError::NotPrivate { path, problem } => (
             format!(
-                "{} {problem}; who writes there can undo the protection against old collateral",
+                "{} {problem}; whoever writes there can undo the protection against old collateral",
                 path.display()
             ),
             format!(
@@ -120,7 +120,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
                 "{}: {detail}; it remembers what was seen of backends, which the policy holds",
                 path.display()
             ),
-            "restore it from a backup; or remove it, which accepts what each backend shows next"
+            "restore it from a backup, or delete it; whatever each backend shows next will then be accepted"
                 .to_owned(),
         ),
         StateError::Floors { path, detail } => (
@@ -128,7 +128,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
                 "{}: {detail}; it remembers how new Intel's documents have to be",
                 path.display()
             ),
-            "restore it from a backup; or delete it; older collateral than already seen will then be accepted again"
+            "restore it from a backup, or delete it; older collateral than already seen will then be accepted again"
                 .to_owned(),
         ),
     };
@@ -137,7 +137,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
 
 pub(super) fn descriptors() -> Check {
     let Some(most) = descriptors::most() else {
-        return Check::skipped(Id::Descriptors, "this system has no limit that can be read");
+        return Check::skipped(Id::Descriptors, "the limit of this system cannot be read");
     };
     let detail = format!(
         "at most {most}, for {} clients at a time",

@@ -1,4 +1,4 @@
-//! What has to be reached: names, the endpoint list, Intel's collateral, a backend.
+//! Checks through the network: DNS, the endpoint list, Intel's collateral, a backend.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use sources::net::ConnectMap;
 use upstream::verdicts;
 use upstream::{AttemptError, AttestError, Examined, Judged};
 
-use super::check::{Check, Id};
+use super::check::{Check, Id, reach_or};
 use super::clock::Times;
 
-/// Resolvers give up by themselves, some after a minute.
+/// Resolvers give up by themselves, but some only after a minute.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Addresses that are shown.
+/// How many addresses are shown.
 const SHOWN: usize = 3;
 
-/// What is known of a backend after it was asked.
+/// What became of the attestation of a backend.
 pub(super) enum Probed {
     Not,
     Examined(Backend, Box<Examined>),
@@ -48,12 +48,12 @@ pub(super) async fn dns(config: &Config) -> Check {
             "it has no address".to_owned()
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
     };
     Check::failed(
         Id::Dns,
         format!("{host}: {problem}"),
-        "check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may stand in the way",
+        "check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may block it",
     )
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn backend(
 ) -> (Check, Probed) {
     let skipped = |why: &str| (Check::skipped(Id::Backend, why), Probed::Not);
     let Some(list) = list else {
-        return skipped("without the endpoint list nobody knows where one is");
+        return skipped("without the endpoint list no backend is known");
     };
     let Some(target) = target.or_else(|| list.models().next()) else {
         return skipped("the endpoint list names no model");
@@ -139,7 +139,7 @@ pub(super) async fn backend(
 }
 
 fn explained(why: Line, domain: &str) -> Check {
-    let usual = "try again; if it stays so, check that outgoing connections to port 443 are allowed (firewall, VPN)";
+    let usual = "try again; if it goes on, check that outgoing connections to port 443 are allowed (firewall, VPN)";
     Check::failed(
         Id::Backend,
         format!("{domain}{}: {}", why.code, why.message),
@@ -147,7 +147,7 @@ fn explained(why: Line, domain: &str) -> Check {
     )
 }
 
-/// Each source of collateral by itself: proxies do with one that is good.
+/// Each source of collateral by itself. A proxy needs only one that is good.
 pub(super) async fn pcs(examiner: &Examiner, probed: Probed, times: &mut Times) -> Vec<Check> {
     match probed {
         Probed::Examined(backend, examined) if examined.evidence.is_some() => {
@@ -188,10 +188,10 @@ pub(super) async fn pcs(examiner: &Examiner, probed: Probed, times: &mut Times) 
     }
 }
 
-/// What one source is good for.
+/// The result for one source.
 enum Outcome {
     Good(String),
-    Bad(String, &'static str),
+    Bad(String, String),
     Unjudged,
 }
 
@@ -212,17 +212,18 @@ impl Outcome {
                     }
                     _ => "name another source with --pccs-url",
                 };
-                Self::Bad(format!("{}: {rejected}", rejected.code()), fix)
+                Self::Bad(format!("{}: {rejected}", rejected.code()), fix.to_owned())
             }
             Judged::NotReached => Self::Unjudged,
         }
     }
 
     fn failed(error: &SourceError, times: &mut Times) -> Self {
-        let mut fix = "name another source with --pccs-url";
+        let another = "name another source with --pccs-url";
+        let mut fix = another.to_owned();
         if let SourceError::Fetch { source, .. } = error {
             times.failure(source);
-            fix = "check that outgoing connections to it are allowed (firewall, VPN), or name another source with --pccs-url";
+            fix = reach_or(another);
         }
         Self::Bad(error.to_string(), fix)
     }
@@ -240,7 +241,7 @@ fn checks(sources: impl IntoIterator<Item = (String, Outcome)>) -> Vec<Check> {
             Outcome::Bad(detail, fix) => Check::failed(Id::Pcs, detail, fix),
             Outcome::Unjudged => Check::skipped(
                 Id::Pcs,
-                "it answers; no backend's report was there to hold its documents against",
+                "it answers; no backend's report was available, so its documents were not checked",
             ),
         };
         check.of(source)

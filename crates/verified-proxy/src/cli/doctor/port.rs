@@ -1,4 +1,4 @@
-//! Whether the place to listen at is free, or who has it.
+//! Whether the port or socket is free, or which program has it.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,9 +12,9 @@ use upstream::VERDICT;
 use super::check::{Check, Id};
 use crate::cli::serve::{self, At};
 
-/// A program on this machine answers at once, or is none of ours.
+/// A verified-proxy on this machine answers at once.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The answer has some twenty; a refusal some hundred.
+/// The answer has about twenty bytes; a refusal a few hundred.
 const MAX_ANSWER: usize = 4 << 10;
 
 pub(super) async fn check(at: &At, fetcher: Option<&Fetcher>) -> Check {
@@ -26,7 +26,7 @@ pub(super) async fn check(at: &At, fetcher: Option<&Fetcher>) -> Check {
 
 async fn tcp(address: SocketAddr, fetcher: Option<&Fetcher>) -> Check {
     if address.port() == 0 {
-        return Check::skipped(Id::Port, "--port 0 takes any that is free");
+        return Check::skipped(Id::Port, "--port 0 takes any free port");
     }
     let error = match std::net::TcpListener::bind(address) {
         Ok(_) => return Check::ok(Id::Port, format!("{address} is free")),
@@ -50,20 +50,20 @@ async fn tcp(address: SocketAddr, fetcher: Option<&Fetcher>) -> Check {
             Id::Port,
             format!("{address}: a verified-proxy listens there already"),
             format!(
-                "if it is the one that you want, point clients to http://{other}/v1; another needs another --port"
+                "to use it, point clients to http://{other}/v1; to start another one, choose another --port"
             ),
         );
     }
     Check::failed(
         Id::Port,
         format!("{address}: another program listens there"),
-        "end that program, or choose another port with --port",
+        "stop that program, or choose another port with --port",
     )
 }
 
-/// It says that it lives, or refuses to talk as only a verified-proxy does.
+/// True if the program says that it is live, or refuses with a verified-proxy's header.
 async fn is_verified_proxy(address: SocketAddr, fetcher: &Fetcher) -> bool {
-    // Plain http beyond loopback is not asked for anything.
+    // `Fetcher` takes plain http on loopback only.
     let Ok(url) = format!("http://{address}/_proxy/live").parse() else {
         return false;
     };
@@ -85,12 +85,12 @@ async fn unix(path: &Path) -> Check {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Check::warning(
             Id::Port,
             format!("{at}: another program listens there, such as a verified-proxy"),
-            "use that one, or name another path with --listen",
+            "use that program, or name another path with --listen",
         ),
         Err(error) => Check::failed(
             Id::Port,
             format!("{at}: {error}"),
-            "name a path with --listen whose folder is there and can be written by this user",
+            "name a path with --listen in a folder that exists and that this user can write",
         ),
     }
 }

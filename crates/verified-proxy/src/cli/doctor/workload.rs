@@ -1,5 +1,5 @@
-//! What is asked about the software and the GPUs: compose files and their tags, and
-//! NVIDIA. None keeps requests from being answered, unless the policy requires it.
+//! Sources about the software and the GPUs: compose files, their tags, and NVIDIA.
+//! Without them requests are answered, unless the policy requires them.
 
 use attest::Policy;
 use proxy::examine::Examiner;
@@ -7,12 +7,12 @@ use sources::compose_files::{ComposeSource, FileError};
 use sources::compose_tags::ListError;
 use sources::nras::NrasError;
 
-use super::check::{Check, Id};
+use super::check::{Check, Id, reach_or};
 use super::clock::Times;
 use super::network::Probed;
 
-/// A file that a backend's log names, where one was asked; else that the repository
-/// answers at all.
+/// Fetches a file that the backend's deployment log names; without a log, tests that the
+/// repository answers.
 pub(super) async fn compose_files(
     examiner: &Examiner,
     policy: &Policy,
@@ -23,7 +23,7 @@ pub(super) async fn compose_files(
     let base = match files.source() {
         ComposeSource::Repository(base) => base,
         ComposeSource::Off => {
-            let why = "none are fetched (--compose-files-url off), so what they say is not proved";
+            let why = "none are fetched (--compose-files-url off), so their content is not proved";
             return Check::skipped(Id::ComposeFiles, why);
         }
     };
@@ -41,7 +41,7 @@ pub(super) async fn compose_files(
     let check = match (files.check(base, file).await, log) {
         (Ok(()), Some((backend, named, wanted))) if !named.is_empty() => {
             let detail = format!(
-                "{} of {} that the log of {} names are at hand",
+                "{} of {} that the log of {} names are available",
                 named.len().saturating_sub(wanted.len()),
                 named.len(),
                 backend.domain()
@@ -49,7 +49,7 @@ pub(super) async fn compose_files(
             if wanted.is_empty() {
                 Check::ok(Id::ComposeFiles, detail)
             } else {
-                let detail = format!("{detail}, the others came too late");
+                let detail = format!("{detail}; the others came too late");
                 let fix = "try again; name a faster repository with --compose-files-url";
                 missing(Id::ComposeFiles, policy, detail, fix)
             }
@@ -62,9 +62,9 @@ pub(super) async fn compose_files(
             let fix = match &error {
                 FileError::Fetch(source) => {
                     times.failure(source);
-                    "check that outgoing connections to it are allowed (firewall, VPN), or name another repository with --compose-files-url"
+                    reach_or("name another repository with --compose-files-url")
                 }
-                _ => "check --compose-files-url, below which COMMIT/FILE has to be",
+                _ => "check --compose-files-url: COMMIT/FILE has to be below it".to_owned(),
             };
             missing(Id::ComposeFiles, policy, error.to_string(), fix)
         }
@@ -72,7 +72,7 @@ pub(super) async fn compose_files(
     check.of(base.to_string())
 }
 
-/// The tags of the same repository, where the policy compares them.
+/// The tags of the same repository, if the policy compares them.
 pub(super) async fn compose_tags(
     examiner: &Examiner,
     policy: &Policy,
@@ -95,9 +95,9 @@ pub(super) async fn compose_tags(
             let fix = match &error {
                 ListError::Fetch(source) => {
                     times.failure(source);
-                    "check that outgoing connections to it are allowed (firewall, VPN), or name another repository with --compose-tags-url"
+                    reach_or("name another repository with --compose-tags-url")
                 }
-                _ => "check --compose-tags-url, which has to be a git repository over HTTP",
+                _ => "check --compose-tags-url: it has to be a git repository over HTTP".to_owned(),
             };
             missing(Id::ComposeTags, policy, error.to_string(), fix)
         }
@@ -105,18 +105,18 @@ pub(super) async fn compose_tags(
     Some(check.of(base.to_string()))
 }
 
-/// What a verdict on a machine that names it is without a source.
-fn missing(id: Id, policy: &Policy, detail: String, fix: &'static str) -> Check {
+/// How a missing source counts: a failure if the policy requires it.
+fn missing(id: Id, policy: &Policy, detail: String, fix: impl Into<String>) -> Check {
     if policy.requires_sources() {
         let detail = format!("{detail}; the policy requires it (deployment.sources)");
         Check::failed(id, detail, fix)
     } else {
-        let detail = format!("{detail}; what is not fetched is reported as not proved");
+        let detail = format!("{detail}; verdicts report it as not proved");
         Check::warning(id, detail, fix)
     }
 }
 
-/// NVIDIA's keys, where the policy has it asked. No GPU's evidence is shown for it.
+/// NVIDIA's keys, if the policy asks NVIDIA. The check sends no GPU's evidence.
 pub(super) async fn nras(
     examiner: &Examiner,
     opinion: Opinion,
@@ -129,16 +129,17 @@ pub(super) async fn nras(
     let check = match nras.answers().await {
         Ok(()) => Check::ok(Id::Nras, "they can be read"),
         Err(error) => {
-            let mut fix =
-                "name another address with --nras-url; a policy without gpu.nras asks nobody";
+            let another =
+                "name another address with --nras-url, or use a policy with gpu.nras = \"off\"";
+            let mut fix = another.to_owned();
             if let NrasError::Fetch { source, .. } = &error {
                 times.failure(source);
-                fix = "check that outgoing connections to it are allowed (firewall, VPN), or name another address with --nras-url; a policy without gpu.nras asks nobody";
+                fix = reach_or(another);
             }
             if opinion == Opinion::Required {
                 Check::failed(Id::Nras, error.to_string(), fix)
             } else {
-                let detail = format!("{error}; its opinion is reported as not proved");
+                let detail = format!("{error}; verdicts report its opinion as not proved");
                 Check::warning(Id::Nras, detail, fix)
             }
         }
@@ -146,7 +147,7 @@ pub(super) async fn nras(
     Some(check.of(nras.service().to_string()))
 }
 
-/// What the policy says of NVIDIA's opinion.
+/// What the policy says about NVIDIA's opinion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opinion {
     Off,

@@ -1,15 +1,14 @@
-//! The files of a release, from a folder that may come from anywhere.
+//! The files of a release, from a folder that is not trusted.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use attest::image::FileList;
 
-use super::super::read_files::Failure;
+use crate::cli::read_files::{Failure, read_at_most};
 
-/// The list alone, to know which files it names.
+/// The list of files.
 pub(super) fn list(folder: &Path) -> Result<Vec<u8>, Failure> {
     let list = regular(&folder.join(FileList::NAME), FileList::LIMIT)?;
     list.ok_or_else(|| {
@@ -20,7 +19,7 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// The files that the list names, as far as they are there.
+/// Those files of the list that the folder has.
 pub(super) fn listed(folder: &Path, list: &FileList) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut files = BTreeMap::new();
     for (name, limit) in list.names() {
@@ -31,8 +30,8 @@ pub(super) fn listed(folder: &Path, list: &FileList) -> Result<BTreeMap<String, 
     Ok(files)
 }
 
-/// A file of at most `limit` bytes; none if there is none. Links are not followed: an
-/// archive can have one that leads out of its folder, and a pipe would not end.
+/// A file of at most `limit` bytes; none if it does not exist. An archive can have a link
+/// out of its folder, which is not followed, and a pipe, which would not end.
 fn regular(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
     let unreadable =
         |error: std::io::Error| Failure::Unreadable(format!("{}: {error}", path.display()));
@@ -44,21 +43,10 @@ fn regular(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
         let what = if found.is_symlink() {
             "a link, which is not followed"
         } else {
-            "no regular file"
+            "not a regular file"
         };
         return Err(Failure::Unreadable(format!("{}: {what}", path.display())));
     }
-    let file = File::open(path).map_err(unreadable)?;
-    let most = u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut content = Vec::new();
-    file.take(most.saturating_add(1))
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
-    if content.len() > limit {
-        return Err(Failure::Unreadable(format!(
-            "{}: more than {limit} bytes",
-            path.display()
-        )));
-    }
-    Ok(Some(content))
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    read_at_most(path, limit).map(Some)
 }

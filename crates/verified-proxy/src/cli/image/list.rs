@@ -1,6 +1,5 @@
-//! `verified-proxy image list`: the images that this program knows of.
+//! `verified-proxy image list`: the images that this program knows.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use attest::image::{KnownImage, Weakness, known, known_advisories};
@@ -12,12 +11,12 @@ use super::NO_PROOF;
 use crate::cli::print;
 use crate::cli::read_files::{self, Failure};
 
-/// List the OS images that this program knows of, and which of them a policy accepts
+/// List the OS images that this program knows, and which of them a policy accepts
 ///
 /// Exit codes: 0 listed, 2 wrong usage, 3 the policy could not be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Whose rows count as accepted: "near", "near-strict", "hardware" or a TOML file
+    /// The policy: "near", "near-strict", "hardware" or a TOML file
     #[arg(
         long,
         value_name = "near|near-strict|hardware|FILE",
@@ -41,7 +40,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What of an image is known, in a word or two.
+/// What is known of an image's registers, in a word or two.
 fn registers(image: &KnownImage) -> &'static str {
     match (image.registers.is_some(), image.seen_on_hardware()) {
         (_, true) => "known, seen",
@@ -64,8 +63,8 @@ fn decision(image: &KnownImage, policy: &Policy, now: UnixTime) -> &'static str 
     }
 }
 
-/// Weaknesses that an image has, by severity, the worst first; then those of which
-/// nobody says whether it has them.
+/// How many weaknesses an image has, by severity, the worst first; then those of which
+/// its release does not state whether they are fixed.
 fn weaknesses(image: &KnownImage) -> String {
     let count = |wanted: Option<Severity>| {
         let weaknesses = image.weaknesses();
@@ -94,12 +93,11 @@ fn as_text(policy: &Policy, now: UnixTime) -> String {
         "{:25} {:10}  {:12}  {:11}  {:11}  {}\n",
         "IMAGE", "RELEASED", "HASH", "REGISTERS", "POLICY", "WEAKNESSES"
     );
-    // Writing to a String cannot fail.
     for image in known() {
         let released = image.released.map(|day| day.to_string());
         let hash = image.os_image_hash.map(hex::encode);
         let hash = hash.as_deref().and_then(|hash| hash.get(..12));
-        let _ = writeln!(
+        line!(
             text,
             "{:25} {:10}  {:12}  {:11}  {:11}  {}",
             image.name,
@@ -110,25 +108,25 @@ fn as_text(policy: &Policy, now: UnixTime) -> String {
             weaknesses(image),
         );
     }
-    let _ = writeln!(
+    line!(
         text,
-        "\nPOLICY: what \"{}\" of {} accepts, \"refuse\" what nobody should:",
+        "\nPOLICY: \"accepted\" by \"{}\" of {}; \"refuse\" for an image that nobody should accept:",
         policy.name(),
         policy.date()
     );
     for image in known() {
         if let Some(why) = &image.refuse {
-            let _ = writeln!(text, "  {}: {why}", image.name);
+            line!(text, "  {}: {why}", image.name);
         }
     }
     text.push_str(
-        "\nREGISTERS: \"seen\" where quotes of NEAR AI's machines had them under Intel's root.\n",
+        "\nREGISTERS: \"seen\" if quotes of NEAR AI's machines under Intel's root had them.\n",
     );
-    text.push_str("\nWEAKNESSES, for somebody who hides prompts from the machine's owner:\n");
+    text.push_str("\nWEAKNESSES, if prompts have to be secret from the machine's owner:\n");
     let mut advisories: Vec<_> = known_advisories().iter().collect();
     advisories.sort_by_key(|advisory| std::cmp::Reverse(advisory.severity));
     for advisory in advisories {
-        let _ = writeln!(
+        line!(
             text,
             "  {} ({}): {}; {}",
             advisory.id,
@@ -137,9 +135,9 @@ fn as_text(policy: &Policy, now: UnixTime) -> String {
             advisory.fixed()
         );
     }
-    let _ = writeln!(
+    line!(
         text,
-        "\n{NO_PROOF}. Who confirms each of these is in the JSON (--json)."
+        "\n{NO_PROOF}. The JSON (--json) says which parties confirm each hash."
     );
     text
 }

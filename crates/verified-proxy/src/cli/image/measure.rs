@@ -24,8 +24,8 @@ pub(super) struct Args {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// A machine's shape as its host states it (vm_config of a report, JSON): RTMR0 with its
-    /// events as well
+    /// A machine's shape as its host states it (vm_config of a report, JSON), to compute RTMR0
+    /// and its events too
     #[arg(long, value_name = "FILE")]
     vm_config: Option<PathBuf>,
 
@@ -39,7 +39,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let shape = args.vm_config.as_deref().map(shape).transpose()?;
     let list = match FileList::read(&list) {
         Ok(list) => list,
-        Err(error) => return refused(&error),
+        Err(error) => return Err(refused(&error)),
     };
     let contents = files::listed(&args.folder, &list)?;
     let by_name: BTreeMap<&str, &[u8]> = contents
@@ -51,7 +51,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
         Err(error @ ImageError::Absent { .. }) => {
             return Err(Failure::Unreadable(sentence(&error)));
         }
-        Err(error) => return refused(&error),
+        Err(error) => return Err(refused(&error)),
     };
     let shown = Shown {
         known: known_by_hash(&measured.os_image_hash()),
@@ -63,25 +63,19 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         shown.as_text()
     })?;
-    Ok(match shown.contradiction() {
-        None => ExitCode::SUCCESS,
-        Some(why) => say_refused(&why),
-    })
+    match shown.contradiction() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(why) => Err(Failure::Refused(why)),
+    }
 }
 
 fn sentence(error: &ImageError) -> String {
     format!("{error}\nhint: {}", error.remedy())
 }
 
-/// The files were read, and are not measured.
-fn refused(error: &ImageError) -> Result<ExitCode, Failure> {
-    Ok(say_refused(&sentence(error)))
-}
-
-fn say_refused(why: &str) -> ExitCode {
-    // As every other command says that something went wrong.
-    super::super::fail(&Failure::Usage(why.to_owned()));
-    ExitCode::from(1)
+/// The files were read, and cannot be measured.
+fn refused(error: &ImageError) -> Failure {
+    Failure::Refused(sentence(error))
 }
 
 /// A shape, as text and as read.
@@ -130,12 +124,12 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// What the row is called.
+    /// The name of the row.
     fn name(&self) -> String {
         match self.known {
             Some(image) => image.name.clone(),
             None => {
-                // The files say it: what is not a version's has no place in a name.
+                // The version is text of the files: other characters are not copied into a name.
                 let version = &self.measured.metadata().version;
                 let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
                 let plain: String = version.chars().filter(|c| is_plain(*c)).take(32).collect();
@@ -144,7 +138,7 @@ impl Shown<'_> {
         }
     }
 
-    /// What of the files cannot be true.
+    /// What the files contradict.
     fn contradiction(&self) -> Option<String> {
         if let Some(image) = self.known
             && let Some(register) = image.differs_from(self.measured)
@@ -162,7 +156,7 @@ impl Shown<'_> {
         Some(format!("RTMR0 of the machine is not computed: {why}"))
     }
 
-    /// What this program's table says of the hash.
+    /// What this program's table says about the hash.
     fn standing(&self) -> String {
         match self.known {
             None => "its hash is not in this program's table of images".to_owned(),
@@ -185,8 +179,7 @@ impl Shown<'_> {
         let metadata = measured.metadata();
         let mut text = format!("{}: {}\n", self.name(), self.standing());
         let mut line = |what: &str, value: &str| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{what:24} {value}");
+            line!(text, "{what:24} {value}");
         };
         let kind = if metadata.is_dev {
             "DEVELOPMENT: whoever runs it can log in"
@@ -236,11 +229,11 @@ impl Shown<'_> {
         text + "\n" + &self.row()
     }
 
-    /// The row for a policy, with what a person has to know before it is copied.
+    /// The row for a policy, with what a person has to know before copying it.
     fn row(&self) -> String {
         let mut text = format!(
-            "# {NO_PROOF}: whoever makes files can make a list of them, and its hash.\n\
-             # Where are these files from, and who else says that this hash is that release's?\n\
+            "# {NO_PROOF}: anyone can make files, a list of them, and its hash.\n\
+             # Check where these files come from, and that a second party confirms the hash.\n\
              # For 2816 MiB of memory or more.\n"
         );
         if self.measured.metadata().is_dev {
@@ -249,11 +242,11 @@ impl Shown<'_> {
             );
         }
         if let Some(why) = self.known.and_then(|image| image.refuse.as_ref()) {
-            let _ = writeln!(text, "# Accept it nowhere: {why}.");
+            line!(text, "# Do not accept this image: {why}.");
         }
         let row = self.measured.policy_row(&self.name());
         if self.measured.kernel_header() == KernelHeader::NotAsStated {
-            text.push_str("# The files contradict themselves, so this is no row:\n");
+            text.push_str("# The files contradict themselves, so this row cannot be used:\n");
             let lines = row.lines().map(|line| format!("# {line}\n"));
             return text + &lines.collect::<String>();
         }

@@ -1,7 +1,5 @@
-//! The long form: each part of the proof, what was compared in it, what it is
-//! worth, and what was seen.
-
-use std::fmt::Write as _;
+//! The long form: for each part of the proof what was compared, what that proves, and
+//! what was seen.
 
 use attest::{CheckId, Group, Severity};
 use proxy::report_labels::{self, FACTS};
@@ -32,9 +30,9 @@ impl Shown {
             })
             .collect();
         if !others.is_empty() {
-            let _ = writeln!(out, "\n{}", paint.paint(BOLD, "Seen besides"));
+            line!(out, "\n{}", paint.paint(BOLD, "Seen besides"));
             for (name, value) in others {
-                let _ = writeln!(out, "  {}: {value}", report_labels::words(name));
+                line!(out, "  {}: {value}", report_labels::words(name));
             }
         }
         out
@@ -47,24 +45,24 @@ impl Shown {
                 .filter(move |check| check.group == group.title())
         };
         let has_findings = group == Group::Deployment && !self.findings.is_empty();
-        // What nobody judges stands among what is not proved.
+        // Checks that never run are among what is not proved.
         if group == Group::Beyond && !own().any(|check| check.ran()) {
             return;
         }
-        let _ = writeln!(out, "\n{}", paint.paint(BOLD, group.title()));
+        line!(out, "\n{}", paint.paint(BOLD, group.title()));
         if !own().any(|check| check.was_reached()) && !has_findings {
-            let _ = writeln!(out, "  not reached, as the refusal came first");
+            line!(out, "  not reached, as the refusal came first");
             return;
         }
-        let _ = writeln!(out, "  {}", group.proves());
+        line!(out, "  {}", group.proves());
         for check in own().filter(|check| check.was_reached()) {
             let mark = paint.mark(check);
-            let _ = writeln!(out, "  {mark}  {}", check.title);
+            line!(out, "  {mark}  {}", check.title);
             if let Some(compared) = check.compared() {
-                let _ = writeln!(out, "          compares {compared}");
+                line!(out, "          compares {compared}");
             }
             let word = if check.ran() { "found" } else { "not proved" };
-            let _ = writeln!(out, "          {word}: {}", check.detail);
+            line!(out, "          {word}: {}", check.detail);
         }
         if let (Group::Deployment, Some(deployment)) = (group, &self.deployment) {
             self.deployment(out, deployment);
@@ -81,15 +79,15 @@ impl Shown {
             .filter_map(|fact| Some((fact.words, self.facts.get(fact.name)?)));
         for (index, (words, value)) in facts.enumerate() {
             if index == 0 {
-                let _ = writeln!(out, "  Seen:");
+                line!(out, "  Seen:");
             }
-            let _ = writeln!(out, "    {words}: {value}");
+            line!(out, "    {words}: {value}");
         }
     }
 
     fn deployment(&self, out: &mut String, deployment: &Deployment) {
         let manager = deployment.manager.as_deref();
-        let _ = writeln!(
+        line!(
             out,
             "  Manager: {}",
             manager.unwrap_or("the log does not say")
@@ -98,37 +96,40 @@ impl Shown {
             (Some(first), Some(last)) => format!("from {first} to {last}"),
             _ => "without a time".to_owned(),
         };
-        let _ = writeln!(
+        line!(
             out,
             "  Log: {} {span}, by the machine's own clock",
             counted(deployment.actions, "action")
         );
         if let Some(booted) = self.facts.get("booted") {
-            let _ = writeln!(out, "  Booted: {booted}");
+            line!(out, "  Booted: {booted}");
         }
         let continuity = CheckId::DeploymentContinuity.id();
         if let Some(check) = self.checks.iter().find(|check| check.id == continuity) {
-            let _ = writeln!(out, "  Continuity: {}", check.detail);
+            line!(out, "  Continuity: {}", check.detail);
         }
-        let _ = writeln!(out, "  Up, by the log:");
+        line!(out, "  Up, by the log:");
         if deployment.up.is_empty() {
-            let _ = writeln!(out, "    nothing");
+            line!(out, "    nothing");
         }
         for up in deployment.up.iter().take(MAX_UP) {
             let image = up.image.as_deref();
-            let image = image.unwrap_or("image not known: its file is not at hand");
-            let _ = writeln!(out, "    {}: {image}", up.service);
-            let _ = writeln!(
+            let image = image.unwrap_or("image not known: its file is not available");
+            line!(out, "    {}: {image}", up.service);
+            line!(
                 out,
                 "      {}@{} (commit {}), since {}",
-                up.file, up.tag, up.commit, up.since
+                up.file,
+                up.tag,
+                up.commit,
+                up.since
             );
         }
         more(out, deployment.up.len(), MAX_UP);
         if deployment.left_out > 0 {
-            let _ = writeln!(
+            line!(
                 out,
-                "    ... and {} that no report lists",
+                "    ... and {} that the report leaves out",
                 deployment.left_out
             );
         }
@@ -141,15 +142,15 @@ impl Shown {
             .filter(move |finding| finding.severity == word)
     }
 
-    /// The gravest first.
+    /// The most severe first.
     fn findings(&self, out: &mut String, paint: Paint) {
         if self.findings.is_empty() {
             return;
         }
         let count = counted(self.findings.len(), "finding");
-        let _ = writeln!(
+        line!(
             out,
-            "  {count} in what the measured description and the deployed files say; none refuses anything:"
+            "  {count} about the measured description and the deployed files; no finding refuses anything:"
         );
         for severity in Severity::ALL.into_iter().rev() {
             let code = match severity {
@@ -159,7 +160,7 @@ impl Shown {
             };
             let mark = paint.paint(code, severity.as_str());
             for finding in self.of_severity(severity).take(MAX_FINDINGS) {
-                let _ = writeln!(out, "    {mark}  {}: {}", finding.topic, finding.detail);
+                line!(out, "    {mark}  {}: {}", finding.topic, finding.detail);
             }
             more(out, self.of_severity(severity).count(), MAX_FINDINGS);
         }
@@ -168,7 +169,7 @@ impl Shown {
 
 fn more(out: &mut String, count: usize, shown: usize) {
     if let Some(rest) = count.checked_sub(shown).filter(|rest| *rest > 0) {
-        let _ = writeln!(out, "    ... and {rest} more: see --json");
+        line!(out, "    ... and {rest} more: see --json");
     }
 }
 
@@ -183,7 +184,7 @@ fn gpus(out: &mut String, gpus: &[Gpu]) {
         }
     }
     for (gpu, devices) in kinds {
-        let _ = writeln!(
+        line!(
             out,
             "  {} x {}, driver {}, VBIOS {}, Protected PCIe: {}",
             devices.len(),
@@ -192,12 +193,12 @@ fn gpus(out: &mut String, gpus: &[Gpu]) {
             gpu.vbios,
             gpu.protected_pcie
         );
-        let _ = writeln!(
+        line!(
             out,
             "    measurements (SHA-384): {}",
             gpu.measurements_sha384
         );
-        let _ = writeln!(out, "    devices: {}", devices.join(" "));
+        line!(out, "    devices: {}", devices.join(" "));
     }
 }
 

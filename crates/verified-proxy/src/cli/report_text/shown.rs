@@ -1,4 +1,4 @@
-//! What is shown of a report, in the shape that its JSON has.
+//! The shown part of a report, in the shape of its JSON.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Check {
         self.ran() || self.detail != NOT_REACHED
     }
 
-    /// What is compared with what, of a check that this program knows.
+    /// What is compared with what, if this program knows the check.
     pub(super) fn compared(&self) -> Option<&'static str> {
         let known = CheckId::ALL.iter().find(|id| id.id() == self.id);
         known.map(|id| id.compared())

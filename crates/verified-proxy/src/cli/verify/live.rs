@@ -1,9 +1,7 @@
-//! Live: one probe on each of some new connections, and nothing else.
+//! Live: one attestation request on each new connection, and nothing else.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use proxy::examine::Examiner;
 use proxy::respond::{self, Failure as Unserved, Line};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +12,7 @@ use crate::cli::print;
 use crate::cli::read_files::Failure;
 use crate::cli::report_text::Length;
 
-/// What some connections to one backend had in common.
+/// The connections to one backend that had the same outcome.
 struct Finding {
     domain: String,
     /// How many.
@@ -24,13 +22,13 @@ struct Finding {
 
 enum Outcome {
     Judged(Box<Examined>, Seen),
-    /// TLS already showed that this is not the backend.
+    /// TLS showed that this is not the backend.
     Impostor(Line),
-    /// There is nothing to judge.
+    /// There is no evidence.
     Unavailable(Line),
 }
 
-/// What the verdict's own page says of its connection.
+/// What `/_proxy/verdicts/{id}` says of the connection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Seen {
@@ -48,10 +46,7 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
         shared,
         ..
     } = args;
-    let examiner = Examiner::new(shared.config()?)
-        .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Unreadable(format!("the runtime: {error}")))?;
+    let (examiner, runtime) = shared.examiner()?;
     let findings = runtime.block_on(async {
         let backends = examiner.backends(target).await.map_err(unserved)?;
         if policy_file.is_some() && (backends.len() > 1 || connections > 1) {
@@ -60,7 +55,7 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
                 .map(|backend| backend.domain().as_str())
                 .collect();
             return Err(Failure::Usage(format!(
-                "--write-policy takes one report\nhint: ask one domain over one connection: {}",
+                "--write-policy needs exactly one report\nhint: name one domain and --connections 1: {}",
                 domains.join(", ")
             )));
         }
@@ -86,7 +81,7 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
         text(&findings, length)?
     })?;
     Ok(ExitCode::from(
-        // A refusal is said even where others could not be reached.
+        // A refusal counts before a backend that could not be reached.
         [1, 3]
             .into_iter()
             .find(|code| findings.iter().any(|finding| finding.exit_code() == *code))
@@ -94,27 +89,17 @@ pub(super) fn run(target: &str, args: Args) -> Result<ExitCode, Failure> {
     ))
 }
 
-/// Why there is no backend to ask: a target that is wrong, or no endpoint list.
+/// Why there is no backend to attest: a wrong target, or no endpoint list.
 pub(in crate::cli) fn unserved(failure: Unserved) -> Failure {
-    let Line {
-        code,
-        message,
-        hint,
-        ..
-    } = respond::line(&failure);
-    let mut text = format!("{code}: {message}");
-    if let Some(hint) = hint {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\nhint: {hint}");
-    }
+    let text = respond::line(&failure).to_string();
     match failure {
         Unserved::Route(_) => Failure::Usage(text),
         _ => Failure::Unreadable(text),
     }
 }
 
-/// Counts what was found before, by backend, key and verdict: a refusal is
-/// never hidden behind another verdict on the same key.
+/// Counts outcomes by backend, key and verdict: no other verdict on the same key hides a
+/// refusal.
 fn add(findings: &mut Vec<Finding>, domain: String, outcome: Outcome) {
     let same = findings
         .iter_mut()
@@ -192,7 +177,7 @@ impl Finding {
         }
     }
 
-    /// As the verdict's page is, and how many connections showed it.
+    /// The JSON of `/_proxy/verdicts/{id}`, and the number of connections.
     fn json(&self) -> Value {
         let mut json = match &self.outcome {
             Outcome::Judged(examined, seen) => {
@@ -217,28 +202,24 @@ impl Finding {
 
 fn text(findings: &[Finding], length: Length) -> Result<String, Failure> {
     let mut out = String::new();
-    // Writing to a String cannot fail.
     for (index, finding) in findings.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
-        let _ = writeln!(out, "backend {}", finding.domain);
+        line!(out, "backend {}", finding.domain);
         if finding.connections > 1 {
-            let _ = writeln!(out, "connections {}", finding.connections);
+            line!(out, "connections {}", finding.connections);
         }
         match &finding.outcome {
             Outcome::Judged(examined, seen) => {
-                let _ = writeln!(out, "TLS key {}", seen.spki);
-                let _ = writeln!(out, "CA chain {}", seen.ca_chain);
+                line!(out, "TLS key {}", seen.spki);
+                line!(out, "CA chain {}", seen.ca_chain);
                 let report = &examined.appraisal.report;
                 out.push_str(&rendered(report, examined.skew, length)?);
             }
             Outcome::Impostor(explained) | Outcome::Unavailable(explained) => {
-                let _ = writeln!(out, "{}", finding.verdict().to_uppercase());
-                let _ = writeln!(out, "\n{}: {}", explained.code, explained.message);
-                if let Some(hint) = &explained.hint {
-                    let _ = writeln!(out, "hint: {hint}");
-                }
+                line!(out, "{}", finding.verdict().to_uppercase());
+                line!(out, "\n{explained}");
             }
         }
     }
@@ -249,7 +230,7 @@ fn text(findings: &[Finding], length: Length) -> Result<String, Failure> {
                 .filter(|finding| finding.exit_code() == code)
                 .count()
         };
-        let _ = writeln!(
+        line!(
             out,
             "\n{} verified, {} refused, {} unavailable",
             count(0),

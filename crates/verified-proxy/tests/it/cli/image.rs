@@ -203,7 +203,7 @@ fn what_cannot_be_read() {
     std::fs::remove_file(firmware(&dir)).unwrap();
     unreadable(&dir, "ovmf.fd: it is listed but missing");
     std::fs::create_dir(firmware(&dir)).unwrap();
-    unreadable(&dir, "ovmf.fd: no regular file");
+    unreadable(&dir, "ovmf.fd: not a regular file");
     // Links, to elsewhere and to the very file.
     for (name, image) in [("ovmf.fd", "ovmf.fd"), ("sha256sum.txt", "list")] {
         for target in [outside.join(image), PathBuf::from(format!("kept-{image}"))] {
@@ -218,7 +218,7 @@ fn what_cannot_be_read() {
     std::fs::remove_file(firmware(&dir)).unwrap();
     let made = Command::new("mkfifo").arg(firmware(&dir)).status();
     if made.is_ok_and(|status| status.success()) {
-        unreadable(&dir, "ovmf.fd: no regular file");
+        unreadable(&dir, "ovmf.fd: not a regular file");
     }
     let dir = fresh();
     let large = std::fs::File::create(dir.join("metadata.json")).unwrap();

@@ -20,7 +20,7 @@ async fn a_port_is_taken_by_one_of_us_or_by_another() {
     for address in [proxy.address, guarded.address] {
         let said = doctor(&fake, &["--port", &address.port().to_string()]).await;
         let line = format!(
-            "warning  port: {address}: a verified-proxy listens there already\nfix: if it is the one that you want, point clients to http://{address}/v1; another needs another --port"
+            "warning  port: {address}: a verified-proxy listens there already\nfix: to use it, point clients to http://{address}/v1; to start another one, choose another --port"
         );
         assert_found(&said, 0, "port", &line);
     }
@@ -29,17 +29,17 @@ async fn a_port_is_taken_by_one_of_us_or_by_another() {
     for address in [silent.local_addr().unwrap(), fake.http] {
         let said = doctor(&fake, &["--port", &address.port().to_string()]).await;
         let line = format!(
-            "FAILED   port: {address}: another program listens there\nfix: end that program, or choose another port with --port"
+            "FAILED   port: {address}: another program listens there\nfix: stop that program, or choose another port with --port"
         );
         assert_found(&said, 1, "port", &line);
     }
     let said = doctor(&fake, &["--port", "0"]).await;
-    let line = "skipped  port: --port 0 takes any that is free";
+    let line = "skipped  port: --port 0 takes any free port";
     assert_found(&said, 0, "port", line);
     let said = doctor(&fake, &["--host", "192.0.2.1"]).await;
     assert_eq!(said.0, Some(1));
     assert!(
-        found(&said, "port").ends_with("\nfix: --host has to be an address of this machine"),
+        found(&said, "port").ends_with("\nfix: give --host an address of this machine"),
         "{}",
         said.1
     );
@@ -105,14 +105,15 @@ fn with_variables(fake: &Running, variables: &[(&str, &str)]) -> Command {
 #[tokio::test]
 async fn keys_and_proxies_of_the_environment_are_told_without_their_values() {
     let fake = fake().await;
-    let detail = "HTTPS_PROXY, all_proxy: verified-proxy takes no way through them, its connections are direct";
+    let detail =
+        "HTTPS_PROXY, all_proxy: verified-proxy does not use them, its connections are direct";
     let proxies = [
         ("HTTPS_PROXY", "http://me:secret@proxy.example"),
         ("all_proxy", "socks5://me:secret@proxy.example"),
     ];
     let said = run(with_variables(&fake, &proxies)).await;
     let line = format!(
-        "warning  proxy variables: {detail}; clients may send what is for localhost to them\nfix: export NO_PROXY=localhost,127.0.0.1,::1 where clients run"
+        "warning  proxy variables: {detail}; clients may send requests for localhost to them\nfix: export NO_PROXY=localhost,127.0.0.1,::1 for the clients"
     );
     assert_found(&said, 0, "proxy variables", &line);
     assert!(!said.1.contains("secret"), "{}", said.1);
@@ -124,14 +125,14 @@ async fn keys_and_proxies_of_the_environment_are_told_without_their_values() {
     assert_found(&said, 0, "proxy variables", &line);
 
     let said = run(with_variables(&fake, &[])).await;
-    let line = "skipped  API key: the proxy has none (--api-key-file, VERIFIED_PROXY_API_KEY): clients bring their own";
+    let line = "skipped  API key: the proxy has none (--api-key-file, VERIFIED_PROXY_API_KEY): clients have to send their own";
     assert_found(&said, 0, "API key", line);
     let said = run(with_variables(
         &fake,
         &[("VERIFIED_PROXY_API_KEY", "sk-dummy")],
     ))
     .await;
-    let line = "warning  API key: from VERIFIED_PROXY_API_KEY: it is what clients write who have none\nfix: put a key of NEAR AI in its place";
+    let line = "warning  API key: from VERIFIED_PROXY_API_KEY: it is a placeholder, not a key\nfix: write your key of NEAR AI there";
     assert_found(&said, 0, "API key", line);
     let said = run(with_variables(
         &fake,
@@ -182,7 +183,7 @@ async fn a_policy_is_old_after_ninety_days() {
         "{line}"
     );
     assert!(
-        line.ends_with("; it is 91 days old, NEAR may have deployed a new image since\nfix: look for a newer verified-proxy; until then backends with a new image are refused, which is safe"),
+        line.ends_with("; it is 91 days old, and NEAR AI may have deployed a new image since\nfix: look for a newer verified-proxy; until then backends with a new image are refused, which is safe"),
         "{line}"
     );
     let said = doctor(&fake, &["--policy", "hardware"]).await;
@@ -211,7 +212,7 @@ async fn what_cannot_begin_is_no_finding() {
     let line = "FAILED   certificate authorities: no certificate authorities found on this system; install them or name some with --extra-ca\nfix: install the system's certificate authorities (the package ca-certificates), or name a file with --extra-ca";
     assert_found(&said, 1, "certificate authorities", line);
     for check in ["endpoint list", "Intel's collateral", "clock", "backend"] {
-        let line = format!("skipped  {check}: it needs what failed above");
+        let line = format!("skipped  {check}: it needs the check that failed above");
         assert_eq!(found(&said, check), line);
     }
 }
@@ -231,7 +232,7 @@ async fn a_key_that_others_could_spend_is_told() {
         run(command)
     };
     let said = asked(&[("VERIFIED_PROXY_API_KEY", API_KEY)]).await;
-    let line = "FAILED   port: --host 0.0.0.0 is reached from other machines, and whoever reaches it could spend your API key\nfix: give clients tokens with --client-token-file, or listen on 127.0.0.1";
+    let line = "FAILED   port: other machines can reach --host 0.0.0.0, and could spend your API key\nfix: give clients tokens with --client-token-file, or listen on 127.0.0.1";
     assert_found(&said, 1, "port", line);
     let said = asked(&[]).await;
     let line = format!("ok       port: 0.0.0.0:{port} is free");

@@ -14,7 +14,7 @@ async fn the_repository_of_compose_files_is_looked_at() {
     let fake = fake().await;
     let files = format!("compose files from {}", fake.compose_files_url());
     let said = doctor(&fake, &[]).await;
-    let line = format!("ok       {files}: 2 of 2 that the log of {DOMAIN} names are at hand");
+    let line = format!("ok       {files}: 2 of 2 that the log of {DOMAIN} names are available");
     assert_found(&said, 0, &files, &line);
 
     // Nothing is refused without them, and less is proved.
@@ -28,24 +28,24 @@ async fn the_repository_of_compose_files_is_looked_at() {
         let line = found(&said, &files);
         let begins = format!("warning  {files}: {why}");
         assert!(line.starts_with(&begins), "{line}");
-        let ends = "; what is not fetched is reported as not proved\nfix: check --compose-files-url, below which COMMIT/FILE has to be";
+        let ends = "; verdicts report it as not proved\nfix: check --compose-files-url: COMMIT/FILE has to be below it";
         assert!(line.ends_with(ends), "{line}");
         assert!(found(&said, "backend").starts_with("ok "), "{}", said.1);
     }
     fake.compose_files(Behaviour::Slow(Duration::from_secs(6)));
     let line = format!(
-        "warning  {files}: 0 of 2 that the log of {DOMAIN} names are at hand, the others came too late; what is not fetched is reported as not proved\nfix: try again; name a faster repository with --compose-files-url"
+        "warning  {files}: 0 of 2 that the log of {DOMAIN} names are available; the others came too late; verdicts report it as not proved\nfix: try again; name a faster repository with --compose-files-url"
     );
     assert_found(&doctor(&fake, &[]).await, 0, &files, &line);
     let gone = format!("http://127.0.0.1:{}/", dead_port().await);
     let said = doctor(&fake, &["--compose-files-url", &gone]).await;
     let files = format!("compose files from {gone}");
     let line = format!(
-        "warning  {files}: no connection to 127.0.0.1: Connection refused (os error 111); what is not fetched is reported as not proved\nfix: {LET_OUT} repository with --compose-files-url"
+        "warning  {files}: no connection to 127.0.0.1: Connection refused (os error 111); verdicts report it as not proved\nfix: {LET_OUT} repository with --compose-files-url"
     );
     assert_found(&said, 0, &files, &line);
     let said = doctor(&fake, &["--compose-files-url", "off"]).await;
-    let line = "skipped  compose files: none are fetched (--compose-files-url off), so what they say is not proved";
+    let line = "skipped  compose files: none are fetched (--compose-files-url off), so their content is not proved";
     assert_found(&said, 0, "compose files", line);
 }
 
@@ -66,7 +66,7 @@ async fn the_tags_of_the_repository_are_looked_at() {
     let required = ["--policy", &path.display().to_string()];
     assert_eq!(doctor(&fake, &required).await.0, Some(0));
 
-    let not_git = "check --compose-tags-url, which has to be a git repository over HTTP";
+    let not_git = "check --compose-tags-url: it has to be a git repository over HTTP";
     for (behaviour, why) in [
         (Behaviour::Status(404), "status 404 Not Found"),
         (
@@ -75,9 +75,8 @@ async fn the_tags_of_the_repository_are_looked_at() {
         ),
     ] {
         fake.compose_tags(behaviour);
-        let line = format!(
-            "warning  {tags}: {why}; what is not fetched is reported as not proved\nfix: {not_git}"
-        );
+        let line =
+            format!("warning  {tags}: {why}; verdicts report it as not proved\nfix: {not_git}");
         assert_found(&doctor(&fake, &[]).await, 0, &tags, &line);
         let line = format!(
             "FAILED   {tags}: {why}; the policy requires it (deployment.sources)\nfix: {not_git}"
@@ -88,7 +87,7 @@ async fn the_tags_of_the_repository_are_looked_at() {
     let said = doctor(&fake, &["--compose-tags-url", &gone]).await;
     let tags = format!("release tags from {gone}");
     let line = format!(
-        "warning  {tags}: no connection to 127.0.0.1: Connection refused (os error 111); what is not fetched is reported as not proved\nfix: {LET_OUT} repository with --compose-tags-url"
+        "warning  {tags}: no connection to 127.0.0.1: Connection refused (os error 111); verdicts report it as not proved\nfix: {LET_OUT} repository with --compose-tags-url"
     );
     assert_found(&said, 0, &tags, &line);
     let said = doctor(&fake, &["--compose-tags-url", "off"]).await;
@@ -187,10 +186,10 @@ async fn nvidia_is_looked_at_where_the_policy_asks_it() {
     fake.tamper("none").unwrap();
 
     fake.nras(&NrasRoute::ALL[1..], &Behaviour::Status(500));
-    let fix = "fix: name another address with --nras-url; a policy without gpu.nras asks nobody";
+    let fix = "fix: name another address with --nras-url, or use a policy with gpu.nras = \"off\"";
     let said = asked("report", &url).await;
     let line = format!(
-        "warning  {keys}: the key set: status 500; its opinion is reported as not proved\n{fix}"
+        "warning  {keys}: the key set: status 500; verdicts report its opinion as not proved\n{fix}"
     );
     assert_found(&said, 0, &keys, &line);
     let said = asked("require", &url).await;
@@ -202,7 +201,7 @@ async fn nvidia_is_looked_at_where_the_policy_asks_it() {
     let said = asked("require", &gone).await;
     let keys = format!("NVIDIA's keys from {gone}/");
     let line = format!(
-        "FAILED   {keys}: the key set: no connection to 127.0.0.1: Connection refused (os error 111)\nfix: {LET_OUT} address with --nras-url; a policy without gpu.nras asks nobody"
+        "FAILED   {keys}: the key set: no connection to 127.0.0.1: Connection refused (os error 111)\nfix: {LET_OUT} address with --nras-url, or use a policy with gpu.nras = \"off\""
     );
     assert_found(&said, 1, &keys, &line);
 }
