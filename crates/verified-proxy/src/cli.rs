@@ -121,7 +121,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Writes the failure to stderr; gives the exit code.
 fn fail(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {failure}");
+    let error = match failure {
+        Failure::NotAccepted(_) => "",
+        _ => "error: ",
+    };
+    let _ = writeln!(std::io::stderr(), "{error}{failure}");
     failure.exit_code()
 }
 

@@ -93,38 +93,8 @@ fn hex(text: &str) -> Result<String, String> {
         .ok_or_else(|| "expected hexadecimal digits, two for each byte".to_owned())
 }
 
-/// Why there is no line.
-enum Refused {
-    Failure(Failure),
-    Not(NotAcceptable),
-}
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<NotAcceptable> for Refused {
-    fn from(why: NotAcceptable) -> Self {
-        Self::Not(why)
-    }
-}
-
 pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
     args.shared.logs.init();
-    match run(args) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(Refused::Failure(failure)) => Err(failure),
-        Err(Refused::Not(NotAcceptable { why, instead, .. })) => {
-            let text = format!("not accepted: {why}\ninstead: {instead}\n");
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            Ok(ExitCode::from(1))
-        }
-    }
-}
-
-fn run(args: Args) -> Result<(), Refused> {
     let (name, accept_tcb) = args.shared.proved.named_policy();
     let (name, accept_tcb) = (name.to_owned(), accept_tcb.to_vec());
     let own = match Policy::built_in(&name) {
@@ -182,7 +152,7 @@ fn run(args: Args) -> Result<(), Refused> {
             target.path().display()
         );
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The verdict that the user read before, of --verdict.
@@ -287,7 +257,7 @@ fn live(
     terms: &Terms,
     seen: Option<Seen>,
     with: &dyn Fn(&Policy) -> Policy,
-) -> Result<AcceptedChange, Refused> {
+) -> Result<AcceptedChange, Failure> {
     let (examiner, runtime) = shared.examiner()?;
     let (backend, examined) = runtime.block_on(async {
         let backends = examiner.backends(target).await.map_err(unserved)?;
@@ -307,7 +277,7 @@ fn live(
     let Some(evidence) = &examined.evidence else {
         return Err(match &examined.appraisal.outcome {
             Err(rejected) => never(rejected).into(),
-            Ok(_) => Failure::Unreadable("the backend showed no evidence".to_owned()).into(),
+            Ok(_) => Failure::Unreadable("the backend showed no evidence".to_owned()),
         });
     };
     let judged = propose(base, terms, seen, evidence, |policy| {

@@ -17,9 +17,9 @@ const HIDING: [&str; 2] = ["api_key_file", "client_token_file"];
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     /// Those that are not defaults.
-    pub(super) chosen: String,
+    pub(super) chosen: Vec<String>,
     /// All that have a value.
-    pub(super) all: String,
+    pub(super) all: Vec<String>,
 }
 
 impl Settings {
@@ -47,20 +47,13 @@ impl Settings {
             };
             let long = option.get_long().unwrap_or(id);
             let line = format!("{long}={} ({source})", values.join(","));
-            add(&mut settings.all, &line);
             if source != "default" {
-                add(&mut settings.chosen, &line);
+                settings.chosen.push(line.clone());
             }
+            settings.all.push(line);
         }
         settings
     }
-}
-
-fn add(list: &mut String, line: &str) {
-    if !list.is_empty() {
-        list.push_str("; ");
-    }
-    list.push_str(line);
 }
 
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {

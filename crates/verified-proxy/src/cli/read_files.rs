@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use attest::{
-    AcceptTcb, FilesAtHand, GpuAnchors, NrasAnchors, Policy, Spki, TrustAnchors, UnixTime,
-    UpstreamTags,
+    AcceptTcb, FilesAtHand, GpuAnchors, NotAcceptable, NrasAnchors, Policy, Spki, TrustAnchors,
+    UnixTime, UpstreamTags,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +22,8 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 pub(super) enum Failure {
     /// What was read is not as it should be: 1.
     Refused(String),
+    /// A change is not accepted: 1.
+    NotAccepted(NotAcceptable),
     /// The command line or a policy is wrong: 2.
     Usage(String),
     /// Something could not be read, fetched or written: 3.
@@ -31,7 +33,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Refused(_) => ExitCode::from(1),
+            Self::Refused(_) | Self::NotAccepted(_) => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::Unreadable(_) => ExitCode::from(3),
         }
@@ -41,8 +43,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotAccepted(why) => write!(f, "not accepted: {why}"),
             Self::Refused(text) | Self::Usage(text) | Self::Unreadable(text) => f.write_str(text),
         }
+    }
+}
+
+impl From<NotAcceptable> for Failure {
+    fn from(why: NotAcceptable) -> Self {
+        Self::NotAccepted(why)
     }
 }
 

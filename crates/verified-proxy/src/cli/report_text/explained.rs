@@ -4,7 +4,7 @@
 use attest::{CheckId, Group, Severity};
 use proxy::report_labels::{self, FACTS};
 
-use super::shown::{Deployment, Finding, Gpu, Shown, counted};
+use super::shown::{Deployment, Finding, Gpu, GpuKind, Shown, counted};
 use super::{BOLD, Paint, RED, YELLOW};
 
 /// Findings of one severity that are listed; real machines have 20 to 60.
@@ -175,12 +175,11 @@ fn more(out: &mut String, count: usize, shown: usize) {
 
 /// GPUs that are alike share a line.
 fn gpus(out: &mut String, gpus: &[Gpu]) {
-    let mut kinds: Vec<(&Gpu, Vec<&str>)> = Vec::new();
-    for gpu in gpus {
-        let same = kinds.iter_mut().find(|(first, _)| first.is_like(gpu));
-        match same {
-            Some((_, devices)) => devices.push(&gpu.pdi),
-            None => kinds.push((gpu, vec![&gpu.pdi])),
+    let mut kinds: Vec<(&GpuKind, Vec<&str>)> = Vec::new();
+    for Gpu { pdi, kind } in gpus {
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, devices)) => devices.push(pdi),
+            None => kinds.push((kind, vec![pdi])),
         }
     }
     for (gpu, devices) in kinds {
@@ -199,20 +198,5 @@ fn gpus(out: &mut String, gpus: &[Gpu]) {
             gpu.measurements_sha384
         );
         line!(out, "    devices: {}", devices.join(" "));
-    }
-}
-
-impl Gpu {
-    fn is_like(&self, other: &Self) -> bool {
-        let of = |gpu: &Self| {
-            [
-                gpu.chip.clone(),
-                gpu.driver.clone(),
-                gpu.vbios.clone(),
-                gpu.protected_pcie.clone(),
-                gpu.measurements_sha384.clone(),
-            ]
-        };
-        of(self) == of(other)
     }
 }

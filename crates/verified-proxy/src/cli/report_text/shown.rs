@@ -89,6 +89,13 @@ pub(super) struct Up {
 #[derive(Debug, Deserialize)]
 pub(super) struct Gpu {
     pub(super) pdi: String,
+    #[serde(flatten)]
+    pub(super) kind: GpuKind,
+}
+
+/// What GPUs that share a line have in common.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(super) struct GpuKind {
     pub(super) chip: String,
     pub(super) driver: String,
     pub(super) vbios: String,
