@@ -227,7 +227,7 @@ async fn a_clock_that_is_off_is_told_by_dates() {
         dated(seconds);
         let said = doctor(&fake, &[]).await;
         let at = fake.http;
-        let line = format!("warning  clock: {skew}, as {at} tells the time\n{CLOCK_FIX}");
+        let line = format!("warning  clock: {skew}, by the time of {at}\n{CLOCK_FIX}");
         assert_found(&said, 0, "clock", &line);
     }
     // One source that is right clears it.

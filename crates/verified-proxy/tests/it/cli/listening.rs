@@ -50,7 +50,7 @@ fn a_key_is_no_argument_and_stays_out_of_sight() {
     for (key, why) in [("", "it is empty"), ("two words", "it is not one word")] {
         let (code, said) = serve(&[], &[("VERIFIED_PROXY_API_KEY", key)]);
         assert_eq!(code, Some(2), "{said}");
-        let expected = format!("VERIFIED_PROXY_API_KEY: no API key: {why}");
+        let expected = format!("VERIFIED_PROXY_API_KEY: not an API key: {why}");
         assert!(said.contains(&expected), "{said}");
     }
     let (code, said) = serve(&["--client-token-file", &key.display().to_string()], &[]);

@@ -67,7 +67,7 @@ async fn a_state_directory_has_to_be_writable_and_private() {
     let path = shared.display().to_string();
     let said = doctor(&fake, &["--state-dir", &path]).await;
     let line = format!(
-        "FAILED   state directory: {path} can be written by others (mode 0777); who writes there can undo the protection against old collateral\nfix: `chmod 700 {path}` and give it to the user that runs verified-proxy, or name another folder with --state-dir"
+        "FAILED   state directory: {path} can be written by others (mode 0777); whoever writes there can undo the protection against old collateral\nfix: `chmod 700 {path}` and give it to the user that runs verified-proxy, or name another folder with --state-dir"
     );
     assert_found(&said, 1, "state directory", &line);
 }
@@ -139,7 +139,7 @@ async fn keys_and_proxies_of_the_environment_are_told_without_their_values() {
         &[("VERIFIED_PROXY_API_KEY", "two words")],
     ))
     .await;
-    let line = "FAILED   API key: VERIFIED_PROXY_API_KEY: no API key: it is not one word of printable ASCII\nfix: write the key, one word, into the file of --api-key-file or into VERIFIED_PROXY_API_KEY";
+    let line = "FAILED   API key: VERIFIED_PROXY_API_KEY: not an API key: it is not one word of printable ASCII\nfix: write the key, one word, into the file of --api-key-file or into VERIFIED_PROXY_API_KEY";
     assert_found(&said, 1, "API key", line);
     assert!(!said.1.contains("two words"), "{}", said.1);
 }
