@@ -233,19 +233,12 @@ impl Case {
                 tags: match &self.tags {
                     Some(tags) => TagsCheck::AtHand(tags),
                     None => TagsCheck::NotFetched(
-                        "offline nobody is asked, and no --compose-tags was given",
+                        "offline none are fetched, and no --compose-tags was given",
                     ),
                 },
-                nras: NrasCheck::NotAsked("offline nobody is asked"),
+                nras: NrasCheck::NotAsked("offline NVIDIA is not asked"),
                 issuers: None,
             },
-            tags: match &self.tags {
-                Some(tags) => TagsCheck::AtHand(tags),
-                None => TagsCheck::NotFetched(
-                    "offline none are fetched, and no --compose-tags was given",
-                ),
-            },
-            nras: NrasCheck::NotAsked("offline NVIDIA is not asked"),
             now: self.now,
         })
     }
