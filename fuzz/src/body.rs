@@ -8,7 +8,7 @@ use crate::json_member::JsonMember;
 use crate::memory::MEMORY;
 
 /// As far as it is needed here.
-#[path = "../../crates/upstream/src/request"]
+#[path = "../../crates/upstream/src/path/request"]
 #[expect(
     dead_code,
     reason = "the proxy uses more of these files than is fuzzed"

@@ -19,14 +19,14 @@ class Row:
 
 ROWS = [
     # A connection that is not proved takes no request.
-    Row("forward_unverified", "upstream", "forward a request on an unverified connection", """
+    Row("forward_unverified", "upstream::path", "forward a request on an unverified connection", """
 use super::{ClientRequest, unverified::Unverified, verified::Verified};
 use crate::{answer_ids::AnswerIds, verdicts::VerdictUse};
 async fn wrong(connection: [-Unverified-]{+Verified+}, request: ClientRequest, on: VerdictUse, answer_ids: &AnswerIds) {
     let _ = connection.forward(request, on, answer_ids).await; //~ E0599 forward
 }
 """),
-    Row("forward_link", "upstream", "forward a request on a bare link", """
+    Row("forward_link", "upstream::path", "forward a request on a bare link", """
 use super::{ClientRequest, request::Link, verified::Verified};
 use crate::{answer_ids::AnswerIds, verdicts::VerdictUse};
 async fn wrong(connection: [-Link-]{+Verified+}, request: ClientRequest, on: VerdictUse, answer_ids: &AnswerIds) {
@@ -39,31 +39,31 @@ async fn wrong(to: &Upstream, on: [-Examined-]{+Verified+}, request: ClientReque
     let _ = to.forward(on, request, asked, answer_ids).await; //~ E0308 mismatched
 }
 """),
-    Row("send_on_link", "upstream", "send an open request on a link without a proof", """
+    Row("send_on_link", "upstream::path", "send an open request on a link without a proof", """
 use super::request::{Link, ProvedLink, RequestBody};
 async fn wrong(link: &mut [-Link-]{+ProvedLink+}, request: http::Request<RequestBody>) {
     let _ = link.send(request).await; //~ E0624 send
 }
 """),
-    Row("sender_of_link", "upstream", "reach the sender inside a link", """
+    Row("sender_of_link", "upstream::path", "reach the sender inside a link", """
 use super::request::Link;
 fn wrong(link: &mut Link) {
     let _ = link.[-sender-]{+spki()+}; //~ E0616 sender
 }
 """),
-    Row("link_of_unverified", "upstream", "take the link out of an unverified connection", """
+    Row("link_of_unverified", "upstream::path", "take the link out of an unverified connection", """
 use super::unverified::Unverified;
 fn wrong(unverified: Unverified) {
     let _ = unverified.[-link-]{+spki()+}; //~ E0616 link
 }
 """),
-    Row("link_of_proved", "upstream::verified", "take the link out of a proved one", """
+    Row("link_of_proved", "upstream::path::verified", "take the link out of a proved one", """
 use super::super::request::ProvedLink;
 fn wrong(proved: ProvedLink) {
     let _ = proved.[-link-]{+proof()+}; //~ E0616 link
 }
 """),
-    Row("link_literal", "upstream::dial", "make a link out of another's sender", """
+    Row("link_literal", "upstream::path::dial", "make a link out of another's sender", """
 use super::super::request::Link;
 fn wrong(link: Link) -> Link {
     [-Link { spki: link.spki(), ..link } //~ E0451 private
@@ -72,7 +72,7 @@ fn wrong(link: Link) -> Link {
 """),
 
     # Only a proof makes a proved link, and it is about this very connection.
-    Row("proved_link_literal", "upstream", "forge a proved link by literal", """
+    Row("proved_link_literal", "upstream::path", "forge a proved link by literal", """
 use attest::Attested;
 use super::request::{Link, ProvedLink};
 fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
@@ -80,28 +80,28 @@ fn wrong(link: Link, proof: Attested) -> Result<ProvedLink, Link> {
     -]{+link.prove(proof)+}
 }
 """),
-    Row("prove_without_proof", "upstream", "prove a link without a proof", """
+    Row("prove_without_proof", "upstream::path", "prove a link without a proof", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([--]{+proof+}); //~ E0061 argument
 }
 """),
-    Row("prove_by_record", "upstream", "prove a link by a record that nobody recalled", """
+    Row("prove_by_record", "upstream::path", "prove a link by a record that nobody recalled", """
 use attest::{Attested, Record};
 use super::request::Link;
 fn wrong(link: Link, proof: [-Record-]{+Attested+}) {
     let _ = link.prove(proof); //~ E0308 mismatched
 }
 """),
-    Row("prove_by_reference", "upstream", "keep the proof after applying it", """
+    Row("prove_by_reference", "upstream::path", "keep the proof after applying it", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(link: Link, proof: Attested) {
     let _ = link.prove([-&-]{++}proof); //~ E0308 mismatched
 }
 """),
-    Row("prove_twice", "upstream", "apply one proof to two connections", """
+    Row("prove_twice", "upstream::path", "apply one proof to two connections", """
 use attest::Attested;
 use super::request::Link;
 fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
@@ -109,7 +109,7 @@ fn wrong(first: Link, second: Link, proof: Attested, other: Attested) {
     let _ = second.prove([-proof-]{+other+}); //~ E0382 proof
 }
 """),
-    Row("link_after_prove", "upstream", "probe a connection that is consumed by its proof", """
+    Row("link_after_prove", "upstream::path", "probe a connection that is consumed by its proof", """
 use attest::Attested;
 use super::{link::Probe, request::Link};
 async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
@@ -117,7 +117,7 @@ async fn wrong(mut link: Link, mut other: Link, proof: Attested, probe: Probe) {
     let _ = [-link-]{+other+}.probe(probe).await; //~ E0382 link
 }
 """),
-    Row("unverified_after_attest", "upstream", "use a connection that its check consumed", """
+    Row("unverified_after_attest", "upstream::path", "use a connection that its check consumed", """
 use super::{Judge, unverified::Unverified};
 use crate::verdicts::KeyLock;
 async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, key_lock: &KeyLock) {
@@ -125,7 +125,7 @@ async fn wrong(unverified: Unverified, other: Unverified, judge: &Judge, key_loc
     let _ = [-unverified-]{+other+}.attest(judge, key_lock).await; //~ E0382 unverified
 }
 """),
-    Row("unverified_after_recall", "upstream", "use a connection that recalling consumed", """
+    Row("unverified_after_recall", "upstream::path", "use a connection that recalling consumed", """
 use attest::{PolicyDigest, Record, UnixTime};
 use super::unverified::Unverified;
 fn wrong(unverified: Unverified, other: Unverified, record: &Record, policy: PolicyDigest, now: UnixTime) {
@@ -133,14 +133,14 @@ fn wrong(unverified: Unverified, other: Unverified, record: &Record, policy: Pol
     let _ = [-unverified-]{+other+}.spki(); //~ E0382 unverified
 }
 """),
-    Row("verified_literal", "upstream", "forge a verified connection by literal", """
+    Row("verified_literal", "upstream::path", "forge a verified connection by literal", """
 use super::verified::Verified;
 fn wrong(verified: Verified) -> Verified {
     [-Verified { ..verified } //~ E0451 private
     -]{+verified+}
 }
 """),
-    Row("verified_of_link", "upstream", "make a verified connection of a bare link", """
+    Row("verified_of_link", "upstream::path", "make a verified connection of a bare link", """
 use std::sync::Arc;
 use super::{UpstreamSettings, pool::PoolPermit, request::{Link, ProvedLink}, verified::Verified};
 use sources::backend::Backend;
@@ -156,24 +156,21 @@ fn wrong(verified: Verified) -> Verified {
 }
 """),
     Row("link_elsewhere", "proxy::ingress", "name the link outside upstream", """
-use upstream::[-link::ProvedLink-]{+Verified+}; //~ E0603 link
+use upstream::[-ProvedLink-]{+Verified+}; //~ E0432 ProvedLink
 """),
-    Row("dial_elsewhere", "proxy::ingress", "dial outside upstream", """
-use upstream::[-dial::Dialer-]{+Upstream+}; //~ E0603 dial
-"""),
-    Row("proved_link_twice", "upstream", "copy a proved link", """
+    Row("proved_link_twice", "upstream::path", "copy a proved link", """
 use super::request::ProvedLink;
 fn wrong(proved: ProvedLink) -> ProvedLink {
     proved[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("verified_twice", "upstream", "copy a verified connection", """
+    Row("verified_twice", "upstream::path", "copy a verified connection", """
 use super::verified::Verified;
 fn wrong(verified: Verified) -> Verified {
     verified[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("link_twice", "upstream", "copy a link, to prove one and use the other", """
+    Row("link_twice", "upstream::path", "copy a link, to prove one and use the other", """
 use super::request::Link;
 fn wrong(link: Link) -> Link {
     link[-.clone()-]{++} //~ E0599 clone
@@ -205,25 +202,46 @@ fn wrong(request: ClientRequest) {
     let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
 }
 """),
-    Row("open_without_link", "upstream::unverified", "open a request without any link", """
+    Row("open_in_metrics", "upstream::metrics", "open a request where it is counted", """
+use crate::ClientRequest;
+fn wrong(request: ClientRequest) {
+    let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
+}
+"""),
+    Row("open_in_guard", "upstream::guard", "open a request where it is admitted", """
+use crate::ClientRequest;
+fn wrong(request: ClientRequest) {
+    let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
+}
+"""),
+    Row("open_in_verdicts", "upstream::verdicts", "open a request where verdicts are kept", """
+use crate::ClientRequest;
+fn wrong(request: ClientRequest) {
+    let _ = request.[-open(todo!())-]{+view()+}; //~ E0624 open
+}
+"""),
+    Row("body_in_metrics", "upstream::metrics", "name a body where it is counted", """
+use crate::[-path::request::RequestBody-]{+ClientRequest+}; //~ E0603 request
+"""),
+    Row("open_without_link", "upstream::path::unverified", "open a request without any link", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proved: &ProvedLink) {
     let _ = request.open([--]{+proved+}); //~ E0061 argument
 }
 """),
-    Row("open_by_link", "upstream::unverified", "open a request by a link that is not proved", """
+    Row("open_by_link", "upstream::path::unverified", "open a request by a link that is not proved", """
 use super::super::request::{ClientRequest, Link, ProvedLink};
 fn wrong(request: ClientRequest, link: &[-Link-]{+ProvedLink+}) {
     let _ = request.open(link); //~ E0308 mismatched
 }
 """),
-    Row("open_by_proof", "upstream::judge", "open a request by a proof without its connection", """
+    Row("open_by_proof", "upstream::path::verified", "open a request by a proof without its connection", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, proof: &[-attest::Attested-]{+ProvedLink+}) {
     let _ = request.open(proof); //~ E0308 mismatched
 }
 """),
-    Row("open_twice", "upstream::verified", "open one request for two connections", """
+    Row("open_twice", "upstream::path::verified", "open one request for two connections", """
 use super::super::request::{ClientRequest, ProvedLink};
 fn wrong(request: ClientRequest, other: ClientRequest, one: &ProvedLink, two: &ProvedLink) {
     let _ = request.open(one);
@@ -241,13 +259,13 @@ async fn wrong(to: &Upstream, first: Verified, second: Verified, request: Client
 """),
 
     # A sealed request has no other way out.
-    Row("head_in_upstream", "upstream", "read a sealed request's head beside request.rs", """
+    Row("head_in_upstream", "upstream::path", "read a sealed request's head beside request.rs", """
 use super::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-head-]{+view()+}; //~ E0616 head
 }
 """),
-    Row("body_in_upstream", "upstream::verified", "read a sealed request's body beside request.rs", """
+    Row("body_in_upstream", "upstream::path::verified", "read a sealed request's body beside request.rs", """
 use super::super::request::ClientRequest;
 fn wrong(request: &ClientRequest) {
     let _ = &request.[-body-]{+view()+}; //~ E0616 body
@@ -265,7 +283,7 @@ fn wrong(request: ClientRequest) {
     let ClientRequest { [-head, -]{++}.. } = request; //~ E0451 private
 }
 """),
-    Row("seal_by_literal", "upstream", "exchange a sealed request's body", """
+    Row("seal_by_literal", "upstream::path", "exchange a sealed request's body", """
 use super::ClientRequest;
 fn wrong(request: ClientRequest) -> ClientRequest {
     [-ClientRequest { ..request } //~ E0451 private
@@ -314,13 +332,13 @@ fn wrong(request: &ClientRequest) -> String {
     format!("{request[--]{+:?+}}") //~ E0277 Display
 }
 """),
-    Row("debug_body", "upstream", "print a request's body", """
+    Row("debug_body", "upstream::path", "print a request's body", """
 use super::{ClientRequest, request::RequestBody};
 fn wrong(body: &[-RequestBody-]{+ClientRequest+}) -> String {
     format!("{body:?}") //~ E0277 Debug
 }
 """),
-    Row("debug_open_request", "upstream", "print an opened request", """
+    Row("debug_open_request", "upstream::path", "print an opened request", """
 use super::{ClientRequest, request::RequestBody};
 fn wrong(request: &[-http::Request<RequestBody>-]{+ClientRequest+}) -> String {
     format!("{request:?}") //~ E0277 Debug
@@ -344,7 +362,7 @@ fn wrong(request: &ClientRequest) {
     tracing::info!([-%-]{+?+}request); //~ E0277 Display
 }
 """),
-    Row("reseal_elsewhere", "upstream", "make a seal for another request", """
+    Row("reseal_elsewhere", "upstream::path", "make a seal for another request", """
 use super::request::Resealer;
 fn wrong(resealer: Resealer) -> Resealer {
     [-Resealer { ..resealer } //~ E0451 private
@@ -353,35 +371,35 @@ fn wrong(resealer: Resealer) -> Resealer {
 """),
 
     # What is written before the proof is made of public values.
-    Row("probe_literal", "upstream::unverified", "make a probe of another head", """
+    Row("probe_literal", "upstream::path::unverified", "make a probe of another head", """
 use super::super::link::Probe;
 use sources::backend::Backend;
 fn wrong(head: http::Request<()>, backend: &Backend, nonce: attest::Nonce, algo: attest::SigningAlgo) {
     let _ = [-Probe { head }-]{+Probe::new(backend, nonce, algo)+}; //~ E0451 private
 }
 """),
-    Row("probe_of_request", "upstream::unverified", "send a client's request as the probe", """
+    Row("probe_of_request", "upstream::path::unverified", "send a client's request as the probe", """
 use super::super::link::Probe;
 use super::super::request::{ClientRequest, Link};
 async fn wrong(link: &mut Link, request: [-ClientRequest-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
 """),
-    Row("probe_of_open_request", "upstream::unverified", "send an open request as the probe", """
+    Row("probe_of_open_request", "upstream::path::unverified", "send an open request as the probe", """
 use super::super::link::Probe;
 use super::super::request::{Link, RequestBody};
 async fn wrong(link: &mut Link, request: [-http::Request<RequestBody>-]{+Probe+}) {
     let _ = link.probe(request).await; //~ E0308 mismatched
 }
 """),
-    Row("probe_header", "upstream::unverified", "add a client's header to a probe", """
+    Row("probe_header", "upstream::path::unverified", "add a client's header to a probe", """
 use super::super::link::Probe;
 fn wrong(probe: &mut Probe, value: http::HeaderValue) {
     [-probe.head.headers_mut().insert("authorization", value); //~ E0616 head
     -]{+drop((probe, value));+}
 }
 """),
-    Row("probe_target", "upstream::unverified", "make a probe whose target a client chose", """
+    Row("probe_target", "upstream::path::unverified", "make a probe whose target a client chose", """
 use super::super::link::Probe;
 use super::super::request::View;
 use sources::backend::Backend;
@@ -389,7 +407,7 @@ fn wrong(backend: &Backend, view: &View<'_>, nonce: attest::Nonce, algo: attest:
     let _ = Probe::new(backend, [-view.path-]{+nonce+}, algo); //~ E0308 mismatched
 }
 """),
-    Row("probe_host", "upstream::unverified", "make a probe for a host that is no backend", """
+    Row("probe_host", "upstream::path::unverified", "make a probe for a host that is no backend", """
 use super::super::link::Probe;
 use sources::backend::Backend;
 fn wrong(host: &[-str-]{+Backend+}, nonce: attest::Nonce, algo: attest::SigningAlgo) {
@@ -419,14 +437,14 @@ fn wrong(backend: &mut Backend, domain: Domain) {
     let _ = [-backend.domain = domain-]{+backend.domain() == &domain+}; //~ E0616 domain
 }
 """),
-    Row("dial_a_name", "upstream", "dial a name that is no backend", """
+    Row("dial_a_name", "upstream::path", "dial a name that is no backend", """
 use super::dial::Dialer;
 use sources::backend::Backend;
 async fn wrong(dialer: &Dialer, name: &[-str-]{+Backend+}) {
     let _ = dialer.dial(name).await; //~ E0308 mismatched
 }
 """),
-    Row("dial_verified", "upstream", "take what was dialled for verified", """
+    Row("dial_verified", "upstream::path", "take what was dialled for verified", """
 use super::{DialError, dial::Dialer, request::{Link, ProvedLink}};
 use sources::backend::Backend;
 async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Link+}, DialError> {
@@ -434,13 +452,13 @@ async fn wrong(dialer: &Dialer, backend: &Backend) -> Result<[-ProvedLink-]{+Lin
 }
 """),
 
-    Row("pool_proved", "upstream", "take what was kept for proved", """
+    Row("pool_proved", "upstream::path", "take what was kept for proved", """
 use super::{pool::PoolPermit, request::{Link, ProvedLink}};
 fn wrong(permit: &PoolPermit) -> Option<[-ProvedLink-]{+Link+}> {
     permit.take(|_| true) //~ E0308 mismatched
 }
 """),
-    Row("pool_keeps_proof", "upstream", "keep a connection with its proof", """
+    Row("pool_keeps_proof", "upstream::path", "keep a connection with its proof", """
 use super::{pool::PoolPermit, request::ProvedLink};
 fn wrong(permit: PoolPermit, link: ProvedLink) {
     permit.release(link[--]{+.forget_proof()+}); //~ E0308 mismatched
@@ -448,46 +466,46 @@ fn wrong(permit: PoolPermit, link: ProvedLink) {
 """),
 
     # The proof and what is remembered of it.
-    Row("attested_literal", "upstream", "forge a proof by literal", """
+    Row("attested_literal", "upstream::path", "forge a proof by literal", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-Attested { ..proof } //~ E0451 claims
     -]{+proof+}
 }
 """),
-    Row("attested_edited", "upstream", "point a proof at another key", """
+    Row("attested_edited", "upstream::path", "point a proof at another key", """
 use attest::{Attested, Spki};
 fn wrong(mut proof: Attested, spki: Spki) {
     let _ = [-proof.claims.spki = spki-]{+proof.spki() == spki+}; //~ E0616 claims
 }
 """),
-    Row("attested_clone", "upstream", "copy a proof", """
+    Row("attested_clone", "upstream::path", "copy a proof", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     proof[-.clone()-]{++} //~ E0599 clone
 }
 """),
-    Row("attested_default", "upstream", "make a proof of nothing", """
+    Row("attested_default", "upstream::path", "make a proof of nothing", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-Attested::default() //~ E0599 default
     -]{+proof+}
 }
 """),
-    Row("attested_deserialise", "upstream", "read a proof out of text", """
+    Row("attested_deserialise", "upstream::path", "read a proof out of text", """
 use attest::{Attested, UnixTime};
 fn wrong(text: &str) {
     let _ = serde_json::from_str::<[-Attested-]{+UnixTime+}>(text); //~ E0277 Deserialize
 }
 """),
-    Row("attested_zeroed", "upstream", "conjure a proof out of memory", """
+    Row("attested_zeroed", "upstream::path", "conjure a proof out of memory", """
 use attest::Attested;
 fn wrong(proof: Attested) -> Attested {
     [-unsafe { std::mem::zeroed() } //~ unsafe_code unsafe
     -]{+proof+}
 }
 """),
-    Row("attested_of_rejected", "upstream", "take a refusal for a proof", """
+    Row("attested_of_rejected", "upstream::path", "take a refusal for a proof", """
 use attest::{Appraisal, Attested};
 use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) {
@@ -497,7 +515,7 @@ fn wrong(link: Link, appraisal: Appraisal) {
     }
 }
 """),
-    Row("outcome_unlooked", "upstream", "use an appraisal without looking at its outcome", """
+    Row("outcome_unlooked", "upstream::path", "use an appraisal without looking at its outcome", """
 use attest::{Appraisal, Rejected};
 use super::request::Link;
 fn wrong(link: Link, appraisal: Appraisal) -> Result<(), Rejected> {
@@ -505,7 +523,7 @@ fn wrong(link: Link, appraisal: Appraisal) -> Result<(), Rejected> {
     Ok(())
 }
 """),
-    Row("appraisal_literal", "upstream", "make an appraisal of one's own", """
+    Row("appraisal_literal", "upstream::path", "make an appraisal of one's own", """
 use attest::{Appraisal, Attested};
 fn wrong(appraisal: Appraisal, proof: Attested) -> Appraisal {
     [-Appraisal { outcome: Ok(proof), ..appraisal } //~ E0639 non-exhaustive
@@ -543,7 +561,7 @@ fn wrong(record: &Record) {
     let _ = serde_json::to_vec([-record-]{+&record.valid_until()+}); //~ E0277 Serialize
 }
 """),
-    Row("recall_any_policy", "upstream", "recall a record whatever the policy", """
+    Row("recall_any_policy", "upstream::path", "recall a record whatever the policy", """
 use attest::{Domain, PolicyDigest, Record, Spki, UnixTime};
 fn wrong(record: &Record, domain: &Domain, spki: Spki, policy: PolicyDigest, now: UnixTime) {
     let _ = record.recall(domain, spki, [-now-]{+policy, now+}); //~ E0061 argument
@@ -556,7 +574,7 @@ fn wrong(inputs: &attest::Appraise<'_>) {
     let _ = attest::appraise(inputs[-, |_: &[u8]| true-]{++}); //~ E0061 argument
 }
 """),
-    Row("own_judge", "upstream::judge", "attest by a judge of one's own", """
+    Row("own_judge", "upstream::path::verified", "attest by a judge of one's own", """
 use super::super::{Judge, unverified::Unverified};
 use crate::verdicts::KeyLock;
 struct Own;
@@ -564,8 +582,11 @@ async fn wrong(unverified: Unverified, judge: &[-Own-]{+Judge+}, key_lock: &KeyL
     let _ = unverified.attest(judge, key_lock).await; //~ E0308 mismatched
 }
 """),
-    Row("own_quote", "upstream::judge", "take a verified quote from outside attest", """
-use attest::[-intel::quote::VerifiedQuote-]{+Evidence+}; //~ E0603 intel
+    Row("own_measurements", "upstream::judge", "take measured registers outside attest", """
+use attest::VerifiedQuote;
+fn wrong(quote: &VerifiedQuote) {
+    let _ = [-quote.td()-]{+quote+}; //~ E0624 td
+}
 """),
     Row("verified_quote_literal", "upstream::judge", "forge a verified quote by literal", """
 use attest::VerifiedQuote;
@@ -616,7 +637,7 @@ fn wrong(proof: Attested) -> Attested {
 }
 """),
     Row("unverified_elsewhere", "proxy::ingress", "name an unverified connection outside upstream", """
-use upstream::[-unverified::Unverified-]{+Verified+}; //~ E0603 unverified
+use upstream::[-Unverified-]{+Verified+}; //~ E0432 Unverified
 """),
     Row("dialled_elsewhere", "proxy::ingress", "dial a backend beside the way to it", """
 use upstream::Dialer;
@@ -632,7 +653,7 @@ async fn wrong(on: Verified, request: ClientRequest, answer_ids: &AnswerIds) {
 }
 """),
     Row("body_elsewhere", "proxy::respond", "name a sealed body outside upstream", """
-use upstream::[-request::RequestBody-]{+ClientRequest+}; //~ E0603 request
+use upstream::[-RequestBody-]{+ClientRequest+}; //~ E0432 RequestBody
 """),
     Row("verdict_use_elsewhere", "proxy::ingress", "say that a verdict stands, outside upstream", """
 use upstream::verdicts::[-VerdictUse-]{+Verdicts+}; //~ E0603 VerdictUse

@@ -13,7 +13,7 @@ use sources::clock::{Clock, Stamp};
 use sources::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::request::Link;
+use crate::path::request::Link;
 
 /// After an answer's end, for the rest of its request to be written. Waiting longer is not
 /// worth a permit.
@@ -48,7 +48,7 @@ impl Default for PoolLimits {
 
 /// The connections to all backends.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(in crate::path) struct Pool {
     limits: PoolLimits,
     clock: Clock,
     hosts: Mutex<HashMap<Domain, Arc<HostPool>>>,
@@ -77,13 +77,13 @@ struct IdleConnection {
 
 /// Permits the use of one connection to a backend.
 #[derive(Debug)]
-pub(crate) struct PoolPermit {
+pub(in crate::path) struct PoolPermit {
     host: Arc<HostPool>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Pool {
-    pub(crate) fn new(limits: PoolLimits, clock: Clock) -> Self {
+    pub(in crate::path) fn new(limits: PoolLimits, clock: Clock) -> Self {
         Self {
             limits,
             clock,
@@ -92,7 +92,7 @@ impl Pool {
     }
 
     /// Waits for a permit for a connection to `domain`.
-    pub(crate) async fn acquire(&self, domain: &Domain) -> PoolPermit {
+    pub(in crate::path) async fn acquire(&self, domain: &Domain) -> PoolPermit {
         let host = self.host(domain);
         // An error: the semaphore is closed, which never happens.
         let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
@@ -103,7 +103,7 @@ impl Pool {
     }
 
     /// Closes the idle connections to this key, under all domains.
-    pub(crate) fn close(&self, spki: Spki) {
+    pub(in crate::path) fn close(&self, spki: Spki) {
         for host in lock(&self.hosts).values() {
             lock(&host.idle).retain(|connection| connection.link.spki() != spki);
         }
@@ -111,7 +111,7 @@ impl Pool {
 
     /// Closes connections that the backend has closed, that are too old or were idle for too
     /// long, and drops the pools of hosts without connections.
-    pub(crate) fn evict(&self) {
+    pub(in crate::path) fn evict(&self) {
         let mut hosts = lock(&self.hosts);
         hosts.retain(|_, host| {
             let mut idle = lock(&host.idle);
@@ -121,7 +121,7 @@ impl Pool {
     }
 
     /// The number of idle connections.
-    pub(crate) fn idle(&self) -> usize {
+    pub(in crate::path) fn idle(&self) -> usize {
         let hosts = lock(&self.hosts);
         hosts.values().map(|host| lock(&host.idle).len()).sum()
     }
@@ -159,7 +159,7 @@ impl HostPool {
 impl PoolPermit {
     /// The idle connection used last among those on a key that suits and still usable. If there
     /// is none, the caller may make one.
-    pub(crate) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
+    pub(in crate::path) fn take(&self, suits: impl Fn(Spki) -> bool) -> Option<Link> {
         let mut idle = lock(&self.host.idle);
         let suits = |connection: &IdleConnection| suits(connection.link.spki());
         while let Some(at) = idle.iter().rposition(suits) {
@@ -180,7 +180,7 @@ impl PoolPermit {
 
     /// Keeps a connection whose answer has ended, once it is ready for the next request. Then
     /// the permit is free.
-    pub(crate) fn release(self, mut link: Link) {
+    pub(in crate::path) fn release(self, mut link: Link) {
         if link.is_ready() {
             self.keep_idle(link);
             return;

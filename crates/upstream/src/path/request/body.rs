@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 
 use super::form::Content;
 use super::model::BodyScan;
-use crate::headers;
 use crate::idle::IdleTimer;
+use crate::path::headers;
 use crate::verdicts::Revocation;
 
 /// A request's body. It cannot be printed.
 #[derive(Default)]
-pub(crate) enum RequestBody {
+pub(in crate::path) enum RequestBody {
     /// The body of a probe.
     #[default]
     Empty,
@@ -25,7 +25,7 @@ pub(crate) enum RequestBody {
 }
 
 /// A client's body.
-pub(crate) struct Sent {
+pub(in crate::path) struct Sent {
     held: VecDeque<Frame<Bytes>>,
     rest: Rest,
     /// Tells whether the verdict that the body is sent under is revoked.
@@ -186,7 +186,7 @@ impl Rest {
 
 impl RequestBody {
     /// Stops the body in the middle if the verdict that it is sent under is revoked.
-    pub(crate) fn stop_on(&mut self, revocation: Revocation) {
+    pub(in crate::path) fn stop_on(&mut self, revocation: Revocation) {
         if let Self::Sent(sent) = self {
             sent.revocation = Some(revocation);
         }

@@ -18,7 +18,7 @@ static HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Names a backend, instead of the model.
-pub(crate) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
+pub(in crate::path) const BACKEND_DOMAIN: HeaderName = HeaderName::from_static("x-backend-domain");
 
 /// Fields for the proxy itself, or that it writes anew. X-Request-Hash overrides the hash that
 /// the backend signs (protocol.md §4).
@@ -41,7 +41,7 @@ const OF_THE_CONTENT: [HeaderName; 3] = [
 const OWN_PREFIX: &str = "x-verified-proxy-";
 
 /// Removes the fields that are for the proxy or for the client's connection.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
+pub(in crate::path) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
     for name in &NOT_FOR_BACKENDS {
@@ -51,7 +51,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
 
 /// Removes the fields that are for the proxy's connection, that only the proxy may write, or
 /// that would lead the client around the proxy.
-pub(crate) fn strip_response(headers: &mut HeaderMap) {
+pub(in crate::path) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     headers.remove(header::REFRESH);
@@ -64,7 +64,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
 
 /// Adds the proxy's API key where the client sends none, or a placeholder. Anthropic's clients
 /// send the key in `X-Api-Key`.
-pub(crate) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
+pub(in crate::path) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
     let stands_for_none = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
         // An unreadable value may be a key: it is left alone.
         let text = value.to_str().ok();
@@ -87,7 +87,7 @@ pub(crate) fn add_key(headers: &mut HeaderMap, key: &ApiKey) {
 
 /// How an answer states its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stated {
+pub(in crate::path) enum Stated {
     Once,
     /// By chunks and by Content-Length: the sender contradicts itself about the end, so nothing
     /// that follows on the connection is trusted (RFC 9112 §6.3, item 3).
@@ -99,7 +99,7 @@ pub(crate) enum Stated {
 ///
 /// hyper reads a body by its transfer-coding and leaves Content-Length beside it; a client that
 /// used the latter would truncate the body unnoticed.
-pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
+pub(in crate::path) fn settle_length(headers: &mut HeaderMap) -> Result<Stated, &'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let one_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -162,7 +162,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
 }
 
 /// Foreign text as a header value. Characters other than printable ASCII become `?`.
-pub(crate) fn printable(text: &str) -> HeaderValue {
+pub(in crate::path) fn printable(text: &str) -> HeaderValue {
     let safe: String = text
         .chars()
         .take(256)
@@ -173,7 +173,7 @@ pub(crate) fn printable(text: &str) -> HeaderValue {
 
 /// A Location as a path on the same backend; `None` if it leads elsewhere, or some client could
 /// read it so.
-pub(crate) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
+pub(in crate::path) fn path_on(domain: &Domain, location: &HeaderValue) -> Option<HeaderValue> {
     let text = location.to_str().ok()?;
     // Browsers read a backslash as a slash, and drop tabs and newlines (WHATWG URL §4.4).
     if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'\\') {

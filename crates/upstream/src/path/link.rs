@@ -26,7 +26,7 @@ use tokio::time::Instant;
 const MAX_INTERIM: u32 = 16;
 
 /// An HTTP/1.1 connection and the TLS key at its other end. Dropping it closes the socket.
-pub(crate) struct Link<B> {
+pub(in crate::path) struct Link<B> {
     spki: Spki,
     sender: SendRequest<B>,
     _driver: Driver,
@@ -37,7 +37,7 @@ pub(crate) struct Link<B> {
 
 impl<B: Body + Default + 'static> Link<B> {
     /// `spki` is the key of the TLS session below `sender`; `connection` drives it.
-    pub(crate) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
+    pub(in crate::path) fn new<C>(spki: Spki, sender: SendRequest<B>, connection: C) -> Self
     where
         C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
     {
@@ -56,39 +56,42 @@ impl<B: Body + Default + 'static> Link<B> {
         }
     }
 
-    pub(crate) fn spki(&self) -> Spki {
+    pub(in crate::path) fn spki(&self) -> Spki {
         self.spki
     }
 
     /// Time since the connection was made.
-    pub(crate) fn age(&self) -> Duration {
+    pub(in crate::path) fn age(&self) -> Duration {
         self.made.elapsed()
     }
 
     /// The number of clients' requests that were sent on it.
-    pub(crate) fn requests(&self) -> u64 {
+    pub(in crate::path) fn requests(&self) -> u64 {
         self.requests
     }
 
     /// True once an answer came in HTTP/1.0. hyper then speaks that version too, and silently
     /// drops a body without a length, which HTTP/1.0 cannot frame.
-    pub(crate) fn spoke_http10(&self) -> bool {
+    pub(in crate::path) fn spoke_http10(&self) -> bool {
         self.spoke_http10
     }
 
     /// True if the last answer has ended and the backend has not closed the connection, as far
     /// as is known.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(in crate::path) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
     /// Resolves when the connection can take a request. Fails when it is closed.
-    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
+    pub(in crate::path) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.sender.ready().await
     }
 
     /// The only method of an unproved link that writes.
-    pub(crate) async fn probe(&mut self, probe: Probe) -> Result<Response<Incoming>, SendError> {
+    pub(in crate::path) async fn probe(
+        &mut self,
+        probe: Probe,
+    ) -> Result<Response<Incoming>, SendError> {
         let request = probe.head.map(|()| B::default());
         let response = self.send(request).await.map_err(|(error, _)| error)?;
         if self.spoke_http10 {
@@ -99,7 +102,7 @@ impl<B: Body + Default + 'static> Link<B> {
 
     /// Turns into a proved link if the proof is about this link's TLS key; otherwise hands the
     /// link back.
-    pub(crate) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
+    pub(in crate::path) fn prove(self, proof: Attested) -> Result<ProvedLink<B>, Self> {
         if proof.spki() != self.spki {
             return Err(self);
         }
@@ -154,12 +157,12 @@ impl Interim {
 }
 
 /// The attestation request. Nothing in it comes from a client.
-pub(crate) struct Probe {
+pub(in crate::path) struct Probe {
     head: Request<()>,
 }
 
 impl Probe {
-    pub(crate) fn new(backend: &Backend, nonce: Nonce, algo: SigningAlgo) -> Self {
+    pub(in crate::path) fn new(backend: &Backend, nonce: Nonce, algo: SigningAlgo) -> Self {
         let target = format!(
             "/v1/attestation/report?signing_algo={}&nonce={nonce}&include_tls_fingerprint=true",
             algo.as_str()
@@ -182,23 +185,23 @@ impl Probe {
 }
 
 /// A connection and the proof about its TLS key. It opens a client's request.
-pub(crate) struct ProvedLink<B> {
+pub(in crate::path) struct ProvedLink<B> {
     link: Link<B>,
     proof: Attested,
 }
 
 impl<B: Body + Default + 'static> ProvedLink<B> {
-    pub(crate) fn proof(&self) -> &Attested {
+    pub(in crate::path) fn proof(&self) -> &Attested {
         &self.proof
     }
 
     /// See [`Link::ready`].
-    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
+    pub(in crate::path) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.link.ready().await
     }
 
     /// Hands the request back if no byte of it was written.
-    pub(crate) async fn send(
+    pub(in crate::path) async fn send(
         &mut self,
         request: Request<B>,
     ) -> Result<Response<Incoming>, (SendError, Option<Request<B>>)> {
@@ -207,7 +210,7 @@ impl<B: Body + Default + 'static> ProvedLink<B> {
     }
 
     /// The connection without its proof. It has to be proved again.
-    pub(crate) fn forget_proof(self) -> Link<B> {
+    pub(in crate::path) fn forget_proof(self) -> Link<B> {
         self.link
     }
 }

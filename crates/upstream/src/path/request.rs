@@ -27,18 +27,18 @@ use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
 use self::model::{BodyScan, ModelField, in_query};
 use crate::guard::{Admitted, Guard, NotAdmitted};
-use crate::headers::BACKEND_DOMAIN;
-use crate::link;
+use crate::path::headers::BACKEND_DOMAIN;
+use crate::path::link;
 
 pub use self::body::BodyError;
-pub(crate) use self::body::RequestBody;
+pub(in crate::path) use self::body::RequestBody;
 pub use self::budget::{BODY_SLACK, BodyBudget};
 pub use self::form::Content;
 pub use self::framing::Framing;
 
 /// Connections for clients' requests.
-pub(crate) type Link = link::Link<RequestBody>;
-pub(crate) type ProvedLink = link::ProvedLink<RequestBody>;
+pub(in crate::path) type Link = link::Link<RequestBody>;
+pub(in crate::path) type ProvedLink = link::ProvedLink<RequestBody>;
 
 /// How long the model may take to arrive, in multiples of the longest pause between pieces: ten
 /// minutes by default. What arrived before it occupies memory that all requests share, and a
@@ -185,7 +185,7 @@ impl ClientRequest {
     }
 
     /// Opens the request, for a connection with its proof.
-    pub(crate) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
+    pub(in crate::path) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
         let resealer = Resealer { model: self.model };
         (Request::from_parts(self.head, self.body), resealer)
     }
@@ -221,12 +221,12 @@ async fn model_in(
 }
 
 /// Seals a request again that was not written.
-pub(crate) struct Resealer {
+pub(in crate::path) struct Resealer {
     model: ModelField,
 }
 
 impl Resealer {
-    pub(crate) fn seal(self, request: Request<RequestBody>) -> ClientRequest {
+    pub(in crate::path) fn seal(self, request: Request<RequestBody>) -> ClientRequest {
         let (head, body) = request.into_parts();
         ClientRequest {
             head,

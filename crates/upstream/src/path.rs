@@ -16,6 +16,15 @@
 //! of a proof about a TLS key and the `Link` that ends at this key; a `Link` can write nothing
 //! but a probe, and is consumed.
 
+mod answer;
+mod dial;
+mod headers;
+mod link;
+mod pool;
+mod request;
+mod unverified;
+mod verified;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,17 +37,25 @@ use sources::backend::Backend;
 use sources::lock::lock;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::answer::AnswerBody;
+use self::pool::{Pool, PoolPermit};
+use self::request::Link;
+use self::unverified::Unverified;
 use crate::answer_ids::AnswerIds;
-use crate::dial::{DialError, Dialer};
 use crate::judge::{Judge, SourceFinding};
 use crate::least::{Demand, Shortfall};
-use crate::pool::{Pool, PoolLimits, PoolPermit};
-use crate::request::{ClientRequest, Link};
 use crate::settings::UpstreamSettings;
-use crate::unverified::{AttestError, Examined, Unverified};
 use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, blames_sources};
-use crate::verified::{ForwardError, Unsent, Verified};
+
+pub use self::answer::{AnswerBody, AnswerError};
+pub use self::dial::{DialError, Dialer};
+pub use self::link::SendError;
+pub use self::pool::PoolLimits;
+pub use self::request::{
+    BODY_SLACK, BodyBudget, BodyError, ClientRequest, Content, Framing, Model, SealError,
+    SingleHeader, View,
+};
+pub use self::unverified::{AttestError, Examined};
+pub use self::verified::{ForwardError, Unsent, VERDICT, Verified};
 
 /// How often idle connections and verdicts are looked through.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);

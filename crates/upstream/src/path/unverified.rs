@@ -19,12 +19,12 @@ use sources::collateral::CollateralError;
 use sources::skew::Skew;
 
 use crate::judge::Judge;
-use crate::link::{Probe, SendError};
-use crate::pool::PoolPermit;
-use crate::request::Link;
+use crate::path::link::{Probe, SendError};
+use crate::path::pool::PoolPermit;
+use crate::path::request::Link;
+use crate::path::verified::Verified;
 use crate::settings::UpstreamSettings;
 use crate::verdicts::{KeyLock, Refusal, Stage, VerdictId, VerdictReport};
-use crate::verified::Verified;
 
 /// How long a probe waits for another probe of its domain. Reports usually take less; an
 /// instance that hangs must not keep other instances from being attested.
@@ -74,13 +74,13 @@ pub struct Examined {
     /// How far this machine's clock is off, if that may be the cause of a refusal.
     pub skew: Option<Skew>,
     /// The key and the nonce that the evidence was judged for.
-    pub(crate) spki: Spki,
-    pub(crate) nonce: Nonce,
+    pub(in crate::path) spki: Spki,
+    pub(in crate::path) nonce: Nonce,
 }
 
 /// A TLS connection to a backend, and its permit.
 #[derive(Debug)]
-pub(crate) struct Unverified {
+pub(in crate::path) struct Unverified {
     link: Link,
     backend: Backend,
     permit: PoolPermit,
@@ -88,7 +88,7 @@ pub(crate) struct Unverified {
 }
 
 impl Unverified {
-    pub(crate) fn new(
+    pub(in crate::path) fn new(
         link: Link,
         backend: Backend,
         permit: PoolPermit,
@@ -102,17 +102,17 @@ impl Unverified {
         }
     }
 
-    pub(crate) fn backend(&self) -> &Backend {
+    pub(in crate::path) fn backend(&self) -> &Backend {
         &self.backend
     }
 
     /// The key at the other end of the TLS session.
-    pub(crate) fn spki(&self) -> Spki {
+    pub(in crate::path) fn spki(&self) -> Spki {
         self.link.spki()
     }
 
     /// Verified by a stored verdict on the same domain, key and policy; otherwise handed back.
-    pub(crate) fn recall(
+    pub(in crate::path) fn recall(
         self,
         record: &Record,
         policy: PolicyDigest,
@@ -132,7 +132,7 @@ impl Unverified {
     }
 
     /// Requests evidence about this connection and has it appraised.
-    pub(crate) async fn attest(
+    pub(in crate::path) async fn attest(
         mut self,
         judge: &Judge,
         key_lock: &KeyLock,
@@ -158,7 +158,7 @@ impl Unverified {
     }
 
     /// Requests and appraises evidence; the connection stays unverified.
-    pub(crate) async fn examine(
+    pub(in crate::path) async fn examine(
         &mut self,
         judge: &Judge,
         key_lock: &KeyLock,
@@ -243,7 +243,7 @@ impl Unverified {
     }
 
     /// Returns the connection to the pool.
-    pub(crate) fn release(self) {
+    pub(in crate::path) fn release(self) {
         self.permit.release(self.link);
     }
 

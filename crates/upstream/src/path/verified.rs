@@ -9,14 +9,14 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use sources::backend::Backend;
 
-use crate::answer::AnswerBody;
 use crate::answer_ids::{AnswerIds, IdScan, Instance};
 use crate::guard;
-use crate::headers;
 use crate::least::{Demand, Shortfall};
-use crate::link::SendError;
-use crate::pool::PoolPermit;
-use crate::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
+use crate::path::answer::AnswerBody;
+use crate::path::headers;
+use crate::path::link::SendError;
+use crate::path::pool::PoolPermit;
+use crate::path::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
 use crate::settings::UpstreamSettings;
 use crate::unauthorized::KeyOf;
 use crate::verdicts::{Key, VerdictId, VerdictUse};
@@ -55,7 +55,7 @@ pub enum ForwardError {
 }
 
 impl ForwardError {
-    pub(crate) fn unsent(request: ClientRequest, why: Unsent) -> Self {
+    pub(in crate::path) fn unsent(request: ClientRequest, why: Unsent) -> Self {
         Self::Unsent {
             request: Box::new(request),
             why,
@@ -83,7 +83,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    pub(crate) fn new(
+    pub(in crate::path) fn new(
         link: ProvedLink,
         backend: Backend,
         permit: PoolPermit,
@@ -106,12 +106,12 @@ impl Verified {
     }
 
     /// The demanded level that this connection's verdict does not reach, if any.
-    pub(crate) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
+    pub(in crate::path) fn shortfall(&self, demand: Demand<'_>) -> Option<Shortfall> {
         Shortfall::of(&self.link.proof().levels(), &self.least(demand))
     }
 
     /// The least levels that a request demands of this connection.
-    pub(crate) fn least(&self, demand: Demand<'_>) -> LeastLevels {
+    pub(in crate::path) fn least(&self, demand: Demand<'_>) -> LeastLevels {
         demand.least(&self.settings.model_levels, self.link.proof().model_name())
     }
 
@@ -128,18 +128,18 @@ impl Verified {
     }
 
     /// The part of the verdict that may be stored.
-    pub(crate) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
+    pub(in crate::path) fn record(&self, now: UnixTime, ttl: Duration) -> Result<Record, NoDomain> {
         self.link.proof().record(now, ttl.as_secs())
     }
 
     /// Fails if the backend closed the connection after the probe.
-    pub(crate) async fn still_open(mut self) -> Result<Self, hyper::Error> {
+    pub(in crate::path) async fn still_open(mut self) -> Result<Self, hyper::Error> {
         self.link.ready().await?;
         Ok(self)
     }
 
     /// The key of its verdict.
-    pub(crate) fn key(&self) -> Key {
+    pub(in crate::path) fn key(&self) -> Key {
         let proof = self.link.proof();
         Key {
             domain: self.backend.domain().clone(),
@@ -149,12 +149,12 @@ impl Verified {
     }
 
     /// Returns the connection to the pool, without its proof.
-    pub(crate) fn release(self) {
+    pub(in crate::path) fn release(self) {
         self.permit.release(self.link.forget_proof());
     }
 
     /// Opens the request, sends it, and returns the answer as it arrives.
-    pub(crate) async fn forward(
+    pub(in crate::path) async fn forward(
         mut self,
         request: ClientRequest,
         verdict_use: VerdictUse,

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::request::Link;
+use crate::path::request::Link;
 use crate::settings::UpstreamSettings;
 
 /// Why a connection to a backend failed.
@@ -72,7 +72,7 @@ impl Dialer {
     }
 
     /// A new connection, on which only the TLS handshake has taken place.
-    pub(crate) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
+    pub(in crate::path) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let limit = self.settings.timeouts.connect;
         match tokio::time::timeout(limit, self.connect(backend)).await {
             Ok(outcome) => outcome,

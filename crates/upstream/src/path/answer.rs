@@ -11,11 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::answer_ids::IdScan;
-use crate::headers::{self, Stated};
 use crate::idle::IdleTimer;
 use crate::metrics::Cut;
-use crate::pool::PoolPermit;
-use crate::request::Link;
+use crate::path::headers::{self, Stated};
+use crate::path::pool::PoolPermit;
+use crate::path::request::Link;
 use crate::settings::UpstreamSettings;
 use crate::verdicts::VerdictUse;
 
@@ -49,7 +49,7 @@ pub struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(
+    pub(in crate::path) fn new(
         body: Incoming,
         settings: Arc<UpstreamSettings>,
         link: Link,
