@@ -199,11 +199,11 @@ fn threats_that_comments_cite_are_listed_with_tests_that_exist() {
     assert!(cited > 20, "{cited} citations found");
 
     for row in rows {
-        for (krate, folder) in [("attest ", "attest"), ("proxy ", "verified-proxy")] {
+        for (krate, folder) in [("attest ", "attest"), ("program ", "verified-proxy")] {
             let Some((_, named)) = row[3].split_once(krate) else {
                 continue;
             };
-            let named = named.split("proxy ").next().unwrap();
+            let named = named.split("program ").next().unwrap();
             for module in named.split('`').skip(1).step_by(2) {
                 let path = root()
                     .join("crates")
