@@ -218,7 +218,7 @@ impl Collaterals {
         lock(&self.0.editions).stored(&self.0.clock)
     }
 
-    /// Resolves when the list is stored, or after [`editions::PATIENCE`]: a verdict is possible
+    /// Resolves when the list is stored, or after `editions::PATIENCE`: a verdict is possible
     /// without it.
     pub async fn want_editions(&self) {
         let wanted = EditionsState::want(&self.0);

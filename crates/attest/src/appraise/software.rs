@@ -121,11 +121,12 @@ impl Run<'_> {
         self.begin(CheckId::Kms);
         let identity = AppChain::read(request.evidence.app_cert.clone()?.as_deref())?;
         let rules = self.rules();
-        let admitted = rules.admit_identity(&identity.kms_root, &identity.app_id, request.now)?;
+        let admit = |root: &str, app_id: &[u8]| rules.admit_identity(root, app_id, request.now);
+        let (admitted, issued) =
+            identity.verify(admit, td, &boot.rtmr3_since_ready, request.now)?;
         let operator = admitted.operator.map(str::to_owned);
         let exception = admitted.exception.cloned();
         let admitted_until = admitted.until;
-        let issued = identity.verify(td, &boot.rtmr3_since_ready, request.now)?;
         self.pass("certificate of the expected KMS, issued for these registers");
         self.workload.booted = issued.booted;
         self.workload.kms_root = Some(identity.kms_root.clone());

@@ -94,17 +94,19 @@ impl AppChain {
     }
 
     /// Verifies the chain, its purpose, and that it was issued for this machine's state.
-    /// The caller first compares `kms_root` and `app_id` with the policy: an unknown
-    /// form counts as newer than this program only if a pinned root signed it.
+    /// `admit` compares KMS root and application with the policy, before anything else:
+    /// an unknown form counts as newer than this program only if a pinned root signed it.
     ///
     /// # Errors
-    /// `rejected_app_cert*`.
-    pub(crate) fn verify(
+    /// Those of `admit`, and `rejected_app_cert*`.
+    pub(crate) fn verify<T>(
         &self,
+        admit: impl FnOnce(&str, &[u8]) -> Result<T, Rejected>,
         td: &MeasuredTd,
         rtmr3_since_ready: &[[u8; 48]],
         now: UnixTime,
-    ) -> Result<Issued, Rejected> {
+    ) -> Result<(T, Issued), Rejected> {
+        let admitted = admit(&self.kms_root, &self.app_id)?;
         let [leaf, app_ca, _] = &self.chain;
         let valid_until = chain_holds(&self.chain, &self.root_key, now)?;
         if octets(app_ca, OID_APP_ID, "app-id of the app CA")? != self.app_id {
@@ -123,10 +125,11 @@ impl AppChain {
             }
         }
         issued_for_this_state(leaf, td, rtmr3_since_ready)?;
-        Ok(Issued {
+        let issued = Issued {
             booted: booted(leaf, now),
             valid_until,
-        })
+        };
+        Ok((admitted, issued))
     }
 }
 
