@@ -1,8 +1,8 @@
 """A copy of the workspace that code is injected into, for compile-fail and dialling-ban.
 
-It lies in the target folder with a target folder of its own, so that what is
-unchanged stays built. Files are written only where they differ: cargo goes by
-their times.
+It lies in the target folder and is built there too: the libraries from the registry
+are the ones that the workspace's own build has checked, and nothing is built twice.
+Files are written only where they differ: cargo goes by their times.
 """
 
 import filecmp
@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACE = Path(ROOT, os.environ.get("CARGO_TARGET_DIR") or "target") / "injections"
+TARGET = Path(ROOT, os.environ.get("CARGO_TARGET_DIR") or "target")
+PLACE = TARGET / "injections"
 COPY = PLACE / "workspace"
 CRATES = COPY / "crates"
 # One cargo run; the first one also builds every dependency.
@@ -125,7 +126,7 @@ class Injection:
 
 def cargo(command, package, arguments=("--offline", "--locked")):
     """Runs cargo on a package's library; returns its exit code and the compiler's messages."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build")}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
     environment.pop("CLIPPY_CONF_DIR", None)
     run = subprocess.run(
         ["cargo", command, "-p", package, "--lib", "--message-format=json", *arguments],
