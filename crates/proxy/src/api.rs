@@ -2,6 +2,7 @@
 
 use http::{Method, Response, StatusCode};
 use sources::endpoints::{EndpointList, Endpoints};
+use upstream::admission::Client;
 use upstream::metrics;
 use upstream::verdicts::Verdicts;
 
@@ -17,6 +18,7 @@ pub(crate) struct Subjects<'a> {
     pub(crate) verdicts: &'a Verdicts,
     pub(crate) page: &'a Page,
     pub(crate) running: &'a Running,
+    pub(crate) client: &'a Client,
 }
 
 /// Answers `/_proxy/` + `page`.
@@ -39,8 +41,8 @@ pub(crate) async fn page(
         "about" => Ok(about.page.about()),
         "events" => about
             .page
-            .events(verdicts, about.running)
-            .ok_or(Failure::TooManyListeners),
+            .events(about.client, verdicts, about.running)
+            .map_err(Failure::TooManyListeners),
         "live" => Ok(json(StatusCode::OK, r#"{"status":"live"}"#)),
         // Ready once there is a backend to send requests to.
         "ready" => match endpoints.list().await? {

@@ -134,7 +134,7 @@ codes! {
         "This machine's random number generator failed, so no nonce could be made."
         "Check this machine's operating system.";
     Busy "busy" [SERVICE_UNAVAILABLE] PROXY HelpsLater
-        "Too many requests are waiting already, or too many clients listen to events."
+        "A limit is reached: of clients' connections, of requests that wait for one backend, of memory for bodies, or of clients that listen to events; the message says which."
         "Try again after the time in Retry-After.";
     ShuttingDown "shutting_down" [SERVICE_UNAVAILABLE] PROXY HelpsLater
         "The proxy was told to stop: it finishes the answers under way and takes no more requests."

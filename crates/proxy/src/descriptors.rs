@@ -1,6 +1,6 @@
 //! File descriptors: each client has one, and each connection to a backend.
 
-/// Clients served at a time; further ones wait in the kernel's queue.
+/// Clients' connections at a time.
 const MAX_CLIENTS: usize = 4_096;
 /// Kept for the runtime, the standard streams, the listener, files and fetches.
 const RESERVED: u64 = 32;
@@ -17,6 +17,11 @@ pub fn raise() {
 /// How many clients may be served at a time.
 pub(crate) fn clients() -> usize {
     clients_under(current())
+}
+
+/// How many connections to backends may be idle: half of what clients leave.
+pub(crate) fn idle() -> usize {
+    clients() / 2
 }
 
 /// The hard limit, to which [`raise`] raises the soft one.

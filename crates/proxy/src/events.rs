@@ -11,7 +11,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
+use upstream::admission::{Client, Counts, Full, Hold, Pot, What};
 
 /// More than a person's open windows; each holds a connection.
 const MAX_LISTENERS: usize = 32;
@@ -24,36 +25,41 @@ pub(crate) type Events = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infa
 
 /// Permits for clients that listen.
 #[derive(Debug)]
-pub(crate) struct Listeners(Arc<Semaphore>);
-
-impl Default for Listeners {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_LISTENERS)))
-    }
-}
+pub(crate) struct Listeners(Arc<Pot>);
 
 struct Listener {
     changes: watch::Receiver<u64>,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _permit: OwnedSemaphorePermit,
+    _place: Hold,
 }
 
 impl Listeners {
-    /// None if all permits are taken.
+    pub(crate) fn new(counts: Counts) -> Self {
+        let share = MAX_LISTENERS / 2;
+        Self(Pot::new(What::Listeners, MAX_LISTENERS, share, counts))
+    }
+
+    /// How many clients listen, and how many may.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.0.held(), self.0.limit())
+    }
+
+    /// Fails if too many clients listen already.
     pub(crate) fn open(
         &self,
+        client: &Client,
         mut changes: watch::Receiver<u64>,
         stopping: impl Future<Output = ()> + Send + 'static,
-    ) -> Option<Events> {
-        let permit = Arc::clone(&self.0).try_acquire_owned().ok()?;
+    ) -> Result<Events, Full> {
+        let place = self.0.take(client, 1)?;
         // The first event is sent at once: what the client read before may be old.
         changes.mark_changed();
         let listener = Listener {
             changes,
             stopping: Box::pin(stopping),
-            _permit: permit,
+            _place: place,
         };
-        Some(StreamBody::new(stream::unfold(listener, next).boxed()))
+        Ok(StreamBody::new(stream::unfold(listener, next).boxed()))
     }
 }
 
@@ -86,9 +92,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_broken_by_a_comment() {
         let changes = watch::Sender::new(7);
-        let listeners = Listeners::default();
+        let client = Client::new(None);
+        let listeners = Listeners::new(Counts::default());
         let mut events = listeners
-            .open(changes.subscribe(), std::future::pending())
+            .open(&client, changes.subscribe(), std::future::pending())
             .unwrap();
         assert_eq!(text(&mut events).await, "event: verdicts\ndata: 7\n\n");
         for _ in 0..2 {

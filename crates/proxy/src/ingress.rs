@@ -2,6 +2,7 @@
 //! connection for it.
 
 mod client_io;
+mod connection;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,9 +20,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use sources::endpoints::Endpoints;
 use sources::net::MAX_HTTP_BUFFER;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use upstream::admission::{Client, Full, Hold, Pot, What};
 use upstream::answer_ids::AnswerIds;
 use upstream::guard::{Admitted, Guard};
 use upstream::least::Demand;
@@ -30,18 +31,20 @@ use upstream::verdicts::Verdicts;
 use upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 
 use self::client_io::{ClientIo, Ending};
+use self::connection::{Connection, End};
 use crate::api::{self, Subjects};
 use crate::body::Body;
 use crate::config::ClientTimeouts;
 use crate::descriptors;
-use crate::listener::{ClientStream, Listener};
+use crate::listener::Listener;
 use crate::page::Page;
 use crate::respond::{self, Failure};
 use crate::route::{self, RouteError, Target, Wanted};
 use crate::shutdown::{Running, UnderWay};
 
-/// Requests that wait for an answer's first byte at a time.
-const MAX_WAITING: usize = 1_024;
+/// Connections beyond the limit that answer `/_proxy/live` and `/_proxy/ready` only: a
+/// supervisor must not take a busy proxy for a dead one, and cut all answers off.
+const RESERVE: usize = 16;
 /// For a request's head, and for the next request on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request that a connection gave back unsent is sent on another one.
@@ -75,7 +78,8 @@ pub(crate) struct Ingress {
     limits: ClientLimits,
     held: BodyBudget,
     answer_ids: AnswerIds,
-    waiting: Semaphore,
+    clients: Arc<Pot>,
+    reserve: Arc<Pot>,
     running: Running,
 }
 
@@ -89,17 +93,20 @@ impl Ingress {
         guard: Guard,
         limits: ClientLimits,
     ) -> Self {
+        let counts = metrics.counts();
+        let most = descriptors::clients();
         Self {
             endpoints,
             upstream,
             verdicts,
-            metrics,
             page,
             guard,
-            held: BodyBudget::new(limits.body_memory),
+            held: BodyBudget::new(limits.body_memory, limits.max_body, counts.clone()),
+            clients: Pot::new(What::Connections, most, most / 2, counts.clone()),
+            reserve: Pot::new(What::Reserve, RESERVE, RESERVE, counts),
+            metrics,
             limits,
             answer_ids: AnswerIds::default(),
-            waiting: Semaphore::new(MAX_WAITING),
             running: Running::default(),
         }
     }
@@ -118,7 +125,6 @@ impl Ingress {
         let drain = self.limits.drain;
         let ingress = Arc::new(self);
         let graceful = GracefulShutdown::new();
-        let clients = Arc::new(Semaphore::new(descriptors::clients()));
         let mut trouble = Trouble::default();
         // Dropping the set at the end aborts the tasks that are left.
         let mut tasks = JoinSet::new();
@@ -128,10 +134,10 @@ impl Ingress {
             while tasks.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
-                accepted = accept(&listener, &clients) => accepted,
+                accepted = listener.accept() => accepted,
             };
-            let (stream, place) = match accepted {
-                Ok(accepted) => accepted,
+            let stream = match accepted {
+                Ok(stream) => stream,
                 Err(error) => {
                     let pause = trouble.with(&error);
                     tokio::select! {
@@ -141,24 +147,51 @@ impl Ingress {
                 }
             };
             trouble.is_over();
+            let client = Client::new(stream.peer_ip());
+            let (place, scope) = match ingress.admit(&client) {
+                Ok(admitted) => admitted,
+                Err(full) => {
+                    tracing::debug!(%full, "a client's connection is closed at once");
+                    continue;
+                }
+            };
             let local = stream.local_ip();
             let ending = Arc::new(Ending::default());
             let unread = ingress.limits.timeouts.unread;
-            let io = ClientIo::new(stream, place, Arc::clone(&ending), unread);
+            let io = ClientIo::new(
+                stream.clone(),
+                place,
+                client.clone(),
+                Arc::clone(&ending),
+                unread,
+            );
             let ingress = Arc::clone(&ingress);
+            let of = client.clone();
             let service = service_fn(move |request| {
-                let (ingress, ending) = (Arc::clone(&ingress), Arc::clone(&ending));
-                async move { Ok::<_, Infallible>(ingress.handle(request, local, &ending).await) }
+                let (ingress, ending, client) =
+                    (Arc::clone(&ingress), Arc::clone(&ending), of.clone());
+                async move {
+                    let from = From {
+                        client,
+                        local,
+                        scope,
+                    };
+                    Ok::<_, Infallible>(ingress.handle(request, from, &ending).await)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HTTP_BUFFER)
                 .serve_connection(TokioIo::new(io), service);
-            let connection = graceful.watch(connection);
+            let connection = Box::pin(graceful.watch(connection));
+            let connection = Connection::new(connection, client, stream);
             tasks.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "client connection ended");
+                match connection.await {
+                    End::Inner(Ok(())) => {}
+                    End::Inner(Err(error)) => tracing::debug!(%error, "client connection ended"),
+                    End::Left => tracing::debug!("the client left before its answer's end"),
+                    End::MadeRoom => tracing::debug!("client connection closed for another"),
                 }
             });
         }
@@ -178,19 +211,28 @@ impl Ingress {
         }
     }
 
+    /// The place of a connection. At the limit, connections that wait for nothing make room.
+    fn admit(&self, client: &Client) -> Result<(Hold, Scope), Full> {
+        match self.clients.take(client, 1) {
+            Ok(place) => Ok((place, Scope::All)),
+            Err(_) => Ok((self.reserve.take(client, 1)?, Scope::Probes)),
+        }
+    }
+
     async fn handle(
         &self,
         request: Request<Incoming>,
-        local: Option<IpAddr>,
+        from: From,
         ending: &Ending,
     ) -> Response<UnderWay<Body>> {
-        let under_way = self.running.begin();
+        let under_way = self.running.begin(&from.client);
         let ends_with_connection = request.version() == Version::HTTP_10;
         let has_body = !request.body().is_end_stream();
         let sealed = ClientRequest::seal(
             request,
+            &from.client,
             &self.guard,
-            local,
+            from.local,
             self.limits.max_body,
             self.limits.timeouts.body_idle,
         );
@@ -201,12 +243,15 @@ impl Ingress {
         let (answer, admitted) = match sealed {
             Err(refused) => (Err(refused.into()), Admitted::default()),
             Ok((_, admitted)) if stopping => (Err(Failure::ShuttingDown), admitted),
+            Ok((request, admitted)) if !from.scope.has(&request) => {
+                (Err(Failure::Reserve), admitted)
+            }
             Ok((_, admitted)) if admitted.preflight => (Ok(respond::preflight()), admitted),
             Ok((request, admitted)) => (self.answer(request, admitted.least).await, admitted),
         };
         let mut response = answer.unwrap_or_else(|failure| {
             let mut response = respond::failure(&failure, &self.metrics);
-            if has_body || stopping {
+            if has_body || stopping || from.scope == Scope::Probes {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
@@ -242,6 +287,7 @@ impl Ingress {
                     verdicts: &self.verdicts,
                     page: &self.page,
                     running: &self.running,
+                    client: request.client(),
                 };
                 return api::page(view.method, page, subjects, numbers).await;
             }
@@ -264,7 +310,6 @@ impl Ingress {
             Target::Backend => None,
         };
         request.find_model(&self.held).await?;
-        let _waiting = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
         let allow = self.endpoints.allow();
         let spki = instance.as_ref().map(|instance| instance.spki);
         let candidates = {
@@ -285,8 +330,11 @@ impl Ingress {
         let mut resends = 0;
         loop {
             let demand = Demand::of(request.view().model.name(), asked);
-            let verified = self.upstream.verified(&candidates, spki, demand, deadline);
-            let verified = verified.await?;
+            let client = request.client();
+            let verified = self
+                .upstream
+                .verified(&candidates, spki, demand, client, deadline)
+                .await?;
             let forwarded = self
                 .upstream
                 .forward(verified, request, asked, &self.answer_ids);
@@ -307,12 +355,51 @@ impl Ingress {
 
     /// The gauges of `/_proxy/metrics`.
     fn now(&self) -> Now {
+        let (idle_connections, of_backends) = self.upstream.use_now();
+        let of = |what, (held, limit): (usize, usize)| (what, held as u64, limit as u64);
+        let pot = |what, pot: &Pot| of(what, (pot.held(), pot.limit()));
         Now {
-            idle_connections: self.upstream.idle_connections(),
+            idle_connections,
             body_bytes: self.held.held(),
+            held: vec![
+                pot(What::Connections, &self.clients),
+                pot(What::Reserve, &self.reserve),
+                of_backends,
+                (What::BodyMemory, self.held.held(), self.held.limit()),
+                of(What::Listeners, self.page.listeners()),
+            ],
             at: self.upstream.now(),
             ..self.verdicts.now()
         }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Debug)]
+struct From {
+    client: Client,
+    /// The address that the client connected to.
+    local: Option<IpAddr>,
+    scope: Scope,
+}
+
+/// What a connection may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// It is beyond the limit of connections.
+    Probes,
+}
+
+impl Scope {
+    fn has(self, request: &ClientRequest) -> bool {
+        let is_probe = || {
+            matches!(
+                route::target(&request.view()),
+                Target::Own("live" | "ready")
+            )
+        };
+        self == Self::All || is_probe()
     }
 }
 
@@ -329,19 +416,6 @@ async fn maintain(ingress: Arc<Ingress>) {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-/// One client, and its permit: as many are served as there are permits.
-async fn accept(
-    listener: &Listener,
-    clients: &Arc<Semaphore>,
-) -> std::io::Result<(Box<dyn ClientStream>, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(clients)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let stream = listener.accept().await?;
-    Ok((stream, permit))
 }
 
 /// Consecutive failures to accept a client.

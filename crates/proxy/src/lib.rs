@@ -27,6 +27,7 @@
 
 mod api;
 mod body;
+mod client_stream;
 pub mod codes;
 pub mod config;
 pub mod core_dumps;

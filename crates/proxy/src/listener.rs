@@ -1,16 +1,15 @@
 //! Where clients connect: a TCP port, or a Unix socket that only its owner can open
 //! (threats.md C3).
 
-use std::fmt::Debug;
 use std::io;
-use std::net::IpAddr;
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::client_stream::ClientStream;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl From<UnixSocket> for Listener {
 
 impl Listener {
     /// The next client.
-    pub(crate) async fn accept(&self) -> io::Result<Box<dyn ClientStream>> {
+    pub(crate) async fn accept(&self) -> io::Result<ClientStream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -45,12 +44,12 @@ impl Listener {
                     // The client is gone already: no reason to stop accepting.
                     tracing::debug!(%error, "client connection without TCP_NODELAY");
                 }
-                Ok(Box::new(stream))
+                Ok(stream.into())
             }
             #[cfg(unix)]
             Self::Unix(socket) => {
                 let (stream, _) = socket.listener.accept().await?;
-                Ok(Box::new(stream))
+                Ok(stream.into())
             }
         }
     }
@@ -184,31 +183,4 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))
-}
-
-/// A client's connection.
-pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Debug + Send + Unpin {
-    /// The address that the client connected to.
-    fn local_ip(&self) -> Option<IpAddr>;
-    /// Ends with a reset instead of the usual end, where there is such a thing.
-    fn reset(&self);
-}
-
-impl ClientStream for TcpStream {
-    fn local_ip(&self) -> Option<IpAddr> {
-        self.local_addr().ok().map(|address| address.ip())
-    }
-
-    fn reset(&self) {
-        let _ = self.set_zero_linger();
-    }
-}
-
-#[cfg(unix)]
-impl ClientStream for UnixStream {
-    fn local_ip(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn reset(&self) {}
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Either;
 use sources::webpki::WebPki;
+use upstream::admission::{Client, Counts, Full};
 use upstream::verdicts::Verdicts;
 
 use crate::body::{self, Body};
@@ -40,6 +41,7 @@ impl Page {
         anchors: &TrustAnchors,
         webpki: WebPki,
         verdict_ttl: Duration,
+        counts: Counts,
     ) -> Self {
         let codes: serde_json::Map<_, _> = Explanation::all()
             .map(|of| {
@@ -84,7 +86,7 @@ impl Page {
             document: document.into(),
             policy: content_security_policy(),
             about: about.to_string().into(),
-            listeners: Listeners::default(),
+            listeners: Listeners::new(counts),
         }
     }
 
@@ -120,12 +122,17 @@ impl Page {
         body::json(StatusCode::OK, self.about.clone())
     }
 
-    /// Sends an event now and with each change of `verdicts`, until `running` stops; none
-    /// if too many clients listen already.
-    pub(crate) fn events(&self, verdicts: &Verdicts, running: &Running) -> Option<Response<Body>> {
+    /// Sends an event now and with each change of `verdicts`, until `running` stops.
+    /// Fails if too many clients listen already.
+    pub(crate) fn events(
+        &self,
+        client: &Client,
+        verdicts: &Verdicts,
+        running: &Running,
+    ) -> Result<Response<Body>, Full> {
         let events = self
             .listeners
-            .open(verdicts.changes(), running.stopping())?;
+            .open(client, verdicts.changes(), running.stopping())?;
         let mut response = Response::new(Either::Right(Either::Right(events)));
         let headers = response.headers_mut();
         headers.insert(
@@ -133,7 +140,12 @@ impl Page {
             HeaderValue::from_static("text/event-stream"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Some(response)
+        Ok(response)
+    }
+
+    /// How many clients listen to events, and how many may.
+    pub(crate) fn listeners(&self) -> (usize, usize) {
+        self.listeners.held()
     }
 }
 

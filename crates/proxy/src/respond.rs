@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use sources::endpoints::EndpointsError;
+use upstream::admission::Full;
 use upstream::guard::NotAdmitted;
 use upstream::metrics::Metrics;
 use upstream::{ForwardError, Framing, PathError, SealError, VERDICT};
@@ -32,8 +33,9 @@ pub enum Failure {
     Endpoints(EndpointsError),
     Path(PathError),
     Forward(ForwardError),
-    Busy,
-    TooManyListeners,
+    /// All other clients' connections are in use.
+    Reserve,
+    TooManyListeners(Full),
     ShuttingDown,
     NoSuchPage,
     NotAPage,

@@ -16,6 +16,7 @@ use upstream::verdicts::Verdicts;
 use upstream::{Dialer, Judge, Sources, Unauthorized, Upstream, UpstreamSettings};
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::ingress::{ClientLimits, Ingress};
 use crate::listener::Listener;
 use crate::page::Page;
@@ -88,6 +89,7 @@ impl Server {
             &config.trust_anchors,
             config.webpki,
             config.verdict_ttl,
+            metrics.counts(),
         );
         let judge = Judge::new(
             config.policy,
@@ -109,9 +111,11 @@ impl Server {
             model_levels: config.model_levels,
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&settings))?;
+        let mut pool = config.pool;
+        pool.idle_in_all = pool.idle_in_all.min(descriptors::idle());
         let upstream = Upstream::new(
             dialer,
-            config.pool,
+            pool,
             judge,
             Arc::clone(&verdicts),
             config.attest_timeout,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, watch};
+use upstream::admission::Client;
 
 /// Requests whose answer has not ended.
 #[derive(Debug, Default, Clone)]
@@ -22,11 +23,12 @@ struct Shared {
 }
 
 impl Running {
-    /// Counts a request. Call it before [`Running::is_stopping`] is read, so that
+    /// Counts a request of `client`. Call it before [`Running::is_stopping`] is read, so that
     /// [`Running::stop`] overlooks none.
-    pub(crate) fn begin(&self) -> Ticket {
+    pub(crate) fn begin(&self, client: &Client) -> Ticket {
         self.0.count.fetch_add(1, SeqCst);
-        Ticket(self.clone())
+        client.begin();
+        Ticket(self.clone(), client.clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -54,7 +56,7 @@ impl Running {
 
 /// One request under way, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket(Running);
+pub(crate) struct Ticket(Running, Client);
 
 impl Ticket {
     /// Makes the request end with `body`.
@@ -68,6 +70,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.1.end();
         let was_last = self.0.0.count.fetch_sub(1, SeqCst) == 1;
         if was_last && self.0.is_stopping() {
             self.0.0.ended.notify_one();

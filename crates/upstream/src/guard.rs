@@ -124,6 +124,8 @@ pub struct Admitted {
     pub shown: bool,
     /// The levels that the request and its token demand of the verdict, beyond the policy.
     pub least: LeastLevels,
+    /// The place of its token in the file of tokens.
+    pub token: Option<usize>,
 }
 
 impl Guard {
@@ -157,8 +159,8 @@ impl Guard {
         // The document of the proxy's own page contains no data and asks for a token: a browser
         // cannot send one by itself.
         let document = is_document(&head.method, head.uri.path());
-        let of_token = if preflight || document {
-            LeastLevels::default()
+        let (token, of_token) = if preflight || document {
+            (None, LeastLevels::default())
         } else {
             self.take_token(&mut head.headers)?
         };
@@ -168,6 +170,7 @@ impl Guard {
             preflight,
             shown: is_shown(&head.method, &head.headers),
             least: of_token.and(asked),
+            token,
         })
     }
 
@@ -219,12 +222,16 @@ impl Guard {
         }
     }
 
-    /// The levels that the request's tokens demand together.
-    fn take_token(&self, headers: &mut HeaderMap) -> Result<LeastLevels, NotAdmitted> {
+    /// The place of the request's first token, and the levels that its tokens demand together.
+    fn take_token(
+        &self,
+        headers: &mut HeaderMap,
+    ) -> Result<(Option<usize>, LeastLevels), NotAdmitted> {
         let own = headers.remove(TOKEN);
         let Some(tokens) = &self.tokens else {
-            return Ok(LeastLevels::default());
+            return Ok((None, LeastLevels::default()));
         };
+        let both = |(place, one): (usize, LeastLevels), (_, other)| (place, one.and(other));
         let known = |value: &HeaderValue, token: fn(&str) -> Option<&str>| {
             tokens.know(value.to_str().ok().and_then(token)?)
         };
@@ -235,9 +242,7 @@ impl Guard {
             (X_API_KEY, |text| Some(text.trim())),
         ] {
             let values = headers.get_all(&name).iter();
-            let lets_in = values
-                .filter_map(|value| known(value, token))
-                .reduce(LeastLevels::and);
+            let lets_in = values.filter_map(|value| known(value, token)).reduce(both);
             // A known token in another form (without `Bearer`, for example) does not
             // authorise, but is removed too: it must not reach a backend.
             let last_word: fn(&str) -> Option<&str> = |text| text.split_whitespace().next_back();
@@ -245,9 +250,10 @@ impl Guard {
             if lets_in.is_some() || values.any(|value| known(value, last_word).is_some()) {
                 headers.remove(&name);
             }
-            admitted = admitted.into_iter().chain(lets_in).reduce(LeastLevels::and);
+            admitted = admitted.into_iter().chain(lets_in).reduce(both);
         }
-        admitted.ok_or(NotAdmitted::Token)
+        let (place, least) = admitted.ok_or(NotAdmitted::Token)?;
+        Ok((Some(place), least))
     }
 }
 

@@ -3,6 +3,7 @@
 //! `path` leads a request through all of it: its children seal requests, make unproved
 //! connections and join the two. No other module can name a connection or open a request.
 
+pub mod admission;
 pub mod answer_ids;
 pub mod guard;
 pub mod idle;
@@ -20,8 +21,8 @@ pub use crate::judge::{Judge, Judged, SourceFinding, Sources};
 pub use crate::path::{
     AnswerBody, AnswerError, AttemptError, AttestError, BODY_SLACK, BodyBudget, BodyError,
     ClientRequest, Content, DialError, Dialer, Examined, ForwardError, Framing, Model, PathError,
-    PoolLimits, SealError, SendError, SingleHeader, Unsent, Upstream, VERDICT, Verified, View,
-    WaitedFor,
+    PoolLimits, QueueFull, SealError, SendError, SingleHeader, Unsent, Upstream, VERDICT, Verified,
+    View, WaitedFor,
 };
 pub use crate::settings::{BackendTimeouts, UpstreamSettings};
 pub use crate::unauthorized::Unauthorized;

@@ -16,6 +16,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use sources::webpki::WebPki;
 
+use crate::admission::{Counts, What};
+
 /// The Content-Type of [`Metrics::text`] (OpenMetrics 1.0 §3.1).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -35,7 +37,7 @@ pub(crate) enum Cut {
 }
 
 /// The state at the time of the request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Now {
     /// Valid verdicts.
     pub verdicts: usize,
@@ -47,6 +49,8 @@ pub struct Now {
     pub idle_connections: usize,
     /// Memory of request bodies.
     pub body_bytes: u64,
+    /// What clients hold of each thing that they share, and its bound, in the thing's units.
+    pub held: Vec<(What, u64, u64)>,
     pub at: UnixTime,
 }
 
@@ -69,6 +73,9 @@ pub struct Metrics {
     withdrawn_answers_now: Gauge,
     idle_connections_now: Gauge,
     body_bytes_now: Gauge,
+    counts: Counts,
+    held_now: Family<Label, Gauge>,
+    bounds: Family<Label, Gauge>,
     /// The exception that ends first.
     first_exception: Option<Exception>,
     exception_days: Gauge,
@@ -104,7 +111,25 @@ impl Metrics {
             attestation_seconds.clone(),
         );
         let of = &mut registry;
+        let counts = Counts::default();
+        of.register(
+            "limit_refusals",
+            "Connections and requests refused at a limit, by what it is about and whose limit it is",
+            counts.refused.clone(),
+        );
+        of.register(
+            "clients_closed_for_others",
+            "Connections of idle or slow clients that were closed for other clients, by what they held",
+            counts.closed.clone(),
+        );
         Arc::new(Self {
+            counts,
+            held_now: new(of, "held_now", "What clients hold, by what it is"),
+            bounds: new(
+                of,
+                "held_limit",
+                "How much of it all clients may hold; of backend: at one backend",
+            ),
             answered: new(
                 of,
                 "answers",
@@ -182,6 +207,11 @@ impl Metrics {
         })
     }
 
+    /// For what clients share.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
     pub fn answered(&self) {
         self.answered.inc();
     }
@@ -240,8 +270,15 @@ impl Metrics {
             withdrawn_answers,
             idle_connections,
             body_bytes,
+            held,
             at,
         } = now;
+        let amount = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for (what, units, limit) in held {
+            let label = [("what", what.as_str())];
+            self.held_now.get_or_create(&label).set(amount(units));
+            self.bounds.get_or_create(&label).set(amount(limit));
+        }
         let days = self.first_exception.as_ref().map_or(-1, |exception| {
             i64::try_from(exception.days_left(at)).unwrap_or(i64::MAX)
         });
@@ -253,7 +290,7 @@ impl Metrics {
             (&self.idle_connections_now, idle_connections as u64),
             (&self.body_bytes_now, body_bytes),
         ] {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.set(amount(value));
         }
         let mut text = String::new();
         // Writing to a String cannot fail.

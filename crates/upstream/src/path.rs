@@ -40,6 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::pool::{Pool, PoolPermit};
 use self::request::Link;
 use self::unverified::Unverified;
+use crate::admission::{Client, What};
 use crate::answer_ids::AnswerIds;
 use crate::judge::{Judge, SourceFinding};
 use crate::least::{Demand, Shortfall};
@@ -49,7 +50,7 @@ use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, bla
 pub use self::answer::{AnswerBody, AnswerError};
 pub use self::dial::{DialError, Dialer};
 pub use self::link::SendError;
-pub use self::pool::PoolLimits;
+pub use self::pool::{PoolLimits, QueueFull};
 pub use self::request::{
     BODY_SLACK, BodyBudget, BodyError, ClientRequest, Content, Framing, Model, SealError,
     SingleHeader, View,
@@ -70,6 +71,8 @@ const MAX_ATTEMPTS: usize = 3;
 pub enum AttemptError {
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error(transparent)]
+    QueueFull(#[from] QueueFull),
     #[error(transparent)]
     Attest(#[from] AttestError),
     #[error("the backend closed the connection after its report: {0}")]
@@ -158,7 +161,7 @@ impl Upstream {
     ) -> Self {
         Self {
             dialer,
-            pool: Pool::new(pool, settings.clock.clone()),
+            pool: Pool::new(pool, settings.clock.clone(), settings.metrics.counts()),
             judge,
             verdicts,
             attest_timeout,
@@ -179,6 +182,7 @@ impl Upstream {
         candidates: &[Backend],
         instance: Option<Spki>,
         demand: Demand<'_>,
+        client: &Client,
         deadline: Instant,
     ) -> Result<Verified, PathError> {
         let mut attempts = Vec::new();
@@ -186,7 +190,7 @@ impl Upstream {
         let mut short = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
             let position = Mutex::default();
-            let attempt = self.attempt(backend, instance, &short, &position);
+            let attempt = self.attempt(backend, instance, &short, client, &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
                 Ok(Ok(verified)) => match verified.shortfall(demand) {
@@ -207,6 +211,9 @@ impl Upstream {
                 Err(_) => self.deadline_passed(&position),
             };
             match &error {
+                AttemptError::QueueFull(full) => {
+                    tracing::debug!(domain = %backend.domain(), %full, "no place at the backend");
+                }
                 AttemptError::BelowLevel(shortfall) => {
                     tracing::debug!(domain = %backend.domain(), %shortfall, "backend passed over");
                 }
@@ -250,7 +257,7 @@ impl Upstream {
         let key_lock = Arc::new(KeyLock::default());
         let position = Mutex::new(Position::KeyLock(Arc::clone(&key_lock)));
         let attempt = async {
-            let permit = self.pool.acquire(backend.domain()).await;
+            let permit = self.pool.acquire(backend.domain(), None).await?;
             let mut unverified = self.unverified(self.dial(backend).await?, backend, permit);
             Ok(unverified.examine(&self.judge, &key_lock).await?)
         };
@@ -290,9 +297,11 @@ impl Upstream {
         self.settings.clock.now()
     }
 
-    /// The number of idle connections.
-    pub fn idle_connections(&self) -> usize {
-        self.pool.idle()
+    /// The number of idle connections to backends, and what requests hold of backends.
+    pub fn use_now(&self) -> (usize, (What, u64, u64)) {
+        let (idle, requests) = self.pool.use_now();
+        let limit = self.pool.requests_per_backend();
+        (idle, (What::Backend, requests as u64, limit as u64))
     }
 
     /// Closes connections that were idle for too long, and renews verdicts that are in use and
@@ -319,7 +328,7 @@ impl Upstream {
         let key_lock = self.verdicts.key_lock(key);
         let renewal = async {
             let unverified = self
-                .connection(backend, |spki| spki == key.spki, &Mutex::default())
+                .connection(backend, |spki| spki == key.spki, None, &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
                 unverified.release();
@@ -370,11 +379,14 @@ impl Upstream {
         backend: &Backend,
         instance: Option<Spki>,
         short: &[Spki],
+        client: &Client,
         position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
         let suits =
             |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
-        let unverified = self.connection(backend, suits, position).await?;
+        let unverified = self
+            .connection(backend, suits, Some(client), position)
+            .await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
             unverified.release();
             return Err(AttemptError::OtherInstance);
@@ -426,9 +438,10 @@ impl Upstream {
         &self,
         backend: &Backend,
         suits: impl Fn(Spki) -> bool,
+        client: Option<&Client>,
         position: &Mutex<Position>,
     ) -> Result<Unverified, AttemptError> {
-        let permit = self.pool.acquire(backend.domain()).await;
+        let permit = self.pool.acquire(backend.domain(), client).await?;
         let link = match permit.take(suits) {
             Some(link) => link,
             None => {
@@ -441,7 +454,15 @@ impl Upstream {
     }
 
     async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
-        let link = self.dialer.dial(backend).await?;
+        let link = match self.dialer.dial(backend).await {
+            // An idle connection holds the descriptor that this one needs.
+            Err(error) if error.lacks_descriptors() && self.pool.close_longest_idle() => {
+                // Its socket is closed by a task of its own.
+                tokio::task::yield_now().await;
+                self.dialer.dial(backend).await?
+            }
+            dialled => dialled?,
+        };
         self.settings.metrics.connected();
         Ok(link)
     }
@@ -532,6 +553,7 @@ fn another_may_succeed(error: &AttemptError) -> bool {
         }
         AttemptError::Deadline { .. } => false,
         AttemptError::Dial(_)
+        | AttemptError::QueueFull(_)
         | AttemptError::Attest(_)
         | AttemptError::OtherInstance
         | AttemptError::BelowLevel(_)

@@ -171,16 +171,20 @@ impl ClientTokens {
         Ok(Self(tokens))
     }
 
-    /// The levels that `token` demands, if it is known. It is compared with all tokens, so that
-    /// the time does not tell which one it is.
-    pub(crate) fn know(&self, token: &str) -> Option<LeastLevels> {
+    /// The place of `token` in the file, and the levels that it demands, if it is known. It is
+    /// compared with all tokens, so that the time does not tell which one it is.
+    pub(crate) fn know(&self, token: &str) -> Option<(usize, LeastLevels)> {
         let digest = sha256(token);
-        self.0.iter().fold(None, |known, other| {
-            match verify_slices_are_equal(&other.digest, &digest) {
-                Ok(()) => Some(other.least),
+        self.0
+            .iter()
+            .enumerate()
+            .fold(None, |known, (place, other)| match verify_slices_are_equal(
+                &other.digest,
+                &digest,
+            ) {
+                Ok(()) => Some((place, other.least)),
                 Err(_) => known,
-            }
-        })
+            })
     }
 }
 
@@ -236,15 +240,15 @@ mod tests {
         let tokens = ClientTokens::parse(&text).unwrap();
         assert_eq!(format!("{tokens:?}"), "ClientTokens(2)");
         let none = LeastLevels::default();
-        assert_eq!(tokens.know(TOKEN), Some(none));
-        assert_eq!(tokens.know(&format!("{TOKEN}0")), Some(none));
+        assert_eq!(tokens.know(TOKEN), Some((0, none)));
+        assert_eq!(tokens.know(&format!("{TOKEN}0")), Some((1, none)));
         for other in ["", "ann", "0123456789abcde", "0123456789ABCDEF"] {
             assert_eq!(tokens.know(other), None, "{other}");
         }
         let text = format!("ann {TOKEN} deployment=tagged, gpu=genuine\n");
         assert_eq!(
             ClientTokens::parse(&text).unwrap().know(TOKEN),
-            Some("gpu=genuine,deployment=tagged".parse().unwrap())
+            Some((0, "gpu=genuine,deployment=tagged".parse().unwrap()))
         );
     }
 

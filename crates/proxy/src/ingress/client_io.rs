@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
+use upstream::admission::{Client, Hold};
 use upstream::idle::IdleTimer;
 
-use crate::listener::ClientStream;
+use crate::client_stream::ClientStream;
 
 /// After an answer to a request that was not read to its end, the rest is read
 /// and thrown away, so that a client that writes before it reads gets to see
@@ -46,9 +46,10 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct ClientIo {
     /// None after the drop.
-    stream: Option<Box<dyn ClientStream>>,
+    stream: Option<ClientStream>,
     /// Held for as long as the socket is open.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Hold>,
+    client: Client,
     ending: Arc<Ending>,
     unread: IdleTimer,
     closing: Closing,
@@ -65,21 +66,23 @@ impl ClientIo {
     /// Fails a write that makes no progress for `unread`: a client that does not read
     /// would occupy a backend for ever.
     pub(super) fn new(
-        stream: Box<dyn ClientStream>,
-        place: OwnedSemaphorePermit,
+        stream: ClientStream,
+        place: Hold,
+        client: Client,
         ending: Arc<Ending>,
         unread: Duration,
     ) -> Self {
         Self {
             stream: Some(stream),
             place: Some(place),
+            client,
             ending,
             unread: IdleTimer::new(unread),
             closing: Closing::NotYet,
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut Box<dyn ClientStream>>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut ClientStream>> {
         let stream = self.stream.as_mut().map(Pin::new);
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -88,14 +91,18 @@ impl ClientIo {
         match polled {
             Poll::Ready(outcome) => {
                 self.unread.reset();
+                self.client.moves();
                 Poll::Ready(Ok(outcome))
             }
-            Poll::Pending => self.unread.poll(cx).map(|()| {
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the client does not read",
-                ))
-            }),
+            Poll::Pending => {
+                self.client.stalls();
+                self.unread.poll(cx).map(|()| {
+                    Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the client does not read",
+                    ))
+                })
+            }
         }
     }
 }
@@ -196,10 +203,7 @@ impl Drop for ClientIo {
 
 /// If a request asked for an upgrade, hyper does not shut the socket down but leaves it
 /// to the upgrade, which never comes. Closing it with unread bytes would be a reset.
-async fn read_rest_and_close(
-    mut stream: Box<dyn ClientStream>,
-    _place: Option<OwnedSemaphorePermit>,
-) {
+async fn read_rest_and_close(mut stream: ClientStream, _place: Option<Hold>) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -214,30 +218,36 @@ async fn read_rest_and_close(
 mod tests {
     use super::*;
     use tokio::net::{TcpListener, TcpStream};
-    use tokio::sync::Semaphore;
+    use upstream::admission::{Counts, Pot, What};
 
     #[tokio::test]
-    async fn a_socket_has_its_permit_until_it_is_closed() {
+    async fn a_socket_has_its_place_until_it_is_closed() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test plays the client")]
-        let client = TcpStream::connect(address).await.unwrap();
+        let peer = TcpStream::connect(address).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let places = Arc::new(Semaphore::new(1));
-        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let places = Pot::new(What::Connections, 1, 1, Counts::default());
+        let client = Client::new(None);
+        let place = places.take(&client, 1).unwrap();
         let ending = Arc::new(Ending::default());
         let io = ClientIo::new(
-            Box::new(stream),
+            stream.into(),
             place,
+            client,
             Arc::clone(&ending),
             Duration::from_secs(60),
         );
         ending.linger();
         drop(io);
         tokio::task::yield_now().await;
-        assert_eq!(places.available_permits(), 0);
-        drop(client);
-        let freed = timeout(Duration::from_secs(20), places.acquire()).await;
-        assert!(freed.unwrap().is_ok());
+        assert_eq!(places.held(), 1);
+        drop(peer);
+        let freed = async {
+            while places.held() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(20), freed).await.is_ok());
     }
 }

@@ -89,7 +89,7 @@ pub fn line(failure: &Failure) -> Line {
         Failure::NotAdmitted(refused) => not_admitted_line(*refused),
         Failure::Framing(framing) => framing_line(*framing),
         Failure::Seal(SealError::Body(error)) => body_line(*error),
-        Failure::Seal(error @ SealError::NoMemory) => Line::of(Code::Busy, error.to_string()),
+        Failure::Seal(error @ SealError::NoMemory(_)) => Line::of(Code::Busy, error.to_string()),
         Failure::Route(error) => route_line(error),
         Failure::Endpoints(error) => {
             let message = format!("the endpoint list is not available: {error}");
@@ -98,12 +98,13 @@ pub fn line(failure: &Failure) -> Line {
         }
         Failure::Path(error) => path_line(error),
         Failure::Forward(error) => forward_line(error),
-        Failure::Busy => Line::of(
+        Failure::Reserve => Line::of(
             Code::Busy,
-            "too many requests are waiting for a verified connection",
+            "every connection that clients may have has a request under way; this one is for /_proxy/live and /_proxy/ready",
         ),
-        Failure::TooManyListeners => {
-            Line::of(Code::Busy, "too many clients listen to events already")
+        Failure::TooManyListeners(full) => {
+            let message = format!("too many clients listen to events already: {full}");
+            Line::of(Code::Busy, message)
         }
         Failure::ShuttingDown => Line::of(
             Code::ShuttingDown,
@@ -248,6 +249,7 @@ pub fn attempt_line(error: &AttemptError) -> Line {
             .hint("name an authority of your own with --extra-ca; with --webpki off the evidence alone decides"),
         AttemptError::Dial(DialError::KeyNotHeld) => Line::of(Code::BackendCertificate, message)
             .hint("do not use this network path: another machine shows the backend's certificate"),
+        AttemptError::QueueFull(_) => Line::of(Code::Busy, message),
         AttemptError::Attest(attest) => attest_line(attest),
         AttemptError::BelowLevel(_) => Line::remedied(Code::LevelNotReached, message),
         AttemptError::Deadline { waited_for, .. } => match waited_for {

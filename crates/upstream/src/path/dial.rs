@@ -41,6 +41,16 @@ pub enum DialError {
     Http(#[from] hyper::Error),
 }
 
+impl DialError {
+    /// True if the process or the system has no free file descriptor.
+    pub(in crate::path) fn lacks_descriptors(&self) -> bool {
+        // The numbers of EMFILE and ENFILE on Linux, macOS and the BSDs.
+        const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+        matches!(self, Self::Connect(error)
+            if error.raw_os_error().is_some_and(|number| NO_DESCRIPTORS.contains(&number)))
+    }
+}
+
 /// Dials backends.
 #[derive(Debug)]
 pub struct Dialer {

@@ -5,6 +5,7 @@
 //! verdict in the pool, and the pool's key need not contain the policy.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,19 +14,27 @@ use sources::clock::{Clock, Stamp};
 use sources::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::admission::{Client, Counts, Full, Hold, Pot, What};
 use crate::path::request::Link;
 
 /// After an answer's end, for the rest of its request to be written. Waiting longer is not
 /// worth a permit.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How often a request that waits looks for a slow client that can make room.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many connections to backends are kept, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Connections to one backend at a time; further requests wait for a permit.
+    /// Connections to one backend at a time.
     pub per_backend: usize,
+    /// Requests that may wait for a connection to one backend. If it hangs, more would only wait
+    /// for the same end, and hold their clients' connections meanwhile.
+    pub waiting: usize,
     /// How long a connection may be idle.
     pub idle: Duration,
+    /// Idle connections to all backends: each has a file descriptor.
+    pub idle_in_all: usize,
     /// A connection's age up to which it takes another request.
     pub age: Duration,
     /// Requests per connection.
@@ -39,7 +48,9 @@ impl Default for PoolLimits {
     fn default() -> Self {
         Self {
             per_backend: 256,
+            waiting: 512,
             idle: Duration::from_secs(90),
+            idle_in_all: 1_024,
             age: Duration::from_secs(60 * 60),
             requests: 100_000,
         }
@@ -51,6 +62,7 @@ impl Default for PoolLimits {
 pub(in crate::path) struct Pool {
     limits: PoolLimits,
     clock: Clock,
+    counts: Counts,
     hosts: Mutex<HashMap<Domain, Arc<HostPool>>>,
 }
 
@@ -61,6 +73,8 @@ pub(in crate::path) struct Pool {
 struct HostPool {
     limits: PoolLimits,
     clock: Clock,
+    /// Clients' requests that have a permit or wait for one.
+    requests: Arc<Pot>,
     /// First come, first served.
     permits: Arc<Semaphore>,
     /// The one used last is at the end.
@@ -80,25 +94,82 @@ struct IdleConnection {
 pub(in crate::path) struct PoolPermit {
     host: Arc<HostPool>,
     _permit: Option<OwnedSemaphorePermit>,
+    /// None if no client asked for it.
+    request: Option<Box<Hold>>,
+}
+
+/// Too many requests wait for a connection to the backend already.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "too many requests wait for the {connections} connections that this backend may have (--max-connections): {full}"
+)]
+pub struct QueueFull {
+    connections: usize,
+    full: Full,
 }
 
 impl Pool {
-    pub(in crate::path) fn new(limits: PoolLimits, clock: Clock) -> Self {
+    pub(in crate::path) fn new(limits: PoolLimits, clock: Clock, counts: Counts) -> Self {
         Self {
             limits,
             clock,
+            counts,
             hosts: Mutex::default(),
         }
     }
 
-    /// Waits for a permit for a connection to `domain`.
-    pub(in crate::path) async fn acquire(&self, domain: &Domain) -> PoolPermit {
+    /// Waits for a permit for a connection to `domain`, for a client's request or for the
+    /// renewal of a verdict.
+    pub(in crate::path) async fn acquire(
+        &self,
+        domain: &Domain,
+        client: Option<&Client>,
+    ) -> Result<PoolPermit, QueueFull> {
         let host = self.host(domain);
-        // An error: the semaphore is closed, which never happens.
-        let permit = Arc::clone(&host.permits).acquire_owned().await.ok();
-        PoolPermit {
+        let request = match client
+            .map(|client| host.requests.take(client, 1))
+            .transpose()
+        {
+            Ok(request) => request,
+            Err(full) => {
+                let connections = self.limits.per_backend;
+                return Err(QueueFull { connections, full });
+            }
+        };
+        let mut permit = pin!(Arc::clone(&host.permits).acquire_owned());
+        let mut next_look = Duration::ZERO;
+        let permit = loop {
+            tokio::select! {
+                biased;
+                // An error: the semaphore is closed, which never happens.
+                permit = &mut permit => break permit.ok(),
+                () = tokio::time::sleep(next_look) => host.requests.make_room(),
+            }
+            next_look = LOOK;
+        };
+        Ok(PoolPermit {
             host,
             _permit: permit,
+            request: request.map(Box::new),
+        })
+    }
+
+    /// Closes the connection that has been idle longest; false if there is none.
+    pub(in crate::path) fn close_longest_idle(&self) -> bool {
+        let hosts = lock(&self.hosts);
+        let age = |host: &HostPool| {
+            lock(&host.idle)
+                .first()
+                .map(|one| one.since.age(&self.clock))
+        };
+        let oldest = hosts.values().filter_map(|host| Some((age(host)?, host)));
+        let Some((_, host)) = oldest.max_by_key(|(age, _)| *age) else {
+            return false;
+        };
+        let mut idle = lock(&host.idle);
+        !idle.is_empty() && {
+            idle.remove(0);
+            true
         }
     }
 
@@ -112,18 +183,38 @@ impl Pool {
     /// Closes connections that the backend has closed, that are too old or were idle for too
     /// long, and drops the pools of hosts without connections.
     pub(in crate::path) fn evict(&self) {
-        let mut hosts = lock(&self.hosts);
-        hosts.retain(|_, host| {
+        let mut left = 0;
+        lock(&self.hosts).retain(|_, host| {
             let mut idle = lock(&host.idle);
             idle.retain(|connection| host.serves(connection));
+            left += idle.len();
             !idle.is_empty() || Arc::strong_count(host) > 1
         });
+        for _ in self.limits.idle_in_all..left {
+            self.close_longest_idle();
+        }
     }
 
-    /// The number of idle connections.
-    pub(in crate::path) fn idle(&self) -> usize {
+    /// The number of idle connections, and of requests that have a connection or wait for one.
+    pub(in crate::path) fn use_now(&self) -> (usize, usize) {
         let hosts = lock(&self.hosts);
-        hosts.values().map(|host| lock(&host.idle).len()).sum()
+        let one = |host: &Arc<HostPool>| (lock(&host.idle).len(), host.requests.held());
+        hosts
+            .values()
+            .map(one)
+            .fold((0, 0), |(idle, requests), one| {
+                (idle + one.0, requests + one.1)
+            })
+    }
+
+    /// Requests that have a connection to one backend or wait for one, at most.
+    pub(in crate::path) fn requests_per_backend(&self) -> usize {
+        let PoolLimits {
+            per_backend,
+            waiting,
+            ..
+        } = self.limits;
+        per_backend.saturating_add(waiting)
     }
 
     fn host(&self, domain: &Domain) -> Arc<HostPool> {
@@ -132,9 +223,12 @@ impl Pool {
             return Arc::clone(host);
         }
         let permits = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
+        let limit = self.requests_per_backend();
+        let share = limit / 4 * 3;
         let host = Arc::new(HostPool {
             limits: self.limits,
             clock: self.clock.clone(),
+            requests: Pot::new(What::Backend, limit, share, self.counts.clone()),
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::default(),
         });
@@ -180,7 +274,9 @@ impl PoolPermit {
 
     /// Keeps a connection whose answer has ended, once it is ready for the next request. Then
     /// the permit is free.
-    pub(in crate::path) fn release(self, mut link: Link) {
+    pub(in crate::path) fn release(mut self, mut link: Link) {
+        // The client is not closed for what it no longer uses.
+        self.request = None;
         if link.is_ready() {
             self.keep_idle(link);
             return;

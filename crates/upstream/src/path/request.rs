@@ -26,6 +26,7 @@ use self::body::Sent;
 use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, origin_form};
 use self::model::{BodyScan, ModelField, in_query};
+use crate::admission::{Client, Full};
 use crate::guard::{Admitted, Guard, NotAdmitted};
 use crate::path::headers::BACKEND_DOMAIN;
 use crate::path::link;
@@ -50,13 +51,13 @@ const MAX_PAUSES: u32 = 10;
 pub enum SealError {
     #[error(transparent)]
     Body(#[from] BodyError),
-    #[error("too many request bodies are held in memory")]
-    NoMemory,
+    #[error("too many request bodies are held in memory: {0} KiB beyond the first 64 of each")]
+    NoMemory(Full),
 }
 
 impl From<NoMemory> for SealError {
-    fn from(NoMemory: NoMemory) -> Self {
-        Self::NoMemory
+    fn from(NoMemory(full): NoMemory) -> Self {
+        Self::NoMemory(full)
     }
 }
 
@@ -65,6 +66,7 @@ pub struct ClientRequest {
     head: Parts,
     body: RequestBody,
     model: ModelField,
+    client: Client,
 }
 
 /// A header that may be given once.
@@ -106,11 +108,12 @@ pub struct View<'a> {
 }
 
 impl ClientRequest {
-    /// Seals a request that may use the proxy: the first thing that ingress does. The request
-    /// came to the address `local`; its body may have `max_body` bytes, and pause for
+    /// Seals a request of `client` that may use the proxy: the first thing that ingress does.
+    /// The request came to the address `local`; its body may have `max_body` bytes, and pause for
     /// `body_idle` between two pieces.
     pub fn seal(
         request: Request<Incoming>,
+        client: &Client,
         guard: &Guard,
         local: Option<IpAddr>,
         max_body: u64,
@@ -121,12 +124,19 @@ impl ClientRequest {
         if let Some(target) = origin_form(&head.method, &head.uri) {
             head.uri = target;
         }
+        let client = client.with_token(admitted.token);
         let request = Self {
             model: in_query(&head.uri),
             head,
-            body: RequestBody::Sent(Sent::new(body, max_body, body_idle)),
+            body: RequestBody::Sent(Sent::new(body, max_body, body_idle, client.clone())),
+            client,
         };
         Ok((request, admitted))
+    }
+
+    /// The client that sent it.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// What routing may know.
@@ -170,7 +180,7 @@ impl ClientRequest {
             match BodyScan::new(&self.head.headers) {
                 Ok(scan) => {
                     let limit = sent.rest().pause().saturating_mul(MAX_PAUSES);
-                    tokio::time::timeout(limit, model_in(sent, scan, budget))
+                    tokio::time::timeout(limit, model_in(sent, scan, budget, &self.client))
                         .await
                         .map_err(|_| BodyError::Slow { limit })??
                 }
@@ -186,7 +196,10 @@ impl ClientRequest {
 
     /// Opens the request, for a connection with its proof.
     pub(in crate::path) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
-        let resealer = Resealer { model: self.model };
+        let resealer = Resealer {
+            model: self.model,
+            client: self.client,
+        };
         (Request::from_parts(self.head, self.body), resealer)
     }
 }
@@ -196,6 +209,7 @@ async fn model_in(
     sent: &mut Sent,
     scan: BodyScan,
     budget: &BodyBudget,
+    client: &Client,
 ) -> Result<ModelField, SealError> {
     let absent = ModelField::Absent(scan.why_absent());
     let rest = sent.rest();
@@ -207,7 +221,7 @@ async fn model_in(
             break;
         };
         match frame?.into_data() {
-            Ok(data) => held.push(budget, &data)?,
+            Ok(data) => held.push(budget, client, &data)?,
             Err(frame) => trailers = Some(frame),
         }
     }
@@ -223,6 +237,7 @@ async fn model_in(
 /// Seals a request again that was not written.
 pub(in crate::path) struct Resealer {
     model: ModelField,
+    client: Client,
 }
 
 impl Resealer {
@@ -232,6 +247,7 @@ impl Resealer {
             head,
             body,
             model: self.model,
+            client: self.client,
         }
     }
 }

@@ -187,6 +187,7 @@ impl Args {
                 idle: backends.pool_idle,
                 age: backends.pool_age,
                 requests: backends.pool_requests,
+                ..config.pool
             },
             drain: self.drain_timeout,
             verdict_ttl: self.verdict_ttl,

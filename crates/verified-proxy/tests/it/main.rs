@@ -7,6 +7,7 @@
 )]
 
 mod accept;
+mod admission;
 mod attacks;
 mod bodies;
 mod chat;
@@ -17,6 +18,7 @@ mod compose_files;
 mod compose_tags;
 mod connection;
 mod connection_reuse;
+mod departed;
 mod docs;
 mod doctor;
 mod drain;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::form::Content;
 use super::model::BodyScan;
+use crate::admission::Client;
 use crate::idle::IdleTimer;
 use crate::path::headers;
 use crate::verdicts::Revocation;
@@ -39,6 +40,7 @@ pub(super) struct Rest {
     max: u64,
     idle: IdleTimer,
     scan: Option<BodyScan>,
+    client: Client,
 }
 
 /// Why a body stopped in the middle.
@@ -78,7 +80,7 @@ impl BodyError {
 }
 
 impl Sent {
-    pub(super) fn new(body: Incoming, max: u64, idle: Duration) -> Self {
+    pub(super) fn new(body: Incoming, max: u64, idle: Duration, client: Client) -> Self {
         Self {
             held: VecDeque::new(),
             revocation: None,
@@ -88,6 +90,7 @@ impl Sent {
                 max,
                 idle: IdleTimer::new(idle),
                 scan: None,
+                client,
             },
         }
     }
@@ -140,14 +143,19 @@ impl Rest {
             Poll::Ready(Some(Err(error))) => {
                 return Poll::Ready(Some(Err(BodyError::of(&error))));
             }
-            Poll::Ready(None) => return Poll::Ready(self.ends().err().map(Err)),
+            Poll::Ready(None) => {
+                self.client.moves();
+                return Poll::Ready(self.ends().err().map(Err));
+            }
             Poll::Pending => {
+                self.client.stalls();
                 ready!(self.idle.poll(cx));
                 let idle = self.idle.limit();
                 return Poll::Ready(Some(Err(BodyError::Stalled { idle })));
             }
         };
         self.idle.reset();
+        self.client.moves();
         Poll::Ready(Some(self.checked(frame)))
     }
 

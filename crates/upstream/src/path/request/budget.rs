@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::{Client, Counts, Full, Hold, Pot, What};
 
 /// Segment sizes: small for the many small bodies, then large.
 const MIN_SEGMENT: usize = 4 << 10;
 const MAX_SEGMENT: usize = 64 << 10;
+/// What each body may hold beside the memory that all share: a chat of usual size is taken
+/// although large uploads hold all of it. The number of clients bounds it.
+const OWN: usize = 64 << 10;
 
 /// What a body occupies beyond its bytes, at most: the rest of its last segment, and the
 /// rounding of earlier ones to KiB.
@@ -17,36 +21,36 @@ pub const BODY_SLACK: u64 = 128 << 10;
 
 /// Too many request bodies are held in memory.
 #[derive(Debug)]
-pub(super) struct NoMemory;
+pub(super) struct NoMemory(pub(super) Full);
 
 /// The memory that all held bodies share.
 #[derive(Debug)]
-pub struct BodyBudget {
-    free: Arc<Semaphore>,
-    kibibytes: usize,
-}
+pub struct BodyBudget(Arc<Pot>);
 
 impl BodyBudget {
-    /// With this many bytes, in whole KiB.
-    pub fn new(bytes: u64) -> Self {
-        let kibibytes = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
-        let kibibytes = kibibytes.min(Semaphore::MAX_PERMITS);
-        Self {
-            free: Arc::new(Semaphore::new(kibibytes)),
-            kibibytes,
-        }
+    /// With this many bytes, in whole KiB. One client may hold half of them, and in any case a
+    /// body of `max_body` bytes.
+    pub fn new(bytes: u64, max_body: u64, counts: Counts) -> Self {
+        let kibibytes = |bytes: u64| usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+        let all = kibibytes(bytes);
+        let share = (all / 2).max(kibibytes(max_body.saturating_add(BODY_SLACK)));
+        Self(Pot::new(What::BodyMemory, all, share, counts))
     }
 
     /// Bytes in use.
     pub fn held(&self) -> u64 {
-        let taken = self.kibibytes - self.free.available_permits();
-        (taken as u64) << 10
+        (self.0.held() as u64) << 10
     }
 
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoMemory> {
-        let kibibytes = u32::try_from(bytes.div_ceil(1 << 10)).map_err(|_| NoMemory)?;
-        let permit = Arc::clone(&self.free).try_acquire_many_owned(kibibytes);
-        permit.map_err(|_| NoMemory)
+    /// Bytes in all.
+    pub fn limit(&self) -> u64 {
+        (self.0.limit() as u64) << 10
+    }
+
+    fn take(&self, client: &Client, bytes: usize) -> Result<Hold, NoMemory> {
+        self.0
+            .take(client, bytes.div_ceil(1 << 10))
+            .map_err(NoMemory)
     }
 }
 
@@ -57,15 +61,23 @@ pub(super) struct Held {
     full: VecDeque<Frame<Bytes>>,
     filling: Option<Segment>,
     length: usize,
+    /// The size of all segments.
+    taken: usize,
 }
 
 struct Segment {
     bytes: BytesMut,
-    _permit: OwnedSemaphorePermit,
+    /// None for the memory that is the body's own.
+    _hold: Option<Hold>,
 }
 
 impl Held {
-    pub(super) fn push(&mut self, budget: &BodyBudget, mut data: &[u8]) -> Result<(), NoMemory> {
+    pub(super) fn push(
+        &mut self,
+        budget: &BodyBudget,
+        client: &Client,
+        mut data: &[u8],
+    ) -> Result<(), NoMemory> {
         self.length += data.len();
         while !data.is_empty() {
             let segment = match &mut self.filling {
@@ -73,9 +85,13 @@ impl Held {
                 _ => {
                     self.settle();
                     let size = self.length.clamp(MIN_SEGMENT, MAX_SEGMENT);
-                    let _permit = budget.take(size)?;
+                    self.taken += size;
+                    let _hold = match self.taken {
+                        0..=OWN => None,
+                        _ => Some(budget.take(client, size)?),
+                    };
                     let bytes = BytesMut::with_capacity(size);
-                    self.filling.insert(Segment { bytes, _permit })
+                    self.filling.insert(Segment { bytes, _hold })
                 }
             };
             let room = segment.bytes.capacity() - segment.bytes.len();
@@ -116,34 +132,76 @@ impl Segment {
 mod tests {
     use super::*;
 
+    fn budget(bytes: u64) -> BodyBudget {
+        BodyBudget::new(bytes, 0, Counts::default())
+    }
+
+    fn client() -> Client {
+        let client = Client::new(None);
+        client.begin();
+        client
+    }
+
     fn held(budget: &BodyBudget, bytes: usize) -> Result<Held, NoMemory> {
         let mut held = Held::default();
-        held.push(budget, &vec![b'x'; bytes]).map(|()| held)
+        let pushed = held.push(budget, &client(), &vec![b'x'; bytes]);
+        pushed.map(|()| held)
     }
 
     #[test]
     fn the_budget_is_shared_and_given_back() {
-        let budget = BodyBudget::new(1 << 20);
-        let one = held(&budget, 700 << 10).unwrap();
-        assert!(held(&budget, 400 << 10).is_err());
-        assert!(held(&budget, 300 << 10).is_ok());
+        let budget = budget(1 << 20);
+        let one = held(&budget, OWN + (700 << 10)).unwrap();
+        assert!(held(&budget, OWN + (400 << 10)).is_err());
+        assert!(held(&budget, OWN + (300 << 10)).is_ok());
         drop(one);
-        assert!(held(&budget, 1 << 20).is_ok());
+        assert!(held(&budget, OWN + (1 << 20)).is_ok());
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]
     fn bytes_count_until_the_last_holder_is_done() {
-        let budget = BodyBudget::new(1 << 20);
-        let mut frames = held(&budget, 1 << 20).unwrap().into_frames();
-        assert!(held(&budget, 1).is_err());
-        let written = frames.pop_front();
-        drop(written);
-        assert!(held(&budget, MAX_SEGMENT).is_ok());
+        let budget = budget(1 << 20);
+        let all = OWN + (1 << 20);
+        let mut frames = held(&budget, all).unwrap().into_frames();
+        assert!(held(&budget, OWN + 1).is_err());
+        // The first bytes are the body's own.
+        while budget.held() == 1 << 20 {
+            drop(frames.pop_front());
+        }
+        assert!(held(&budget, OWN + 1).is_ok());
         let kept = frames.pop_front();
         drop(frames);
-        assert!(held(&budget, 1 << 20).is_err());
+        assert!(held(&budget, all).is_err());
         drop(kept);
-        assert!(held(&budget, 1 << 20).is_ok());
+        assert!(held(&budget, all).is_ok());
+    }
+
+    #[test]
+    fn a_small_body_is_taken_when_all_memory_is_held() {
+        let budget = budget(1 << 20);
+        let large = held(&budget, OWN + (1 << 20)).unwrap();
+        for bytes in [1, 90, 4_097, OWN / 2] {
+            assert!(held(&budget, bytes).is_ok(), "{bytes}");
+        }
+        assert!(held(&budget, OWN + 1).is_err());
+        drop(large);
+    }
+
+    #[test]
+    fn one_client_holds_half_and_always_one_body() {
+        let remote = Client::new(Some("192.0.2.1".parse().unwrap()));
+        remote.begin();
+        let holds = |budget: &BodyBudget, bytes: usize| {
+            let mut held = Held::default();
+            held.push(budget, &remote, &vec![b'x'; bytes])
+                .map(|()| held)
+        };
+        let half = budget(1 << 20);
+        assert!(holds(&half, OWN + (500 << 10)).is_ok());
+        assert!(holds(&half, OWN + (600 << 10)).is_err());
+        let large = BodyBudget::new(1 << 20, 800 << 10, Counts::default());
+        assert!(holds(&large, OWN + (800 << 10)).is_ok());
     }
 
     #[test]
@@ -156,23 +214,21 @@ mod tests {
             (70_000, 9),
         ] {
             let body = vec![b'x'; bytes];
-            let fits = |memory: u64| {
-                let budget = BodyBudget::new(memory);
-                let mut held = Held::default();
-                body.chunks(piece)
-                    .all(|piece| held.push(&budget, piece).is_ok())
-            };
-            assert!(fits(bytes as u64 + BODY_SLACK), "{bytes} {piece}");
-            assert!(!fits(bytes as u64), "{bytes} {piece}");
+            let budget = budget(bytes as u64 + BODY_SLACK);
+            let mut held = Held::default();
+            for piece in body.chunks(piece) {
+                assert!(held.push(&budget, &client(), piece).is_ok(), "{bytes}");
+            }
         }
     }
 
     #[test]
     fn pieces_of_a_byte_cost_no_more_than_one_piece() {
-        let budget = BodyBudget::new(256 << 10);
-        let mut held = Held::default();
+        let budget = budget(256 << 10);
+        let (mut held, client) = (Held::default(), client());
         for piece in 0..100_000_u32 {
-            held.push(&budget, &[piece.to_be_bytes()[3]]).unwrap();
+            held.push(&budget, &client, &[piece.to_be_bytes()[3]])
+                .unwrap();
         }
         let frames = held.into_frames();
         let bytes: Vec<u8> = frames
