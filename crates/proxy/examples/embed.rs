@@ -29,7 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(folder) => simulated(Path::new(&folder))?,
     };
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
-    proxy::run(config, listener, Signals::catch().came(1)).await?;
+    let signals = Signals::catch(|| std::process::exit(1));
+    proxy::run(config, listener, signals.came(1)).await?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub use sources::net::ConnectTo;
 pub use sources::webpki::WebPki;
 pub use upstream::guard::{Guard, HostName, Origin};
 pub use upstream::least::ModelLeast;
+pub use upstream::metrics::Counter;
 pub use upstream::secrets::{ApiKey, ClientTokens};
 pub use upstream::{BackendTimeouts, PoolLimits};
 
@@ -74,6 +75,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The source of the time.
     pub clock: Clock,
+    /// Lines of the log that the program could not write; shown among the metrics.
+    pub log_lines_dropped: Counter,
 }
 
 /// How long clients may keep the proxy waiting.
@@ -128,6 +131,7 @@ impl Config {
             allow: AllowList::new(vec![constant(Self::ALLOW_DOMAIN)]),
             state_dir: None,
             clock: Clock::system(),
+            log_lines_dropped: Counter::default(),
         }
     }
 

@@ -20,8 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use sources::endpoints::Endpoints;
 use sources::net::MAX_HTTP_BUFFER;
+use sources::seldom::Seldom;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use upstream::admission::{Client, Full, Hold, Pot, What};
 use upstream::answer_ids::AnswerIds;
 use upstream::guard::{Admitted, Guard};
@@ -53,8 +53,6 @@ const MAX_RESENDS: usize = 2;
 /// further failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two lines on the log about failed accepts.
-const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// The limits of a client.
 #[derive(Debug, Clone, Copy)]
@@ -422,19 +420,15 @@ async fn maintain(ingress: Arc<Ingress>) {
 #[derive(Debug, Default)]
 struct Trouble {
     in_a_row: u32,
-    said: Option<Instant>,
+    seldom: Seldom,
 }
 
 impl Trouble {
     /// Logs a failure, not too often, and returns how long to pause.
     fn with(&mut self, error: &std::io::Error) -> Duration {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        if self
-            .said
-            .is_none_or(|said| said.elapsed() >= ACCEPT_LOG_PAUSE)
-        {
-            tracing::warn!(%error, in_a_row = self.in_a_row, "no client accepted");
-            self.said = Some(Instant::now());
+        if let Some(more) = self.seldom.may_say("", "not_accepted") {
+            tracing::warn!(%error, in_a_row = self.in_a_row, "no client accepted{more}");
         }
         let doubled = ACCEPT_PAUSE.saturating_mul(1 << (self.in_a_row - 1).min(8));
         doubled.min(MAX_ACCEPT_PAUSE)

@@ -1,6 +1,7 @@
 //! The proxy, put together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sources::collateral::Collaterals;
 use sources::compose_files::ComposeFiles;
@@ -9,11 +10,12 @@ use sources::endpoints::Endpoints;
 use sources::fetch::Fetcher;
 use sources::net::ConnectMap;
 use sources::nras::Nras;
+use sources::seldom::Seldom;
 use sources::state::{Memory, StateDir, StateError};
 use sources::tls::{self, TlsSetupError};
 use upstream::metrics::Metrics;
 use upstream::verdicts::Verdicts;
-use upstream::{Dialer, Judge, Sources, Unauthorized, Upstream, UpstreamSettings};
+use upstream::{Dialer, Judge, Sources, Upstream, UpstreamSettings};
 
 use crate::config::Config;
 use crate::descriptors;
@@ -21,6 +23,10 @@ use crate::ingress::{ClientLimits, Ingress};
 use crate::listener::Listener;
 use crate::page::Page;
 use crate::respond;
+
+/// For writing what was seen, after the last answer. Another process may hold the directory's
+/// lock for 3 s; a disk may stall for ever.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a proxy cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +89,12 @@ impl Server {
             compose_files,
             compose_tags,
         };
-        let metrics = Metrics::new(&config.policy, &config.trust_anchors, config.webpki);
+        let metrics = Metrics::new(
+            &config.policy,
+            &config.trust_anchors,
+            config.webpki,
+            config.log_lines_dropped,
+        );
         let page = Page::new(
             &config.policy,
             &config.trust_anchors,
@@ -101,13 +112,15 @@ impl Server {
             config.accept_change,
             clock.clone(),
         );
-        let verdicts = Arc::new(Verdicts::new(config.verdict_ttl, Arc::clone(&metrics)));
+        let seldom = Seldom::default();
+        let verdicts = Verdicts::new(config.verdict_ttl, Arc::clone(&metrics), seldom.clone());
+        let verdicts = Arc::new(verdicts);
         let settings = Arc::new(UpstreamSettings {
             timeouts: config.backend_timeouts,
             clock,
             metrics: Arc::clone(&metrics),
             api_key: config.api_key,
-            unauthorized: Unauthorized::default(),
+            seldom,
             model_levels: config.model_levels,
         });
         let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&settings))?;
@@ -162,14 +175,27 @@ impl Server {
     }
 
     /// Serves clients on `listener` until `shutdown` resolves, then until their
-    /// answers have ended or [`Config::drain`] has passed. Dropping the future
-    /// ends them at once.
+    /// answers have ended or [`Config::drain`] has passed; then writes what was seen, for 5 s
+    /// at most. Dropping the future ends it at once.
+    ///
+    /// A lookup or a write to the disk that hangs goes on in a thread of the runtime: end that
+    /// with `Runtime::shutdown_timeout`, since dropping it waits for them.
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
         self.sources.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
-        self.memory.flush().await;
-        if let Some(state) = &self.state {
-            state.flush().await;
+        let flushed = async {
+            self.memory.flush().await;
+            if let Some(state) = &self.state {
+                state.flush().await;
+            }
+        };
+        if tokio::time::timeout(FLUSH_LIMIT, flushed).await.is_err() {
+            tracing::warn!(
+                "the state directory was not written in {} s: what was seen last may be lost",
+                FLUSH_LIMIT.as_secs()
+            );
+            // The last copy that is dropped writes, and would wait for the disk once more.
+            std::mem::forget(self.memory);
         }
     }
 }

@@ -1,11 +1,18 @@
 //! The signal to stop, the signal to stop at once, and the answers under way.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
+use tokio::runtime::Builder;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+#[cfg(windows)]
+use tokio::signal::windows::{CtrlC, ctrl_c};
 use tokio::sync::{Notify, watch};
 use upstream::admission::Client;
 
@@ -109,11 +116,31 @@ impl<B: Body + Unpin> Body for UnderWay<B> {
 #[derive(Debug, Clone)]
 pub struct Signals(watch::Receiver<u32>);
 
+/// From the second signal until what still hangs is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Signals {
     /// Catches signals from now on.
-    pub fn catch() -> Self {
+    ///
+    /// If the process still runs a second after the second signal, or at the third, `give_up`
+    /// is called, which has to end the process. Signals are heard and `give_up` is called on a
+    /// thread of its own: each thread of the caller's runtime may hang.
+    pub fn catch(give_up: impl FnOnce() + Send + 'static) -> Self {
         let (count, seen) = watch::channel(0);
-        spawn_counters(&count);
+        let (caught, are_caught) = mpsc::channel();
+        let thread = thread::Builder::new().name("signals".to_owned());
+        let started =
+            thread.spawn(
+                move || match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime.block_on(count_signals(&count, caught, give_up)),
+                    Err(error) => tracing::error!(%error, "signals cannot be caught"),
+                },
+            );
+        if let Err(error) = started {
+            tracing::error!(%error, "signals cannot be caught");
+        }
+        // An error comes at once if they cannot be caught, which the log says.
+        let _ = are_caught.recv();
         Self(seen)
     }
 
@@ -126,39 +153,64 @@ impl Signals {
     }
 }
 
+async fn count_signals(
+    count: &watch::Sender<u32>,
+    caught: mpsc::Sender<()>,
+    give_up: impl FnOnce(),
+) {
+    let Some(mut signals) = Caught::new() else {
+        return;
+    };
+    let _ = caught.send(());
+    for number in 1..=2 {
+        signals.next().await;
+        count.send_replace(number);
+    }
+    // An error: no third one came.
+    let _ = tokio::time::timeout(PATIENCE, signals.next()).await;
+    give_up();
+}
+
+/// The signals that ask this process to stop.
 #[cfg(unix)]
-fn spawn_counters(count: &watch::Sender<u32>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    for (name, kind) in [
-        ("Ctrl-C", SignalKind::interrupt()),
-        ("SIGTERM", SignalKind::terminate()),
-    ] {
-        let count = count.clone();
-        match signal(kind) {
-            Ok(mut stream) => {
-                tokio::spawn(async move {
-                    while stream.recv().await.is_some() {
-                        count.send_modify(|count| *count += 1);
-                    }
-                });
-            }
-            Err(error) => tracing::error!(%error, "{name} cannot be caught"),
+struct Caught {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+#[cfg(unix)]
+impl Caught {
+    fn new() -> Option<Self> {
+        let catch = |name, kind| {
+            let caught = signal(kind);
+            caught.inspect_err(|error| tracing::error!(%error, "{name} cannot be caught"))
+        };
+        Some(Self {
+            interrupt: catch("Ctrl-C", SignalKind::interrupt()).ok()?,
+            terminate: catch("SIGTERM", SignalKind::terminate()).ok()?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
 
-#[cfg(not(unix))]
-fn spawn_counters(count: &watch::Sender<u32>) {
-    let count = count.clone();
-    tokio::spawn(async move {
-        loop {
-            match tokio::signal::ctrl_c().await {
-                Ok(()) => count.send_modify(|count| *count += 1),
-                Err(error) => {
-                    tracing::error!(%error, "Ctrl-C cannot be caught");
-                    return;
-                }
-            }
-        }
-    });
+#[cfg(windows)]
+struct Caught(CtrlC);
+
+#[cfg(windows)]
+impl Caught {
+    fn new() -> Option<Self> {
+        let caught =
+            ctrl_c().inspect_err(|error| tracing::error!(%error, "Ctrl-C cannot be caught"));
+        caught.ok().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }

@@ -29,6 +29,7 @@ use self::entry::Entry;
 use crate::clock::{Clock, Stamp};
 use crate::fetch::{FetchUrl, Fetcher};
 use crate::lock::lock;
+use crate::seldom::Seldom;
 use crate::single_flight::Waiter;
 use crate::state::{CacheFile, StateDir};
 
@@ -150,6 +151,7 @@ struct Shared {
     editions: Mutex<EditionsState>,
     /// By source: when it last failed or was overtaken.
     trouble: Mutex<Vec<Option<Stamp>>>,
+    seldom: Seldom,
 }
 
 impl Collaterals {
@@ -164,6 +166,7 @@ impl Collaterals {
         let shared = Shared {
             client: Client::new(fetcher, trust_anchors),
             trouble: Mutex::new(vec![None; sources.len()]),
+            seldom: Seldom::default(),
             sources,
             clock,
             state,
@@ -352,7 +355,10 @@ impl Shared {
         hedged.failures.sort_by_key(|(index, _)| *index);
         for (index, error) in &hedged.failures {
             if let Some(source) = self.sources.get(*index) {
-                tracing::warn!(%source, %error, "collateral not fetched");
+                let subject = format_args!("{source} {error}");
+                if let Some(more) = self.seldom.may_say(subject, "collateral_not_fetched") {
+                    tracing::warn!(%source, %error, "collateral not fetched{more}");
+                }
             }
             self.mark(*index, true);
         }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod net;
 pub mod nras;
 mod retry_after;
+pub mod seldom;
 mod single_flight;
 pub mod skew;
 pub mod state;

@@ -29,7 +29,6 @@ pub mod keeper;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use attest::{Floors, History, TrustAnchors, UnixTime};
@@ -38,6 +37,7 @@ use tokio::task::JoinHandle;
 
 use self::keeper::{Keeper, path, read};
 use crate::lock::lock;
+use crate::seldom::Seldom;
 
 /// Compose files on disk. All that the fleet's operator published in half a year are 340, some
 /// 10 MB.
@@ -46,6 +46,9 @@ const MAX_COMPOSE_BYTES: u64 = 64 << 20;
 /// Of a cache file. Collateral as JSON with hexadecimal fields has 2 MiB at most, and so has a
 /// list.
 const MAX_CACHE_BYTES: u64 = 3 << 20;
+/// Cache files that are being written, each by a thread, since look-ups need threads too. A
+/// deployment names some ten files at once. On a disk that stalls further ones are not written.
+const MAX_WRITERS: usize = 64;
 /// Files listed in the folder; it holds 64 platform families at most.
 const MAX_LISTED: usize = 1_000;
 /// The layout of cache files. No other is read.
@@ -154,8 +157,7 @@ struct Version {
 pub struct StateDir {
     path: PathBuf,
     by_root: PathBuf,
-    /// True once a failure to write has been logged.
-    warned: AtomicBool,
+    seldom: Seldom,
     /// Writes that run.
     writers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -168,7 +170,7 @@ impl StateDir {
             path: path.to_owned(),
             // Half of the digest: 128 bits, in which nobody finds a collision.
             by_root: path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root))),
-            warned: AtomicBool::new(false),
+            seldom: Seldom::default(),
             writers: Mutex::default(),
         };
         for folder in [&state.path, &state.by_root] {
@@ -213,6 +215,11 @@ impl StateDir {
         };
         let mut writers = lock(&self.writers);
         writers.retain(|writer| !writer.is_finished());
+        if writers.len() >= MAX_WRITERS {
+            let stalls = format!("{MAX_WRITERS} files before it are not written yet");
+            self.warn_unwritten(&self.path_of(&file), &stalls);
+            return;
+        }
         writers.push(tokio::task::spawn_blocking(move || {
             // Serialising strings and numbers cannot fail.
             let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
@@ -267,12 +274,12 @@ impl StateDir {
         }
     }
 
-    /// Logs the first failure to write only. From then on this process relies on memory.
+    /// From the first failure on this process relies on memory.
     fn warn_unwritten(&self, path: &Path, error: &dyn std::fmt::Display) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        if let Some(more) = self.seldom.may_say(self.path.display(), "not_written") {
             tracing::warn!(
                 path = %path.display(), %error,
-                "not written: what this process sees from now on may be lost when it ends"
+                "not written: what this process sees from now on may be lost when it ends{more}"
             );
         }
     }

@@ -14,6 +14,7 @@ use sources::compose_files::{ComposeFiles, ComposeSource};
 use sources::compose_tags::{ComposeTags, StoredTags};
 use sources::fetch::FetchUrl;
 use sources::nras::{Nras, Opinion};
+use sources::seldom::Seldom;
 use sources::skew::Skew;
 use sources::state::Memory;
 use sources::webpki::WebPki;
@@ -61,6 +62,7 @@ pub struct Judge {
     accept_change: Vec<Domain>,
     /// Issuers of GPU certificates that were already verified.
     issuers: IssuerCache,
+    seldom: Seldom,
 }
 
 impl Judge {
@@ -86,6 +88,7 @@ impl Judge {
             memory,
             accept_change,
             issuers: IssuerCache::new(),
+            seldom: Seldom::default(),
         }
     }
 
@@ -187,7 +190,10 @@ impl Judge {
                     return Ok(appraisal);
                 }
             };
-            tracing::warn!(source = %fetched.source(), rejected = %blamed, "collateral set aside");
+            let source = fetched.source();
+            if let Some(more) = self.seldom.may_say(source, blamed.code()) {
+                tracing::warn!(%source, rejected = %blamed, "collateral set aside{more}");
+            }
             set_aside.push(fetched);
             // The first source's refusal stands if no other source does better.
             refused.get_or_insert(appraisal);

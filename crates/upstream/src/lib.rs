@@ -25,4 +25,3 @@ pub use crate::path::{
     View, WaitedFor,
 };
 pub use crate::settings::{BackendTimeouts, UpstreamSettings};
-pub use crate::unauthorized::Unauthorized;

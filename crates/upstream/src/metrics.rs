@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use attest::{Exception, Finding, Policy, Report, TrustAnchors, UnixTime};
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -82,9 +82,20 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All zero. The labels of `…_proof_info` name what weakens the proof.
-    pub fn new(policy: &Policy, anchors: &TrustAnchors, webpki: WebPki) -> Arc<Self> {
+    /// All zero, but for lines of the log that the program has dropped. The labels of
+    /// `…_proof_info` name what weakens the proof.
+    pub fn new(
+        policy: &Policy,
+        anchors: &TrustAnchors,
+        webpki: WebPki,
+        log_lines_dropped: Counter,
+    ) -> Arc<Self> {
         let mut registry = Registry::with_prefix("verified_proxy");
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the log that stderr did not take in time, or at all",
+            log_lines_dropped,
+        );
         let root = |is_real, name: &str| if is_real { name } else { "DANGER" }.to_owned();
         let info = Info::new([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),

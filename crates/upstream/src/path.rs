@@ -89,6 +89,38 @@ pub enum AttemptError {
     },
 }
 
+impl AttemptError {
+    /// What errors of one kind have in common: where the proxy answers with such an error, the
+    /// answer's code.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Dial(DialError::Timeout(_)) | Self::Attest(AttestError::Timeout(_)) => {
+                "backend_timeout"
+            }
+            Self::QueueFull(_) => "busy",
+            Self::Dial(DialError::Certificate(_) | DialError::KeyNotHeld) => "backend_certificate",
+            Self::Dial(DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_))
+            | Self::Attest(AttestError::BrokenOff(_))
+            | Self::ClosedAfterProbe(_)
+            | Self::OtherInstance => "backend_unreachable",
+            Self::Attest(
+                AttestError::Rejected(refusal) | AttestError::RefusedBefore { refusal, .. },
+            ) => refusal.rejected.code(),
+            Self::Attest(AttestError::OtherKey) => "rejected_spki_mismatch",
+            Self::Attest(AttestError::Status(_)) => "evidence_unavailable",
+            Self::Attest(AttestError::NoRandomness) => "no_randomness",
+            Self::Attest(AttestError::Collateral(_)) => "collateral_unavailable",
+            Self::BelowLevel(_) => "level_not_reached",
+            Self::Deadline { waited_for, .. } => match waited_for {
+                WaitedFor::Permit => "busy",
+                WaitedFor::Connection | WaitedFor::Report => "backend_timeout",
+                WaitedFor::Collateral(_) => "collateral_unavailable",
+                WaitedFor::ComposeFiles(_) | WaitedFor::Opinion(_) => "source_timeout",
+            },
+        }
+    }
+}
+
 /// What an attempt waited for at its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitedFor {
@@ -218,7 +250,10 @@ impl Upstream {
                     tracing::debug!(domain = %backend.domain(), %shortfall, "backend passed over");
                 }
                 error => {
-                    tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
+                    let domain = backend.domain();
+                    if let Some(more) = self.settings.seldom.may_say(domain, error.code()) {
+                        tracing::warn!(%domain, %error, "backend not verified{more}");
+                    }
                 }
             }
             let over =
@@ -314,6 +349,7 @@ impl Upstream {
             tokio::select! {
                 _ = tick.tick() => {
                     self.pool.evict();
+                    self.settings.seldom.say_held_back();
                     renewals.extend(self.verdicts.due().into_iter().map(|due| self.renew(due)));
                 }
                 Some(()) = renewals.next() => {}
@@ -351,9 +387,17 @@ impl Upstream {
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(domain = %backend.domain(), %error, "verdict not renewed");
+                let domain = backend.domain();
+                if let Some(more) = self.settings.seldom.may_say(domain, "not_renewed") {
+                    tracing::warn!(%domain, %error, "verdict not renewed{more}");
+                }
             }
-            Err(_) => tracing::warn!(domain = %backend.domain(), "verdict not renewed in time"),
+            Err(_) => {
+                let domain = backend.domain();
+                if let Some(more) = self.settings.seldom.may_say(domain, "not_renewed_in_time") {
+                    tracing::warn!(%domain, "verdict not renewed in time{more}");
+                }
+            }
         }
     }
 
@@ -516,7 +560,11 @@ impl Upstream {
         }
         let (verified, report) = outcome?;
         let Key { domain, spki, .. } = &key;
-        tracing::info!(%domain, %spki, verdict = %report.id, "attested: {}", report.meaning());
+        let subject = format_args!("{domain} {spki}");
+        if let Some(more) = self.settings.seldom.may_say(subject, "attested") {
+            let meaning = report.meaning();
+            tracing::info!(%domain, %spki, verdict = %report.id, "attested: {meaning}{more}");
+        }
         let now = self.settings.clock.now();
         match verified.record(now, self.verdicts.ttl()) {
             Ok(record) => {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sources::clock::Clock;
+use sources::seldom::Seldom;
 
 use crate::least::ModelLeast;
 use crate::metrics::Metrics;
 use crate::secrets::ApiKey;
-use crate::unauthorized::Unauthorized;
 
 /// Time limits for backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub struct UpstreamSettings {
     pub metrics: Arc<Metrics>,
     /// Added to requests without a key of their own.
     pub api_key: Option<ApiKey>,
-    pub unauthorized: Unauthorized,
+    /// What the log said of backends.
+    pub seldom: Seldom,
     /// Least levels for single models.
     pub model_levels: Vec<ModelLeast>,
 }

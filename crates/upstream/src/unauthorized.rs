@@ -1,15 +1,9 @@
 //! Reports whose API key a backend does not accept. The client gets the 401 unchanged; the log
 //! says whose key it was, and nothing of the key.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
 use attest::Domain;
 use http::{HeaderMap, header};
-use sources::lock::lock;
-
-/// Least pause between two log lines: clients retry.
-const PAUSE: Duration = Duration::from_secs(60);
+use sources::seldom::Seldom;
 
 /// Whose key a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +26,21 @@ impl KeyOf {
         }
     }
 
+    /// Logs that `domain` did not accept it.
+    pub(crate) fn warn(self, domain: &Domain, seldom: &Seldom) {
+        if let Some(more) = seldom.may_say(domain, self.code()) {
+            tracing::warn!(%domain, "the backend does not accept the API key (401){more}; {}", self.fix());
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxys_key_not_accepted",
+            Self::Client => "clients_key_not_accepted",
+            Self::NoKey => "no_key",
+        }
+    }
+
     fn fix(self) -> &'static str {
         match self {
             Self::Proxy => {
@@ -43,21 +52,6 @@ impl KeyOf {
             Self::NoKey => {
                 "there was none: give the client a key, or the proxy with --api-key-file or VERIFIED_PROXY_API_KEY"
             }
-        }
-    }
-}
-
-/// When it was last logged.
-#[derive(Debug, Default)]
-pub struct Unauthorized(Mutex<Option<Instant>>);
-
-impl Unauthorized {
-    /// Logs it, once a minute at most.
-    pub(crate) fn warn(&self, domain: &Domain, key: KeyOf) {
-        let mut said = lock(&self.0);
-        if said.is_none_or(|said| said.elapsed() >= PAUSE) {
-            *said = Some(Instant::now());
-            tracing::warn!(%domain, "the backend does not accept the API key (401); {}", key.fix());
         }
     }
 }

@@ -16,6 +16,7 @@ use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki, UnixTime};
 use serde::Serialize;
 use sources::backend::Backend;
 use sources::lock::lock;
+use sources::seldom::Seldom;
 use tokio::sync::watch;
 
 use crate::metrics::{Metrics, Now};
@@ -76,6 +77,7 @@ struct Remembered {
 pub struct Verdicts {
     ttl: Duration,
     metrics: Arc<Metrics>,
+    seldom: Seldom,
     inner: Mutex<Inner>,
     /// Counts the changes that [`Verdicts::list`] shows.
     changes: watch::Sender<u64>,
@@ -104,12 +106,16 @@ impl Inner {
     }
 
     /// Removes a record, and revokes it for all requests that use it.
-    fn revoke(&mut self, key: &Key, metrics: &Metrics) {
+    fn revoke(&mut self, key: &Key, metrics: &Metrics, seldom: &Seldom) {
         self.forget(key);
         if let Some(state) = self.states.remove(key) {
             state.revoked.store(true, Ordering::Release);
             let answers = state.answers.load(Ordering::Relaxed);
-            tracing::warn!(domain = %key.domain, spki = %key.spki, answers, "a verdict was withdrawn");
+            let Key { domain, spki, .. } = key;
+            let subject = format_args!("{domain} {spki}");
+            if let Some(more) = seldom.may_say(subject, "verdict_withdrawn") {
+                tracing::warn!(%domain, %spki, answers, "a verdict was withdrawn{more}");
+            }
             metrics.withdrawn(answers);
             self.revoked.push(state);
         }
@@ -130,10 +136,11 @@ pub(crate) struct Due {
 }
 
 impl Verdicts {
-    pub fn new(ttl: Duration, metrics: Arc<Metrics>) -> Self {
+    pub fn new(ttl: Duration, metrics: Arc<Metrics>, seldom: Seldom) -> Self {
         Self {
             ttl,
             metrics,
+            seldom,
             inner: Mutex::default(),
             changes: watch::Sender::default(),
         }
@@ -171,7 +178,8 @@ impl Verdicts {
         }
         let levels = remembered.record.levels();
         let state = inner.states.entry(key.clone());
-        let state = state.or_insert_with(|| Arc::new(VerdictState::new(levels)));
+        let state =
+            state.or_insert_with(|| Arc::new(VerdictState::new(levels, self.seldom.clone())));
         let verdict_use = VerdictUse::new(key.domain.clone(), Arc::clone(state), least);
         verdict_use.holds().then_some(verdict_use)
     }
@@ -221,7 +229,10 @@ impl Verdicts {
             of_machine || *other == key && refused.is_of_key_since(began)
         });
         if newer {
-            tracing::warn!(domain = %key.domain, "a verdict came later than a newer refusal");
+            let domain = &key.domain;
+            if let Some(more) = self.seldom.may_say(domain, "verdict_came_late") {
+                tracing::warn!(%domain, "a verdict came later than a newer refusal{more}");
+            }
             inner.keep_replaced(report);
             drop(inner);
             self.changed();
@@ -264,7 +275,7 @@ impl Verdicts {
         let mut inner = lock(&self.inner);
         let about_machine_or_key = !blames_sources(&refusal.rejected);
         if about_machine_or_key {
-            inner.revoke(key, &self.metrics);
+            inner.revoke(key, &self.metrics, &self.seldom);
         }
         if about_machine_or_key && refusal.is_of_machine() {
             let keys = inner.records.keys().chain(inner.states.keys());
@@ -273,7 +284,7 @@ impl Verdicts {
                 .cloned()
                 .collect();
             for other in &others {
-                inner.revoke(other, &self.metrics);
+                inner.revoke(other, &self.metrics, &self.seldom);
             }
         }
         inner.refusals.truncate(MAX_REFUSALS - 1);

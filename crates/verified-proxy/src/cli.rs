@@ -82,7 +82,8 @@ enum Command {
 const REPORTING: [(&str, &str); 3] = [("verify", "warn"), ("models", "error"), ("doctor", "error")];
 
 /// Runs the program. Exit codes: 0 done or verified, 1 refused or a check failed, 2 wrong
-/// usage, 3 something could not be read, fetched or opened.
+/// usage, 3 something could not be read, fetched or opened, 4 something hung and a second
+/// signal ended the program.
 #[must_use]
 pub fn main() -> ExitCode {
     let (cli, settings) = match parse(std::env::args_os().collect()) {

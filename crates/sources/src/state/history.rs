@@ -131,6 +131,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_that_stalls_holds_two_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&Spec::new(NOW).unwrap());
+        let state = StateDir::open(folder.path(), &anchors).unwrap();
+        let keeper = Keeper::new(History::default(), Some(Arc::clone(&state)));
+        let all: Vec<_> = (1..7).map(seen).collect();
+        let other_process = files::lock(&state.path).unwrap();
+        for seen in &all {
+            keeper.add(seen);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(keeper.savers(), 2);
+        drop(other_process);
+        keeper.flush().await;
+        let mut kept = History::default();
+        assert!(all.iter().all(|seen| kept.remember(seen)));
+        assert_eq!(read::<History>(&state).unwrap(), kept);
+    }
+
+    #[tokio::test]
     async fn what_could_not_be_written_is_written_later() {
         let folder = tempfile::tempdir().unwrap();
         let anchors = anchors(&Spec::new(NOW).unwrap());

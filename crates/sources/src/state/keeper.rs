@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{StateDir, files};
@@ -53,6 +54,9 @@ struct Inner<T: Kept> {
     unsaved: Mutex<Vec<T::Seen>>,
     /// Held while the file is written.
     saving: Mutex<()>,
+    /// A thread will take what is unsaved: a disk that stalls holds that one and the one that
+    /// writes, however much is added.
+    is_asked: AtomicBool,
     state: Option<Arc<StateDir>>,
 }
 
@@ -62,6 +66,7 @@ impl<T: Kept> Keeper<T> {
             value: Mutex::new(Arc::new(value)),
             unsaved: Mutex::default(),
             saving: Mutex::default(),
+            is_asked: AtomicBool::new(false),
             state,
         }))
     }
@@ -81,9 +86,17 @@ impl<T: Kept> Keeper<T> {
             }
             unsaved.push(seen.clone());
             drop(unsaved);
-            let inner = Arc::clone(&self.0);
-            tokio::task::spawn_blocking(move || inner.save());
+            if !self.0.is_asked.swap(true, Ordering::SeqCst) {
+                let inner = Arc::clone(&self.0);
+                tokio::task::spawn_blocking(move || inner.save());
+            }
         }
+    }
+
+    /// Threads that write, or wait to.
+    #[cfg(test)]
+    pub(super) fn savers(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
     }
 
     /// Resolves when the file holds all that has been added.
@@ -107,6 +120,7 @@ impl<T: Kept> Inner<T> {
             return;
         };
         let _one_at_a_time = lock(&self.saving);
+        self.is_asked.store(false, Ordering::SeqCst);
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
         if unsaved.is_empty() {
             return;

@@ -126,12 +126,15 @@ impl AnswerBody {
                 AnswerError::Idle(self.idle.limit())
             }
         };
-        let cut = match error {
-            AnswerError::BrokenOff(_) => Cut::BrokenOff,
-            AnswerError::Idle(_) => Cut::Idle,
+        let (cut, code) = match error {
+            AnswerError::BrokenOff(_) => (Cut::BrokenOff, "answer_broken_off"),
+            AnswerError::Idle(_) => (Cut::Idle, "answer_idle"),
         };
         self.settings.metrics.cut(cut);
-        tracing::warn!(domain = %self.verdict_use.domain(), %error, "answer aborted");
+        let domain = self.verdict_use.domain();
+        if let Some(more) = self.settings.seldom.may_say(domain, code) {
+            tracing::warn!(%domain, %error, "answer aborted{more}");
+        }
         Poll::Ready(Some(Err(error)))
     }
 

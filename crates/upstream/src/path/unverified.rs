@@ -234,10 +234,14 @@ impl Unverified {
         let (domain, spki) = (self.backend.domain(), self.spki());
         for change in &report.changes {
             let kind = change.kind.as_str();
+            let subject = format_args!("{domain} {spki} {}", change.detail);
+            let Some(more) = self.settings.seldom.may_say(subject, kind) else {
+                continue;
+            };
             if change.down {
-                tracing::warn!(%domain, %spki, kind, "went down since it was last seen: {}", change.detail);
+                tracing::warn!(%domain, %spki, kind, "went down since it was last seen: {}{more}", change.detail);
             } else {
-                tracing::info!(%domain, %spki, kind, "changed since it was last seen: {}", change.detail);
+                tracing::info!(%domain, %spki, kind, "changed since it was last seen: {}{more}", change.detail);
             }
         }
     }

@@ -182,7 +182,7 @@ impl Verified {
             Err(_) => return Err(ForwardError::FirstByte(first_byte)),
         };
         if response.status() == StatusCode::UNAUTHORIZED {
-            self.settings.unauthorized.warn(self.backend.domain(), key);
+            key.warn(self.backend.domain(), &self.settings.seldom);
         }
         let instance = Instance {
             domain: self.backend.domain().clone(),

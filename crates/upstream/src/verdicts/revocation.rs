@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use attest::{Domain, LeastLevels, Levels};
 use sources::lock::lock;
+use sources::seldom::Seldom;
 
 /// State of a verdict that its requests share: its levels, whether it is revoked, and the
 /// number of answers under way.
@@ -18,14 +19,16 @@ pub(super) struct VerdictState {
     pub(super) answers: AtomicUsize,
     pub(super) revoked: AtomicBool,
     levels: Mutex<Levels>,
+    seldom: Seldom,
 }
 
 impl VerdictState {
-    pub(super) fn new(levels: Levels) -> Self {
+    pub(super) fn new(levels: Levels, seldom: Seldom) -> Self {
         Self {
             answers: AtomicUsize::new(0),
             revoked: AtomicBool::new(false),
             levels: Mutex::new(levels),
+            seldom,
         }
     }
 
@@ -82,8 +85,11 @@ impl Drop for VerdictUse {
     fn drop(&mut self) {
         let state = &self.revocation.state;
         state.answers.fetch_sub(1, Ordering::Relaxed);
-        if state.revoked.load(Ordering::Acquire) {
-            tracing::warn!(domain = %self.domain, "an answer ended after its verdict was withdrawn");
+        let domain = &self.domain;
+        if state.revoked.load(Ordering::Acquire)
+            && let Some(more) = state.seldom.may_say(domain, "withdrawn_answer_ended")
+        {
+            tracing::warn!(%domain, "an answer ended after its verdict was withdrawn{more}");
         }
     }
 }

@@ -1,14 +1,22 @@
 //! What is logged, and how.
 
-use std::io::IsTerminal;
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use proxy::config::Counter;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::queue::Queue;
 
 /// How the targets of this program's own lines begin, in each of its crates.
 const OWN: &str = "verified_proxy";
@@ -26,7 +34,8 @@ pub(super) struct Args {
     /// What is logged: error, warn, info, debug, trace, off, or MODULE=LEVEL,…
     ///
     /// Of libraries only "warn" and above is logged, whatever the level: below it some print what
-    /// they send and receive.
+    /// they send and receive. What happens again and again is said once a minute, with a count. "serve"
+    /// drops lines that stderr does not take in time, and says how many.
     #[arg(
         long,
         env = "VERIFIED_PROXY_LOG",
@@ -47,19 +56,49 @@ enum Format {
 }
 
 impl Args {
-    /// Logs to stderr from now on.
+    /// Logs to stderr from now on, in step with what a command writes there itself.
     pub(super) fn init(&self) {
+        self.init_with(io::stderr);
+    }
+
+    /// Logs to stderr from now on, panics included, so that no thread but the log's own ever
+    /// waits for stderr.
+    ///
+    /// # Errors
+    /// If that thread cannot be started.
+    pub(super) fn init_serving(&self) -> io::Result<Log> {
+        let dropped = Counter::default();
+        let queue = Queue::start(io::stderr(), dropped.clone(), |lines| {
+            // An error, so that each level shows it.
+            tracing::error!(
+                lines,
+                "lines of the log were dropped: stderr did not take them"
+            );
+        })?;
+        self.init_with(queue.clone());
+        let log = Log { queue, dropped };
+        let of_main = log.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            log_panic(panic);
+            if std::thread::current().name() == Some("main") {
+                // The process ends, and the log's thread with it.
+                of_main.flush(PANIC_FLUSH);
+            }
+        }));
+        Ok(log)
+    }
+
+    fn init_with(&self, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
         let filtered = tracing_subscriber::registry().with(self.log.0.clone());
+        // tracing-subscriber would print its own errors on stderr, and wait for it.
+        let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
         let started = match self.log_format {
             Format::Text => {
-                let colour =
-                    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
-                filtered.with(lines).try_init()
+                let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                filtered.with(lines.with_ansi(colour)).try_init()
             }
             Format::Json => {
-                let lines = fmt::layer()
-                    .with_writer(std::io::stderr)
+                let lines = lines
                     .json()
                     .flatten_event(true)
                     .with_current_span(false)
@@ -70,6 +109,35 @@ impl Args {
         // It fails in a process that logs already (tests), whose lines then count.
         let _ = started;
     }
+}
+
+/// For the line about a panic that ends the process.
+const PANIC_FLUSH: Duration = Duration::from_millis(500);
+
+/// The log of a process that serves.
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    queue: Queue,
+    /// Counts the lines that stderr did not take.
+    pub(super) dropped: Counter,
+}
+
+impl Log {
+    /// Waits until every line is on stderr, but no longer than `limit`.
+    pub(super) fn flush(&self, limit: Duration) {
+        self.queue.flush(limit);
+    }
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let what = panic.payload_as_str().unwrap_or("no text");
+    let at = panic.location().map(tracing::field::display);
+    // As RUST_BACKTRACE says.
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(thread = thread.name(), at, backtrace, "panic: {what}");
 }
 
 /// A level for each module of this program; libraries never below "warn", since
@@ -119,6 +187,36 @@ impl FromStr for Filter {
 mod tests {
     use super::*;
     use tracing::Level;
+
+    #[test]
+    fn a_panic_is_one_line() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let lines = fmt::layer().with_writer(move || writer.try_clone().unwrap());
+        let logs = tracing_subscriber::registry().with(lines.json());
+        tracing::subscriber::with_default(logs, || {
+            let usual = std::panic::take_hook();
+            std::panic::set_hook(Box::new(log_panic));
+            let panic = std::panic::catch_unwind(|| panic!("one\ntwo {}", 3));
+            std::panic::set_hook(usual);
+            assert!(panic.is_err());
+        });
+        let mut line = String::new();
+        io::Read::read_to_string(&mut reader, &mut line).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        let fields = &line["fields"];
+        assert_eq!(fields["message"], "panic: one\ntwo 3");
+        assert!(
+            fields["at"].as_str().unwrap().starts_with(file!()),
+            "{line}"
+        );
+        assert!(
+            fields["thread"]
+                .as_str()
+                .unwrap()
+                .contains("a_panic_is_one_line")
+        );
+    }
 
     fn filter(text: &str) -> Targets {
         Filter::from_str(text).unwrap().0

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use proxy::UnixSocket;
-use proxy::config::{BackendTimeouts, ClientTimeouts, Config, Guard, ModelLeast, PoolLimits};
+use proxy::config::{
+    BackendTimeouts, ClientTimeouts, Config, Counter, Guard, ModelLeast, PoolLimits,
+};
 use proxy::shutdown::Signals;
 use proxy::{Listener, Server, core_dumps, descriptors};
 use tokio::net::TcpListener;
@@ -18,7 +20,7 @@ use super::clients::{Clients, KeyFile, warn_others_read};
 use super::effective_options::Settings;
 use super::options::{Shared, runtime};
 use super::read_files::Failure;
-use super::units;
+use super::{LAST_WORDS, fail, units};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -53,6 +55,10 @@ pub(super) struct Args {
     client_unread_timeout: Duration,
 
     /// How long answers may go on after the signal to stop; a second signal ends them at once
+    ///
+    /// After them the program writes to its state directory for 5 s at most, and leaves a DNS look-up,
+    /// a disk or a log that hangs after 1 s each. If it still runs 1 s after the second signal, it
+    /// ends with exit code 4.
     #[arg(long, env = "VERIFIED_PROXY_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::between(0, 3_600))]
     drain_timeout: Duration,
 
@@ -113,21 +119,40 @@ struct Backends {
 }
 
 pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
-    args.init_logs();
+    let log = match args.shared.logs.init_serving() {
+        Ok(log) => log,
+        Err(error) => return fail(&Failure::Unreadable(format!("the log's thread: {error}"))),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         options = settings.chosen.join("; "),
         "starting"
     );
     tracing::debug!(options = settings.all.join("; "), "every option");
-    match start(args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let (code, limit) = match start(args, log.dropped.clone()) {
+        Ok(Stopped::Drained) => (ExitCode::SUCCESS, LAST_WORDS),
+        Ok(Stopped::AtOnce) => (ExitCode::SUCCESS, AT_ONCE),
         Err(failure) => {
             tracing::error!("{failure}");
-            failure.exit_code()
+            (failure.exit_code(), LAST_WORDS)
         }
-    }
+    };
+    log.flush(limit);
+    code
 }
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    Drained,
+    /// By a second signal.
+    AtOnce,
+}
+
+/// In place of [`LAST_WORDS`] after a second signal: for what needs milliseconds only.
+const AT_ONCE: Duration = Duration::from_millis(250);
+/// Something hung, after a second signal too.
+const GAVE_UP: i32 = 4;
 
 impl Args {
     pub(super) fn init_logs(&self) {
@@ -196,9 +221,12 @@ impl Args {
     }
 }
 
-fn start(args: Args) -> Result<(), Failure> {
+fn start(args: Args, log_lines_dropped: Counter) -> Result<Stopped, Failure> {
     let at = args.at();
-    let config = args.config()?;
+    let config = Config {
+        log_lines_dropped,
+        ..args.config()?
+    };
     if let Some((what, hint)) = spendable(&at, &config.guard, config.api_key.is_some()) {
         return Err(Failure::Usage(format!("{what}\nhint: {hint}")));
     }
@@ -211,7 +239,14 @@ fn start(args: Args) -> Result<(), Failure> {
             "listening beyond loopback: whoever reaches this port can use it; demand tokens with --client-token-file"
         );
     }
-    runtime()?.block_on(serve(config, at))
+    let runtime = runtime()?;
+    let stopped = runtime.block_on(serve(config, at));
+    // Dropping it would wait for a look-up or a disk that hangs.
+    runtime.shutdown_timeout(match stopped {
+        Ok(Stopped::AtOnce) => AT_ONCE,
+        _ => LAST_WORDS,
+    });
+    stopped
 }
 
 /// Where to listen.
@@ -234,22 +269,30 @@ pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'
     })
 }
 
-async fn serve(config: Config, at: At) -> Result<(), Failure> {
+async fn serve(config: Config, at: At) -> Result<Stopped, Failure> {
     descriptors::raise();
     core_dumps::disable();
     let (listener, place) = listen(&at).await?;
     let announcement = announcement(&config, &place);
     let server = Server::new(config)
         .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
-    let signals = Signals::catch();
-    announce(&announcement);
+    let signals = Signals::catch(|| {
+        tracing::error!("something hangs: the second signal to stop ends it, exit code {GAVE_UP}");
+        // A moment for the log's thread.
+        std::thread::sleep(AT_ONCE);
+        std::process::exit(GAVE_UP);
+    });
+    announce(announcement);
     let check = tokio::spawn(server.self_check());
-    tokio::select! {
-        () = server.serve(listener, signals.clone().came(1)) => {}
-        () = signals.came(2) => tracing::warn!("second signal to stop: answers were cut off"),
-    }
+    let stopped = tokio::select! {
+        () = server.serve(listener, signals.clone().came(1)) => Stopped::Drained,
+        () = signals.came(2) => {
+            tracing::warn!("second signal to stop: answers were cut off");
+            Stopped::AtOnce
+        }
+    };
     check.abort();
-    Ok(())
+    Ok(stopped)
 }
 
 /// Listens; gives the listener and its address as text.
@@ -306,10 +349,16 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     ))
 }
 
-/// The one line on stdout, for people and scripts; it may be closed.
-fn announce(line: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        tracing::warn!(%error, "stdout cannot be written: {line}");
+/// The one line on stdout, for people and scripts. stdout may be closed, and a full pipe may hold
+/// the thread that writes for ever.
+fn announce(line: String) {
+    let written = std::thread::Builder::new().spawn(move || {
+        if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+            tracing::warn!(%error, "stdout cannot be written: {line}");
+        }
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "nothing was written to stdout");
     }
 }
 

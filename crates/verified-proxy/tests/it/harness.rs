@@ -203,6 +203,15 @@ impl Proxy {
         }
     }
 
+    /// What a client sees of a proxy that runs elsewhere.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            stop: None,
+            task: tokio::spawn(async {}),
+        }
+    }
+
     pub(crate) async fn in_front_of(fake: &Running) -> Self {
         Self::start(config(fake)).await
     }

@@ -31,6 +31,7 @@ mod guard;
 mod guidance;
 mod harness;
 mod hostile;
+mod hung;
 mod levels;
 mod load;
 mod many_instances;

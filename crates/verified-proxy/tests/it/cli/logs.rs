@@ -50,6 +50,37 @@ async fn logged(
     std::fs::read_to_string(file).unwrap()
 }
 
+/// How much is logged is not up to a client.
+#[tokio::test]
+async fn what_happens_again_and_again_is_said_once() {
+    let fake = fake().await;
+    let names = ["one", "two", "three"].map(|name| format!("{name}.completions.near.ai"));
+    let dead = dead_port().await;
+    let mut nowhere = Vec::new();
+    let mut requests = Vec::new();
+    for name in &names {
+        nowhere.push(format!("{name}:443:127.0.0.1:{dead}"));
+        let request = format!(
+            "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {name}\r\nConnection: close\r\n\r\n"
+        );
+        requests.extend(vec![request; 50]);
+    }
+    // The backend that is there, as one that does not attest.
+    fake.tamper("debug-td").unwrap();
+    requests.extend(vec![chat(&json!({"model": MODEL, "messages": []})); 50]);
+    let options: Vec<_> = nowhere
+        .iter()
+        .flat_map(|nowhere| ["--connect-to", nowhere])
+        .collect();
+    let log = logged(&fake, &options, requests).await;
+    for name in names.iter().map(String::as_str).chain([DOMAIN]) {
+        let lines = log.lines().filter(|line| {
+            line.contains("backend not verified") && line.contains(&format!("domain={name}"))
+        });
+        assert_eq!(lines.count(), 1, "{name}: {log}");
+    }
+}
+
 fn chat(body: &Value) -> String {
     let body = body.to_string();
     format!(
