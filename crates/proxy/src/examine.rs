@@ -4,6 +4,7 @@
 use attest::{Appraisal, Domain, Policy};
 use sources::backend::Backend;
 use sources::endpoints::Endpoints;
+use sources::state::Memory;
 use upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
 
 use crate::config::Config;
@@ -19,19 +20,23 @@ pub struct Examiner {
     upstream: Upstream,
     /// The sources of public documents.
     pub sources: Sources,
+    memory: Memory,
 }
 
 impl Examiner {
     /// Sets up what a server with this configuration would use.
     pub fn new(config: Config) -> Result<Self, SetupError> {
         let Server {
-            ingress, sources, ..
+            ingress,
+            sources,
+            memory,
         } = Server::new(config)?;
         let (endpoints, upstream) = ingress.into_outgoing();
         Ok(Self {
             endpoints,
             upstream,
             sources,
+            memory,
         })
     }
 
@@ -69,5 +74,12 @@ impl Examiner {
     /// Appraises the same evidence by the documents of each source of collateral alone.
     pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
         self.upstream.by_source(backend, examined).await
+    }
+}
+
+/// What was seen and fetched is written before the program ends.
+impl Drop for Examiner {
+    fn drop(&mut self) {
+        self.memory.flush_blocking();
     }
 }

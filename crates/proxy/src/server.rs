@@ -24,10 +24,6 @@ use crate::listener::Listener;
 use crate::page::Page;
 use crate::respond;
 
-/// For writing what was seen, after the last answer. Another process may hold the directory's
-/// lock for 3 s; a disk may stall for ever.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-
 /// Why a proxy cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -44,8 +40,7 @@ pub enum SetupError {
 pub struct Server {
     pub(crate) ingress: Ingress,
     pub(crate) sources: Sources,
-    memory: Memory,
-    state: Option<Arc<StateDir>>,
+    pub(crate) memory: Memory,
 }
 
 impl Server {
@@ -81,7 +76,7 @@ impl Server {
             config.collateral_sources,
             &config.trust_anchors,
             clock.clone(),
-            state.clone(),
+            state,
         );
         let sources = Sources {
             collaterals,
@@ -152,7 +147,6 @@ impl Server {
             ingress,
             sources,
             memory,
-            state,
         })
     }
 
@@ -183,20 +177,7 @@ impl Server {
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
         self.sources.collaterals.prewarm();
         self.ingress.serve(listener.into(), shutdown).await;
-        let flushed = async {
-            self.memory.flush().await;
-            if let Some(state) = &self.state {
-                state.flush().await;
-            }
-        };
-        if tokio::time::timeout(FLUSH_LIMIT, flushed).await.is_err() {
-            tracing::warn!(
-                "the state directory was not written in {} s: what was seen last may be lost",
-                FLUSH_LIMIT.as_secs()
-            );
-            // The last copy that is dropped writes, and would wait for the disk once more.
-            std::mem::forget(self.memory);
-        }
+        self.memory.flush().await;
     }
 }
 

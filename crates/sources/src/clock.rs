@@ -9,7 +9,10 @@ use attest::UnixTime;
 /// Tells the time of day. Everything that is valid until some moment asks the same clock, so a
 /// test can step it, as the clock of a laptop steps that has slept.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> UnixTime + Send + Sync>);
+pub struct Clock {
+    wall: Arc<dyn Fn() -> UnixTime + Send + Sync>,
+    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Clock {
     /// The system's clock. A time before 1970 reads as 1970, when nothing is valid yet.
@@ -23,12 +26,51 @@ impl Clock {
 
     /// A clock that shows what `now` returns.
     pub fn from_fn(now: impl Fn() -> UnixTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self {
+            wall: Arc::new(now),
+            uptime: Arc::new(uptime),
+        }
+    }
+
+    /// The same beside another [`Clock::uptime`].
+    #[must_use]
+    pub fn with_uptime(self, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self {
+            uptime: Arc::new(uptime),
+            ..self
+        }
     }
 
     pub fn now(&self) -> UnixTime {
-        (self.0)()
+        (self.wall)()
     }
+
+    /// The time since some moment. It goes on while the machine sleeps, and no step of the time
+    /// of day changes it.
+    pub fn uptime(&self) -> Duration {
+        (self.uptime)()
+    }
+}
+
+/// `Instant` stops while the machine sleeps.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn uptime() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(target_vendor = "apple")]
+    let id = ClockId::Monotonic;
+    #[cfg(not(target_vendor = "apple"))]
+    let id = ClockId::Boottime;
+    let time = clock_gettime(id);
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+    seconds.saturating_add(Duration::from_nanos(
+        u64::try_from(time.tv_nsec).unwrap_or(0),
+    ))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn uptime() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 impl fmt::Debug for Clock {
@@ -82,6 +124,16 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+
+    #[test]
+    fn the_systems_uptime_goes_on() {
+        let clock = Clock::system();
+        let (before, began) = (clock.uptime(), Instant::now());
+        std::thread::sleep(Duration::from_millis(20));
+        let (went, slept) = (clock.uptime() - before, began.elapsed());
+        assert!(went >= Duration::from_millis(20), "{went:?}");
+        assert!(went < slept + Duration::from_secs(1), "{went:?}, {slept:?}");
+    }
 
     #[test]
     fn ages_by_the_clock_that_went_further() {

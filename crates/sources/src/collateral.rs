@@ -63,6 +63,12 @@ impl CollateralError {
             |error: &SourceError| matches!(error, SourceError::Status { status: 404, .. });
         !self.failures.is_empty() && self.failures.iter().all(|(_, error)| unknown(error))
     }
+
+    /// True if a source's certificate is not valid at the time that this machine's clock shows.
+    pub fn is_about_time(&self) -> bool {
+        let about_time = |error: &SourceError| matches!(error, SourceError::Fetch { source, .. } if source.is_about_time());
+        self.failures.iter().any(|(_, error)| about_time(error))
+    }
 }
 
 impl fmt::Display for CollateralError {

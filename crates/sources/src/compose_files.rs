@@ -402,13 +402,10 @@ impl Shared {
 
     /// The file that an earlier process stored, if its bytes are unchanged.
     async fn kept(&self, file: &ComposeFile) -> Option<Bytes> {
-        let state = Arc::clone(self.state.as_ref()?);
         let cache_file = CacheFile::ComposeFile {
             sha256: file.sha256.to_string(),
         };
-        // Disks can stall. An error: the runtime is shutting down.
-        let loaded = tokio::task::spawn_blocking(move || state.load(&cache_file)).await;
-        let cached = loaded.ok().flatten()?;
+        let cached = self.state.as_ref()?.load_in_time(cache_file).await?;
         let got = digest_of(&cached.body);
         if got != file.sha256 {
             tracing::warn!(

@@ -161,17 +161,11 @@ impl FetchError {
     /// True if the server's certificate is not valid at the time that this machine's clock
     /// shows.
     pub fn is_about_time(&self) -> bool {
-        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
         let Self::Tls { source, .. } = self else {
             return false;
         };
         let error = source.get_ref().and_then(|error| error.downcast_ref());
-        matches!(
-            error,
-            Some(rustls::Error::InvalidCertificate(
-                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
-            ))
-        )
+        error.is_some_and(tls::is_about_time)
     }
 }
 
@@ -194,7 +188,6 @@ pub struct Fetched {
 pub struct Fetcher {
     tls: Arc<ClientConfig>,
     connect_to: ConnectMap,
-    clock: Clock,
     dates: Dates,
 }
 
@@ -207,8 +200,7 @@ impl Fetcher {
         Ok(Self {
             tls: Arc::new(tls::client_config(webpki)?),
             connect_to,
-            clock,
-            dates: Dates::default(),
+            dates: Dates::new(clock),
         })
     }
 
@@ -240,8 +232,7 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, json, max)).await {
             Ok(Ok(fetched)) => {
-                self.dates
-                    .saw(url.authority(), &fetched.headers, self.clock.now());
+                self.dates.saw(url.authority(), &fetched.headers);
                 Ok(fetched)
             }
             Ok(Err(error)) => Err(error),

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use attest::UnixTime;
 use http::{HeaderMap, header};
 
+use crate::clock::Clock;
 use crate::lock::lock;
 
 /// Servers are set by NTP and answers come within seconds. A smaller difference tells nothing.
@@ -62,14 +63,35 @@ impl fmt::Display for Skew {
     }
 }
 
-/// The skew by each source's newest answer, by its host and port.
-#[derive(Debug, Default)]
-pub struct Dates(Mutex<BTreeMap<String, Skew>>);
+/// What each source's newest answer says of the time, by its host and port.
+///
+/// The difference between two clocks is true until one of them is set. So the source's time is
+/// kept, and what has passed since by a clock that nobody sets.
+#[derive(Debug)]
+pub struct Dates {
+    clock: Clock,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+/// A source's time at a moment of [`Clock::uptime`].
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    there: UnixTime,
+    at: Duration,
+}
 
 impl Dates {
+    /// No source has stated the time to a machine with this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            seen: Mutex::default(),
+        }
+    }
+
     /// Notes an answer that has just come. A cache keeps the `Date` of the origin and adds its
     /// `Age` (RFC 9111 §4.2.3).
-    pub fn saw(&self, source: String, headers: &HeaderMap, now: UnixTime) {
+    pub fn saw(&self, source: String, headers: &HeaderMap) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(date) = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())
         else {
@@ -77,30 +99,39 @@ impl Dates {
         };
         let age = text(header::AGE).and_then(|age| age.trim().parse().ok());
         let since = date.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let there = UnixTime(since.as_secs()).plus(age.unwrap_or(0));
-        let mut all = lock(&self.0);
+        let seen = Seen {
+            there: UnixTime(since.as_secs()).plus(age.unwrap_or(0)),
+            at: self.clock.uptime(),
+        };
+        let mut all = lock(&self.seen);
         if all.len() < MAX_SOURCES || all.contains_key(&source) {
-            all.insert(source, Skew::between(now, there));
+            all.insert(source, seen);
         }
     }
 
     /// The sources that stated the time.
     pub fn sources(&self) -> Vec<String> {
-        lock(&self.0).keys().cloned().collect()
+        lock(&self.seen).keys().cloned().collect()
     }
 
     /// The smallest skew of all sources. If this machine's clock is off, every source shows it;
     /// a single source whose own clock is off is outvoted by one that is right.
     pub fn least(&self) -> Option<Skew> {
-        lock(&self.0)
-            .values()
-            .copied()
-            .min_by_key(|skew| skew.size())
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let skew = |seen: &Seen| {
+            let since = uptime.saturating_sub(seen.at).as_secs();
+            Skew::between(now, seen.there.plus(since))
+        };
+        let seen = lock(&self.seen);
+        seen.values().map(skew).min_by_key(|skew| skew.size())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     const NOW: UnixTime = UnixTime(1_795_348_800);
@@ -131,35 +162,95 @@ mod tests {
         pairs.collect()
     }
 
+    /// A clock with hands.
+    #[derive(Clone, Default)]
+    struct Hands(Arc<[AtomicU64; 2]>);
+
+    impl Hands {
+        fn clock(&self) -> Clock {
+            let (wall, uptime) = (self.clone(), self.clone());
+            Clock::from_fn(move || UnixTime(wall.0[0].load(Ordering::SeqCst)))
+                .with_uptime(move || Duration::from_secs(uptime.0[1].load(Ordering::SeqCst)))
+        }
+
+        /// Sets the time of day.
+        fn set(&self, now: u64) {
+            self.0[0].store(now, Ordering::SeqCst);
+        }
+
+        /// Time passes.
+        fn pass(&self, seconds: u64) {
+            for hand in self.0.iter() {
+                hand.fetch_add(seconds, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn at_now() -> (Hands, Dates) {
+        let hands = Hands::default();
+        hands.set(NOW.0);
+        let dates = Dates::new(hands.clock());
+        (hands, dates)
+    }
+
     #[test]
     fn one_source_that_is_right_clears_the_clock() {
-        let dates = Dates::default();
+        let (_, dates) = at_now();
         assert_eq!(dates.least(), None);
         // NOW is 2026-11-22T12:00:00Z, a Sunday.
         let three_hours_on = headers(&[("date", "Sun, 22 Nov 2026 15:00:00 GMT")]);
-        dates.saw("a".to_owned(), &three_hours_on, NOW);
+        dates.saw("a".to_owned(), &three_hours_on);
         assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
         // From a cache, which has held it for two hours.
         let cached = headers(&[("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("age", "7200")]);
-        dates.saw("b".to_owned(), &cached, NOW);
+        dates.saw("b".to_owned(), &cached);
         assert_eq!(dates.least(), Some(Skew(0)));
         assert_eq!(dates.sources(), ["a", "b"]);
         // The newest answer of a source counts.
-        dates.saw("b".to_owned(), &three_hours_on, NOW);
+        dates.saw("b".to_owned(), &three_hours_on);
         assert_eq!(dates.least(), Some(Skew(-3 * 3_600)));
     }
 
     #[test]
-    fn what_is_no_date_says_nothing() {
-        let dates = Dates::default();
-        for value in ["", "yesterday", "2026-11-22T12:00:00Z"] {
-            dates.saw("a".to_owned(), &headers(&[("date", value)]), NOW);
+    fn a_step_of_the_clock_is_told_as_it_is() {
+        const DAY: u64 = 86_400;
+        let (hands, dates) = at_now();
+        dates.saw(
+            "a".to_owned(),
+            &headers(&[("date", "Sun, 22 Nov 2026 12:00:00 GMT")]),
+        );
+        for (passed, set, text) in [
+            (0, NOW.0, "about 0 s ahead"),
+            (2 * 3_600, NOW.0 + 2 * 3_600, "about 0 s ahead"),
+            // The clock stands still for an hour.
+            (3_600, NOW.0 + 2 * 3_600, "about 60 min behind"),
+            (0, NOW.0 + 5 * 3_600, "about 2 h ahead"),
+            (0, NOW.0 + 3 * 3_600 - 3 * DAY, "about 3 days behind"),
+            (30 * DAY, NOW.0 - 3_620 * DAY, "about 3650 days behind"),
+            (0, 0, "about 20810 days behind"),
+            (0, NOW.0 + 36_555 * DAY, "about 36525 days ahead"),
+            (0, NOW.0 + 30 * DAY + 3 * 3_600, "about 0 s ahead"),
+        ] {
+            hands.pass(passed);
+            hands.set(set);
+            assert_eq!(dates.least().unwrap().to_string(), text);
         }
-        dates.saw("a".to_owned(), &HeaderMap::new(), NOW);
+        // Time that passes changes nothing.
+        hands.pass(400 * DAY);
+        assert_eq!(dates.least(), Some(Skew(0)));
+    }
+
+    #[test]
+    fn what_is_no_date_says_nothing() {
+        let (_, dates) = at_now();
+        for value in ["", "yesterday", "2026-11-22T12:00:00Z"] {
+            dates.saw("a".to_owned(), &headers(&[("date", value)]));
+        }
+        dates.saw("a".to_owned(), &HeaderMap::new());
         assert_eq!(dates.least(), None);
         for number in 0..200 {
             let date = headers(&[("date", "Sun, 22 Nov 2026 12:00:00 GMT")]);
-            dates.saw(number.to_string(), &date, NOW);
+            dates.saw(number.to_string(), &date);
         }
         assert_eq!(dates.sources().len(), MAX_SOURCES);
     }

@@ -18,41 +18,40 @@
 //! verified and the days, which tells which models were used.
 //!
 //! Whoever can write here can undo the protection against rollback, so only this user may write
-//! the folder. A cache file that cannot be read is fetched again. Floors that cannot be read
-//! stop the start: without them older collateral would be accepted silently. So does an
-//! unreadable history under a policy with `hold = true`.
+//! the folder, and no other can exchange it. A cache file that cannot be read is fetched again.
+//! Floors that cannot be read stop the start: without them older collateral would be accepted
+//! silently. So does an unreadable history under a policy with `hold = true`. A file that a newer
+//! version of this program wrote is never replaced (`layout`).
+//!
+//! After the start threads of this module alone use the disk, and each wait for one has a limit.
 
+mod cache;
 mod files;
 mod floors;
+mod folder;
 mod history;
 pub mod keeper;
+mod layout;
+mod worker;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use attest::{Floors, History, TrustAnchors, UnixTime};
-use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use attest::{Floors, History, TrustAnchors};
+use tokio::time::timeout;
 
-use self::keeper::{Keeper, path, read};
-use crate::lock::lock;
-use crate::seldom::Seldom;
+pub(crate) use self::cache::CacheFile;
+use self::keeper::{Keeper, Kept, path, read};
+use self::layout::Unread;
+use self::worker::Worker;
 
-/// Compose files on disk. All that the fleet's operator published in half a year are 340, some
-/// 10 MB.
-const MAX_COMPOSE_FILES: usize = 1_024;
-const MAX_COMPOSE_BYTES: u64 = 64 << 20;
-/// Of a cache file. Collateral as JSON with hexadecimal fields has 2 MiB at most, and so has a
-/// list.
-const MAX_CACHE_BYTES: u64 = 3 << 20;
-/// Cache files that are being written, each by a thread, since look-ups need threads too. A
-/// deployment names some ten files at once. On a disk that stalls further ones are not written.
-const MAX_WRITERS: usize = 64;
-/// Files listed in the folder; it holds 64 platform families at most.
-const MAX_LISTED: usize = 1_000;
-/// The layout of cache files. No other is read.
-const CACHE_VERSION: u32 = 1;
+/// How long the end of the program waits for the disk. Writing takes tenths of a second; another
+/// process may hold the lock for three seconds.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+const FLUSH_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why the state directory cannot be used. Occurs at the start only.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +69,17 @@ pub enum StateError {
         path = path.display()
     )]
     NotPrivate { path: PathBuf, problem: String },
+    /// Another user could put another folder in its place.
+    #[error(
+        "the state directory {path} lies in {parent}, {problem}: another folder in its place would undo the protection against old collateral; \
+         let nobody else write to {parent}, or name another state directory with --state-dir",
+        path = path.display(), parent = parent.display()
+    )]
+    Exchangeable {
+        path: PathBuf,
+        parent: PathBuf,
+        problem: String,
+    },
     /// The history cannot be read, and the policy holds backends to it.
     #[error(
         "{path}: {detail}; it remembers what was seen of backends, and the policy holds that (hold = true). \
@@ -84,6 +94,18 @@ pub enum StateError {
         path = path.display()
     )]
     Floors { path: PathBuf, detail: String },
+    /// Floors, or a history that the policy holds, of a newer version of this program.
+    #[error(
+        "{path}: {detail}, so it is left as it is. Use that version; \
+         or give this one a folder of its own with --state-dir: then it {cost}",
+        path = path.display()
+    )]
+    Newer {
+        path: PathBuf,
+        detail: String,
+        /// What a new folder costs.
+        cost: &'static str,
+    },
 }
 
 /// What was seen before. Evidence is compared with it.
@@ -93,6 +115,7 @@ pub struct Memory {
     pub floors: Keeper<Floors>,
     /// What was seen of backends.
     pub history: Keeper<History>,
+    state: Option<Arc<StateDir>>,
 }
 
 impl Memory {
@@ -101,55 +124,93 @@ impl Memory {
     /// policy `holds` backends to it, that is an error.
     pub fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         let (mut floors, mut history) = (Floors::default(), History::default());
+        let mut history_state = state.clone();
         if let Some(state) = &state {
-            floors = read(state).map_err(|detail| StateError::Floors {
-                path: path::<Floors>(state),
-                detail,
+            floors = read(state).map_err(|unread| {
+                let cost = "accepts older collateral than already seen";
+                stops::<Floors>(state, unread, cost, |path, detail| StateError::Floors {
+                    path,
+                    detail,
+                })
             })?;
             match read(state) {
                 Ok(read) => history = read,
-                Err(detail) if holds => {
-                    let path = path::<History>(state);
-                    return Err(StateError::History { path, detail });
+                Err(unread) if holds => {
+                    let cost = "accepts what each backend shows next";
+                    let error = |path, detail| StateError::History { path, detail };
+                    return Err(stops::<History>(state, unread, cost, error));
                 }
-                Err(detail) => history::warn_unread(state, &detail),
+                Err(Unread::Damaged(detail)) => tracing::warn!(
+                    path = %path::<History>(state).display(), detail,
+                    "not read; what changed at a backend since will not be noticed"
+                ),
+                Err(unread @ Unread::Newer { .. }) => {
+                    tracing::warn!(
+                        path = %path::<History>(state).display(), detail = %unread,
+                        "left as it is: what changed at a backend since will not be noticed, and what this process sees of backends is lost when it ends"
+                    );
+                    history_state = None;
+                }
             }
         }
         Ok(Self {
             floors: Keeper::new(floors, state.clone()),
-            history: Keeper::new(history, state),
+            history: Keeper::new(history, history_state),
+            state,
         })
     }
 
-    /// Resolves when the files hold everything that was seen.
+    /// Resolves when the files hold everything that was seen and fetched, or, with a warning,
+    /// after five seconds: disks can stall. Dropping the future loses nothing as long as the
+    /// process runs on.
     pub async fn flush(&self) {
-        self.floors.flush().await;
-        self.history.flush().await;
+        self.flush_within(FLUSH_PATIENCE).await;
+    }
+
+    async fn flush_within(&self, limit: Duration) {
+        if let Some(state) = self.write() {
+            let idle = async {
+                state.memory.is_idle().await;
+                state.caches.is_idle().await;
+            };
+            if timeout(limit, idle).await.is_err() {
+                state.warn_unfinished();
+            }
+        }
+    }
+
+    /// The same for a thread that may block.
+    pub fn flush_blocking(&self) {
+        let Some(state) = self.write() else { return };
+        let began = Instant::now();
+        while state.memory.left() > 0 || state.caches.left() > 0 {
+            if began.elapsed() >= FLUSH_PATIENCE {
+                return state.warn_unfinished();
+            }
+            std::thread::sleep(FLUSH_PAUSE);
+        }
+    }
+
+    /// Has written what is not.
+    fn write(&self) -> Option<&StateDir> {
+        self.floors.save();
+        self.history.save();
+        self.state.as_deref()
     }
 }
 
-/// A document from the disk. It can be fetched again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cached {
-    /// The address that it came from.
-    pub(crate) source: String,
-    pub(crate) fetched_at: UnixTime,
-    /// The document, byte for byte.
-    pub(crate) body: Vec<u8>,
-}
-
-/// The first line of a cache file. The document follows.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    version: u32,
-    source: String,
-    fetched_at: UnixTime,
-}
-
-/// The member that every layout of a file has.
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
+/// The error for a file without which there is no start.
+fn stops<T: Kept>(
+    state: &StateDir,
+    unread: Unread,
+    cost: &'static str,
+    damaged: impl FnOnce(PathBuf, String) -> StateError,
+) -> StateError {
+    let (path, detail) = (path::<T>(state), unread.to_string());
+    match unread {
+        Unread::Newer { .. } => StateError::Newer { path, detail, cost },
+        Unread::Damaged(_) => damaged(path, detail),
+    }
 }
 
 /// The state directory.
@@ -157,166 +218,65 @@ struct Version {
 pub struct StateDir {
     path: PathBuf,
     by_root: PathBuf,
-    seldom: Seldom,
-    /// Writes that run.
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    /// True once a failure to write has been logged.
+    warned: AtomicBool,
+    /// True once a newer version's file has been logged.
+    told_newer: AtomicBool,
+    /// True while a file that a request waited for has not been read.
+    reads_stall: AtomicBool,
+    /// Writes the floors and the history. Caches have a thread of their own, so that they hold
+    /// up nothing that cannot be fetched again; and reads have one, since a request waits.
+    memory: Worker,
+    caches: Worker,
+    reads: Worker,
 }
 
 impl StateDir {
     /// Creates the folder if it is missing, and checks that it is private and writable.
     pub fn open(path: &Path, anchors: &TrustAnchors) -> Result<Arc<Self>, StateError> {
         let root = hex::encode(anchors.tdx_root_sha256());
-        let state = Self {
-            path: path.to_owned(),
-            // Half of the digest: 128 bits, in which nobody finds a collision.
-            by_root: path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root))),
-            seldom: Seldom::default(),
-            writers: Mutex::default(),
-        };
-        for folder in [&state.path, &state.by_root] {
-            files::private_folder(folder)?;
+        // Half of the digest: 128 bits, in which nobody finds a collision.
+        let by_root = path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root)));
+        for folder in [path, &by_root] {
+            folder::private(folder)?;
             files::sweep(folder);
         }
-        files::lock(&state.path).map_err(|source| StateError::Unusable {
-            path: state.path.clone(),
+        folder::check_parents(path)?;
+        let unusable = |source| StateError::Unusable {
+            path: path.to_owned(),
             source,
-        })?;
-        Ok(Arc::new(state))
-    }
-
-    /// Reads a cache file. `None` if there is none, or, with a warning, if it cannot be read.
-    pub(crate) fn load(&self, file: &CacheFile) -> Option<Cached> {
-        let path = self.path_of(file);
-        let detail = match files::read(&path, MAX_CACHE_BYTES) {
-            Ok(bytes) => match parse(&bytes) {
-                Ok(cached) => return Some(cached),
-                Err(detail) => detail,
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => error.to_string(),
         };
-        tracing::warn!(path = %path.display(), detail, "not read; it will be fetched again");
-        None
+        files::lock(path).map_err(unusable)?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            by_root,
+            warned: AtomicBool::new(false),
+            told_newer: AtomicBool::new(false),
+            reads_stall: AtomicBool::new(false),
+            memory: Worker::start("state-memory").map_err(unusable)?,
+            caches: Worker::start("state-caches").map_err(unusable)?,
+            reads: Worker::start("state-reads").map_err(unusable)?,
+        }))
     }
 
-    /// Writes a cache file in a thread of its own, since disks can stall.
-    pub(crate) fn save(
-        self: &Arc<Self>,
-        file: CacheFile,
-        source: String,
-        fetched_at: UnixTime,
-        body: Vec<u8>,
-    ) {
-        let state = Arc::clone(self);
-        let header = Header {
-            version: CACHE_VERSION,
-            source,
-            fetched_at,
-        };
-        let mut writers = lock(&self.writers);
-        writers.retain(|writer| !writer.is_finished());
-        if writers.len() >= MAX_WRITERS {
-            let stalls = format!("{MAX_WRITERS} files before it are not written yet");
-            self.warn_unwritten(&self.path_of(&file), &stalls);
-            return;
-        }
-        writers.push(tokio::task::spawn_blocking(move || {
-            // Serialising strings and numbers cannot fail.
-            let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
-            bytes.push(b'\n');
-            bytes.extend_from_slice(&body);
-            let path = state.path_of(&file);
-            if let Err(error) = files::write(&path, &bytes) {
-                state.warn_unwritten(&path, &error);
-            }
-            if let CacheFile::ComposeFile { .. } = file {
-                files::trim(&state.path, COMPOSE, MAX_COMPOSE_FILES, MAX_COMPOSE_BYTES);
-            }
-        }));
+    fn warn_unfinished(&self) {
+        tracing::warn!(
+            path = %self.path.display(),
+            "the state directory's disk did not finish in {} s: what this process saw last may be lost",
+            FLUSH_PATIENCE.as_secs()
+        );
     }
 
-    /// Waits for the writes that run.
-    pub async fn flush(&self) {
-        let writers = std::mem::take(&mut *lock(&self.writers));
-        for writer in writers {
-            // An error: the write panicked, which tokio has logged.
-            let _ = writer.await;
-        }
-    }
-
-    /// The platform families whose collateral is here: the suffixes of their files' names.
-    pub(crate) fn families(&self) -> Vec<String> {
-        let entries = match std::fs::read_dir(&self.by_root) {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::warn!(path = %self.by_root.display(), %error, "not read");
-                return Vec::new();
-            }
-        };
-        let names = entries.take(MAX_LISTED).filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            Some(name.to_str()?.strip_prefix(COLLATERAL)?.to_owned())
-        });
-        names.collect()
-    }
-
-    fn path_of(&self, file: &CacheFile) -> PathBuf {
-        match file {
-            CacheFile::Endpoints { url } => {
-                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, url.as_bytes());
-                let digest = hex::encode(digest);
-                let short = digest.get(..16).unwrap_or(&digest);
-                self.path.join(format!("endpoints-{short}"))
-            }
-            CacheFile::ComposeFile { sha256 } => self.path.join(format!("{COMPOSE}{sha256}")),
-            CacheFile::Editions => self.by_root.join("editions"),
-            CacheFile::Collateral { family } => self.by_root.join(format!("{COLLATERAL}{family}")),
-        }
-    }
-
-    /// From the first failure on this process relies on memory.
+    /// Logs the first failure to write only. From then on this process relies on memory.
     fn warn_unwritten(&self, path: &Path, error: &dyn std::fmt::Display) {
-        if let Some(more) = self.seldom.may_say(self.path.display(), "not_written") {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 path = %path.display(), %error,
-                "not written: what this process sees from now on may be lost when it ends{more}"
+                "not written: what this process sees from now on may be lost when it ends"
             );
         }
     }
 }
 
-const COLLATERAL: &str = "collateral-";
-const COMPOSE: &str = "compose-";
-
-/// A cache file.
-#[derive(Debug, Clone)]
-pub(crate) enum CacheFile {
-    /// The endpoint list of one address.
-    Endpoints { url: String },
-    /// A compose file, named by 64 hex digits. Its content has to be hashed again.
-    ComposeFile { sha256: String },
-    /// Intel's list of editions.
-    Editions,
-    /// Collateral of one platform family, which is named by letters, digits and "-".
-    Collateral { family: String },
-}
-
-fn parse(bytes: &[u8]) -> Result<Cached, String> {
-    let end = bytes.iter().position(|&byte| byte == b'\n');
-    let (header, body) = end
-        .and_then(|end| Some((bytes.get(..end)?, bytes.get(end + 1..)?)))
-        .ok_or("it has no header")?;
-    let unreadable = |error: serde_json::Error| format!("its header: {error}");
-    let Version { version } = serde_json::from_slice(header).map_err(unreadable)?;
-    if version != CACHE_VERSION {
-        return Err(format!(
-            "it has layout {version}, this program reads {CACHE_VERSION}"
-        ));
-    }
-    let header: Header = serde_json::from_slice(header).map_err(unreadable)?;
-    Ok(Cached {
-        source: header.source,
-        fetched_at: header.fetched_at,
-        body: body.to_vec(),
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// Why outgoing TLS cannot be set up. Occurs at the start only.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,17 @@ pub fn webpki(
         return Err(TlsSetupError::NoRoots);
     }
     Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?)
+}
+
+/// True if a certificate is not valid at the time that this machine's clock shows.
+pub fn is_about_time(error: &rustls::Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        )
+    )
 }
 
 /// A client configuration that lets `verifier` judge certificates.

@@ -245,6 +245,8 @@ pub fn attempt_line(error: &AttemptError) -> Line {
         | AttemptError::ClosedAfterProbe(_)
         | AttemptError::OtherInstance => Line::remedied(Code::BackendUnreachable, message),
         AttemptError::Dial(DialError::Timeout(_)) => Line::remedied(Code::BackendTimeout, message),
+        AttemptError::Dial(error) if error.is_about_time() => Line::of(Code::BackendCertificate, message)
+            .hint("set this machine's clock: by it the backend's certificate is not valid; if the clock is right, tell the backend's operator"),
         AttemptError::Dial(DialError::Certificate(_)) => Line::of(Code::BackendCertificate, message)
             .hint("name an authority of your own with --extra-ca; with --webpki off the evidence alone decides"),
         AttemptError::Dial(DialError::KeyNotHeld) => Line::of(Code::BackendCertificate, message)
@@ -294,6 +296,11 @@ fn attest_line(error: &AttestError) -> Line {
                 .hint(verdicts::hint(rejected, refusal.skew))
         }
         AttestError::OtherKey => Line::refused("rejected_spki_mismatch", Retry::Helps, message),
+        AttestError::Collateral(error) if error.is_about_time() => {
+            Line::of(Code::CollateralUnavailable, message).hint(
+                "set this machine's clock: by it a source's certificate is not valid; if the clock is right, name another source with --pccs-url",
+            )
+        }
         AttestError::Collateral(_) => Line::remedied(Code::CollateralUnavailable, message),
     }
 }

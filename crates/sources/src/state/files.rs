@@ -1,97 +1,19 @@
-//! Private folders, and files that are written whole or not at all.
+//! Files that are written whole or not at all, and the lock.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::StateError;
-
-/// Creates `path` if it is missing. Refuses it if another user could write to it, or if this
-/// user cannot.
-pub(super) fn private_folder(path: &Path) -> Result<(), StateError> {
-    let unusable = |source| StateError::Unusable {
-        path: path.to_owned(),
-        source,
-    };
-    make(path).map_err(unusable)?;
-    // A symbolic link is followed (service managers create them): its target counts.
-    let folder = fs::metadata(path).map_err(unusable)?;
-    if !folder.is_dir() {
-        return Err(unusable(io::ErrorKind::NotADirectory.into()));
-    }
-    refuse_shared(path, &folder)?;
-    // The probe file is removed when it is dropped.
-    let probe = partial(path).map_err(unusable)?;
-    let own = probe.as_file().metadata().map_err(unusable)?;
-    refuse_foreign(path, &folder, &own)
-}
-
-#[cfg(unix)]
-fn make(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
-#[cfg(not(unix))]
-fn make(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)
-}
-
-#[cfg(unix)]
-fn refuse_shared(path: &Path, folder: &fs::Metadata) -> Result<(), StateError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = folder.permissions().mode() & 0o7777;
-    if mode & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(StateError::NotPrivate {
-        path: path.to_owned(),
-        problem: format!("can be written by others (mode {mode:04o})"),
-    })
-}
-
-/// The owner of a new file is this process's user.
-#[cfg(unix)]
-fn refuse_foreign(
-    path: &Path,
-    folder: &fs::Metadata,
-    own: &fs::Metadata,
-) -> Result<(), StateError> {
-    use std::os::unix::fs::MetadataExt;
-    if folder.uid() == own.uid() {
-        return Ok(());
-    }
-    Err(StateError::NotPrivate {
-        path: path.to_owned(),
-        problem: format!(
-            "belongs to user {}, this process is user {}",
-            folder.uid(),
-            own.uid()
-        ),
-    })
-}
-
-/// On other systems the user manages the access lists.
-#[cfg(not(unix))]
-fn refuse_shared(_: &Path, _: &fs::Metadata) -> Result<(), StateError> {
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn refuse_foreign(_: &Path, _: &fs::Metadata, _: &fs::Metadata) -> Result<(), StateError> {
-    Ok(())
-}
+use super::layout;
 
 /// Merging takes milliseconds, on a disk that stalls seconds. A process that was suspended
 /// while it held the lock must not stop other processes' starts and ends.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Keeps other processes out until the file is dropped.
+/// Keeps other processes out until the file is dropped. In this process one thread at a time
+/// asks for it.
 pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
@@ -100,7 +22,8 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
     }
-    let file = options.open(folder.join("lock"))?;
+    let file = open(&folder.join("lock"), &mut options)
+        .map_err(|error| io::Error::new(error.kind(), format!("its file \"lock\": {error}")))?;
     let began = Instant::now();
     loop {
         match file.try_lock() {
@@ -119,18 +42,47 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a regular file. Opening a named pipe could block for ever, and a link leads out of the
+/// folder.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let no_file = || io::Error::other("not a regular file");
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => return Err(no_file()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // It may be another one by now.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(no_file());
+    }
+    Ok(file)
+}
+
 /// Reads a regular file of at most `max` bytes.
 pub(super) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    // Opening a named pipe could block for ever.
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    let file = open(path, File::options().read(true))?;
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(io::Error::other(format!("more than {max} bytes")));
     }
     Ok(bytes)
+}
+
+/// The layout that a file states at its beginning. `None` also if it cannot be read.
+pub(super) fn layout(path: &Path) -> Option<u64> {
+    let mut head = Vec::new();
+    let file = open(path, File::options().read(true)).ok()?;
+    file.take(layout::HEAD).read_to_end(&mut head).ok()?;
+    layout::begun(&head)
 }
 
 /// Prefix of files that are still being written.
@@ -157,17 +109,20 @@ pub(super) fn sweep(folder: &Path) {
     }
 }
 
-/// Removes the oldest files whose names begin with `prefix`, until at most `max_files` and
+/// Removes the oldest of those files whose names are `wanted`, until at most `max_files` and
 /// `max_bytes` are left.
-pub(super) fn trim(folder: &Path, prefix: &str, max_files: usize, max_bytes: u64) {
+pub(super) fn trim(
+    folder: &Path,
+    wanted: impl Fn(&str) -> bool,
+    max_files: usize,
+    max_bytes: u64,
+    is_kept: impl Fn(&Path) -> bool,
+) {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut found: Vec<_> = entries
         .take(MAX_LISTED)
         .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.as_encoded_bytes().starts_with(prefix.as_bytes())
-        })
+        .filter(|entry| entry.file_name().to_str().is_some_and(&wanted))
         .filter_map(|entry| {
             let file = entry.metadata().ok()?;
             Some((file.modified().ok()?, file.len(), entry.path()))
@@ -177,30 +132,55 @@ pub(super) fn trim(folder: &Path, prefix: &str, max_files: usize, max_bytes: u64
     let mut bytes: u64 = 0;
     for (index, (_, len, path)) in found.into_iter().enumerate() {
         bytes = bytes.saturating_add(len);
-        if index >= max_files || bytes > max_bytes {
+        if (index >= max_files || bytes > max_bytes) && !is_kept(&path) {
             // The file can be fetched again. An error: another process has removed it.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-fn partial(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn partial(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     // tempfile creates it with mode 0600.
     tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)
 }
 
 /// Writes a whole file or nothing: a reader, also after a power failure, finds the old file or
-/// the new one.
+/// the new one. A folder in the file's place is moved aside; anything else there is replaced.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = partial(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    if let Err(failed) = file.persist(path) {
+        if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+            return Err(failed.error);
+        }
+        let aside = aside(path);
+        fs::rename(path, &aside)?;
+        tracing::warn!(path = %path.display(), aside = %aside.display(), "a folder in a file's place was moved aside");
+        failed.file.persist(path)?;
+    }
     // The rename survives a power failure once the folder is synced.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+/// Where what cannot be read is kept.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".damaged");
+    path.with_file_name(name)
+}
+
+/// Gives a file that is about to be replaced a second name, under which it stays.
+pub(super) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = aside(path);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::hard_link(path, &aside)?,
+    }
+    Ok(aside)
 }
 
 #[cfg(test)]
@@ -230,11 +210,19 @@ mod tests {
                 .set_modified(at)
                 .unwrap();
         }
-        trim(folder.path(), "b-", 3, 30);
+        let trim = |files, bytes, kept: &str| {
+            let wanted = |name: &str| name.starts_with("b-");
+            trim(folder.path(), wanted, files, bytes, |path| {
+                path.ends_with(kept)
+            });
+        };
+        trim(3, 30, "none");
         assert_eq!(names(), ["b-1", "b-2", "b-3", "other"]);
-        trim(folder.path(), "b-", 3, 29);
+        trim(3, 29, "b-2");
+        assert_eq!(names(), ["b-1", "b-2", "b-3", "other"]);
+        trim(3, 29, "none");
         assert_eq!(names(), ["b-1", "b-3", "other"]);
-        trim(folder.path(), "b-", 1, 100);
+        trim(1, 100, "none");
         assert_eq!(names(), ["b-3", "other"]);
     }
 }

@@ -6,14 +6,9 @@ use attest::{FloorSeen, Floors};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::StateDir;
 use super::keeper::Kept;
-use super::{StateDir, Version};
 use crate::lock::lock;
-
-/// Of the file's layout. A newer layout is neither read nor replaced. In layout 1
-/// floors were by the channel that was asked; it is read, and replaced when the next
-/// floor rises.
-const FLOORS_VERSION: u32 = 2;
 
 impl Kept for Floors {
     type Seen = FloorSeen;
@@ -21,12 +16,17 @@ impl Kept for Floors {
     const FILE: &'static str = "floors.json";
     /// A platform family has some hundred bytes.
     const MAX_BYTES: u64 = 1 << 20;
+    /// In layout 1 floors were by the channel that was asked; it is read, and replaced when
+    /// the next floor rises.
+    const LAYOUT: u32 = 2;
+    /// A file that can no longer be read is left as it is: the next start refuses it.
+    const REPLACES_DAMAGED: bool = false;
 
     fn add(&mut self, seen: &FloorSeen) -> bool {
         self.raise(seen)
     }
 
-    fn parse(bytes: Option<&[u8]>, _: &StateDir) -> Result<Self, String> {
+    fn parse(bytes: &[u8], layout: Option<u64>) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File<'a> {
@@ -35,37 +35,30 @@ impl Kept for Floors {
             #[serde(borrow)]
             floors: &'a RawValue,
         }
-        let Some(bytes) = bytes else {
-            return Ok(Self::default());
-        };
-        let unreadable = |error: serde_json::Error| error.to_string();
-        let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if !(1..=FLOORS_VERSION).contains(&version) {
-            return Err(format!(
-                "it has layout {version}, this program reads 1 to {FLOORS_VERSION}; use the program that wrote it"
-            ));
+        if layout == Some(0) {
+            return Err("there is no layout 0".to_owned());
         }
-        let file: File<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let file: File<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         Self::from_json(file.floors.get().as_bytes())
     }
 
-    /// Floors only rise, in memory too. A file that can no longer be read is left as it
-    /// is: the next start refuses it.
-    fn merge(
-        memory: &Mutex<Arc<Self>>,
-        on_disk: Result<Self, String>,
-        _: &[FloorSeen],
-        _: &StateDir,
-    ) -> Result<Self, String> {
-        let on_disk = on_disk?;
+    fn without_file(_: &StateDir) -> Result<Self, String> {
+        Ok(Self::default())
+    }
+
+    /// Floors only rise, in memory too.
+    fn merge(memory: &Mutex<Arc<Self>>, on_disk: Option<Self>, _: &[FloorSeen]) -> Self {
         let mut memory = lock(memory);
-        Arc::make_mut(&mut memory).merge(&on_disk);
-        Ok(Self::clone(&memory))
+        if let Some(on_disk) = on_disk {
+            Arc::make_mut(&mut memory).merge(&on_disk);
+        }
+        Self::clone(&memory)
     }
 
     fn to_file(&self) -> String {
         format!(
-            "{{\"version\": {FLOORS_VERSION}, \"floors\": {}}}\n",
+            "{{\"version\": {}, \"floors\": {}}}\n",
+            Self::LAYOUT,
             self.to_json()
         )
     }

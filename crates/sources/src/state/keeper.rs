@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::layout::{self, Unread};
 use super::{StateDir, files};
 use crate::lock::lock;
 
@@ -22,27 +23,29 @@ pub trait Kept: Clone + Debug + Default + Send + Sync + 'static {
     const FILE: &'static str;
     /// Of the file.
     const MAX_BYTES: u64;
+    /// The version of the file's layout that this program writes. It reads all before it.
+    const LAYOUT: u32;
+    /// True if a damaged file is replaced, and kept under another name.
+    const REPLACES_DAMAGED: bool;
 
     /// True if `seen` is news.
     fn add(&mut self, seen: &Self::Seen) -> bool;
 
-    /// Reads the file's content. Without a file: what this folder's earlier files hold.
-    fn parse(bytes: Option<&[u8]>, state: &StateDir) -> Result<Self, String>;
+    /// Reads the file's content, which states this layout, or none.
+    fn parse(bytes: &[u8], layout: Option<u64>) -> Result<Self, String>;
 
-    /// What the file is to hold, if it holds `on_disk` and lacks `unsaved`.
-    fn merge(
-        memory: &Mutex<Arc<Self>>,
-        on_disk: Result<Self, String>,
-        unsaved: &[Self::Seen],
-        state: &StateDir,
-    ) -> Result<Self, String>;
+    /// What the folder holds without the file.
+    fn without_file(state: &StateDir) -> Result<Self, String>;
 
-    /// The file's content.
+    /// What the file is to hold, if it holds `on_disk` and lacks `unsaved`. `None`: it was
+    /// damaged.
+    fn merge(memory: &Mutex<Arc<Self>>, on_disk: Option<Self>, unsaved: &[Self::Seen]) -> Self;
+
+    /// The file's content, in the layout [`Kept::LAYOUT`].
     fn to_file(&self) -> String;
 }
 
-/// Keeps a value in memory, and on disk if there is a state directory. The last copy
-/// that is dropped writes what is not written yet.
+/// Keeps a value in memory, and on disk if there is a state directory.
 #[derive(Debug, Clone)]
 pub struct Keeper<T: Kept>(Arc<Inner<T>>);
 
@@ -52,11 +55,8 @@ struct Inner<T: Kept> {
     /// What the file lacks. Never locked while the disk is used: disks can stall, and
     /// requests wait for `add`.
     unsaved: Mutex<Vec<T::Seen>>,
-    /// Held while the file is written.
-    saving: Mutex<()>,
-    /// A thread will take what is unsaved: a disk that stalls holds that one and the one that
-    /// writes, however much is added.
-    is_asked: AtomicBool,
+    /// True while a write is queued that has not begun.
+    is_queued: AtomicBool,
     state: Option<Arc<StateDir>>,
 }
 
@@ -65,8 +65,7 @@ impl<T: Kept> Keeper<T> {
         Self(Arc::new(Inner {
             value: Mutex::new(Arc::new(value)),
             unsaved: Mutex::default(),
-            saving: Mutex::default(),
-            is_asked: AtomicBool::new(false),
+            is_queued: AtomicBool::new(false),
             state,
         }))
     }
@@ -86,48 +85,45 @@ impl<T: Kept> Keeper<T> {
             }
             unsaved.push(seen.clone());
             drop(unsaved);
-            if !self.0.is_asked.swap(true, Ordering::SeqCst) {
-                let inner = Arc::clone(&self.0);
-                tokio::task::spawn_blocking(move || inner.save());
-            }
+            self.save();
         }
     }
 
-    /// Threads that write, or wait to.
-    #[cfg(test)]
-    pub(super) fn savers(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
-    }
-
-    /// Resolves when the file holds all that has been added.
-    pub(super) async fn flush(&self) {
+    /// Has the file written if it lacks anything.
+    pub(super) fn save(&self) {
+        let Some(state) = &self.0.state else {
+            return;
+        };
+        if lock(&self.0.unsaved).is_empty() || self.0.is_queued.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let inner = Arc::clone(&self.0);
-        // An error: the runtime is shutting down, and `drop` writes the file.
-        let _ = tokio::task::spawn_blocking(move || inner.save()).await;
-    }
-}
-
-impl<T: Kept> Drop for Inner<T> {
-    fn drop(&mut self) {
-        self.save();
+        let is_taken = state.memory.run(move || {
+            inner.is_queued.store(false, Ordering::SeqCst);
+            if let Some(state) = &inner.state {
+                inner.write(state);
+            }
+        });
+        if !is_taken {
+            self.0.is_queued.store(false, Ordering::SeqCst);
+        }
     }
 }
 
 impl<T: Kept> Inner<T> {
     /// Reads, merges and writes the file as one step for all processes.
-    fn save(&self) {
-        let Some(state) = &self.state else {
-            return;
-        };
-        let _one_at_a_time = lock(&self.saving);
-        self.is_asked.store(false, Ordering::SeqCst);
+    fn write(&self, state: &StateDir) {
         let unsaved = std::mem::take(&mut *lock(&self.unsaved));
-        if unsaved.is_empty() {
-            return;
-        }
         let written = files::lock(&state.path).and_then(|_other_processes_wait| {
-            let merged = T::merge(&self.value, read(state), &unsaved, state);
-            let merged = merged.map_err(io::Error::other)?;
+            let on_disk = match read::<T>(state) {
+                Ok(on_disk) => Some(on_disk),
+                Err(Unread::Damaged(detail)) if T::REPLACES_DAMAGED => {
+                    replace_damaged::<T>(state, &detail);
+                    None
+                }
+                Err(unread) => return Err(io::Error::other(unread.to_string())),
+            };
+            let merged = T::merge(&self.value, on_disk, &unsaved);
             files::write(&path::<T>(state), merged.to_file().as_bytes())
         });
         if let Err(error) = written {
@@ -138,14 +134,42 @@ impl<T: Kept> Inner<T> {
     }
 }
 
+fn replace_damaged<T: Kept>(state: &StateDir, detail: &str) {
+    let path = path::<T>(state);
+    let kept = match files::keep_aside(&path) {
+        Ok(kept) => kept.display().to_string(),
+        Err(error) => format!("nowhere ({error})"),
+    };
+    tracing::warn!(
+        path = %path.display(), detail, kept,
+        "damaged, and replaced by what this process saw"
+    );
+}
+
 pub(super) fn path<T: Kept>(state: &StateDir) -> PathBuf {
     state.by_root.join(T::FILE)
 }
 
-pub(super) fn read<T: Kept>(state: &StateDir) -> Result<T, String> {
-    match files::read(&path::<T>(state), T::MAX_BYTES) {
-        Ok(bytes) => T::parse(Some(&bytes), state),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => T::parse(None, state),
-        Err(error) => Err(error.to_string()),
+pub(super) fn read<T: Kept>(state: &StateDir) -> Result<T, Unread> {
+    let path = path::<T>(state);
+    let bytes = match files::read(&path, T::MAX_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return T::without_file(state).map_err(Unread::Damaged);
+        }
+        read => read.map_err(|error| error.to_string()),
+    };
+    let newer = |layout: &u64| *layout > u64::from(T::LAYOUT);
+    let unread = |layout| Unread::Newer {
+        layout,
+        known: T::LAYOUT,
+    };
+    let stated = bytes.and_then(|bytes| Ok((layout::stated(&bytes)?, bytes)));
+    match stated {
+        Ok((Some(layout), _)) if newer(&layout) => Err(unread(layout)),
+        Ok((layout, bytes)) => T::parse(&bytes, layout).map_err(Unread::Damaged),
+        // Too long for this version, or broken off: still another version's.
+        Err(detail) => Err(files::layout(&path)
+            .filter(newer)
+            .map_or(Unread::Damaged(detail), unread)),
     }
 }

@@ -49,6 +49,12 @@ impl DialError {
         matches!(self, Self::Connect(error)
             if error.raw_os_error().is_some_and(|number| NO_DESCRIPTORS.contains(&number)))
     }
+
+    /// True if the backend's certificate is not valid at the time that this machine's clock
+    /// shows.
+    pub fn is_about_time(&self) -> bool {
+        matches!(self, Self::Certificate(error) if tls::is_about_time(error))
+    }
 }
 
 /// Dials backends.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attest::{Blame, Rejected};
+use attest::{Blame, DeploymentRejected, NrasRejected, Rejected};
 use sources::skew::Skew;
 
 use super::report::VerdictReport;
@@ -37,7 +37,20 @@ impl Refusal {
 
 /// True if a wrong clock could be the cause.
 pub(crate) fn blames_time(rejected: &Rejected) -> bool {
-    rejected.blame() == Blame::Clock || matches!(rejected, Rejected::CollateralExpired { .. })
+    rejected.blame() == Blame::Clock
+        || matches!(rejected, Rejected::CollateralExpired { .. })
+        || lacks_source(rejected)
+}
+
+/// True if something was not fetched, perhaps because by a wrong clock its source's certificate
+/// is not valid.
+fn lacks_source(rejected: &Rejected) -> bool {
+    use DeploymentRejected::{FilesUnavailable, TagsUnavailable};
+    matches!(
+        rejected,
+        Rejected::Nras(NrasRejected::Unavailable { .. })
+            | Rejected::Deployment(FilesUnavailable { .. } | TagsUnavailable { .. })
+    )
 }
 
 /// What to do about a refusal, considering this machine's clock.
@@ -50,12 +63,14 @@ pub fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
         ),
         _ => rejected.hint(),
     };
-    match skew {
-        Some(skew) => format!(
-            "this machine's clock is {skew}, as public servers tell the time: set it. {hint}"
-        ),
-        None => hint,
-    }
+    let Some(skew) = skew else { return hint };
+    // The usual hint about a source advises a policy that demands less.
+    let hint = if lacks_source(rejected) {
+        "By a wrong clock a source's certificate is not valid.".to_owned()
+    } else {
+        hint
+    };
+    format!("this machine's clock is {skew}, as public servers tell the time: set it. {hint}")
 }
 
 /// True if other documents about the same platform could change the verdict.
@@ -135,9 +150,7 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use attest::{
-        Appraisal, DeploymentRejected, Nonce, NrasRejected, Policy, Spki, TrustAnchors, UnixTime,
-    };
+    use attest::{Appraisal, Nonce, Policy, Spki, TrustAnchors, UnixTime};
 
     use super::*;
     use crate::verdicts::VerdictId;
@@ -155,6 +168,38 @@ mod tests {
             report,
             skew: None,
         })
+    }
+
+    /// By a wrong clock sources cannot be reached. No hint has the user demand less for it.
+    #[test]
+    fn by_a_wrong_clock_the_clock_is_to_be_set() {
+        let skew = Skew::between(UnixTime(1_900_000_000), UnixTime(1_800_000_000));
+        let unavailable = || "no TLS: certificate expired".to_owned();
+        for rejected in [
+            Rejected::Nras(NrasRejected::Unavailable {
+                detail: unavailable(),
+            }),
+            Rejected::Deployment(DeploymentRejected::TagsUnavailable {
+                detail: unavailable(),
+            }),
+            Rejected::Deployment(DeploymentRejected::FilesUnavailable {
+                detail: unavailable(),
+            }),
+        ] {
+            assert!(blames_time(&rejected));
+            let told = hint(&rejected, Some(skew));
+            assert!(
+                told.starts_with("this machine's clock is about 1157 days ahead")
+                    && !told.contains("policy"),
+                "{told}"
+            );
+            // By a right clock the usual advice is given.
+            assert!(hint(&rejected, None).contains("in a policy of your own"));
+        }
+        let machine = Rejected::TdDebug {
+            attributes: "01".to_owned(),
+        };
+        assert!(!blames_time(&machine));
     }
 
     /// A less specific refusal in between must not let an attestation be stored that began

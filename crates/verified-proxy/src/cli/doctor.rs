@@ -117,6 +117,9 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
     let (check, list) = network::endpoint_list(&examiner, &mut times).await;
     checks.push(check);
     let (backend, probed) = network::backend(&examiner, list.as_deref(), target).await;
+    if let network::Probed::Failed(error) = &probed {
+        times.dial(error);
+    }
     let files = workload::compose_files(&examiner, &policy, &probed, &mut times).await;
     checks.extend(network::pcs(&examiner, probed, &mut times).await);
     checks.push(files);

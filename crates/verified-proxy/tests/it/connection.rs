@@ -38,6 +38,45 @@ async fn a_certificate_without_its_key_proves_nothing() {
     assert!(backend.lines().is_empty());
 }
 
+/// By a wrong clock a certificate is not valid. Then no hint has the user switch a check off.
+#[tokio::test]
+async fn a_certificate_of_another_time_may_be_a_matter_of_the_clock() {
+    let fake = fake().await;
+    for years in [(2000, 2001), (2001, 2026), (3000, 3001)] {
+        let oddities = Oddities {
+            years: Some(years),
+            ..NO_ODDITIES
+        };
+        let backend = Scripted::start(&fake, oddities, ok).await;
+        let answer = Proxy::start(backend.config(&fake)).await.chat().await;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+        assert_eq!(answer.code(), "backend_certificate");
+        let message = answer.message();
+        assert!(
+            message.contains("\nhint: set this machine's clock: by it the backend's certificate")
+                && !message.contains("--webpki")
+                && !message.contains("--extra-ca"),
+            "{message}"
+        );
+        assert!(backend.lines().is_empty());
+    }
+    let oddities = Oddities {
+        years: Some((2000, 3000)),
+        ..NO_ODDITIES
+    };
+    let backend = Scripted::start(&fake, oddities, ok).await;
+    let answer = Proxy::start(backend.config(&fake)).await.chat().await;
+    assert_eq!(answer.status, StatusCode::OK);
+    // Another authority has nothing to do with the clock.
+    let mut config = backend.config(&fake);
+    config.extra_ca.clear();
+    let message = Proxy::start(config).await.chat().await.message();
+    assert!(
+        message.contains("--extra-ca") && !message.contains("clock"),
+        "{message}"
+    );
+}
+
 #[tokio::test]
 async fn every_handshake_is_a_full_one() {
     let fake = fake().await;

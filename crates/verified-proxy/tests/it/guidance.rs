@@ -8,6 +8,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use attest::UnixTime;
@@ -150,6 +152,45 @@ async fn a_refusal_for_the_time_says_how_wrong_the_clock_is() {
     assert_eq!(answer.code(), "rejected_os_image");
     assert!(!answer.message().contains("clock"), "{}", answer.message());
     assert_only_probes(&fake.received());
+}
+
+/// Servers told the time before the step.
+#[tokio::test]
+async fn a_clock_that_is_set_while_the_proxy_runs_is_told_as_it_is() {
+    const DAY: i64 = 86_400;
+    for (step, skew) in [
+        (2 * 3_600, ""),
+        (-3 * DAY, "about 3 days behind"),
+        (60 * DAY, "about 60 days ahead"),
+        (-3_650 * DAY, "about 3650 days behind"),
+        (36_525 * DAY, "about 36525 days ahead"),
+    ] {
+        let fake = fake().await;
+        let ahead = Arc::new(AtomicI64::new(0));
+        let seen = Arc::clone(&ahead);
+        let mut config = config(&fake);
+        config.clock = Clock::from_fn(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            UnixTime(
+                now.as_secs()
+                    .saturating_add_signed(seen.load(Ordering::SeqCst)),
+            )
+        });
+        let proxy = Proxy::start(config).await;
+        assert_eq!(proxy.chat().await.status, StatusCode::OK);
+        ahead.store(step, Ordering::SeqCst);
+        fake.clear();
+        let answer = proxy.chat().await;
+        if skew.is_empty() {
+            assert_eq!(answer.status, StatusCode::OK);
+            continue;
+        }
+        let (code, message) = (answer.code(), answer.message());
+        assert!(code.starts_with("rejected_"), "{skew}: {code}");
+        let hint = format!("\nhint: this machine's clock is {skew}, as public servers");
+        assert!(message.contains(&hint), "{skew}: {message}");
+        assert_only_probes(&fake.received());
+    }
 }
 
 #[tokio::test]

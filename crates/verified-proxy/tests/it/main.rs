@@ -49,5 +49,6 @@ mod sources;
 mod stalled;
 mod state;
 mod state_crashes;
+mod state_layouts;
 mod verify;
 mod verify_live;

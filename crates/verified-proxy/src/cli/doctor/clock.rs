@@ -5,8 +5,9 @@ use attest::{Collateral, UnixTime};
 use sources::clock::Clock;
 use sources::fetch::FetchError;
 use sources::skew::{Dates, Skew};
+use upstream::AttemptError;
 
-use super::check::{Check, Id};
+use super::check::{Check, Id, reach_or};
 
 /// Intel's documents are valid for 30 days. By a clock that is off by more, none of them is
 /// valid: that fails even if no document was fetched.
@@ -38,8 +39,21 @@ impl Times {
             .extend(collateral.issued().zip(collateral.next_update()));
     }
 
-    pub(super) fn failure(&mut self, error: &FetchError) {
+    /// What to do about a source that was not reached. By a wrong clock its certificate is not
+    /// valid, and then nothing else is to be changed.
+    pub(super) fn failure(&mut self, error: &FetchError, otherwise: &str) -> String {
         if error.is_about_time() {
+            self.certificate.get_or_insert(error.to_string());
+            return FIX.to_owned();
+        }
+        reach_or(otherwise)
+    }
+
+    /// The same of a backend's certificate.
+    pub(super) fn dial(&mut self, error: &AttemptError) {
+        if let AttemptError::Dial(error) = error
+            && error.is_about_time()
+        {
             self.certificate.get_or_insert(error.to_string());
         }
     }
@@ -49,7 +63,10 @@ impl Times {
         if let Some((why, skew)) = self.documents_disagree(skew) {
             return Check::failed(Id::Clock, format!("{skew}: {why}"), FIX);
         }
-        if let Some(error) = &self.certificate {
+        // A certificate that ended by a right clock is a matter of its server.
+        if let Some(error) = &self.certificate
+            && skew.is_none_or(Skew::is_notable)
+        {
             let detail = format!("by this clock a server's certificate is not valid: {error}");
             return Check::failed(Id::Clock, detail, FIX);
         }
@@ -110,12 +127,12 @@ mod tests {
             .map(|[issued, end]| (issued, end))
             .into_iter()
             .collect();
-        let dates = Dates::default();
+        let dates = Dates::new(Clock::from_fn(|| UnixTime(NOW)));
         if let Some(there) = there {
             let date = std::time::UNIX_EPOCH + std::time::Duration::from_secs(moment(there).0);
             let date = httpdate::fmt_http_date(date).parse().unwrap();
             let headers = HeaderMap::from_iter([(http::header::DATE, date)]);
-            dates.saw("pcs".to_owned(), &headers, UnixTime(NOW));
+            dates.saw("pcs".to_owned(), &headers);
         }
         super::super::check::text(&[times.check(&dates)], false)
             .lines()
@@ -196,15 +213,33 @@ mod tests {
                 error,
             ))),
         };
-        times.failure(&refused(rustls::CertificateError::UnknownIssuer));
-        let line =
-            |times: &Times| super::super::check::text(&[times.check(&Dates::default())], false);
+        let fix = times.failure(
+            &refused(rustls::CertificateError::UnknownIssuer),
+            "use another one",
+        );
+        assert!(fix.ends_with("use another one"), "{fix}");
+        let dates = Dates::new(Clock::system());
+        let line = |times: &Times| super::super::check::text(&[times.check(&dates)], false);
         assert!(
             line(&times).starts_with("skipped  clock: "),
             "{}",
             line(&times)
         );
-        times.failure(&refused(rustls::CertificateError::NotValidYet));
+        let fix = times.failure(
+            &refused(rustls::CertificateError::NotValidYet),
+            "use another one",
+        );
+        assert_eq!(fix, FIX);
+        let right = Dates::new(Clock::from_fn(|| UnixTime(NOW)));
+        let date =
+            httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW));
+        let headers = HeaderMap::from_iter([(http::header::DATE, date.parse().unwrap())]);
+        right.saw("pcs".to_owned(), &headers);
+        let found = super::super::check::text(&[times.check(&right)], false);
+        assert!(
+            found.starts_with("ok       clock: right to the minute"),
+            "{found}"
+        );
         assert!(
             line(&times).starts_with("FAILED   clock: by this clock a server's certificate is not valid: no TLS with a.example: "),
             "{}",

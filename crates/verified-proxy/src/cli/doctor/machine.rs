@@ -115,6 +115,27 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
                 path.display()
             ),
         ),
+        StateError::Exchangeable {
+            path,
+            parent,
+            problem,
+        } => (
+            format!(
+                "{} lies in {}, {problem}; another folder in its place would undo the protection against old collateral",
+                path.display(),
+                parent.display()
+            ),
+            format!(
+                "let nobody else write to {}, or name another folder with --state-dir",
+                parent.display()
+            ),
+        ),
+        StateError::Newer { path, detail, cost } => (
+            format!("{}: {detail}, so it is left as it is", path.display()),
+            format!(
+                "use that version; or give this one a folder of its own with --state-dir: then it {cost}"
+            ),
+        ),
         StateError::History { path, detail } => (
             format!(
                 "{}: {detail}; it remembers what was seen of backends, which the policy holds",

@@ -15,7 +15,7 @@ use sources::net::ConnectMap;
 use upstream::verdicts;
 use upstream::{AttemptError, AttestError, Examined, Judged};
 
-use super::check::{Check, Id, reach_or};
+use super::check::{Check, Id};
 use super::clock::Times;
 
 /// Resolvers give up by themselves, but some only after a minute.
@@ -69,10 +69,13 @@ pub(super) async fn endpoint_list(
         }
         Err(error) => error,
     };
-    if let EndpointsError::Fetch { source, .. } = &error {
-        times.failure(source);
-    }
-    let fix = respond::remedy(&error);
+    let usual = respond::remedy(&error);
+    let fix = match &error {
+        EndpointsError::Fetch { source, .. } if source.is_about_time() => {
+            times.failure(source, usual)
+        }
+        _ => usual.to_owned(),
+    };
     match examiner.endpoints.kept() {
         Some((list, since)) => (
             Check::warning(
@@ -222,8 +225,7 @@ impl Outcome {
         let another = "name another source with --pccs-url";
         let mut fix = another.to_owned();
         if let SourceError::Fetch { source, .. } = error {
-            times.failure(source);
-            fix = reach_or(another);
+            fix = times.failure(source, another);
         }
         Self::Bad(error.to_string(), fix)
     }

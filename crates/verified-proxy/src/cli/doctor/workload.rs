@@ -7,7 +7,7 @@ use sources::compose_files::{ComposeSource, FileError};
 use sources::compose_tags::ListError;
 use sources::nras::NrasError;
 
-use super::check::{Check, Id, reach_or};
+use super::check::{Check, Id};
 use super::clock::Times;
 use super::network::Probed;
 
@@ -61,8 +61,7 @@ pub(super) async fn compose_files(
         (Err(error), _) => {
             let fix = match &error {
                 FileError::Fetch(source) => {
-                    times.failure(source);
-                    reach_or("name another repository with --compose-files-url")
+                    times.failure(source, "name another repository with --compose-files-url")
                 }
                 _ => "check --compose-files-url: COMMIT/FILE has to be below it".to_owned(),
             };
@@ -94,8 +93,7 @@ pub(super) async fn compose_tags(
         Err(error) => {
             let fix = match &error {
                 ListError::Fetch(source) => {
-                    times.failure(source);
-                    reach_or("name another repository with --compose-tags-url")
+                    times.failure(source, "name another repository with --compose-tags-url")
                 }
                 _ => "check --compose-tags-url: it has to be a git repository over HTTP".to_owned(),
             };
@@ -133,8 +131,7 @@ pub(super) async fn nras(
                 "name another address with --nras-url, or use a policy with gpu.nras = \"off\"";
             let mut fix = another.to_owned();
             if let NrasError::Fetch { source, .. } = &error {
-                times.failure(source);
-                fix = reach_or(another);
+                fix = times.failure(source, another);
             }
             if opinion == Opinion::Required {
                 Check::failed(Id::Nras, error.to_string(), fix)

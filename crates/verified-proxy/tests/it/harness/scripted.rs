@@ -55,6 +55,8 @@ impl Drop for Scripted {
 pub(crate) struct Oddities {
     /// Signs handshakes with another key than the certificate's.
     pub(crate) stolen_certificate: bool,
+    /// The certificate is valid from the first day of one year until that of another.
+    pub(crate) years: Option<(i32, i32)>,
     /// Closes that many connections before TLS.
     pub(crate) drop_first: u64,
     /// Closes the connection after each answer.
@@ -67,6 +69,7 @@ pub(crate) struct Oddities {
 
 pub(crate) const NO_ODDITIES: Oddities = Oddities {
     stolen_certificate: false,
+    years: None,
     drop_first: 0,
     close_after_each: false,
     report_status: StatusCode::OK,
@@ -89,8 +92,12 @@ impl Scripted {
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_certificate = ca.self_signed(&ca_key).unwrap();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![DOMAIN.to_owned()])
-            .unwrap()
+        let mut params = CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
+        if let Some((first, last)) = oddities.years {
+            params.not_before = rcgen::date_time_ymd(first, 1, 1);
+            params.not_after = rcgen::date_time_ymd(last, 1, 1);
+        }
+        let certificate = params
             .signed_by(&key, &Issuer::from_params(&ca, &ca_key))
             .unwrap();
         let spki = attest::Spki::of_der(&key.subject_public_key_info());
