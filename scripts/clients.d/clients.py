@@ -1,12 +1,14 @@
 """Clients that people have, through verified-proxy to fake-tee.
 
 `clients.py PROGRAMS NODE_MODULES [PART...]` runs all cases, or those of the parts
-named, each of which is a file beside this one.
+named, each of which is a file beside this one. CLIENTS_THROUGH names a proxy that resolves
+the backend's name, for `scripts/outgoing-proxies`.
 """
 
 import contextlib
 import importlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -23,9 +25,9 @@ PARTS = [
 
 
 @contextlib.contextmanager
-def fake(programs, folder):
+def fake(programs, folder, port):
     place = folder / "fake"
-    arguments = [programs / "fake-tee", "--dir", place, "--port-http", "0", "--port-backend", "0"]
+    arguments = [programs / "fake-tee", "--dir", place, "--port-http", "0", "--port-backend", port]
     with common.process(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         # Its line comes when it listens and its files are there.
         common.holds(child.stdout.readline(), "fake-tee did not start")
@@ -72,10 +74,14 @@ def main():
     if unknown:
         sys.exit(f"clients: no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     common.isolate()
+    through = os.environ.get("CLIENTS_THROUGH")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         folder = pathlib.Path(directory)
-        world = common.World(programs, folder, stack.enter_context(fake(programs, folder)))
+        env = stack.enter_context(fake(programs, folder, "443" if through else "0"))
+        world = common.World(programs, folder, env)
+        if through:
+            world.way = ["--proxy", through]
         world.modules = modules
         world.key = "sk-injected-key-4f1d"
         world.token = "token-of-alice-0123456789"

@@ -97,6 +97,8 @@ class World:
         self.env = env
         self.model = env["model"]
         self.domain = env["domain"]
+        # How the proxy gets to the backend.
+        self.way = ["--connect-to", env["connect_to"], "--proxy", "none"]
         # Of the proxies that all cases may use.
         self.url = self.keyed_url = self.token_url = None
 
@@ -110,7 +112,7 @@ class World:
             "--endpoints-url", env["endpoints_url"], "--pccs-url", env["pccs_url"],
             "--compose-files-url", env["compose_files_url"],
             "--compose-tags-url", env["compose_tags_url"],
-            "--extra-ca", env["extra_ca"], "--connect-to", env["connect_to"],
+            "--extra-ca", env["extra_ca"], *self.way,
             "--danger-tdx-root", env["danger_tdx_root"], "--danger-gpu-root", env["danger_gpu_root"], "--policy", env["policy"],
             "--state-dir", "none", *more,
         ]

@@ -106,6 +106,12 @@ codes! {
     BackendTimeout "backend_timeout" [GATEWAY_TIMEOUT] UPSTREAM Helps
         "The backend did not answer in time."
         "Try again. --attest-timeout limits how long a first request may wait for a verified connection.";
+    OutgoingProxyUnreachable "outgoing_proxy_unreachable" [BAD_GATEWAY] UPSTREAM Helps
+        "The proxy for outgoing connections (--proxy, HTTPS_PROXY, ALL_PROXY) could not be reached, or broke off."
+        "Check --proxy, or connect directly with --proxy none.";
+    OutgoingProxyRefused "outgoing_proxy_refused" [BAD_GATEWAY] UPSTREAM Useless
+        "The proxy for outgoing connections asks for a user name and password, does not let the backend's name and port through, could not reach it, or does not answer as a proxy does. The message says which."
+        "Give the user name and password in --proxy, or ask for the name and port 443 to be allowed there.";
     BackendCertificate "backend_certificate" [BAD_GATEWAY] VERIFICATION Useless
         "No certificate authority vouches for the backend's name, or the backend does not hold its key."
         "Name an authority of your own with --extra-ca. If the backend does not hold the key, another machine intercepts the connection: do not use this network path.";

@@ -10,7 +10,7 @@ pub use sources::backend::{AllowList, AllowPattern};
 pub use sources::clock::Clock;
 pub use sources::compose_files::ComposeSource;
 pub use sources::fetch::FetchUrl;
-pub use sources::net::ConnectTo;
+pub use sources::net::{ConnectTo, Proxies, Proxy, ProxyUrlError};
 pub use sources::webpki::WebPki;
 pub use upstream::guard::{Guard, HostName, Origin};
 pub use upstream::least::ModelLeast;
@@ -35,6 +35,8 @@ pub struct Config {
     pub extra_ca: Vec<CertificateDer<'static>>,
     /// Connects to other addresses than names say, as curl's `--connect-to` does.
     pub connect_to: Vec<ConnectTo>,
+    /// The proxy that outgoing connections go through. The library reads no variables.
+    pub proxies: Proxies,
     /// The roots of trust for platforms, GPUs and NVIDIA's service.
     pub trust_anchors: TrustAnchors,
     /// What evidence has to prove.
@@ -112,6 +114,7 @@ impl Config {
             compose_tags_source: constant(Self::COMPOSE_TAGS_URL),
             extra_ca: Vec::new(),
             connect_to: Vec::new(),
+            proxies: Proxies::none(),
             trust_anchors: TrustAnchors::intel(),
             policy,
             signing_algo: SigningAlgo::Ecdsa,

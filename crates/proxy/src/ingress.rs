@@ -366,6 +366,7 @@ impl Ingress {
                 (What::BodyMemory, self.held.held(), self.held.limit()),
                 of(What::Listeners, self.page.listeners()),
             ],
+            lookups: self.upstream.lookups(),
             at: self.upstream.now(),
             ..self.verdicts.now()
         }

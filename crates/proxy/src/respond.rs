@@ -13,7 +13,7 @@ use upstream::guard::NotAdmitted;
 use upstream::metrics::Metrics;
 use upstream::{ForwardError, Framing, PathError, SealError, VERDICT};
 
-pub use self::table::{Line, attempt_line, line, remedy};
+pub use self::table::{Line, attempt_line, line, remedy, tunnel_remedy};
 use crate::body::{Body, json, whole};
 use crate::codes::Retry;
 use crate::route::RouteError;

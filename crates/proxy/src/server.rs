@@ -1,14 +1,13 @@
 //! The proxy, put together.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sources::collateral::Collaterals;
 use sources::compose_files::ComposeFiles;
 use sources::compose_tags::ComposeTags;
 use sources::endpoints::Endpoints;
 use sources::fetch::Fetcher;
-use sources::net::ConnectMap;
+use sources::net::{Network, Routes};
 use sources::nras::Nras;
 use sources::seldom::Seldom;
 use sources::state::{Memory, StateDir, StateError};
@@ -51,8 +50,9 @@ impl Server {
     pub fn new(config: Config) -> Result<Self, SetupError> {
         let clock = config.clock;
         let webpki = tls::webpki(&config.extra_ca)?;
-        let connect_to = ConnectMap::new(config.connect_to);
-        let fetcher = Fetcher::new(webpki.clone(), connect_to.clone(), clock.clone())?;
+        let routes = Routes::new(config.connect_to, config.proxies);
+        let network = Network::new(routes, webpki.clone())?;
+        let fetcher = Fetcher::new(webpki.clone(), network.clone(), clock.clone())?;
         let fetcher = Arc::new(fetcher);
         let state = match &config.state_dir {
             Some(path) => Some(StateDir::open(path, &config.trust_anchors)?),
@@ -118,7 +118,7 @@ impl Server {
             seldom,
             model_levels: config.model_levels,
         });
-        let dialer = Dialer::new(config.webpki, webpki, connect_to, Arc::clone(&settings))?;
+        let dialer = Dialer::new(config.webpki, webpki, network, Arc::clone(&settings))?;
         let mut pool = config.pool;
         pool.idle_in_all = pool.idle_in_all.min(descriptors::idle());
         let upstream = Upstream::new(

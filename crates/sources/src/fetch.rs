@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::clock::Clock;
-use crate::net::{self, ConnectMap};
+use crate::net::{self, ConnectError, Network, Route, Routes, Stream, TunnelError};
 use crate::skew::Dates;
 use crate::tls::{self, TlsSetupError};
 
@@ -57,15 +57,20 @@ impl FetchUrl {
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
+        net::is_loopback(&self.host)
     }
 
-    /// Host and port to connect to. Plain http stays on loopback whatever --connect-to names.
-    pub fn destination(&self, connect_to: &ConnectMap) -> (String, u16) {
+    /// Where to connect to. Plain http stays on loopback whatever --connect-to and --proxy
+    /// name.
+    pub fn route<'a>(&self, routes: &'a Routes) -> Route<'a> {
         if self.https {
-            connect_to.target(&self.host, self.port)
+            routes.route(&self.host, self.port)
         } else {
-            (self.host.clone(), self.port)
+            Route {
+                proxy: None,
+                host: self.host.clone(),
+                port: self.port,
+            }
         }
     }
 
@@ -111,7 +116,7 @@ impl FromStr for FetchUrl {
             .to_ascii_lowercase();
         let https = match scheme {
             "https" => true,
-            "http" if is_loopback(&host) => false,
+            "http" if net::is_loopback(&host) => false,
             "http" => return refused("plain http is accepted for loopback addresses only"),
             _ => return refused("expected https"),
         };
@@ -127,20 +132,13 @@ impl FromStr for FetchUrl {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
-}
-
 /// Why a document could not be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     #[error("no connection to {host}: {source}")]
     Connect {
         host: String,
-        source: Arc<std::io::Error>,
+        source: Arc<ConnectError>,
     },
     #[error("no TLS with {host}: {source}")]
     Tls {
@@ -153,11 +151,20 @@ pub enum FetchError {
     Http(Arc<hyper::Error>),
     #[error("the answer has more than {max} bytes")]
     TooLarge { max: usize },
-    #[error("the server did not send a complete answer within {} s", FETCH_TIMEOUT.as_secs())]
-    Timeout,
+    /// With the circumstances of the connection.
+    #[error("the server did not send a complete answer within {} s{}", FETCH_TIMEOUT.as_secs(), .0)]
+    Timeout(String),
 }
 
 impl FetchError {
+    /// What an outgoing proxy has to do with it.
+    pub fn tunnel(&self) -> Option<&TunnelError> {
+        match self {
+            Self::Connect { source, .. } => source.tunnel(),
+            _ => None,
+        }
+    }
+
     /// True if the server's certificate is not valid at the time that this machine's clock
     /// shows.
     pub fn is_about_time(&self) -> bool {
@@ -187,21 +194,30 @@ pub struct Fetched {
 #[derive(Debug)]
 pub struct Fetcher {
     tls: Arc<ClientConfig>,
-    connect_to: ConnectMap,
+    network: Network,
     dates: Dates,
 }
 
 impl Fetcher {
     pub fn new(
         webpki: Arc<WebPkiServerVerifier>,
-        connect_to: ConnectMap,
+        network: Network,
         clock: Clock,
     ) -> Result<Self, TlsSetupError> {
         Ok(Self {
             tls: Arc::new(tls::client_config(webpki)?),
-            connect_to,
+            network,
             dates: Dates::new(clock),
         })
+    }
+
+    /// Whether a connection to the server of `url` can be made.
+    pub async fn reach(&self, url: &FetchUrl) -> Result<(), FetchError> {
+        let route = url.route(self.network.routes());
+        let connected = tokio::time::timeout(FETCH_TIMEOUT, self.connect(&route, url)).await;
+        connected
+            .unwrap_or_else(|_| Err(self.timeout(&route)))
+            .map(drop)
     }
 
     /// The time that the servers' answers state.
@@ -230,40 +246,48 @@ impl Fetcher {
         json: Option<Bytes>,
         max: usize,
     ) -> Result<Fetched, FetchError> {
-        match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(url, json, max)).await {
+        let route = url.route(self.network.routes());
+        match tokio::time::timeout(FETCH_TIMEOUT, self.exchange(&route, url, json, max)).await {
             Ok(Ok(fetched)) => {
                 self.dates.saw(url.authority(), &fetched.headers);
                 Ok(fetched)
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(FetchError::Timeout),
+            Err(_) => Err(self.timeout(&route)),
         }
     }
 
-    async fn exchange(
-        &self,
-        url: &FetchUrl,
-        json: Option<Bytes>,
-        max: usize,
-    ) -> Result<Fetched, FetchError> {
-        let (host, port) = url.destination(&self.connect_to);
+    fn timeout(&self, route: &Route<'_>) -> FetchError {
+        FetchError::Timeout(self.network.circumstances(route))
+    }
+
+    async fn connect(&self, route: &Route<'_>, url: &FetchUrl) -> Result<Stream, FetchError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "public documents, and evidence of backends: no type that holds client data reaches this module"
         )]
-        let tcp = net::tcp(&host, port)
-            .await
-            .map_err(|source| FetchError::Connect {
-                host: url.host.clone(),
-                source: Arc::new(source),
-            })?;
+        let connected = self.network.connect(route).await;
+        connected.map_err(|source| FetchError::Connect {
+            host: url.host.clone(),
+            source: Arc::new(source),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        route: &Route<'_>,
+        url: &FetchUrl,
+        json: Option<Bytes>,
+        max: usize,
+    ) -> Result<Fetched, FetchError> {
+        let tcp = self.connect(route, url).await?;
         if !url.https {
             return exchange_over(tcp, url, json, max).await;
         }
         let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::Name {
             host: url.host.clone(),
         })?;
-        #[expect(clippy::disallowed_methods, reason = "as above")]
+        #[expect(clippy::disallowed_methods, reason = "as in connect")]
         let tls = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, tcp)
             .await
@@ -416,7 +440,8 @@ mod tests {
     async fn a_certificate_that_ended_may_be_a_matter_of_the_clock() {
         let fetch = async |authority, url| {
             let webpki = tls::webpki(&[authority]).unwrap();
-            let fetcher = Fetcher::new(webpki, ConnectMap::default(), Clock::system()).unwrap();
+            let network = Network::new(Routes::default(), webpki.clone()).unwrap();
+            let fetcher = Fetcher::new(webpki, network, Clock::system()).unwrap();
             fetcher.get(url, 1_000).await.unwrap_err()
         };
         let (authority, expired) = server_until(2001).await;

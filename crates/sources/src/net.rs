@@ -1,15 +1,30 @@
-//! Host names, ports and where connections go: `--connect-to`, DNS and TCP.
+//! Where connections go, and how: `--connect-to`, proxies, names, TCP.
 
-use std::collections::VecDeque;
+mod connect_to;
+mod lookups;
+mod proxies;
+mod tcp;
+mod tunnel;
+
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use self::connect_to::ConnectMap;
+use self::lookups::Lookups;
+use self::proxies::Protocol;
+use crate::tls::{self, TlsSetupError};
+
+pub use self::connect_to::ConnectTo;
+pub use self::lookups::LookupCounts;
+pub use self::proxies::{Proxies, Proxy, ProxyUrlError};
+pub use self::tunnel::TunnelError;
 
 /// The `User-Agent` of probes and fetches.
 pub const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"));
@@ -22,242 +37,170 @@ pub const USER_AGENT: &str = concat!("verified-proxy/", env!("CARGO_PKG_VERSION"
 /// CPU for an upload (bench/run).
 pub const MAX_HTTP_BUFFER: usize = 64 << 10;
 
-/// Delay before the next address is tried in parallel (recommended by RFC 8305 §5).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Addresses of one name. A hostile resolver may return thousands.
-const MAX_ADDRESSES: usize = 16;
+/// What bytes go through.
+pub trait Io: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 
-/// TCP keepalive. A peer that vanished, or a middlebox that dropped the connection, sends
-/// nothing. After a minute of silence the kernel probes, and after another minute it gives the
-/// connection up: an answer may take an hour to begin, and a dead peer should not cost that
-/// long.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15))
-    .with_retries(4);
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Io for T {}
 
-/// A TCP connection to the first of a name's addresses that accepts. An address that does not
-/// answer, as with IPv6 in many networks, does not delay the others (RFC 8305).
-///
-/// It opens the network: clippy.toml bans it outside `fetch.rs` and upstream's `dial.rs`.
-pub async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((host, port)).await?;
-    let stream = first_that_answers(in_turn(addresses)).await?;
-    stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
-    Ok(stream)
+/// A connection: TCP, or a tunnel through a proxy.
+pub type Stream = Box<dyn Io>;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Direct(#[from] io::Error),
+    /// It names the proxy without its credentials.
+    #[error("the outgoing proxy {proxy}: {error}")]
+    Tunnel { proxy: String, error: TunnelError },
 }
 
-/// Alternates the address families, beginning with that of the resolver's first address (RFC
-/// 8305 §4).
-fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let all: Vec<_> = addresses.take(MAX_ADDRESSES).collect();
-    let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
-    let (one, other): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|address| address.is_ipv6() == first_is_v6);
-    let (mut one, mut other) = (one.into_iter(), other.into_iter());
-    let mut turns = VecDeque::new();
-    loop {
-        let before = turns.len();
-        turns.extend(one.next());
-        turns.extend(other.next());
-        if turns.len() == before {
-            return turns;
+impl ConnectError {
+    /// What a proxy has to do with it.
+    pub fn tunnel(&self) -> Option<&TunnelError> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Tunnel { error, .. } => Some(error),
         }
     }
 }
 
-async fn first_that_answers(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let mut attempts = FuturesUnordered::new();
-    loop {
-        if let Some(address) = addresses.pop_front() {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "for the callers of tcp, which are banned in its place"
-            )]
-            attempts.push(TcpStream::connect(address));
-        }
-        tokio::select! {
-            attempt = attempts.next() => match attempt {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => failure = error,
-                None => return Err(failure),
-            },
-            () = tokio::time::sleep(ATTEMPT_DELAY), if !addresses.is_empty() => {}
-        }
-    }
-}
-
-/// One `--connect-to HOST:PORT:HOST2:PORT2`, as in curl: connections for HOST:PORT go to
-/// HOST2:PORT2. An empty HOST or PORT matches any, an empty HOST2 or PORT2 changes nothing. The
-/// names in TLS and HTTP stay the same, so nothing less is proved.
+/// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectTo {
-    from: (Option<String>, Option<u16>),
-    to: (Option<String>, Option<u16>),
+pub struct Route<'a> {
+    /// What it goes through.
+    pub proxy: Option<&'a Proxy>,
+    pub host: String,
+    pub port: u16,
 }
 
-impl FromStr for ConnectTo {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (from_host, rest) = split_host(text)?;
-            let (from_port, rest) = rest.split_once(':')?;
-            let (to_host, to_port) = split_host(rest)?;
-            Some(Self {
-                from: (from_host, parse_port(from_port)?),
-                to: (to_host, parse_port(to_port)?),
-            })
-        };
-        parse().ok_or_else(|| format!("expected HOST:PORT:HOST2:PORT2, got {text:?}"))
-    }
-}
-
-/// A host (IPv6 in brackets, `None` if empty) and the text after its colon.
-fn split_host(text: &str) -> Option<(Option<String>, &str)> {
-    let (host, rest) = match text.strip_prefix('[') {
-        Some(inner) => {
-            let (host, rest) = inner.split_once(']')?;
-            (host, rest.strip_prefix(':')?)
-        }
-        None => text.split_once(':')?,
-    };
-    Some(((!host.is_empty()).then(|| host.to_ascii_lowercase()), rest))
-}
-
-fn parse_port(text: &str) -> Option<Option<u16>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    text.parse().ok().map(Some)
-}
-
-/// All `--connect-to` in order. The first that matches counts.
+/// Where connections go.
 #[derive(Debug, Clone, Default)]
-pub struct ConnectMap(Vec<ConnectTo>);
+pub struct Routes {
+    connect_to: ConnectMap,
+    proxies: Proxies,
+}
 
-impl ConnectMap {
-    pub fn new(entries: Vec<ConnectTo>) -> Self {
-        Self(entries)
+impl Routes {
+    pub fn new(connect_to: Vec<ConnectTo>, proxies: Proxies) -> Self {
+        Self {
+            connect_to: ConnectMap::new(connect_to),
+            proxies,
+        }
     }
 
-    /// Where a connection for `host:port` goes.
-    pub fn target(&self, host: &str, port: u16) -> (String, u16) {
-        let matching = self.0.iter().find(|entry| {
-            let (from_host, from_port) = &entry.from;
-            from_host
-                .as_ref()
-                .is_none_or(|from| from.eq_ignore_ascii_case(host))
-                && from_port.is_none_or(|from| from == port)
-        });
-        match matching {
-            Some(ConnectTo {
-                to: (to_host, to_port),
-                ..
-            }) => (
-                to_host.clone().unwrap_or_else(|| host.to_owned()),
-                to_port.unwrap_or(port),
-            ),
-            None => (host.to_owned(), port),
+    /// Where a connection for `host:port` goes: `--connect-to` says where, and the proxy is
+    /// asked for that place.
+    pub fn route(&self, host: &str, port: u16) -> Route<'_> {
+        let (host, port) = self.connect_to.target(host, port);
+        Route {
+            proxy: self.proxies.between(&host, port),
+            host,
+            port,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The ways out of this machine. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Network(Arc<Shared>);
 
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
+#[derive(Debug)]
+struct Shared {
+    routes: Routes,
+    lookups: Lookups,
+    /// For proxies that are spoken to in TLS.
+    tls: Arc<ClientConfig>,
+}
+
+impl Network {
+    /// `webpki` judges proxies that are spoken to in TLS.
+    pub fn new(routes: Routes, webpki: Arc<WebPkiServerVerifier>) -> Result<Self, TlsSetupError> {
+        Ok(Self(Arc::new(Shared {
+            routes,
+            lookups: Lookups::of_system(),
+            tls: Arc::new(tls::client_config(webpki)?),
+        })))
     }
 
-    #[test]
-    fn families_take_turns_and_are_bounded() {
-        let all = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "2.2.2.2:1"].map(address);
-        let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(address);
-        assert_eq!(in_turn(all.into_iter()), expected);
-        assert!(in_turn(std::iter::empty()).is_empty());
-        let many = std::iter::repeat_n(address("1.1.1.1:1"), 10_000);
-        assert_eq!(in_turn(many).len(), MAX_ADDRESSES);
+    pub fn routes(&self) -> &Routes {
+        &self.0.routes
     }
 
-    /// A listener whose queue is full: the kernel drops further connection attempts.
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn a_silent_address_delays_no_other() {
-        use tokio::net::{TcpListener, TcpSocket};
-        let silent = TcpSocket::new_v4().unwrap();
-        silent.bind(address("127.0.0.1:0")).unwrap();
-        let silent = silent.listen(1).unwrap();
-        let black_hole = silent.local_addr().unwrap();
-        let mut queue = Vec::new();
-        let connect = || {
-            let connect = first_that_answers([black_hole].into());
-            tokio::time::timeout(Duration::from_millis(300), connect)
+    /// Connects. It may take for ever: the caller has a limit.
+    ///
+    /// It opens the network: clippy.toml bans it outside `fetch.rs` and upstream's `dial.rs`.
+    pub async fn connect(&self, route: &Route<'_>) -> Result<Stream, ConnectError> {
+        let Some(proxy) = route.proxy else {
+            return Ok(self.tcp(&route.host, route.port).await?);
         };
-        while let Ok(stream) = connect().await {
-            queue.push(stream.unwrap());
+        let tunnel = async {
+            let stream = self.to_proxy(proxy).await?;
+            tunnel::open(stream, proxy, &route.host, route.port).await
+        };
+        tunnel.await.map_err(|error| ConnectError::Tunnel {
+            proxy: proxy.to_string(),
+            error,
+        })
+    }
+
+    /// After a limit has passed: what the connection goes through and waits for, to follow a
+    /// sentence.
+    pub fn circumstances(&self, route: &Route<'_>) -> String {
+        let (mut words, host) = match route.proxy {
+            Some(proxy) => (
+                format!(", through the outgoing proxy {proxy}"),
+                proxy.host(),
+            ),
+            None => (String::new(), &*route.host),
+        };
+        if self.0.lookups.is_under_way(host) {
+            words.push_str(&format!(": the lookup of {host} has not ended"));
         }
-        let good = TcpListener::bind(address("127.0.0.1:0")).await.unwrap();
-        let good = good.local_addr().unwrap();
-        let stream = first_that_answers([black_hole, good].into());
-        let stream = tokio::time::timeout(Duration::from_secs(10), stream).await;
-        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), good);
+        words
     }
 
-    #[tokio::test]
-    async fn the_last_failure_is_told() {
-        let closed = tokio::net::TcpListener::bind(address("127.0.0.1:0")).await;
-        let closed = closed.unwrap().local_addr().unwrap();
-        let error = first_that_answers([closed, closed].into()).await;
-        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        let none = first_that_answers(VecDeque::new()).await.unwrap_err();
-        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    /// The lookups of names under way.
+    pub fn lookups(&self) -> LookupCounts {
+        self.0.lookups.counts()
     }
 
-    fn target(entries: &[&str], host: &str, port: u16) -> (String, u16) {
-        ConnectMap::new(entries.iter().map(|text| text.parse().unwrap()).collect())
-            .target(host, port)
-    }
-
-    #[test]
-    fn connect_to_has_curls_meaning() {
-        let to = |host: &str, port| (host.to_owned(), port);
-        assert_eq!(
-            target(&["a.example:443:127.0.0.1:8443"], "A.example", 443),
-            to("127.0.0.1", 8443)
-        );
-        assert_eq!(
-            target(&["a.example:443:127.0.0.1:8443"], "a.example", 80),
-            to("a.example", 80)
-        );
-        assert_eq!(target(&["::[::1]:8443"], "b.example", 443), to("::1", 8443));
-        assert_eq!(
-            target(&["::127.0.0.1:"], "b.example", 443),
-            to("127.0.0.1", 443)
-        );
-        assert_eq!(
-            target(&[":443::1", "::x:2"], "b.example", 443),
-            to("b.example", 1)
-        );
-    }
-
-    #[test]
-    fn other_shapes_do_not_parse() {
-        for text in [
-            "",
-            "a",
-            "a:1",
-            "a:1:b",
-            "a:x:b:1",
-            "a:1:b:70000",
-            "[::1:1:b:2",
-            "a:1:b:2:3",
-        ] {
-            assert!(text.parse::<ConnectTo>().is_err(), "{text}");
+    async fn to_proxy(&self, proxy: &Proxy) -> Result<Stream, TunnelError> {
+        let stream = self.tcp(&proxy.host, proxy.port).await;
+        let stream = stream.map_err(TunnelError::Unreachable)?;
+        match proxy.protocol {
+            Protocol::Http | Protocol::Socks5 => Ok(stream),
+            Protocol::Https => {
+                let name = ServerName::try_from(proxy.host.clone())
+                    .map_err(|error| TunnelError::Tls(io::Error::other(error)))?;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "with a proxy: what passes inside is TLS with the other end"
+                )]
+                let tls = TlsConnector::from(Arc::clone(&self.0.tls))
+                    .connect(name, stream)
+                    .await
+                    .map_err(TunnelError::Tls)?;
+                Ok(Box::new(tls))
+            }
         }
     }
+
+    async fn tcp(&self, host: &str, port: u16) -> io::Result<Stream> {
+        let addresses = self.0.lookups.addresses(host).await?;
+        let addresses = addresses.iter().map(|address| {
+            let mut address = *address;
+            address.set_port(port);
+            address
+        });
+        Ok(Box::new(tcp::connect(addresses).await?))
+    }
+}
+
+/// True for names and addresses of this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }

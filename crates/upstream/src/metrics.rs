@@ -4,6 +4,7 @@
 //! program or a digest, so no text of a client or a backend can become one (threats.md C6).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use attest::{Exception, Finding, Policy, Report, TrustAnchors, UnixTime};
@@ -14,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+use sources::net::LookupCounts;
 use sources::webpki::WebPki;
 
 use crate::admission::{Counts, What};
@@ -51,6 +53,8 @@ pub struct Now {
     pub body_bytes: u64,
     /// What clients hold of each thing that they share, and its bound, in the thing's units.
     pub held: Vec<(What, u64, u64)>,
+    /// Lookups of names.
+    pub lookups: LookupCounts,
     pub at: UnixTime,
 }
 
@@ -76,6 +80,10 @@ pub struct Metrics {
     counts: Counts,
     held_now: Family<Label, Gauge>,
     bounds: Family<Label, Gauge>,
+    lookups_now: Gauge,
+    lookups_waiting_now: Gauge,
+    lookups_limit: Gauge,
+    lookups_given_up: Counter,
     /// The exception that ends first.
     first_exception: Option<Exception>,
     exception_days: Gauge,
@@ -204,6 +212,18 @@ impl Metrics {
                 "Connections to backends that lie idle",
             ),
             body_bytes_now: new(of, "body_memory_bytes", "Request bodies held in memory"),
+            lookups_now: new(of, "lookups_now", "Lookups of names that hold a thread"),
+            lookups_waiting_now: new(
+                of,
+                "lookups_waiting_now",
+                "Lookups of names that wait for a thread",
+            ),
+            lookups_limit: new(of, "lookups_limit", "The most lookups of names at a time"),
+            lookups_given_up: new(
+                of,
+                "lookups_given_up",
+                "Lookups that had no thread before the last request for the name left",
+            ),
             first_exception: policy
                 .exceptions()
                 .map(|(_, exception)| exception)
@@ -282,6 +302,7 @@ impl Metrics {
             idle_connections,
             body_bytes,
             held,
+            lookups,
             at,
         } = now;
         let amount = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -300,9 +321,14 @@ impl Metrics {
             (&self.withdrawn_answers_now, withdrawn_answers as u64),
             (&self.idle_connections_now, idle_connections as u64),
             (&self.body_bytes_now, body_bytes),
+            (&self.lookups_now, lookups.running as u64),
+            (&self.lookups_waiting_now, lookups.waiting as u64),
+            (&self.lookups_limit, lookups.limit as u64),
         ] {
             gauge.set(amount(value));
         }
+        let given_up = self.lookups_given_up.inner();
+        given_up.store(lookups.given_up, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -35,6 +35,7 @@ use futures_util::stream::FuturesUnordered;
 use http::Response;
 use sources::backend::Backend;
 use sources::lock::lock;
+use sources::net::LookupCounts;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::pool::{Pool, PoolPermit};
@@ -94,11 +95,12 @@ impl AttemptError {
     /// answer's code.
     fn code(&self) -> &'static str {
         match self {
-            Self::Dial(DialError::Timeout(_)) | Self::Attest(AttestError::Timeout(_)) => {
+            Self::Dial(DialError::Timeout(..)) | Self::Attest(AttestError::Timeout(_)) => {
                 "backend_timeout"
             }
             Self::QueueFull(_) => "busy",
             Self::Dial(DialError::Certificate(_) | DialError::KeyNotHeld) => "backend_certificate",
+            Self::Dial(DialError::Proxy { .. }) => "outgoing_proxy_unreachable",
             Self::Dial(DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_))
             | Self::Attest(AttestError::BrokenOff(_))
             | Self::ClosedAfterProbe(_)
@@ -337,6 +339,11 @@ impl Upstream {
         let (idle, requests) = self.pool.use_now();
         let limit = self.pool.requests_per_backend();
         (idle, (What::Backend, requests as u64, limit as u64))
+    }
+
+    /// The lookups of names under way.
+    pub fn lookups(&self) -> LookupCounts {
+        self.dialer.lookups()
     }
 
     /// Closes connections that were idle for too long, and renews verdicts that are in use and
@@ -600,6 +607,8 @@ fn another_may_succeed(error: &AttemptError) -> bool {
             false
         }
         AttemptError::Deadline { .. } => false,
+        // Proxies lock accounts after some failures.
+        AttemptError::Dial(DialError::Proxy { error, .. }) => !error.is_about_credentials(),
         AttemptError::Dial(_)
         | AttemptError::QueueFull(_)
         | AttemptError::Attest(_)

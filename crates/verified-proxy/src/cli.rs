@@ -18,6 +18,7 @@ mod image;
 mod logs;
 mod models;
 mod options;
+mod outgoing;
 mod policy;
 mod read_files;
 mod report_text;

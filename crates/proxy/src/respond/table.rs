@@ -7,6 +7,7 @@ use attest::Rejected;
 use http::StatusCode;
 use sources::endpoints::EndpointsError;
 use sources::fetch::FetchError;
+use sources::net::TunnelError;
 use upstream::guard::NotAdmitted;
 use upstream::verdicts;
 use upstream::{
@@ -129,13 +130,45 @@ pub fn remedy(error: &EndpointsError) -> &'static str {
             source: FetchError::Tls { .. },
             ..
         } => "behind a TLS-inspecting proxy name its authority with --extra-ca",
+        EndpointsError::Fetch { source, .. } if let Some(error) = source.tunnel() => {
+            tunnel_remedy(error)
+        }
         EndpointsError::Fetch { .. } | EndpointsError::Lost { .. } => {
-            "check the network and --endpoints-url; HTTP proxies (HTTPS_PROXY) are not used"
+            "check the network and --endpoints-url; behind a company proxy name it with --proxy or HTTPS_PROXY"
         }
         EndpointsError::Status { .. } | EndpointsError::Format { .. } => {
             "check --endpoints-url, and whether a network's login page answers in its place"
         }
     }
+}
+
+/// What to do about a proxy for outgoing connections.
+pub fn tunnel_remedy(error: &TunnelError) -> &'static str {
+    match error {
+        _ if error.is_about_credentials() => {
+            "give the outgoing proxy's user name and password in --proxy, as in http://USER:PASSWORD@HOST:PORT, best through VERIFIED_PROXY_PROXY or --config; the proxy speaks Basic authentication only"
+        }
+        _ if error.is_unreachable() => {
+            "check --proxy (or HTTPS_PROXY, ALL_PROXY); --proxy none connects directly"
+        }
+        TunnelError::NotAProxy { .. } => {
+            "check the scheme and port of --proxy (or HTTPS_PROXY, ALL_PROXY): http://, https:// or socks5h://"
+        }
+        _ => {
+            "ask for this name and port to be allowed at the outgoing proxy, or name in NO_PROXY what is reached directly"
+        }
+    }
+}
+
+fn tunnel_line(error: &TunnelError, message: String) -> Line {
+    let (code, retry) = match error.is_unreachable() {
+        true => (Code::OutgoingProxyUnreachable, Retry::Helps),
+        false if error.may_pass() => (Code::OutgoingProxyRefused, Retry::Helps),
+        false => (Code::OutgoingProxyRefused, Retry::Useless),
+    };
+    Line::of(code, message)
+        .retry(retry)
+        .hint(tunnel_remedy(error))
 }
 
 fn not_admitted_line(refused: NotAdmitted) -> Line {
@@ -244,7 +277,8 @@ pub fn attempt_line(error: &AttemptError) -> Line {
         AttemptError::Dial(DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_))
         | AttemptError::ClosedAfterProbe(_)
         | AttemptError::OtherInstance => Line::remedied(Code::BackendUnreachable, message),
-        AttemptError::Dial(DialError::Timeout(_)) => Line::remedied(Code::BackendTimeout, message),
+        AttemptError::Dial(DialError::Proxy { error, .. }) => tunnel_line(error, message),
+        AttemptError::Dial(DialError::Timeout(..)) => Line::remedied(Code::BackendTimeout, message),
         AttemptError::Dial(error) if error.is_about_time() => Line::of(Code::BackendCertificate, message)
             .hint("set this machine's clock: by it the backend's certificate is not valid; if the clock is right, tell the backend's operator"),
         AttemptError::Dial(DialError::Certificate(_)) => Line::of(Code::BackendCertificate, message)

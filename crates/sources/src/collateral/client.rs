@@ -287,7 +287,9 @@ mod tests {
         let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let webpki = crate::tls::webpki(&[root.der().clone()]).unwrap();
         let clock = crate::clock::Clock::system();
-        let fetcher = Fetcher::new(webpki, crate::net::ConnectMap::default(), clock).unwrap();
+        let routes = crate::net::Routes::default();
+        let network = crate::net::Network::new(routes, webpki.clone()).unwrap();
+        let fetcher = Fetcher::new(webpki, network, clock).unwrap();
         let anchors = TrustAnchors::danger_tdx_root(root.der().to_vec());
         let client = Client::new(Arc::new(fetcher), &anchors);
         let from = async |source: &str| {

@@ -132,7 +132,8 @@ async fn repository(pause: Duration) -> (ComposeFiles, Arc<Mutex<Vec<String>>>) 
     });
     let webpki = crate::tls::webpki(&[]).unwrap();
     let clock = Clock::system();
-    let fetcher = Fetcher::new(webpki, Default::default(), clock.clone()).unwrap();
+    let network = crate::net::Network::new(Default::default(), webpki.clone()).unwrap();
+    let fetcher = Fetcher::new(webpki, network, clock.clone()).unwrap();
     let files = ComposeFiles::new(source.parse().unwrap(), Arc::new(fetcher), clock, None);
     (files, asked)
 }

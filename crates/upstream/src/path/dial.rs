@@ -14,10 +14,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use sources::backend::{BACKEND_PORT, Backend};
-use sources::net::{self, ConnectMap, MAX_HTTP_BUFFER};
+use sources::net::{
+    ConnectError, LookupCounts, MAX_HTTP_BUFFER, Network, Route, Stream, TunnelError,
+};
 use sources::tls::{self, TlsSetupError};
 use sources::webpki::WebPki;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -29,8 +30,12 @@ use crate::settings::UpstreamSettings;
 pub enum DialError {
     #[error("no connection: {0}")]
     Connect(#[source] std::io::Error),
-    #[error("could not connect within {} s", .0.as_secs())]
-    Timeout(Duration),
+    /// It names the proxy without its credentials.
+    #[error("no connection: the outgoing proxy {proxy}: {error}")]
+    Proxy { proxy: String, error: TunnelError },
+    /// With the circumstances of the connection.
+    #[error("could not connect within {} s{}", .0.as_secs(), .1)]
+    Timeout(Duration, String),
     #[error("the certificate is not accepted: {0}")]
     Certificate(#[source] rustls::Error),
     #[error("the server does not hold the key of the certificate it shows")]
@@ -57,11 +62,20 @@ impl DialError {
     }
 }
 
+impl From<ConnectError> for DialError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Direct(error) => Self::Connect(error),
+            ConnectError::Tunnel { proxy, error } => Self::Proxy { proxy, error },
+        }
+    }
+}
+
 /// Dials backends.
 #[derive(Debug)]
 pub struct Dialer {
     tls: Arc<ClientConfig>,
-    connect_to: ConnectMap,
+    network: Network,
     settings: Arc<UpstreamSettings>,
 }
 
@@ -70,7 +84,7 @@ impl Dialer {
     pub fn new(
         mode: WebPki,
         webpki: Arc<WebPkiServerVerifier>,
-        connect_to: ConnectMap,
+        network: Network,
         settings: Arc<UpstreamSettings>,
     ) -> Result<Self, TlsSetupError> {
         let verifier = BackendVerifier {
@@ -82,7 +96,7 @@ impl Dialer {
         };
         Ok(Self {
             tls: Arc::new(tls::client_config(Arc::new(verifier))?),
-            connect_to,
+            network,
             settings,
         })
     }
@@ -90,25 +104,33 @@ impl Dialer {
     /// A new connection, on which only the TLS handshake has taken place.
     pub(in crate::path) async fn dial(&self, backend: &Backend) -> Result<Link, DialError> {
         let limit = self.settings.timeouts.connect;
-        match tokio::time::timeout(limit, self.connect(backend)).await {
+        let domain = backend.domain().as_str();
+        let route = self.network.routes().route(domain, BACKEND_PORT);
+        match tokio::time::timeout(limit, self.connect(domain, &route)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(DialError::Timeout(limit)),
+            Err(_) => Err(DialError::Timeout(
+                limit,
+                self.network.circumstances(&route),
+            )),
         }
     }
 
-    async fn connect(&self, backend: &Backend) -> Result<Link, DialError> {
-        let domain = backend.domain().as_str();
-        let (host, port) = self.connect_to.target(domain, BACKEND_PORT);
+    /// The lookups of names under way.
+    pub(in crate::path) fn lookups(&self) -> LookupCounts {
+        self.network.lookups()
+    }
+
+    async fn connect(&self, domain: &str, route: &Route<'_>) -> Result<Link, DialError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "the one door to backends; what it opens is unproved"
         )]
-        let tcp = net::tcp(&host, port).await.map_err(DialError::Connect)?;
+        let stream = self.network.connect(route).await?;
         let name = ServerName::try_from(domain.to_owned())
             .map_err(|error| DialError::Connect(std::io::Error::other(error)))?;
         #[expect(clippy::disallowed_methods, reason = "as above")]
         let tls = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, tcp)
+            .connect(name, stream)
             .await
             .map_err(classify)?;
         over(tls).await
@@ -117,7 +139,7 @@ impl Dialer {
 
 /// HTTP/1.1 over a TLS session. The SPKI is read by the parser that checked the handshake's
 /// signature, so the key that signed is the key that is hashed.
-async fn over(tls: TlsStream<TcpStream>) -> Result<Link, DialError> {
+async fn over(tls: TlsStream<Stream>) -> Result<Link, DialError> {
     let spki = {
         let (_, session) = tls.get_ref();
         let no_certificate = || DialError::Certificate(rustls::Error::NoCertificatesPresented);

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use proxy::SetupError;
 use proxy::config::Config;
 use proxy::examine::Examiner;
+use sources::net::Routes;
 
 use self::check::{Check, Id, Status};
 use self::workload::Opinion;
@@ -90,7 +91,10 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
 
 /// The checks through the network, and the examiner that they used.
 async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Examiner>) {
-    let mut checks = vec![network::dns(&config).await];
+    let proxies = config.proxies.clone();
+    let routes = Routes::new(config.connect_to.clone(), proxies.clone());
+    let mut checks = vec![network::dns(&config, &routes).await];
+    let endpoints_url = config.endpoints_url.clone();
     let policy = config.policy.clone();
     let opinion = Opinion::of(&policy);
     let clock = config.clock.clone();
@@ -113,6 +117,7 @@ async fn network(config: Config, target: Option<&str>) -> (Vec<Check>, Option<Ex
             return (checks, None);
         }
     };
+    checks.extend(network::outgoing_proxy(&examiner, &endpoints_url, &proxies, &routes).await);
     let mut times = clock::Times::new(&clock);
     let (check, list) = network::endpoint_list(&examiner, &mut times).await;
     checks.push(check);

@@ -8,12 +8,13 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::clients;
 use super::config_file::ConfigFile;
+use super::outgoing;
 
 /// Options whose value may be a secret by mistake, instead of its file's path.
 const HIDING: [&str; 2] = ["api_key_file", "client_token_file"];
 
 /// Every option of `command` that has a variable, with its value and source,
-/// such as `port=8080 (default)`. No option is a secret.
+/// such as `port=8080 (default)`. Secrets are not shown.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     /// Those that are not defaults.
@@ -32,12 +33,13 @@ impl Settings {
             };
             let hides = HIDING.contains(&id);
             let values: Vec<_> = values
-                .map(
-                    |value| match hides && !clients::may_be_shown(Path::new(value)) {
-                        true => "(not shown: no such file)".into(),
-                        false => value.to_string_lossy(),
-                    },
-                )
+                .map(|value| match id {
+                    "proxy" => outgoing::shown(&value.to_string_lossy()).into(),
+                    _ if hides && !clients::may_be_shown(Path::new(value)) => {
+                        "(not shown: no such file)".into()
+                    }
+                    _ => value.to_string_lossy(),
+                })
                 .collect();
             let source = match matches.value_source(id) {
                 Some(ValueSource::CommandLine) => "flag",

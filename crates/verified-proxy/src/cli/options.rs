@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 
 use super::logs;
+use super::outgoing;
 use super::read_files::{self, Danger, Failure};
 use super::units::{self, StateDir};
 
@@ -171,7 +172,22 @@ struct Network {
     )]
     connect_to: Vec<ConnectTo>,
 
-    /// How long DNS, TCP and TLS with a backend may take together
+    /// Proxy for outgoing connections: http://, https:// or socks5h://HOST:PORT; "none" uses none
+    ///
+    /// With USER:PASSWORD@ before HOST, if it asks for them: give these in the variable or the file,
+    /// since other users of this machine can see arguments. Without this option HTTPS_PROXY counts,
+    /// then ALL_PROXY, in lower or upper case. Hosts in NO_PROXY and this machine are reached
+    /// directly. The proxy looks names up (socks5:// is the same as socks5h://), and sees names and
+    /// TLS; --connect-to comes first, so the proxy is asked for HOST2:PORT2.
+    #[arg(
+        long,
+        env = "VERIFIED_PROXY_PROXY",
+        value_name = "URL|none",
+        hide_env_values = true
+    )]
+    proxy: Option<String>,
+
+    /// How long DNS, TCP and TLS with a backend may take together, with the proxy's part
     #[arg(long, env = "VERIFIED_PROXY_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = units::between(1, 300))]
     connect_timeout: Duration,
 }
@@ -243,6 +259,7 @@ impl Shared {
                 domains.join(" and ")
             );
         }
+        let proxies = outgoing::proxies(network.proxy.as_deref(), |name| std::env::var_os(name))?;
         let trust_anchors = self.proved.trust_anchors()?;
         if let Some(danger) = Danger::of(&trust_anchors) {
             tracing::warn!("DANGER: roots of trust are {}", danger.words);
@@ -271,6 +288,7 @@ impl Shared {
             allow: AllowList::new(network.allow_domain),
             extra_ca,
             connect_to: network.connect_to,
+            proxies,
             trust_anchors,
             accept_change: self.proved.accept_change,
             signing_algo: match self.proved.signing_algo {

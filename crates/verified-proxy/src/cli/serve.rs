@@ -404,7 +404,7 @@ mod tests {
             let clock = Clock::from_fn(|| attest::UnixTime(0));
             format!("{:#?}", Config { clock, ..config })
         };
-        let parsed = parsed(&["--state-dir", "none"]).unwrap();
+        let parsed = parsed(&["--state-dir", "none", "--proxy", "none"]).unwrap();
         assert_eq!(shown(parsed), shown(Config::new(attest::Policy::near())));
     }
 

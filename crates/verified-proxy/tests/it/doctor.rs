@@ -309,7 +309,7 @@ async fn an_endpoint_list_that_is_none_fails_or_the_one_on_disk_serves() {
     let gone = format!("http://127.0.0.1:{}/", dead_port().await);
     let said = doctor(&fake, &["--endpoints-url", &gone]).await;
     let line = format!(
-        "FAILED   endpoint list: {gone}: no connection to 127.0.0.1: Connection refused (os error 111)\nfix: check the network and --endpoints-url; HTTP proxies (HTTPS_PROXY) are not used"
+        "FAILED   endpoint list: {gone}: no connection to 127.0.0.1: Connection refused (os error 111)\nfix: check the network and --endpoints-url; behind a company proxy name it with --proxy or HTTPS_PROXY"
     );
     assert_found(&said, 1, "endpoint list", &line);
 

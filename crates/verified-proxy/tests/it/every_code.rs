@@ -189,9 +189,12 @@ const ON_THE_WAY: &[Event] = &[
     }),
 ];
 
-/// What needs a story: each has a test of its own, below or in `state`.
+/// What needs a story: each has a test of its own, below, in `state` or in
+/// `outgoing_proxy`.
 const OF_THEIR_OWN: &[&str] = &[
     "level_not_reached",
+    "outgoing_proxy_refused",
+    "outgoing_proxy_unreachable",
     "rejected_collateral_rollback",
     "rejected_went_down",
 ];

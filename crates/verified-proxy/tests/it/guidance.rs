@@ -205,7 +205,7 @@ async fn no_list_says_who_finds_out_why() {
     assert_eq!(answer.code(), "endpoints_unavailable");
     assert!(
         answer.message().ends_with(
-            "\nhint: check the network and --endpoints-url; HTTP proxies (HTTPS_PROXY) are not used; `verified-proxy doctor` finds out why"
+            "\nhint: check the network and --endpoints-url; behind a company proxy name it with --proxy or HTTPS_PROXY; `verified-proxy doctor` finds out why"
         ),
         "{}",
         answer.message()

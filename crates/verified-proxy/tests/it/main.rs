@@ -37,6 +37,7 @@ mod load;
 mod many_instances;
 mod metrics;
 mod nras;
+mod outgoing_proxy;
 mod own_pages;
 mod page;
 mod program;

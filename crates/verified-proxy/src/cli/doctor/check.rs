@@ -24,6 +24,7 @@ macro_rules! ids {
 
 ids! {
     Dns "DNS";
+    OutgoingProxy "outgoing proxy";
     Authorities "certificate authorities";
     EndpointList "endpoint list";
     Pcs "Intel's collateral";

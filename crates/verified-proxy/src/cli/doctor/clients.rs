@@ -54,7 +54,7 @@ pub(super) fn proxy_variables() -> Check {
     }
     let names: Vec<_> = set.into_iter().map(|(name, _)| name).collect();
     let detail = format!(
-        "{}: verified-proxy does not use them, its connections are direct",
+        "{}: verified-proxy connects through HTTPS_PROXY, or else ALL_PROXY, unless --proxy is given",
         names.join(", ")
     );
     let exempt = value("NO_PROXY").map(|(_, value)| value.to_string_lossy().into_owned());

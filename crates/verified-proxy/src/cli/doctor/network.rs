@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attest::Rejected;
-use proxy::config::Config;
+use proxy::config::{Config, Proxies};
 use proxy::examine::Examiner;
 use proxy::respond::{self, Line};
 use sources::backend::Backend;
 use sources::collateral::SourceError;
 use sources::endpoints::{EndpointList, EndpointsError};
-use sources::net::ConnectMap;
+use sources::fetch::FetchUrl;
+use sources::net::Routes;
 use upstream::verdicts;
 use upstream::{AttemptError, AttestError, Examined, Judged};
 
@@ -30,9 +31,14 @@ pub(super) enum Probed {
     Failed(AttemptError),
 }
 
-pub(super) async fn dns(config: &Config) -> Check {
-    let map = ConnectMap::new(config.connect_to.clone());
-    let (host, port) = config.endpoints_url.destination(&map);
+/// The name that has to be looked up here: that of the endpoint list's host, or of the proxy
+/// that leads to it.
+pub(super) async fn dns(config: &Config, routes: &Routes) -> Check {
+    let route = config.endpoints_url.route(routes);
+    let (host, port) = match route.proxy {
+        Some(proxy) => (proxy.host().to_owned(), proxy.port()),
+        None => (route.host, route.port),
+    };
     if host.parse::<IpAddr>().is_ok() {
         return Check::skipped(Id::Dns, format!("{host} is an address, not a name"));
     }
@@ -55,6 +61,38 @@ pub(super) async fn dns(config: &Config) -> Check {
         format!("{host}: {problem}"),
         "check that this machine is online, and its resolver (/etc/resolv.conf); a VPN or a network's login page may block it",
     )
+}
+
+/// Whether the proxy for outgoing connections lets one through to the endpoint list's host.
+/// `None` without a proxy.
+pub(super) async fn outgoing_proxy(
+    examiner: &Examiner,
+    url: &FetchUrl,
+    proxies: &Proxies,
+    routes: &Routes,
+) -> Option<Check> {
+    let proxy = proxies.proxy()?;
+    let route = url.route(routes);
+    let place = format!("{}:{}", route.host, route.port);
+    if route.proxy.is_none() {
+        let why = format!("{proxy}: connections to {place} are direct (NO_PROXY, or this machine)");
+        return Some(Check::skipped(Id::OutgoingProxy, why));
+    }
+    let fetcher = examiner.sources.collaterals.fetcher();
+    Some(match fetcher.reach(url).await {
+        Ok(()) => Check::ok(
+            Id::OutgoingProxy,
+            format!("{proxy} lets connections to {place} through"),
+        ),
+        Err(error) => Check::failed(
+            Id::OutgoingProxy,
+            error.to_string(),
+            error.tunnel().map_or(
+                "check that the outgoing proxy answers, and --proxy (or HTTPS_PROXY, ALL_PROXY)",
+                respond::tunnel_remedy,
+            ),
+        ),
+    })
 }
 
 pub(super) async fn endpoint_list(

@@ -105,8 +105,7 @@ fn with_variables(fake: &Running, variables: &[(&str, &str)]) -> Command {
 #[tokio::test]
 async fn keys_and_proxies_of_the_environment_are_told_without_their_values() {
     let fake = fake().await;
-    let detail =
-        "HTTPS_PROXY, all_proxy: verified-proxy does not use them, its connections are direct";
+    let detail = "HTTPS_PROXY, all_proxy: verified-proxy connects through HTTPS_PROXY, or else ALL_PROXY, unless --proxy is given";
     let proxies = [
         ("HTTPS_PROXY", "http://me:secret@proxy.example"),
         ("all_proxy", "socks5://me:secret@proxy.example"),
