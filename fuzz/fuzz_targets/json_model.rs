@@ -44,6 +44,8 @@ impl<'de> Deserialize<'de> for Members {
 
 /// The model as serde_json sees it, by the proxy's rules.
 fn by_serde(text: &str) -> Result<Option<String>, ()> {
+    // serde_json knows no byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Members(members) = serde_json::from_str(text).map_err(drop)?;
     let mut found = None;
     for (key, value) in members {
@@ -84,6 +86,7 @@ fuzz_target!(
             r#"{"model":"a/b","messages":[{"role":"user","content":"\u00e9 \"x\""}],"n":-1.5e+3}"#,
             r#"{"messages":[{"model":"no"}],"m\u006fdel":"\ud83d\ude00\n","x":[true,false,null,{}]}"#,
             r#"{"model":null,"model":"a"}"#,
+            "\u{feff} {\"model\":\"a\"}",
         ]
         .iter()
         .map(|text| [b"\0\x03\0\x05\0\x0a\0\x14", text.as_bytes()].concat())

@@ -31,7 +31,9 @@ mod request {
         let mut scan = match BodyScan::new(headers) {
             Ok(scan) => scan,
             Err(ModelField::Malformed(why) | ModelField::Absent(why)) => return Err(why),
-            Err(ModelField::Named(_)) => unreachable!("nothing was read"),
+            Err(ModelField::Encoded | ModelField::Named(_)) => {
+                unreachable!("nothing was read, and no header names a coding")
+            }
         };
         for piece in pieces {
             scan.feed(piece).map_err(|Content(why)| why)?;

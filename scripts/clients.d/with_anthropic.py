@@ -49,8 +49,8 @@ def _(world):
     raises(anthropic.NotFoundError, lambda: client.messages.batches.retrieve("batch_1"))
     sent = world.seen("GET /v1/messages/batches/batch_1 ")["bytes"].lower()
     holds("x-backend-domain" not in sent, sent)
-    error = raises(anthropic.BadRequestError, lambda: sdk(world.url).messages.batches.retrieve("batch_1"))
-    same(error.body["error"]["code"], "no_backend")
+    error = raises(anthropic.NotFoundError, lambda: sdk(world.url).messages.batches.retrieve("batch_1"))
+    same(error.body["error"]["code"], "not_found")
 
 
 @case("Anthropic Python: errors are the SDK's classes, a refusal is not asked again")

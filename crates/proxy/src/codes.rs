@@ -70,18 +70,21 @@ macro_rules! codes {
 }
 
 codes! {
-    BadRequest "bad_request" [BAD_REQUEST, REQUEST_TIMEOUT, NOT_IMPLEMENTED] REQUEST Useless
-        "The request is malformed, broke off, stalled, or asks for something that is not forwarded (CONNECT, TRACE, upgrades, other transfer-codings)."
+    BadRequest "bad_request" [BAD_REQUEST, REQUEST_TIMEOUT, URI_TOO_LONG, UPGRADE_REQUIRED, REQUEST_HEADER_FIELDS_TOO_LARGE, NOT_IMPLEMENTED] REQUEST Useless
+        "The request is malformed, broke off, stalled, has a head beyond the limits, or asks for something that is not forwarded (CONNECT, TRACE, WebSocket, other transfer-codings)."
         "Correct the request; the message says what was wrong.";
     NoBackend "no_backend" [BAD_REQUEST] REQUEST Useless
         "The request names no model and no backend."
         "Name a model at the top level of a JSON body, in a form's field `model` or in `?model=`, or a backend in the header X-Backend-Domain.";
+    BodyCompressed "body_compressed" [UNSUPPORTED_MEDIA_TYPE] REQUEST Useless
+        "The body has a Content-Encoding, so no model is read from it, and the request names none elsewhere."
+        "Send it uncompressed (Codex: features.enable_request_compression=false), or name the model in `?model=` or a backend in the header X-Backend-Domain.";
     BackendNotAllowed "backend_not_allowed" [FORBIDDEN] REQUEST Useless
         "The backend is outside the allowed domains, an IP address, or has a port or userinfo."
         "Use a name under completions.near.ai, or allow another with --allow-domain.";
     HostNotAllowed "host_not_allowed" [FORBIDDEN] REQUEST Useless
         "The request is for a host that is not this proxy: a web page can make its own name resolve to this address (DNS rebinding)."
-        "Use http://localhost or http://127.0.0.1, or allow another name of this machine with --allow-host.";
+        "Use http://127.0.0.1, or allow another name of this machine with --allow-host.";
     OriginNotAllowed "origin_not_allowed" [FORBIDDEN] REQUEST Useless
         "The request comes from a web page that may not use this proxy."
         "Allow the page's origin with --allow-origin, such as --allow-origin http://localhost:3000.";
@@ -92,8 +95,8 @@ codes! {
         "The endpoint list has no such model."
         "GET /v1/models lists the names; the message names close matches.";
     NotFound "not_found" [NOT_FOUND] REQUEST Useless
-        "The proxy has no such page, no longer has this report, or does not know which backend gave the answer whose signature was requested."
-        "/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
+        "The proxy has no such page, no longer has this report, or does not know which backend gave the answer whose signature was requested; or the path is one that no backend has (the client's base URL is wrong)."
+        "Base URLs end in /v1 (Anthropic's clients add it themselves). /v1/models, /_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts and /_proxy/verdicts/{id} exist; an answer's id is known for 20 minutes, X-Backend-Domain or `?model=` names a backend directly.";
     MethodNotAllowed "method_not_allowed" [METHOD_NOT_ALLOWED] REQUEST Useless
         "The proxy's own pages are read with GET."
         "Use GET.";

@@ -1,6 +1,7 @@
 //! Accepts clients, seals each request before anything else, and finds a verified
 //! connection for it.
 
+mod bad_heads;
 mod client_io;
 mod connection;
 
@@ -30,6 +31,7 @@ use upstream::metrics::{Metrics, Now};
 use upstream::verdicts::Verdicts;
 use upstream::{BodyBudget, ClientRequest, ForwardError, Framing, Model, Upstream};
 
+use self::bad_heads::{BadHeads, Turns};
 use self::client_io::{ClientIo, Ending};
 use self::connection::{Connection, End};
 use crate::api::{self, Subjects};
@@ -163,9 +165,13 @@ impl Ingress {
                 Arc::clone(&ending),
                 unread,
             );
+            let turns = Arc::new(Turns::default());
+            let metrics = Arc::clone(&ingress.metrics);
+            let io = BadHeads::new(io, Arc::clone(&turns), Arc::clone(&ending), metrics);
             let ingress = Arc::clone(&ingress);
             let of = client.clone();
             let service = service_fn(move |request| {
+                let turn = turns.begin();
                 let (ingress, ending, client) =
                     (Arc::clone(&ingress), Arc::clone(&ending), of.clone());
                 async move {
@@ -174,7 +180,8 @@ impl Ingress {
                         local,
                         scope,
                     };
-                    Ok::<_, Infallible>(ingress.handle(request, from, &ending).await)
+                    let response = ingress.handle(request, from, &ending).await;
+                    Ok::<_, Infallible>(response.map(|body| UnderWay::new(body, turn)))
                 }
             });
             let connection = http1::Builder::new()
@@ -251,7 +258,7 @@ impl Ingress {
             let mut response = respond::failure(&failure, &self.metrics);
             if has_body || stopping || from.scope == Scope::Probes {
                 let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
+                response.headers_mut().append(header::CONNECTION, close);
             }
             if has_body {
                 // The client may still be sending the rest.
@@ -305,6 +312,10 @@ impl Ingress {
                 }
                 instance
             }
+            Target::Misplaced => {
+                let base = route::base_url(&view);
+                return Err(RouteError::Misplaced { base }.into());
+            }
             Target::Backend => None,
         };
         request.find_model(&self.held).await?;
@@ -315,7 +326,7 @@ impl Ingress {
             let wanted = match instance {
                 Some(instance) => Wanted::Instance(instance),
                 None => match route::wanted(&view, allow) {
-                    Err(RouteError::NoBackend { .. }) if route::is_front_door(&view) => {
+                    Err(RouteError::NoPage { .. }) if route::is_front_door(&view) => {
                         return Ok(respond::to_page());
                     }
                     wanted => wanted?,

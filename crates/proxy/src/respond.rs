@@ -27,6 +27,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 #[derive(Debug)]
 pub enum Failure {
     NotAdmitted(NotAdmitted),
+    Head(BadHead),
     Framing(Framing),
     Seal(SealError),
     Route(RouteError),
@@ -39,6 +40,14 @@ pub enum Failure {
     ShuttingDown,
     NoSuchPage,
     NotAPage,
+}
+
+/// What hyper finds wrong with a request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadHead {
+    Malformed,
+    TargetTooLong,
+    TooLarge,
 }
 
 macro_rules! from {
@@ -62,29 +71,64 @@ from!(
 
 /// The response for a failure.
 pub(crate) fn failure(failure: &Failure, metrics: &Metrics) -> Response<Body> {
+    response(&line(failure), metrics)
+}
+
+/// The same as the bytes of an answer, for a connection that ends with it.
+pub(crate) fn written(failure: &Failure, metrics: &Metrics) -> Vec<u8> {
     let line = line(failure);
+    let (head, _) = response(&line, metrics).into_parts();
+    let body = document(&line);
+    let mut written = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        written.extend_from_slice(name.as_str().as_bytes());
+        written.extend_from_slice(b": ");
+        written.extend_from_slice(value.as_bytes());
+        written.extend_from_slice(b"\r\n");
+    }
+    let length = body.len();
+    let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    written.extend_from_slice(rest.as_bytes());
+    written
+}
+
+/// In OpenAI's shape.
+fn document(line: &Line) -> String {
+    let mut message = line.message.clone();
+    if let Some(hint) = &line.hint {
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\nhint: {hint}");
+    }
+    let error = serde_json::json!({
+        "error": { "message": message, "type": line.kind, "param": null, "code": line.code }
+    });
+    error.to_string()
+}
+
+fn response(line: &Line, metrics: &Metrics) -> Response<Body> {
     metrics.refused(line.code);
     tracing::debug!(
         code = line.code,
         status = line.status.as_u16(),
         "request failed"
     );
-    let mut message = line.message;
-    if let Some(hint) = &line.hint {
-        // Writing to a String cannot fail.
-        let _ = write!(message, "\nhint: {hint}");
-    }
-    let body = serde_json::json!({
-        "error": { "message": message, "type": line.kind, "param": null, "code": line.code }
-    });
-    let mut response = json(line.status, body.to_string());
+    let mut response = json(line.status, document(line));
     let headers = response.headers_mut();
     if let Ok(verdict) = HeaderValue::try_from(format!("none; {}", line.code)) {
         headers.insert(VERDICT, verdict);
     }
-    if line.status == StatusCode::UNAUTHORIZED {
-        // RFC 9110 §11.6.1.
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    // What the status has to be said with (RFC 9110 §11.6.1, §15.5.16, §15.5.22).
+    let mut say = |name: HeaderName, value| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    match line.status {
+        StatusCode::UNAUTHORIZED => say(header::WWW_AUTHENTICATE, "Bearer"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => say(header::ACCEPT_ENCODING, "identity"),
+        StatusCode::UPGRADE_REQUIRED => {
+            say(header::UPGRADE, "HTTP/1.1");
+            say(header::CONNECTION, "upgrade");
+        }
+        _ => {}
     }
     match line.retry {
         Retry::Useless => {

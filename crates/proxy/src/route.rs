@@ -12,6 +12,15 @@ use upstream::{Model, SingleHeader, View};
 pub enum RouteError {
     #[error("the request names no model")]
     NoBackend { why: &'static str },
+    #[error("the request names no model outside its body, which has a Content-Encoding")]
+    Compressed,
+    /// `base` is the address for clients, without `/v1`.
+    #[error("the proxy has no such page, and the request names no model")]
+    NoPage { why: &'static str, base: String },
+    #[error(
+        "no backend has this path: it lacks /v1 or has it twice, or has something before it, or an empty part"
+    )]
+    Misplaced { base: String },
     #[error("{0}")]
     Malformed(&'static str),
     #[error("the model {model:?} is not in the endpoint list")]
@@ -36,35 +45,77 @@ pub(crate) enum Target<'a> {
     Signature(&'a str),
     /// A backend.
     Backend,
+    /// Nothing: the client's base URL is wrong.
+    Misplaced,
 }
 
-/// Whether the proxy itself answers.
+/// Whether the proxy itself answers. A slash at the end of the path of one of its pages means
+/// nothing.
 pub(crate) fn target<'a>(view: &View<'a>) -> Target<'a> {
     const MODELS: &str = "/v1/models";
+    let path = view.path.strip_suffix('/').unwrap_or(view.path);
     if let Some(own) = view.path.strip_prefix("/_proxy/") {
-        return Target::Own(own);
+        return Target::Own(own.strip_suffix('/').unwrap_or(own));
     }
-    if !matches!(*view.method, Method::GET | Method::HEAD)
-        || view.backend_domain != SingleHeader::Absent
-    {
+    if view.backend_domain != SingleHeader::Absent {
         return Target::Backend;
     }
-    if let Some(id) = signature_id(view.path) {
-        return Target::Signature(id);
+    if is_read(view.method) {
+        if let Some(id) = signature_id(view.path) {
+            return Target::Signature(id);
+        }
+        match path.strip_prefix(MODELS) {
+            Some("") => return Target::Models,
+            Some(rest) => match rest.strip_prefix('/') {
+                None | Some("") => {}
+                Some(id) => return Target::Model(id),
+            },
+            None => {}
+        }
     }
-    match view.path.strip_prefix(MODELS) {
-        Some("") => Target::Models,
-        Some(rest) => rest
-            .strip_prefix('/')
-            .map_or(Target::Backend, Target::Model),
-        None => Target::Backend,
+    match is_misplaced(view.path) {
+        true => Target::Misplaced,
+        false => Target::Backend,
     }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// True for a path of OpenAI's or Anthropic's API that does not stand right below `/v1`: then
+/// the client's base URL is wrong. vLLM and SGLang, which NEAR AI's backends run, have these
+/// paths nowhere else. Other paths may be a backend's.
+fn is_misplaced(path: &str) -> bool {
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    let has_empty = parts.clone().any(str::is_empty);
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let base = parts
+        .iter()
+        .rposition(|part| *part == "v1")
+        .map_or(0, |last| last + 1);
+    let is_of_the_api = matches!(
+        parts.get(base..).unwrap_or_default(),
+        ["chat", "completions", ..]
+            | ["audio", "speech" | "transcriptions" | "translations"]
+            | ["images", "edits" | "generations" | "variations"]
+            | [
+                "completions" | "embeddings" | "messages" | "models" | "responses",
+                ..
+            ]
+    );
+    is_of_the_api && (base != 1 || has_empty)
+}
+
+/// The address by which the client knows the proxy.
+pub(crate) fn base_url(view: &View<'_>) -> String {
+    format!("http://{}", view.host.unwrap_or("HOST:PORT"))
 }
 
 /// True for what a browser requests if a person types the proxy's address. It goes to
 /// the page, unless it names a backend.
 pub(crate) fn is_front_door(view: &View<'_>) -> bool {
-    matches!(*view.method, Method::GET | Method::HEAD) && matches!(view.path, "/" | "/_proxy")
+    is_read(view.method) && matches!(view.path, "/" | "/_proxy")
 }
 
 /// What a request asks for.
@@ -94,7 +145,12 @@ pub(crate) fn wanted<'a>(view: &View<'a>, allow: &AllowList) -> Result<Wanted<'a
     }
     match view.model {
         Model::Named(model) => Ok(Wanted::Model(model)),
+        Model::Absent(why) if is_read(view.method) => Err(RouteError::NoPage {
+            why,
+            base: base_url(view),
+        }),
         Model::Absent(why) => Err(RouteError::NoBackend { why }),
+        Model::Encoded => Err(RouteError::Compressed),
         Model::Malformed(why) => Err(RouteError::Malformed(why)),
     }
 }
@@ -129,4 +185,97 @@ pub(crate) fn candidates(
         });
     }
     Ok(backends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upstream::Framing;
+
+    fn view<'a>(method: &'a Method, path: &'a str) -> View<'a> {
+        View {
+            method,
+            path,
+            host: Some("127.0.0.1:8080"),
+            backend_domain: SingleHeader::Absent,
+            model: Model::Absent("it has no body"),
+            framing: Framing::Usual,
+        }
+    }
+
+    #[test]
+    fn a_wrong_base_url_is_told_from_a_path_of_a_backend() {
+        for path in [
+            "/models",
+            "/models/a/b",
+            "/chat/completions",
+            "/messages",
+            "/audio/transcriptions",
+            "/v1//models",
+            "//v1/models",
+            "/v1/v1/models",
+            "/v1/v1/messages",
+            "/api/v1/chat/completions",
+            "/openai/v1/embeddings",
+            "/a/b/v1/responses/resp-1",
+            "/v1/chat//completions",
+            "/v1/chat/completions/",
+            "/v1/v1/v1/completions",
+        ] {
+            let found = target(&view(&Method::POST, path));
+            assert_eq!(found, Target::Misplaced, "{path}");
+            let get = target(&view(&Method::GET, path));
+            assert_eq!(get, Target::Misplaced, "{path}");
+            let mut named = view(&Method::POST, path);
+            named.backend_domain = SingleHeader::Once("a.completions.near.ai");
+            assert_eq!(target(&named), Target::Backend, "{path}");
+        }
+        for path in [
+            "/",
+            "*",
+            "/v1",
+            "/v1/",
+            "/v1/chat/completions",
+            "/v1/chat/completions/chatcmpl-1/messages",
+            "/v1/messages/count_tokens",
+            "/v1/responses/resp-1/input_items",
+            "/v1/audio/transcriptions",
+            "/v1/rerank",
+            "/v2/rerank",
+            "/rerank",
+            "/tokenize",
+            "/inference/v1/generate",
+            "/chat",
+            "/images",
+            "/api/chat",
+            "/v1/privacy//classify",
+            "/v1/files/models",
+            "/v10/models",
+        ] {
+            let found = target(&view(&Method::POST, path));
+            assert_eq!(found, Target::Backend, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_of_a_page_means_nothing() {
+        for (path, expected) in [
+            ("/v1/models", Target::Models),
+            ("/v1/models/", Target::Models),
+            ("/v1/models/a/b", Target::Model("a/b")),
+            ("/v1/models/a%2fb/", Target::Model("a%2fb")),
+            ("/v1/models//", Target::Misplaced),
+            ("/v1/modelsx", Target::Backend),
+            ("/_proxy/", Target::Own("")),
+            ("/_proxy//", Target::Own("")),
+            ("/_proxy/live/", Target::Own("live")),
+            ("/_proxy/verdicts/x", Target::Own("verdicts/x")),
+        ] {
+            assert_eq!(target(&view(&Method::GET, path)), expected, "{path}");
+        }
+        // The list is read.
+        for path in ["/v1/models", "/v1/models/a"] {
+            assert_eq!(target(&view(&Method::POST, path)), Target::Backend);
+        }
+    }
 }

@@ -68,10 +68,7 @@ pub(crate) struct Ticket(Running, Client);
 impl Ticket {
     /// Makes the request end with `body`.
     pub(crate) fn with<B>(self, body: B) -> UnderWay<B> {
-        UnderWay {
-            body,
-            _ticket: self,
-        }
+        UnderWay::new(body, self)
     }
 }
 
@@ -87,12 +84,22 @@ impl Drop for Ticket {
 
 /// An answer's body, which is under way until it is dropped.
 #[derive(Debug)]
-pub(crate) struct UnderWay<B> {
+pub(crate) struct UnderWay<B, T = Ticket> {
     body: B,
-    _ticket: Ticket,
+    _ticket: T,
 }
 
-impl<B: Body + Unpin> Body for UnderWay<B> {
+impl<B, T> UnderWay<B, T> {
+    /// `ticket` is dropped with the body.
+    pub(crate) fn new(body: B, ticket: T) -> Self {
+        Self {
+            body,
+            _ticket: ticket,
+        }
+    }
+}
+
+impl<B: Body + Unpin, T: Unpin> Body for UnderWay<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 

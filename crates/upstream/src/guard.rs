@@ -17,7 +17,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::least;
-use crate::secrets::ClientTokens;
+use crate::secrets::{ClientTokens, may_be_token};
 
 /// A client's token, for clients whose `Authorization` has an API key of their own.
 const TOKEN: HeaderName = HeaderName::from_static("x-verified-proxy-token");
@@ -26,40 +26,94 @@ pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// An origin that may use the proxy: scheme, host and port (RFC 6454 §6.2).
+/// Pages that may use the proxy: those of an origin (RFC 6454 §6.2), or all of a scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
+
+/// Of `SCHEME://*`: each window of an editor, and each installation of an extension, has a host
+/// of its own.
+const EVERY_HOST: &str = "*";
 
 impl FromStr for Origin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || {
-            format!(
-                "expected an origin, which is a scheme, a host and perhaps a port, such as https://chat.example; got {text:?}"
-            )
-        };
-        let lower = text.to_ascii_lowercase();
-        let (scheme, authority) = lower.split_once("://").ok_or_else(wrong)?;
-        let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        let parsed: Authority = authority.parse().map_err(|_| wrong())?;
-        if !scheme_fits || authority.contains(['@', '*']) || parsed.host().is_empty() {
-            return Err(wrong());
+        let text = text.trim();
+        if text.eq_ignore_ascii_case(OPAQUE) {
+            return Err(
+                "null is the origin of every sandboxed frame, of any site, so it cannot be allowed; serve the page at an address such as http://localhost:3000 and allow that"
+                    .to_owned(),
+            );
         }
-        // Browsers omit the default port.
-        let usual = match scheme {
-            "http" => ":80",
-            "https" => ":443",
-            _ => "",
+        // Copied from an address bar.
+        let origin = text.strip_suffix('/').unwrap_or(text);
+        if let Some((scheme, EVERY_HOST)) = origin.split_once("://") {
+            let scheme = scheme.to_ascii_lowercase();
+            return match scheme.as_str() {
+                "http" | "https" => Err(format!(
+                    "{text:?} would allow every page of the web; name one origin, such as https://chat.example"
+                )),
+                scheme if is_scheme(scheme) => Ok(Self(format!("{scheme}://{EVERY_HOST}"))),
+                _ => Err(not_an_origin(text)),
+            };
+        }
+        // All files have one origin, which only programs give them: browsers say "null".
+        let origin = match origin {
+            "file:/" => "file://",
+            origin => origin,
         };
-        let authority = match usual {
-            "" => authority,
-            usual => authority.strip_suffix(usual).unwrap_or(authority),
-        };
-        Ok(Self(format!("{scheme}://{authority}")))
+        normal(origin).map(Self).ok_or_else(|| not_an_origin(text))
+    }
+}
+
+fn not_an_origin(text: &str) -> String {
+    format!(
+        "expected an origin, which is a scheme, a host and perhaps a port, without a path, such as https://chat.example, file:// or vscode-webview://*; got {text:?}"
+    )
+}
+
+/// What browsers send for a page whose origin is of no use to compare (RFC 6454 §7.3).
+const OPAQUE: &str = "null";
+
+/// An origin as browsers write it; none if the text is something else.
+fn normal(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let (scheme, authority) = lower.split_once("://")?;
+    if lower == "file://" {
+        return Some(lower);
+    }
+    let parsed: Authority = authority.parse().ok()?;
+    if !is_scheme(scheme) || authority.contains(['@', '*']) || parsed.host().is_empty() {
+        return None;
+    }
+    // Browsers omit the default port.
+    let usual = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let authority = match usual {
+        "" => authority,
+        usual => authority.strip_suffix(usual).unwrap_or(authority),
+    };
+    Some(format!("{scheme}://{authority}"))
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+impl Origin {
+    /// True if this is the origin of the page, which is normal, or its scheme.
+    fn allows(&self, page: &str) -> bool {
+        match self.0.strip_suffix(EVERY_HOST) {
+            Some(scheme) => page.starts_with(scheme),
+            None => self.0 == page,
+        }
     }
 }
 
@@ -108,6 +162,8 @@ pub struct Guard {
 pub enum NotAdmitted {
     Host,
     Origin,
+    /// The page's origin is `null`.
+    OpaqueOrigin,
     Token,
     /// It demands unknown levels.
     Require,
@@ -204,16 +260,19 @@ impl Guard {
             }
             (Some(origin), None) => {
                 let text = origin.to_str().map_err(|_| NotAdmitted::Origin)?;
-                let parsed: Origin = text.parse().map_err(|_| NotAdmitted::Origin)?;
-                if self.origins.contains(&parsed) {
+                if text == OPAQUE {
+                    return Err(NotAdmitted::OpaqueOrigin);
+                }
+                let page = normal(text).ok_or(NotAdmitted::Origin)?;
+                if self.origins.iter().any(|allowed| allowed.allows(&page)) {
                     return Ok(Some(origin.clone()));
                 }
                 // The proxy's own page: its `Host` has been found to be the proxy's.
                 let host = headers
                     .get(header::HOST)
                     .and_then(|host| host.to_str().ok());
-                let own = host.and_then(|host| format!("http://{host}").parse().ok());
-                if own == Some(parsed) {
+                let own = host.and_then(|host| normal(&format!("http://{host}")));
+                if own == Some(page) {
                     return Ok(None);
                 }
                 Err(NotAdmitted::Origin)
@@ -236,25 +295,44 @@ impl Guard {
             tokens.know(value.to_str().ok().and_then(token)?)
         };
         let mut admitted = own.and_then(|value| known(&value, |text| Some(text.trim())));
-        // A token never reaches a backend, even if another token admitted the request.
         for (name, token) in [
             (header::AUTHORIZATION, bearer as fn(&str) -> Option<&str>),
             (X_API_KEY, |text| Some(text.trim())),
         ] {
             let values = headers.get_all(&name).iter();
-            let lets_in = values.filter_map(|value| known(value, token)).reduce(both);
-            // A known token in another form (without `Bearer`, for example) does not
-            // authorise, but is removed too: it must not reach a backend.
-            let last_word: fn(&str) -> Option<&str> = |text| text.split_whitespace().next_back();
-            let mut values = headers.get_all(&name).iter();
-            if lets_in.is_some() || values.any(|value| known(value, last_word).is_some()) {
-                headers.remove(&name);
-            }
+            let lets_in = values.filter_map(|value| known(value, token));
             admitted = admitted.into_iter().chain(lets_in).reduce(both);
         }
         let (place, least) = admitted.ok_or(NotAdmitted::Token)?;
+        // A token in another place or form does not authorise, but must not reach a backend
+        // either.
+        let with_token: Vec<HeaderName> = headers
+            .iter()
+            .filter(|(_, value)| words(value).any(|word| tokens.know(word).is_some()))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in with_token {
+            headers.remove(name);
+        }
         Ok((Some(place), least))
     }
+}
+
+/// What could be a token in a header: its words, parts of lists, and values of parameters and
+/// cookies. Tokens may contain the characters that separate these.
+fn words(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    let by_blanks = value.as_bytes().split(u8::is_ascii_whitespace);
+    let is_mark = |byte: &u8| b" \t,;\"'".contains(byte);
+    let by_marks = value.as_bytes().split(is_mark);
+    by_blanks
+        .chain(by_marks)
+        .filter_map(|word| std::str::from_utf8(word).ok())
+        .flat_map(|word| {
+            let after = |mark| word.split_once(mark).map(|(_, rest)| rest);
+            [Some(word), after('='), after(':')]
+        })
+        .flatten()
+        .filter(|word| may_be_token(word))
 }
 
 /// True for the document of the proxy's own page. It contains no data, so a browser gets it

@@ -10,6 +10,8 @@ use std::mem;
 
 /// Nesting. Python's json and orjson stop near it too.
 const MAX_DEPTH: usize = 1_024;
+/// UTF-8's byte order mark. A parser may ignore it (RFC 8259 §8.1), Python's json does.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// Longest escape of one UTF-8 byte: `\u006d`.
 const MAX_ESCAPE: usize = 6;
 
@@ -19,6 +21,9 @@ pub(crate) enum Fault {
     /// Not JSON.
     Syntax,
     NotAnObject,
+    /// It begins as UTF-16 or UTF-32 does. Python's json reads them, RFC 8259 §8.1 forbids
+    /// them.
+    NotUtf8,
     TooDeep,
     Twice,
     NotAString,
@@ -41,6 +46,8 @@ pub(crate) struct JsonMember {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Bytes of the mark still missing.
+    Mark(&'static [u8]),
     Start,
     Value,
     /// After `[`.
@@ -86,7 +93,7 @@ impl JsonMember {
         Self {
             name,
             max,
-            state: State::Start,
+            state: State::Mark(MARK),
             open: Containers::default(),
             kept: Kept::Nothing,
             next: false,
@@ -116,6 +123,20 @@ impl JsonMember {
     /// Consumes at least `byte` of `text`, or the end of a number. Returns the rest.
     fn step<'a>(&mut self, byte: u8, rest: &'a [u8], text: &'a [u8]) -> Result<&'a [u8], Fault> {
         Ok(match self.state {
+            State::Mark(missing) => match missing.split_first() {
+                Some((expected, missing)) if *expected == byte => {
+                    self.state = match missing {
+                        [] => State::Start,
+                        missing => State::Mark(missing),
+                    };
+                    rest
+                }
+                _ if missing == MARK => {
+                    self.state = State::Start;
+                    text
+                }
+                _ => return Err(Fault::NotAnObject),
+            },
             State::Text(role) => self.text(role, text)?,
             State::Number(number) => match number.next(byte) {
                 Some(number) => {
@@ -184,7 +205,10 @@ impl JsonMember {
                 self.open.push(true)?;
                 Ok(State::KeyOrEnd)
             }
+            (State::Start, 0 | 0xfe | 0xff) => Err(Fault::NotUtf8),
             (State::Start, _) => Err(Fault::NotAnObject),
+            // UTF-16 without a mark: each character of ASCII has a zero beside it.
+            (State::KeyOrEnd, 0) if self.open.depth == 1 => Err(Fault::NotUtf8),
             (State::Key | State::KeyOrEnd, b'"') => {
                 self.kept = match self.open.depth {
                     1 => Kept::new(self.name.len() * MAX_ESCAPE),

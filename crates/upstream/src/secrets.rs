@@ -96,6 +96,11 @@ fn word(text: &str) -> Result<&str, &'static str> {
     }
 }
 
+/// False if the text is too short for a token.
+pub(crate) fn may_be_token(text: &str) -> bool {
+    text.len() >= MIN_TOKEN_CHARS
+}
+
 /// Clients' tokens. Only their digests are kept.
 #[derive(Clone)]
 pub struct ClientTokens(Vec<Token>);
@@ -143,7 +148,7 @@ impl ClientTokens {
             let Ok(token) = word(token) else {
                 return refused("the token is not one word of printable ASCII");
             };
-            if token.len() < MIN_TOKEN_CHARS {
+            if !may_be_token(token) {
                 return refused("the token can be guessed: it has fewer than 16 characters");
             }
             if is_placeholder(token) {

@@ -7,7 +7,7 @@ use attest::Rejected;
 use http::StatusCode;
 use sources::endpoints::EndpointsError;
 use sources::fetch::FetchError;
-use sources::net::TunnelError;
+use sources::net::{MAX_HTTP_BUFFER, TunnelError};
 use upstream::guard::NotAdmitted;
 use upstream::verdicts;
 use upstream::{
@@ -15,7 +15,7 @@ use upstream::{
     WaitedFor,
 };
 
-use super::Failure;
+use super::{BadHead, Failure};
 use crate::codes::{Code, Retry, VERIFICATION};
 use crate::route::RouteError;
 
@@ -88,6 +88,7 @@ impl Line {
 pub fn line(failure: &Failure) -> Line {
     match failure {
         Failure::NotAdmitted(refused) => not_admitted_line(*refused),
+        Failure::Head(head) => head_line(*head),
         Failure::Framing(framing) => framing_line(*framing),
         Failure::Seal(SealError::Body(error)) => body_line(*error),
         Failure::Seal(error @ SealError::NoMemory(_)) => Line::of(Code::Busy, error.to_string()),
@@ -111,8 +112,9 @@ pub fn line(failure: &Failure) -> Line {
             Code::ShuttingDown,
             "the proxy is stopping and takes no more requests",
         ),
-        Failure::NoSuchPage => Line::of(Code::NotFound, "the proxy has no such page")
-            .hint("use /_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts or /_proxy/verdicts/{id}; the proxy keeps reports in memory for a while"),
+        Failure::NoSuchPage => Line::of(Code::NotFound, "the proxy has no such page").hint(
+            format!("use {PAGES}; the proxy keeps reports in memory for a while"),
+        ),
         Failure::NotAPage => Line::of(
             Code::MethodNotAllowed,
             "the proxy's own pages are read with GET",
@@ -181,6 +183,11 @@ fn not_admitted_line(refused: NotAdmitted) -> Line {
             Code::OriginNotAllowed,
             "the request comes from a web page that may not use this proxy",
         ),
+        NotAdmitted::OpaqueOrigin => Line::of(
+            Code::OriginNotAllowed,
+            "the request comes from a web page whose origin is null, as local files and sandboxed frames of any site have it",
+        )
+        .hint("serve the page at an address and allow that, such as --allow-origin http://localhost:3000; null cannot be allowed"),
         NotAdmitted::Token => Line::remedied(
             Code::ClientTokenRequired,
             "this proxy asks its clients for a token",
@@ -193,11 +200,35 @@ fn not_admitted_line(refused: NotAdmitted) -> Line {
     }
 }
 
+/// The proxy's own pages.
+const PAGES: &str = "/_proxy/, /_proxy/about, /_proxy/events, /_proxy/live, /_proxy/ready, /_proxy/metrics, /_proxy/verdicts or /_proxy/verdicts/{id}";
+
+fn head_line(head: BadHead) -> Line {
+    let line = |message: &str| Line::of(Code::BadRequest, message);
+    match head {
+        BadHead::Malformed => line("the request's head is not valid HTTP/1.1").hint(
+            "use http:// in the base URL, not https://; the proxy speaks HTTP/1.1 without TLS",
+        ),
+        BadHead::TargetTooLong => line("the request's target is too long")
+            .status(StatusCode::URI_TOO_LONG)
+            .hint("send a shorter path and query"),
+        BadHead::TooLarge => line(&format!(
+            "the request's head has more than {MAX_HTTP_BUFFER} bytes or more than 100 lines"
+        ))
+        .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        .hint("send fewer or shorter headers, such as cookies"),
+    }
+}
+
 fn framing_line(framing: Framing) -> Line {
     let not_forwarded = StatusCode::NOT_IMPLEMENTED;
     let (status, message) = match framing {
         Framing::Method => (not_forwarded, "CONNECT and TRACE are not forwarded"),
-        Framing::Upgrade => (not_forwarded, "protocol upgrades are not forwarded"),
+        Framing::Upgrade => {
+            return Line::of(Code::BadRequest, "WebSocket is not forwarded")
+                .status(StatusCode::UPGRADE_REQUIRED)
+                .hint("send plain HTTP requests, as most clients do after this answer");
+        }
         Framing::TransferCoding => (
             not_forwarded,
             "the only transfer-coding taken is one \"chunked\"",
@@ -214,12 +245,28 @@ fn framing_line(framing: Framing) -> Line {
     Line::of(Code::BadRequest, message).status(status)
 }
 
+fn of_base_url(base: &str) -> String {
+    format!(
+        "set the client's base URL to {base}/v1 (Anthropic's clients: {base}); GET {base}/v1/models lists the models"
+    )
+}
+
 fn route_line(error: &RouteError) -> Line {
     let message = error.to_string();
     match error {
         RouteError::NoBackend { why } => {
             Line::remedied(Code::NoBackend, format!("{message}: {why}"))
         }
+        RouteError::Compressed => Line::remedied(Code::BodyCompressed, message),
+        RouteError::NoPage { why, base } => Line::of(Code::NotFound, format!("{message}: {why}"))
+            .hint(format!(
+                "{}; pages of the proxy itself are {PAGES}; name a model in ?model= or a backend in X-Backend-Domain to ask a backend",
+                of_base_url(base)
+            )),
+        RouteError::Misplaced { base } => Line::of(Code::NotFound, message).hint(format!(
+            "{}; a request that names a backend in X-Backend-Domain may have any path",
+            of_base_url(base)
+        )),
         RouteError::Malformed(_) => Line::of(Code::BadRequest, message),
         RouteError::ModelNotFound { close, .. } => {
             let hint = match &*close.join(", ") {

@@ -1,6 +1,7 @@
 use super::*;
 use attest::LeastLevels;
 use http::Request;
+use proptest::prelude::*;
 
 const TOKEN_OF_ANN: &str = "0123456789abcdef";
 
@@ -121,7 +122,12 @@ fn pages_of_other_origins_are_refused() {
             &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
             Err(NotAdmitted::Origin),
         ),
-        (&[("origin", "null")], Err(NotAdmitted::Origin)),
+        (&[("origin", "null")], Err(NotAdmitted::OpaqueOrigin)),
+        (&[("origin", "file://")], Err(NotAdmitted::Origin)),
+        (
+            &[("origin", "vscode-webview://1f2e")],
+            Err(NotAdmitted::Origin),
+        ),
         (&[("origin", "")], Err(NotAdmitted::Origin)),
         (
             &[("origin", "http://localhost:3000")],
@@ -160,6 +166,37 @@ fn pages_of_other_origins_are_refused() {
     let admitted = admit(&guard, &allowed).unwrap();
     assert_eq!(admitted.origin.unwrap(), "https://chat.example");
     assert!(!admitted.preflight);
+}
+
+#[test]
+fn pages_of_programs_are_allowed_by_their_scheme() {
+    let guard = guard(
+        &[],
+        &["vscode-webview://*", "file://", "app://obsidian.md"],
+        None,
+    );
+    let ask = |origin: &str| admit(&guard, &[("origin", origin)]).map(|page| page.origin);
+    for origin in [
+        "vscode-webview://1f2e-77",
+        "vscode-webview://other",
+        "file://",
+        "app://obsidian.md",
+    ] {
+        assert_eq!(ask(origin), Ok(Some(origin.parse().unwrap())), "{origin}");
+    }
+    for origin in [
+        "vscode-webviews://1f2e",
+        "vscode-webview://",
+        "vscode-webview://*",
+        "http://vscode-webview",
+        "https://file",
+        "file:///etc",
+        "app://other",
+    ] {
+        assert_eq!(ask(origin), Err(NotAdmitted::Origin), "{origin}");
+    }
+    // Frames of every site have it.
+    assert_eq!(ask("null"), Err(NotAdmitted::OpaqueOrigin));
 }
 
 #[test]
@@ -235,9 +272,50 @@ fn tokens_are_asked_for_and_stay_here() {
         let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, left, "{headers:?}");
     }
+    // Nor in a place that does not authorise, beside others that are the client's own.
+    let key = format!("Key {TOKEN_OF_ANN}");
+    let parameter = format!("Token token={TOKEN_OF_ANN}");
+    let quoted = format!("Token token=\"{TOKEN_OF_ANN}\", x");
+    let list = format!("Bearer {TOKEN_OF_ANN}, x");
+    let cookie = format!("a=b; session={TOKEN_OF_ANN}; c=d");
+    let basic = format!("user:{TOKEN_OF_ANN}");
+    for (name, value) in [
+        ("api-key", TOKEN_OF_ANN),
+        ("authorization", &key),
+        ("authorization", &parameter),
+        ("authorization", &quoted),
+        ("authorization", &list),
+        ("cookie", &cookie),
+        ("x-goog-api-key", TOKEN_OF_ANN),
+        ("x-anything", &basic),
+    ] {
+        let headers = [
+            ("x-verified-proxy-token", TOKEN_OF_ANN),
+            (name, value),
+            ("x-kept", "0123456789abcdeF"),
+            ("user-agent", "x"),
+        ];
+        let mut head = head("POST", "/v1/x", &headers);
+        assert_eq!(guard.admit(&mut head, None), ADMITTED, "{name}: {value}");
+        let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["user-agent", "x-kept"], "{name}: {value}");
+    }
+    // A token that ends as base64 does, beside bytes that are no text.
+    let tokens = "bob c2VjcmV0LXNlY3JldA==";
+    let of_bob = self::guard(&[], &[], Some(tokens));
+    let mut head = head("POST", "/v1/x", &[("x-verified-proxy-token", &tokens[4..])]);
+    let cookie = [&b"x=\xff; t="[..], &tokens.as_bytes()[4..]].concat();
+    let cookie = HeaderValue::from_bytes(&cookie).unwrap();
+    head.headers.insert(header::COOKIE, cookie);
+    assert_eq!(of_bob.admit(&mut head, None), ADMITTED);
+    assert!(head.headers.is_empty());
     for headers in [
         &[][..],
         &[("authorization", TOKEN_OF_ANN)],
+        &[("api-key", TOKEN_OF_ANN)],
+        &[("authorization", parameter.as_str())],
+        &[("cookie", "t=0123456789abcdef")],
         &[("authorization", "Bearer ")],
         &[("authorization", "Basic 0123456789abcdef")],
         &[("x-api-key", "0123456789abcdeF")],
@@ -251,7 +329,7 @@ fn tokens_are_asked_for_and_stay_here() {
     }
     // A token is not sent on even if none is required.
     let open = Guard::default();
-    let mut head = head("POST", "/v1/x", &[("x-verified-proxy-token", "t")]);
+    let mut head = self::head("POST", "/v1/x", &[("x-verified-proxy-token", "t")]);
     assert_eq!(open.admit(&mut head, None), ADMITTED);
     assert!(head.headers.is_empty());
 }
@@ -265,6 +343,12 @@ fn origins_and_hosts_are_what_browsers_write() {
         ("http://chat.example:443", "http://chat.example:443"),
         ("app://obsidian.md", "app://obsidian.md"),
         ("http://[::1]:3000", "http://[::1]:3000"),
+        ("http://localhost:3000/", "http://localhost:3000"),
+        (" https://chat.example:443/ ", "https://chat.example"),
+        ("file://", "file://"),
+        ("File:///", "file://"),
+        ("VSCode-webview://*", "vscode-webview://*"),
+        ("moz-extension://*/", "moz-extension://*"),
     ] {
         assert_eq!(text.parse::<Origin>().unwrap().to_string(), written);
     }
@@ -274,12 +358,27 @@ fn origins_and_hosts_are_what_browsers_write() {
         "null",
         "chat.example",
         "https://",
-        "https://chat.example/",
+        "https://chat.example//",
+        "http://localhost:3000/app",
+        "file:///home",
+        "NULL",
+        "https://*",
+        "HTTP://*/",
+        "*://*",
+        "vscode-webview://*.x",
         "https://a@b",
         "https://*.example",
         "https://a b",
     ] {
         assert!(text.parse::<Origin>().is_err(), "{text}");
+    }
+    let refused = |text: &str| text.parse::<Origin>().unwrap_err();
+    for (text, said) in [
+        ("null", "sandboxed frame"),
+        ("http://*", "every page of the web"),
+        ("http://localhost:3000/app", "without a path"),
+    ] {
+        assert!(refused(text).contains(said), "{}", refused(text));
     }
     for text in [
         "",
@@ -292,4 +391,51 @@ fn origins_and_hosts_are_what_browsers_write() {
         assert!(text.parse::<HostName>().is_err(), "{text}");
     }
     assert_eq!("A.Example.".parse::<HostName>().unwrap().0, "a.example");
+}
+
+proptest! {
+    #[test]
+    fn an_origin_allows_its_own_pages(
+        scheme in "[a-z][a-z0-9+.-]{0,9}",
+        host in "[a-z0-9-]{1,9}",
+        port in proptest::option::of(1..u16::MAX),
+        slash in "/?",
+    ) {
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let text = format!("{scheme}://{host}{port}");
+        let page = normal(&text).unwrap();
+        prop_assert_eq!(normal(&page), Some(page.clone()));
+        let origin: Origin = format!("{text}{slash}").parse().unwrap();
+        prop_assert!(origin.allows(&page));
+        let others = [
+            format!("x{text}"),
+            format!("{scheme}x://{host}{port}"),
+            format!("{scheme}://x{host}{port}"),
+            format!("{scheme}://{host}.x{port}"),
+            format!("{scheme}://{host}:0"),
+        ];
+        for other in &others {
+            prop_assert!(!origin.allows(&normal(other).unwrap()), "{}", other);
+        }
+        match format!("{scheme}://*{slash}").parse::<Origin>() {
+            Ok(all) => {
+                prop_assert!(all.allows(&page) && all.allows(&normal(&others[2]).unwrap()));
+                for other in &others[..2] {
+                    prop_assert!(!all.allows(&normal(other).unwrap()), "{}", other);
+                }
+            }
+            Err(_) => prop_assert!(matches!(scheme.as_str(), "http" | "https")),
+        }
+    }
+
+    /// However a header is written, a token between marks is found.
+    #[test]
+    fn a_token_is_found_in_any_header(
+        token in "[A-Za-z0-9+/._~=-]{16,40}",
+        before in "([a-z ]{0,9}[ ,;\"'=:])?",
+        after in "([ ,;\"'][a-z =:]{0,9})?",
+    ) {
+        let value = HeaderValue::from_str(&format!("{before}{token}{after}")).unwrap();
+        prop_assert!(words(&value).any(|word| word == token), "{:?}", value);
+    }
 }

@@ -61,7 +61,11 @@ fn what_readers_could_disagree_about_is_refused() {
         (r#"{"model":"aaaaaaaaaaaaaaaaaaaaa"}"#, Fault::TooLong),
         (r#"["model","a"]"#, Fault::NotAnObject),
         ("model", Fault::NotAnObject),
-        ("\u{feff}{}", Fault::NotAnObject),
+        (" \u{feff}{}", Fault::NotAnObject),
+        ("\u{feff}\u{feff}{}", Fault::NotAnObject),
+        ("\u{feff}", Fault::Syntax),
+        ("\u{fec0}{}", Fault::NotAnObject),
+        ("{\u{feff}}", Fault::Syntax),
         ("", Fault::Syntax),
         ("{", Fault::Syntax),
         (r#"{"model":"a""#, Fault::Syntax),
@@ -94,6 +98,47 @@ fn what_readers_could_disagree_about_is_refused() {
 }
 
 #[test]
+fn a_mark_of_utf_8_is_no_part_of_the_text() {
+    let found = whole("\u{feff}{\"model\":\"a\"}");
+    assert_eq!(found, Ok(Some("a".to_owned())));
+    assert_eq!(whole("\u{feff} \n{}"), Ok(None));
+    // And none of what a member says.
+    let found = whole("{\"model\":\"\u{feff}a\"}");
+    assert_eq!(found, Ok(Some("\u{feff}a".to_owned())));
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let ascii = b"{\"model\":\"a\"}";
+    let wide = |before: &[u8], width: usize, at: usize| {
+        let mut bytes = before.to_vec();
+        for byte in ascii {
+            let mut unit = vec![0; width];
+            unit[at] = *byte;
+            bytes.extend(unit);
+        }
+        bytes
+    };
+    for (before, width, at) in [
+        (&b"\xff\xfe"[..], 2, 0),
+        (b"\xfe\xff", 2, 1),
+        (b"\xff\xfe\0\0", 4, 0),
+        (b"\0\0\xfe\xff", 4, 3),
+        (b"", 2, 0),
+        (b"", 2, 1),
+        (b"", 4, 0),
+        (b"", 4, 3),
+    ] {
+        let bytes = wide(before, width, at);
+        assert_eq!(search([&bytes[..]]), Err(Fault::NotUtf8), "{bytes:?}");
+        assert_eq!(search(bytes.chunks(1)), Err(Fault::NotUtf8), "{bytes:?}");
+    }
+    for text in ["\0", "{\"x\":{\0}}", "{\"x\":\0}"] {
+        assert!(whole(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
 fn depth_is_bounded() {
     let nested = |depth: usize| {
         let (open, close) = ("[{\"x\":".repeat(depth), "}]".repeat(depth));
@@ -115,6 +160,7 @@ fn a_value_is_measured_unescaped() {
 /// serde_json's reading. It refuses nothing that this parser accepts: keys are text, and a
 /// known key is given once.
 fn by_serde(text: &[u8]) -> Result<Option<String>, ()> {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     #[derive(serde::Deserialize)]
     struct Object {
         model: Option<String>,
@@ -160,7 +206,9 @@ fn document() -> impl Strategy<Value = String> {
         ]
     });
     let member = (string(), value).prop_map(|(key, value)| format!("{key}:{value}"));
-    proptest::collection::vec(member, 0..6).prop_map(|all| format!("{{{}}}", all.join(",")))
+    let mark = prop_oneof![3 => Just(""), 1 => Just("\u{feff}")];
+    (mark, proptest::collection::vec(member, 0..6))
+        .prop_map(|(mark, all)| format!("{mark}{{{}}}", all.join(",")))
 }
 
 /// `text` cut into pieces.
@@ -201,7 +249,8 @@ proptest! {
         // A cut inside a character: serde_json minds it in known members only.
         prop_assume!(std::str::from_utf8(&bytes).is_ok());
         let found = search(pieces(&bytes, &cuts));
-        let valid = serde_json::from_slice::<&RawValue>(&bytes).is_ok();
+        let unmarked = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+        let valid = serde_json::from_slice::<&RawValue>(unmarked).is_ok();
         match by_serde(&bytes) {
             Ok(expected) => prop_assert_eq!(found, Ok(expected)),
             // Half a surrogate pair in a key that is not the name.

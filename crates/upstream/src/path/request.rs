@@ -19,12 +19,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request};
+use http::{Method, Request, header};
 use hyper::body::Incoming;
 
 use self::body::Sent;
 use self::budget::{Held, NoMemory};
-use self::framing::{content_length, framing, origin_form};
+use self::framing::{content_length, framing, is_encoded, origin_form};
 use self::model::{BodyScan, ModelField, in_query};
 use crate::admission::{Client, Full};
 use crate::guard::{Admitted, Guard, NotAdmitted};
@@ -82,6 +82,8 @@ pub enum SingleHeader<'a> {
 pub enum Model<'a> {
     Named(&'a str),
     Absent(&'static str),
+    /// Absent elsewhere, and the body has a content-coding.
+    Encoded,
     Malformed(&'static str),
 }
 
@@ -89,7 +91,7 @@ impl<'a> Model<'a> {
     pub fn name(self) -> Option<&'a str> {
         match self {
             Self::Named(name) => Some(name),
-            Self::Absent(_) | Self::Malformed(_) => None,
+            Self::Absent(_) | Self::Encoded | Self::Malformed(_) => None,
         }
     }
 }
@@ -102,6 +104,8 @@ impl<'a> Model<'a> {
 pub struct View<'a> {
     pub method: &'a Method,
     pub path: &'a str,
+    /// The name and port by which the client addresses the proxy.
+    pub host: Option<&'a str>,
     pub backend_domain: SingleHeader<'a>,
     pub model: Model<'a>,
     pub framing: Framing,
@@ -123,6 +127,10 @@ impl ClientRequest {
         let admitted = guard.admit(&mut head, local)?;
         if let Some(target) = origin_form(&head.method, &head.uri) {
             head.uri = target;
+        }
+        if !is_encoded(&head.headers) {
+            // Empty, or "identity": a reader of its own opinion must not find a coding in it.
+            head.headers.remove(header::CONTENT_ENCODING);
         }
         let client = client.with_token(admitted.token);
         let request = Self {
@@ -152,10 +160,16 @@ impl ClientRequest {
         View {
             method: &self.head.method,
             path: self.head.uri.path(),
+            host: self
+                .head
+                .headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok()),
             backend_domain,
             model: match &self.model {
                 ModelField::Named(model) => Model::Named(model),
                 ModelField::Absent(why) => Model::Absent(why),
+                ModelField::Encoded => Model::Encoded,
                 ModelField::Malformed(why) => Model::Malformed(why),
             },
             framing: framing(&self.head),

@@ -26,7 +26,8 @@ pub(super) struct Clients {
     /// File with the tokens of clients, "NAME TOKEN" a line; each request needs one
     ///
     /// As its API key (Authorization: Bearer TOKEN), or in the header X-Verified-Proxy-Token
-    /// beside an API key of its own. The proxy never forwards tokens.
+    /// beside an API key of its own. The proxy forwards no header in which a token stands, whatever
+    /// the header.
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     client_token_file: Option<PathBuf>,
 
@@ -40,6 +41,9 @@ pub(super) struct Clients {
     allow_host: Vec<HostName>,
 
     /// The origin of a web page that may use this proxy, such as http://localhost:3000; repeatable
+    ///
+    /// Of pages of a desktop program: file://, or all of a scheme, such as vscode-webview://*. null
+    /// cannot be allowed: sandboxed frames of every site have it.
     #[arg(
         long,
         env = "VERIFIED_PROXY_ALLOW_ORIGIN",

@@ -97,11 +97,28 @@ async fn a_model_is_found_in_body_form_or_query() {
         r#"{{"messages":["{}"],"model":"fake\u002fllama"}}"#,
         "\\n prompt".repeat(100_000)
     );
+    // As Retrofit and Go write a form.
+    let of_java = [
+        b"--b\r\nContent-Disposition: form-data; name=\"model\"\r\nContent-Transfer-Encoding: binary\r\nContent-Type: text/plain; charset=ISO-8859-1\r\nContent-Length: 10\r\n\r\nfake/llama\r\n".as_slice(),
+        b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\"; name=c.wav\"\r\n\r\nx\r\n--b--\r\n",
+    ]
+    .concat();
     let named = "/v1/x?a=b&model=fake%2Fllama";
     for (target, headers, body) in [
         ("/v1/x", &[JSON][..], br#"{"model":"fake/llama"}"#.to_vec()),
         ("/v1/x", &[], br#"{"model":"fake/llama"}"#.to_vec()),
         ("/v1/x", &[JSON], late.into_bytes()),
+        (
+            "/v1/x",
+            &[JSON],
+            b"\xef\xbb\xbf{\"model\":\"fake/llama\"}".to_vec(),
+        ),
+        (
+            "/v1/x",
+            &[JSON, ("content-encoding", "")],
+            br#"{"model":"fake/llama"}"#.to_vec(),
+        ),
+        ("/v1/x", &[FORM], of_java.clone()),
         ("/v1/x", &[FORM], form(MODEL, true)),
         ("/v1/x", &[FORM], form(MODEL, false)),
         (named, &[JSON], br#"{"model":"fake/llama"}"#.to_vec()),
@@ -168,7 +185,19 @@ async fn two_models_are_refused_and_none_is_named() {
             "bad_request",
         ),
         ("/v1/x", &[FORM], b"--b--".to_vec(), "no_backend"),
-        ("/v1/x", &[JSON, GZIP], b"\x1f\x8b".to_vec(), "no_backend"),
+        (
+            "/v1/x",
+            &[JSON, GZIP],
+            b"\x1f\x8b".to_vec(),
+            "body_compressed",
+        ),
+        (
+            "/v1/x?model=a&model=a",
+            &[JSON, GZIP],
+            b"\x1f\x8b".to_vec(),
+            "bad_request",
+        ),
+        ("/v1/x", &[JSON], b"\xff\xfe{\0}\0".to_vec(), "bad_request"),
         (other, &[JSON], b"{}".to_vec(), "model_not_found"),
     ] {
         let answer = post(&proxy, target, headers, &body).await;

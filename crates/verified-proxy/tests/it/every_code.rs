@@ -206,6 +206,7 @@ const LOCAL: &[&str] = &[
     "client_token_required",
     "bad_request",
     "no_backend",
+    "body_compressed",
     "backend_not_allowed",
     "model_not_found",
     "not_found",
@@ -483,10 +484,24 @@ async fn the_local_side_connects_to_nobody() {
         ("bad_request", 400, prompt(CHAT, &[named, named], &model)),
         (
             "bad_request",
-            501,
-            prompt(CHAT, &[JSON, ("upgrade", "websocket")], &model),
+            426,
+            prompt(
+                CHAT,
+                &[JSON, ("connection", "upgrade"), ("upgrade", "websocket")],
+                &model,
+            ),
         ),
         ("no_backend", 400, prompt(CHAT, &[JSON], "{}")),
+        (
+            "body_compressed",
+            415,
+            prompt(CHAT, &[JSON, ("content-encoding", "gzip")], &model),
+        ),
+        (
+            "not_found",
+            404,
+            prompt("/chat/completions", &[JSON], &model),
+        ),
         (
             "backend_not_allowed",
             403,
@@ -538,7 +553,12 @@ async fn the_local_side_connects_to_nobody() {
         assert!(statuses(code).contains(&status), "{code}: {status}");
         told.push(code);
     }
-    for page in ["/_proxy/nothing", "/v1/signature/chatcmpl-unknown"] {
+    for page in [
+        "/_proxy/nothing",
+        "/v1/signature/chatcmpl-unknown",
+        "/v1/files",
+        "/models",
+    ] {
         let answer = proxy.get(page).await;
         assert_eq!(answer.code(), "not_found");
         assert_eq!(answer.status, StatusCode::NOT_FOUND);

@@ -5,14 +5,18 @@ use http::Response;
 use crate::harness::*;
 
 #[tokio::test]
-async fn methods_upgrades_and_codings_that_are_not_forwarded() {
+async fn methods_websockets_and_codings_that_are_not_forwarded() {
     let fake = fake().await;
     let proxy = Proxy::in_front_of(&fake).await;
     let domain = format!("Host: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n");
     for (start, headers, status) in [
         ("CONNECT evil.example:443", String::new(), "501"),
         ("TRACE /", domain.clone(), "501"),
-        ("GET /", format!("{domain}Upgrade: websocket\r\n"), "501"),
+        (
+            "GET /",
+            format!("{domain}Connection: upgrade\r\nUpgrade: websocket\r\n"),
+            "426",
+        ),
         (
             "POST /",
             format!("{domain}Transfer-Encoding: gzip, chunked\r\n"),
@@ -45,6 +49,76 @@ async fn methods_upgrades_and_codings_that_are_not_forwarded() {
     assert!(fake.received().is_empty());
 }
 
+/// Heads that hyper refuses before any request exists.
+#[tokio::test]
+async fn a_head_that_is_none_is_answered_as_all_is() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let live = "GET /_proxy/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let lines: String = (0..101).map(|line| format!("X-{line}: 1\r\n")).collect();
+    for (bad, status, hint) in [
+        ("GET\r\n\r\n".to_owned(), "400 Bad Request", "use http://"),
+        (
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
+            "400 Bad Request",
+            "not https://",
+        ),
+        (
+            "GET / HTTP/3.0\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "speaks HTTP/1.1",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "use http://",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(),
+            "400 Bad Request",
+            "use http://",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"),
+            "431 Request Header Fields Too Large",
+            "fewer or shorter headers",
+        ),
+    ] {
+        // On a new connection, and behind a request that was answered.
+        for before in ["", live] {
+            let mut answer = proxy.raw(format!("{before}{bad}").as_bytes()).await;
+            if !before.is_empty() {
+                let rest = answer.strip_prefix("HTTP/1.1 200 OK\r\n").unwrap();
+                let at = rest.find("HTTP/1.1 ").expect(rest);
+                answer = rest[at..].to_owned();
+            }
+            let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+                "{bad}: {head}"
+            );
+            for line in [
+                "content-type: application/json",
+                "connection: close",
+                "x-verified-proxy-verdict: none; bad_request",
+                "x-should-retry: false",
+                &format!("content-length: {}", body.len()),
+            ] {
+                assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
+            }
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["error"]["code"], "bad_request");
+            let message = body["error"]["message"].as_str().unwrap();
+            assert!(message.contains(hint), "{message}");
+        }
+    }
+    assert!(fake.received().is_empty());
+    let refusals = "verified_proxy_refusals_total{code=\"bad_request\"} 12";
+    let metrics = proxy.get("/_proxy/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics);
+    assert!(metrics.contains(refusals), "{metrics}");
+}
+
 #[tokio::test]
 async fn a_head_has_a_size() {
     let fake = fake().await;
@@ -56,12 +130,80 @@ async fn a_head_has_a_size() {
     };
     let answer = live(60 << 10).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // The proxy reads the rest, so that no reset overtakes the answer.
     let answer = live(200 << 10).await;
-    // The reset for what was not read may come before the answer.
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(answer.contains("more than 65536 bytes"), "{answer}");
+}
+
+/// RFC 9110 §7.8. What is not refused is not forwarded: a backend that accepted the offer
+/// would read the next request as another protocol.
+#[tokio::test]
+async fn an_upgrade_that_may_be_ignored_is() {
+    let fake = fake().await;
+    let backend = Scripted::start(&fake, NO_ODDITIES, |request| {
+        Response::new(Script::whole(request.body().to_vec()))
+    })
+    .await;
+    let proxy = Proxy::start(backend.config(&fake)).await;
+    for lines in [
+        "Upgrade: websocket\r\n",
+        "Connection: keep-alive\r\nUpgrade: websocket\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2,h2c\r\n",
+        "Connection: Upgrade\r\nUpgrade:\r\n",
+        "Connection: upgrade\r\nUpgrade: TLS/1.2\r\n",
+        "Connection: upgrade\r\n",
+        "Connection: ,\r\nUpgrade: , ,\r\n",
+        "Connection:\r\n",
+        "Connection: upgrade, Sec-WebSocket-Key\r\nUpgrade: spdy/3.1\r\nSec-WebSocket-Key: x\r\n",
+        "Content-Encoding:\r\n",
+        "Content-Encoding: ,identity\r\n",
+    ] {
+        let body = format!(r#"{{"model":"{MODEL}"}}"#);
+        let request = format!(
+            "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = proxy.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{lines}: {answer}");
+        assert!(answer.contains(&body), "{lines}: {answer}");
+        let seen = backend.lines();
+        let seen = seen.last().unwrap().to_ascii_lowercase();
+        for field in ["upgrade", "connection:", "websocket", "content-encoding"] {
+            assert!(!seen.contains(field), "{lines}: {seen}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_refused_at_once() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let ask = |version: &str, connection: &str, upgrade: &str| {
+        format!(
+            "GET /v1/responses HTTP/{version}\r\nHost: localhost\r\nConnection: {connection}\r\nUpgrade: {upgrade}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nGET /_proxy/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+    };
+    for (connection, upgrade) in [
+        ("Upgrade", "websocket"),
+        ("keep-alive, Upgrade", "WebSocket"),
+        ("upgrade", "h2c, websocket"),
+    ] {
+        let answer = proxy.raw(ask("1.1", connection, upgrade).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 426 "), "{upgrade}: {answer}");
+        for line in ["upgrade: HTTP/1.1\r\n", "connection: upgrade\r\n"] {
+            assert!(answer.contains(line), "{answer}");
+        }
+        assert!(answer.contains("\"bad_request\""), "{answer}");
+        // The connection goes on as HTTP.
+        assert!(answer.contains("HTTP/1.1 200 OK"), "{answer}");
+    }
+    assert!(fake.received().is_empty());
+    // HTTP/1.0 has no upgrades: it is a GET that names nothing.
+    let answer = proxy
+        .raw(ask("1.0", "upgrade", "websocket").as_bytes())
+        .await;
+    assert!(answer.starts_with("HTTP/1.0 404 "), "{answer}");
 }
 
 #[tokio::test]

@@ -48,12 +48,12 @@ async fn answers_refusals_and_attestations_are_counted() {
     for _ in 0..3 {
         assert_eq!(proxy.chat().await.status, StatusCode::OK);
     }
-    assert_eq!(proxy.get("/v1/files").await.code(), "no_backend");
+    assert_eq!(proxy.get("/v1/files").await.code(), "not_found");
     reaches(&proxy, "verified_proxy_backend_connections_idle", 1).await;
     let text = metrics(&proxy).await;
     for (sample, expected) in [
         ("verified_proxy_answers_total", 3),
-        ("verified_proxy_refusals_total{code=\"no_backend\"}", 1),
+        ("verified_proxy_refusals_total{code=\"not_found\"}", 1),
         ("verified_proxy_attestations_total{outcome=\"verified\"}", 1),
         ("verified_proxy_attestation_seconds_count", 1),
         ("verified_proxy_backend_connections_total", 1),

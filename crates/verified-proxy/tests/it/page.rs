@@ -469,7 +469,7 @@ async fn the_bare_address_leads_to_the_page_unless_it_names_a_backend() {
         assert_eq!(answer.header("location"), "/_proxy/", "{path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
     }
-    assert_eq!(proxy.get("/index.html").await.code(), "no_backend");
+    assert_eq!(proxy.get("/index.html").await.code(), "not_found");
     let post = Request::post("/").header("host", "localhost");
     let post = proxy.request(post.body(Full::default()).unwrap()).await;
     assert_eq!(post.code(), "no_backend");

@@ -29,6 +29,8 @@ async fn models_are_listed_to_head_as_well() {
         "/v1/models/fake/llama",
         "/v1/models/fake%2fllama",
         "/v1/models?x",
+        "/v1/models/",
+        "/v1/models/fake/llama/",
     ] {
         let (get, head) = (proxy.get(path).await, head_of(&proxy, path).await);
         assert_eq!(head.status, StatusCode::OK, "{path}");
@@ -172,7 +174,12 @@ async fn continue_is_said_when_the_body_is_wanted() {
             "413",
         ),
         ("/v1/x", "X-Backend-Domain: evil.example\r\n", 10, "403"),
-        ("/v1/x", "Upgrade: websocket\r\n", 10, "501"),
+        (
+            "/v1/x",
+            "Connection: upgrade\r\nUpgrade: websocket\r\n",
+            10,
+            "426",
+        ),
         ("/_proxy/live", "", 10, "405"),
     ] {
         let answer = proxy
@@ -200,5 +207,5 @@ async fn a_refused_upgrade_can_be_read_by_who_writes_first() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
 }

@@ -154,13 +154,117 @@ async fn a_compressed_body_is_not_called_malformed() {
     let proxy = Proxy::in_front_of(&fake).await;
     let gzip = ("content-encoding", "gzip");
     let answer = post(&proxy, &[JSON, gzip], "\u{1f}\u{8b}").await;
-    assert_eq!(answer.code(), "no_backend");
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(answer.code(), "body_compressed");
+    assert_eq!(answer.header("accept-encoding"), "identity");
+    assert_eq!(answer.header("x-should-retry"), "false");
     let message = answer.message();
-    assert!(
-        message.contains("Content-Encoding") && !message.contains("not valid JSON"),
-        "{message}"
-    );
+    for part in [
+        "Content-Encoding",
+        "features.enable_request_compression=false",
+        "?model=",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("not valid JSON"), "{message}");
+    for coding in ["zstd", "br", "identity, gzip", "utf-8"] {
+        let answer = post(&proxy, &[JSON, ("content-encoding", coding)], "{}").await;
+        assert_eq!(answer.code(), "body_compressed", "{coding}");
+    }
     let identity = ("content-encoding", "identity");
     let answer = post(&proxy, &[JSON, identity], "{}").await;
     assert!(answer.message().contains("no top-level"));
+}
+
+/// What people get who forget `/v1`, or write it twice.
+#[tokio::test]
+async fn a_wrong_base_url_is_named() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    let prompt = format!(r#"{{"model":"{MODEL}","x":"{CANARY}"}}"#);
+    for path in [
+        "/models",
+        "/chat/completions",
+        "/v1//models",
+        "/v1/v1/models",
+        "/v1/v1/messages",
+        "/api/v1/models",
+        "/openai/v1/chat/completions",
+        "/v1/chat/completions/",
+        "/models?model=fake/llama",
+    ] {
+        for method in ["GET", "POST"] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "127.0.0.1:8080")
+                .header(JSON.0, JSON.1);
+            let body = match method {
+                "GET" => String::new(),
+                _ => prompt.clone(),
+            };
+            let answer = proxy.request(request.body(Full::from(body)).unwrap()).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
+            assert_eq!(answer.code(), "not_found", "{method} {path}");
+            assert_eq!(answer.header("x-should-retry"), "false");
+            let message = answer.message();
+            for part in [
+                "base URL to http://127.0.0.1:8080/v1 ",
+                "(Anthropic's clients: http://127.0.0.1:8080)",
+                "http://127.0.0.1:8080/v1/models lists",
+            ] {
+                assert!(message.contains(part), "{method} {path}: {message}");
+            }
+            assert!(!message.contains("JSON body"), "{message}");
+        }
+    }
+    assert!(fake.received().is_empty());
+}
+
+#[tokio::test]
+async fn what_names_nothing_gets_the_list_of_pages() {
+    let fake = fake().await;
+    let proxy = Proxy::in_front_of(&fake).await;
+    for path in [
+        "/v1",
+        "/v1/",
+        "/v1/files",
+        "/docs",
+        "/v1/chat/completions/models",
+    ] {
+        let answer = proxy.get(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(answer.code(), "not_found", "{path}");
+        let message = answer.message();
+        for part in [
+            "http://localhost/v1",
+            "/v1/models",
+            "/_proxy/verdicts",
+            "?model=",
+        ] {
+            assert!(message.contains(part), "{path}: {message}");
+        }
+    }
+    assert!(fake.received().is_empty());
+    // A path of its own is a backend's, for those who name one.
+    for path in ["/v1/files", "/models"] {
+        let named = Request::get(path)
+            .header("host", "localhost")
+            .header("x-backend-domain", DOMAIN);
+        let answer = proxy.request(named.body(Full::default()).unwrap()).await;
+        let verdict = answer.header("x-verified-proxy-verdict");
+        assert!(
+            !verdict.is_empty() && !verdict.starts_with("none"),
+            "{path}: {verdict}"
+        );
+    }
+    let lines: Vec<_> = fake
+        .received()
+        .into_iter()
+        .flat_map(|one| one.request_lines)
+        .collect();
+    assert!(
+        lines.iter().any(|line| line.starts_with("GET /models ")),
+        "{lines:?}"
+    );
 }

@@ -29,7 +29,9 @@ impl Question {
     pub(super) async fn read(link: &Link, request: Request<Upload>) -> Result<Self, Box<Reply>> {
         let (head, mut body) = request.into_parts();
         let bytes = body.whole(MAX_JSON).await.map_err(|why| incomplete(&why))?;
-        let Ok(json) = serde_json::from_slice::<Value>(&bytes) else {
+        // As Python's json, which vLLM reads bodies with.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let Ok(json) = serde_json::from_slice::<Value>(text) else {
             return Err(bad_request("the body is not JSON").into());
         };
         let model = json["model"].as_str().unwrap_or_default().to_owned();

@@ -8,12 +8,14 @@ use std::mem;
 use memchr::memmem::Finder;
 use sources::backend::MAX_MODEL_BYTES;
 
-use super::parameters::{Ambiguous, main_value, parameter};
+use super::parameters::{Ambiguous, has_ascii_charset, main_value, may_spell, parameter};
 
 /// What is wrong with a body's content. It contains nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content(pub(super) &'static str);
 
+/// The field's name.
+const FIELD: &str = "model";
 /// RFC 2046 §5.1.1.
 const MAX_BOUNDARY: usize = 70;
 /// Of one part's header. Its longest item is the file name.
@@ -212,8 +214,13 @@ impl Form {
 const NO_BOUNDARY: Content =
     Content("the Content-Type of its multipart body has no boundary of 1 to 70 characters");
 const NOT_A_FORM: Content = Content("the body is not valid multipart/form-data");
+const TWO_NAMES: Content = Content(
+    "a part's Content-Disposition can be read in two ways, in one of which the part may be the field \"model\"; a file with a plainer name has no such header",
+);
 const TWICE: Content = Content("the form has two fields \"model\"");
-const NOT_TEXT: Content = Content("the form's field \"model\" is not text");
+const NOT_TEXT: Content = Content(
+    "the form's field \"model\" is not plain text: it is a file, or has an encoding or charset that changes it",
+);
 const TOO_LONG: Content = Content(
     "the form's field \"model\" has more than 200 bytes, or a part's header more than 4096",
 );
@@ -250,20 +257,54 @@ fn names_model(header: &[u8]) -> Result<bool, Content> {
         (None, _) => return Ok(false),
         (Some(_), Some(_)) => return Err(NOT_A_FORM),
     };
-    // RFC 7578 §4.2. Parsers that ignore it still use the name.
-    if main_value(&disposition) != "form-data" {
-        return Err(NOT_A_FORM);
+    // A file's name may contain all that parsers disagree about (RFC 7578 §4.2, RFC 6266), and
+    // parsers that ignore the type still use the name. Where none can find the word, all
+    // agree.
+    let name = match main_value(&disposition).as_str() {
+        "form-data" => parameter(&disposition, "name"),
+        _ => Err(Ambiguous),
+    };
+    match name {
+        Ok(Some(name)) if name == FIELD => {}
+        Err(Ambiguous) if may_spell(&disposition, FIELD) => return Err(TWO_NAMES),
+        Ok(_) | Err(Ambiguous) => return Ok(false),
     }
-    let name = parameter(&disposition, "name").map_err(|Ambiguous| NOT_A_FORM)?;
-    if name.as_deref() != Some("model") {
-        return Ok(false);
+    // Another parser would see a file, or other text.
+    let is_text = parameter(&disposition, "filename") == Ok(None)
+        && is_as_it_stands(of("content-transfer-encoding"))
+        && is_in_ascii_charset(of("content-type"));
+    match is_text {
+        true => Ok(true),
+        false => Err(NOT_TEXT),
     }
-    // Another parser would see a file, or text in another encoding.
-    let has_file = parameter(&disposition, "filename") != Ok(None);
-    if has_file || of("content-transfer-encoding").0.is_some() {
-        return Err(NOT_TEXT);
+}
+
+/// One line of a header, and a second one.
+type Lines<'a> = (
+    Option<&'a httparse::Header<'a>>,
+    Option<&'a httparse::Header<'a>>,
+);
+
+/// True if a part has no transfer-encoding (RFC 2045 §6.2: three names for none). Retrofit and
+/// Apache's HttpClient name one.
+fn is_as_it_stands(encoding: Lines<'_>) -> bool {
+    match encoding {
+        (None, _) => true,
+        (Some(line), None) => ["", "7bit", "8bit", "binary"].iter().any(|none| {
+            line.value
+                .trim_ascii()
+                .eq_ignore_ascii_case(none.as_bytes())
+        }),
+        (Some(_), Some(_)) => false,
     }
-    Ok(true)
+}
+
+fn is_in_ascii_charset(content_type: Lines<'_>) -> bool {
+    match content_type {
+        (None, _) => true,
+        (Some(line), None) => std::str::from_utf8(line.value).is_ok_and(has_ascii_charset),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 /// What a request's head demands of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub enum Framing {
     Usual,
     /// CONNECT or TRACE (RFC 9110 §9.3.6, §9.3.8).
     Method,
-    /// An upgrade to something else than HTTP/2, which may be ignored (RFC 9110 §7.8).
+    /// An upgrade to WebSocket: its client can use no other answer. Every other offer is ignored
+    /// (RFC 9110 §7.8).
     Upgrade,
     /// A transfer-coding besides one `chunked` (RFC 9112 §6.1).
     TransferCoding,
@@ -35,10 +36,7 @@ pub(super) fn framing(head: &Parts) -> Framing {
     if head.uri.authority().is_some() {
         return Framing::Target;
     }
-    // curl --http2 and Java's client offer h2c with every request, and continue without it.
-    let other_upgrade = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"h2c");
-    let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
-    if upgrades.any(other_upgrade) {
+    if asks_for_websocket(head) {
         return Framing::Upgrade;
     }
     let mut hosts = head.headers.get_all(header::HOST).iter();
@@ -47,6 +45,29 @@ pub(super) fn framing(head: &Parts) -> Framing {
         return Framing::Host;
     }
     Framing::Usual
+}
+
+/// True if the client waits for a WebSocket. `Upgrade` means nothing in HTTP/1.0, and nothing
+/// unless `Connection` names it (RFC 9110 §7.8).
+///
+/// What else a client offers (`h2c`, `TLS/1.2`) it can do without. Neither field is forwarded:
+/// a backend that accepted the offer would read what follows as another protocol.
+fn asks_for_websocket(head: &Parts) -> bool {
+    let names = |field: &HeaderName, token: &[u8]| {
+        items(&head.headers, field).any(|item| item.eq_ignore_ascii_case(token))
+    };
+    head.version == Version::HTTP_11
+        && names(&header::CONNECTION, b"upgrade")
+        && names(&header::UPGRADE, b"websocket")
+}
+
+/// The items of a list, in all lines of the field; empty ones mean nothing (RFC 9110 §5.6.1.2).
+fn items<'a>(headers: &'a HeaderMap, field: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(field).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
 }
 
 /// The target in origin form (RFC 9112 §3.2.1), also if the client used absolute form; `None`
@@ -64,9 +85,10 @@ pub(super) fn origin_form(method: &Method, target: &Uri) -> Option<Uri> {
     Some(path.clone().into())
 }
 
+/// True if the body has a content-coding (RFC 9110 §8.4.1).
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    codings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let mut codings = items(headers, &header::CONTENT_ENCODING);
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -77,6 +99,83 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn head(version: Version, lines: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::post("/x").version(version);
+        for (name, value) in [("host", "localhost")].iter().chain(lines) {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn only_a_websocket_is_waited_for() {
+        let framed = |version, connection: &str, upgrade: &str| {
+            framing(&head(
+                version,
+                &[("connection", connection), ("upgrade", upgrade)],
+            ))
+        };
+        for (connection, upgrade) in [
+            ("upgrade", "websocket"),
+            ("Upgrade", "WebSocket"),
+            ("keep-alive, Upgrade", "websocket"),
+            (" ,upgrade,close", "h2c , websocket"),
+        ] {
+            let asked = framed(Version::HTTP_11, connection, upgrade);
+            assert_eq!(asked, Framing::Upgrade, "{connection} {upgrade}");
+            let asked = framed(Version::HTTP_10, connection, upgrade);
+            assert_eq!(asked, Framing::Usual, "{connection} {upgrade}");
+        }
+        for (connection, upgrade) in [
+            ("", "websocket"),
+            ("close", "websocket"),
+            ("upgrades", "websocket"),
+            ("upgrade", ""),
+            ("upgrade", ", ,"),
+            ("upgrade", "h2c"),
+            ("upgrade", "h2,h2c"),
+            ("Upgrade, HTTP2-Settings", "h2c"),
+            ("upgrade", "TLS/1.2"),
+            ("upgrade", "websockets"),
+            ("upgrade", "websocket/13"),
+        ] {
+            let ignored = framed(Version::HTTP_11, connection, upgrade);
+            assert_eq!(ignored, Framing::Usual, "{connection} {upgrade}");
+        }
+        // In several lines, and beside bytes that are no text.
+        let several = [
+            ("connection", "close"),
+            ("connection", "upgrade"),
+            ("upgrade", "h2c"),
+            ("upgrade", "websocket"),
+        ];
+        let mut several = head(Version::HTTP_11, &several);
+        assert_eq!(framing(&several), Framing::Upgrade);
+        let odd = HeaderValue::from_bytes(b"\xff, upgrade").unwrap();
+        several.headers.insert(header::CONNECTION, odd);
+        assert_eq!(framing(&several), Framing::Upgrade);
+    }
+
+    #[test]
+    fn a_coding_is_one_that_changes_the_content() {
+        let encoded = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|one| ("content-encoding", *one)).collect();
+            is_encoded(&head(Version::HTTP_11, &lines).headers)
+        };
+        for none in [&[][..], &[""], &[" , "], &["identity"], &["Identity,", ""]] {
+            assert!(!encoded(none), "{none:?}");
+        }
+        for some in [
+            &["gzip"][..],
+            &["identity, zstd"],
+            &["", "br"],
+            &["utf-8"],
+            &["identity;q=1"],
+        ] {
+            assert!(encoded(some), "{some:?}");
+        }
+    }
 
     #[test]
     fn targets_become_origin_form() {

@@ -5,7 +5,7 @@ use sources::backend::MAX_MODEL_BYTES;
 
 use super::form::{Content, Form};
 use super::framing::is_encoded;
-use super::parameters::{Ambiguous, main_value, parameter};
+use super::parameters::{has_ascii_charset, main_value};
 use crate::json_member::{Fault, JsonMember};
 
 const MODEL: &str = "model";
@@ -17,6 +17,8 @@ const URL_ENCODED: &str = "its Content-Type is that of a URL-encoded form (the d
 pub(super) enum ModelField {
     Named(String),
     Absent(&'static str),
+    /// Absent elsewhere, and the body has a content-coding.
+    Encoded,
     Malformed(&'static str),
 }
 
@@ -31,8 +33,8 @@ impl ModelField {
             // The proxy does not parse URL-encoded fields but a backend might, and would
             // see another model than the query's: refuse.
             (Self::Absent(URL_ENCODED), Self::Named(_)) => Self::Malformed(URL_ENCODED),
-            (Self::Absent(_), query @ Self::Named(_)) => query,
-            (Self::Absent(_) | Self::Named(_), query @ Self::Malformed(_)) => query,
+            (Self::Absent(_) | Self::Encoded, query @ Self::Named(_)) => query,
+            (body, query @ Self::Malformed(_)) if !matches!(body, Self::Malformed(_)) => query,
             (body, _) => body,
         }
     }
@@ -55,9 +57,7 @@ impl BodyScan {
     /// parsers read differently are malformed.
     pub(super) fn new(headers: &HeaderMap) -> Result<Self, ModelField> {
         if is_encoded(headers) {
-            return Err(ModelField::Absent(
-                "its body is compressed (Content-Encoding), so no model is read from it",
-            ));
+            return Err(ModelField::Encoded);
         }
         let json = || Self::Json(Box::new(JsonMember::new(MODEL, MAX_MODEL_BYTES)));
         let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
@@ -68,7 +68,7 @@ impl BodyScan {
         };
         let media_type = main_value(text);
         let is_json = media_type == "application/json" || media_type.ends_with("+json");
-        if (is_json || media_type == "multipart/form-data") && !is_utf8(text) {
+        if (is_json || media_type == "multipart/form-data") && !has_ascii_charset(text) {
             return Err(ModelField::Malformed(OTHER_CHARSET));
         }
         // FastAPI treats an empty header as none.
@@ -141,24 +141,15 @@ fn may_come_before(byte: u8) -> bool {
 
 const NOT_TEXT: &str = "the Content-Type is not text";
 const TWO_TYPES: &str = "the request has two headers Content-Type";
-const OTHER_CHARSET: &str = "the charset in the Content-Type is not UTF-8";
-
-/// Starlette decodes field names, and aiohttp JSON, in this charset: in UTF-7 `+AG0-odel` is
-/// `model`.
-fn is_utf8(content_type: &str) -> bool {
-    match parameter(content_type, "charset") {
-        Ok(None) => true,
-        Ok(Some(charset)) => ["utf-8", "utf8", "us-ascii"]
-            .iter()
-            .any(|known| charset.eq_ignore_ascii_case(known)),
-        Err(Ambiguous) => false,
-    }
-}
+const OTHER_CHARSET: &str = "the charset in the Content-Type is not UTF-8, US-ASCII or ISO-8859-1";
 
 fn said_of_json(fault: Fault) -> Content {
     Content(match fault {
         Fault::Syntax => "the body is not valid JSON",
         Fault::NotAnObject => "the body is not a JSON object",
+        Fault::NotUtf8 => {
+            "the JSON body is in UTF-16 or UTF-32: send it in UTF-8 (PowerShell: -Encoding utf8)"
+        }
         Fault::TooDeep => "the JSON body nests deeper than 1024",
         Fault::Twice => "the body's top-level \"model\" is given twice",
         Fault::NotAString => "the body's top-level \"model\" is not a string",
@@ -191,6 +182,7 @@ mod tests {
         match found {
             ModelField::Named(model) => model,
             ModelField::Absent(_) => "absent".to_owned(),
+            ModelField::Encoded => "encoded".to_owned(),
             ModelField::Malformed(_) => "malformed".to_owned(),
         }
     }
@@ -240,6 +232,9 @@ mod tests {
             (ModelField::Absent(URL_ENCODED), absent.clone(), "absent"),
             (ModelField::Absent(URL_ENCODED), named("b"), "malformed"),
             (absent.clone(), malformed.clone(), "malformed"),
+            (ModelField::Encoded, named("b"), "b"),
+            (ModelField::Encoded, absent.clone(), "encoded"),
+            (ModelField::Encoded, malformed.clone(), "malformed"),
             (malformed.clone(), named("b"), "malformed"),
         ] {
             assert_eq!(show(body.or_query(query)), expected);
@@ -271,7 +266,9 @@ mod tests {
             "form"
         );
         assert_eq!(typed("text/plain"), "absent");
-        assert_eq!(kind(&[("content-encoding", "gzip")]), "absent");
+        assert_eq!(typed("application/json; charset=ISO-8859-1"), "json");
+        assert_eq!(kind(&[("content-encoding", "gzip")]), "encoded");
+        assert_eq!(kind(&[("content-encoding", "")]), "json");
     }
 
     #[test]
