@@ -1,13 +1,16 @@
 //! Attests backends for the command line: it sends attestation requests and nothing
 //! else.
 
+use std::sync::Arc;
+
 use attest::{Appraisal, Domain, Policy};
 use sources::backend::Backend;
 use sources::endpoints::Endpoints;
 use sources::state::Memory;
-use upstream::{AttemptError, Examined, SourceFinding, Sources, Upstream};
+use upstream::{AttemptError, Examined, SourceFinding, Sources};
 
 use crate::config::Config;
+use crate::ingress::Ingress;
 use crate::respond::Failure;
 use crate::route::{self, Wanted};
 use crate::server::{Server, SetupError};
@@ -17,7 +20,7 @@ use crate::server::{Server, SetupError};
 pub struct Examiner {
     /// The endpoint list.
     pub endpoints: Endpoints,
-    upstream: Upstream,
+    ingress: Arc<Ingress>,
     /// The sources of public documents.
     pub sources: Sources,
     memory: Memory,
@@ -26,17 +29,13 @@ pub struct Examiner {
 impl Examiner {
     /// Sets up what a server with this configuration would use.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        let Server {
-            ingress,
-            sources,
-            memory,
-        } = Server::new(config)?;
-        let (endpoints, upstream) = ingress.into_outgoing();
+        let server = Server::new(config)?;
+        let ingress = server.ingress();
         Ok(Self {
-            endpoints,
-            upstream,
-            sources,
-            memory,
+            endpoints: ingress.endpoints().clone(),
+            ingress,
+            memory: server.memory(),
+            sources: server.sources,
         })
     }
 
@@ -57,7 +56,7 @@ impl Examiner {
 
     /// Attests `backend` on one new connection.
     pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
-        self.upstream.examine(backend).await
+        self.ingress.upstream().examine(backend).await
     }
 
     /// Appraises the same evidence under another policy; sends nothing to the backend. None
@@ -68,12 +67,15 @@ impl Examiner {
         examined: &Examined,
         policy: &Policy,
     ) -> Option<Appraisal> {
-        self.upstream.again(backend, examined, policy).await
+        self.ingress
+            .upstream()
+            .again(backend, examined, policy)
+            .await
     }
 
     /// Appraises the same evidence by the documents of each source of collateral alone.
     pub async fn by_source(&self, backend: &Backend, examined: &Examined) -> Vec<SourceFinding> {
-        self.upstream.by_source(backend, examined).await
+        self.ingress.upstream().by_source(backend, examined).await
     }
 }
 

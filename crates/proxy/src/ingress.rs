@@ -8,11 +8,12 @@ mod connection;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use attest::LeastLevels;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -22,6 +23,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use sources::endpoints::Endpoints;
 use sources::net::MAX_HTTP_BUFFER;
 use sources::seldom::Seldom;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use upstream::admission::{Client, Full, Hold, Pot, What};
 use upstream::answer_ids::AnswerIds;
@@ -55,6 +57,10 @@ const MAX_RESENDS: usize = 2;
 /// further failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// After the signal to stop, the time in which clients that have a connection are still
+/// answered, and told that it ends. A client that is about to send its next request, or its
+/// first, would otherwise find the connection closed: it can repeat no POST.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// The limits of a client.
 #[derive(Debug, Clone, Copy)]
@@ -76,11 +82,13 @@ pub(crate) struct Ingress {
     page: Page,
     guard: Guard,
     limits: ClientLimits,
-    held: BodyBudget,
+    held: Arc<BodyBudget>,
     answer_ids: AnswerIds,
     clients: Arc<Pot>,
     reserve: Arc<Pot>,
     running: Running,
+    /// What took its place at a reload.
+    successor: OnceLock<Arc<Ingress>>,
 }
 
 impl Ingress {
@@ -101,34 +109,84 @@ impl Ingress {
             verdicts,
             page,
             guard,
-            held: BodyBudget::new(limits.body_memory, limits.max_body, counts.clone()),
+            held: Arc::new(BodyBudget::new(
+                limits.body_memory,
+                limits.max_body,
+                counts.clone(),
+            )),
             clients: Pot::new(What::Connections, most, most / 2, counts.clone()),
             reserve: Pot::new(What::Reserve, RESERVE, RESERVE, counts),
             metrics,
             limits,
             answer_ids: AnswerIds::default(),
             running: Running::default(),
+            successor: OnceLock::new(),
         }
+    }
+
+    /// The same rules, with what `before` has counted and remembered of clients.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let held = if self.limits.body_memory == before.limits.body_memory {
+            Arc::clone(&before.held)
+        } else {
+            self.held
+        };
+        Self {
+            held,
+            answer_ids: before.answer_ids.clone(),
+            clients: Arc::clone(&before.clients),
+            reserve: Arc::clone(&before.reserve),
+            running: before.running.next(),
+            ..self
+        }
+    }
+
+    /// Gets ready for the requests of `before`: the endpoint list is there, and each backend
+    /// that has a verdict is verified by the new rules.
+    pub(crate) async fn prepare(&self, before: &Self) {
+        self.endpoints.begin_with(&before.endpoints);
+        // Without a list, requests say why.
+        let _ = self.endpoints.list().await;
+        self.upstream.prepare(&before.verdicts.backends()).await;
+    }
+
+    /// Sends no further request: those that are not sent yet are sent by `successor`, under its
+    /// policy.
+    pub(crate) fn retire(&self, successor: Arc<Self>) {
+        let _ = self.successor.set(successor);
+        self.verdicts.retire();
+        self.running.retire();
+    }
+
+    /// Itself, or what has taken its place by now.
+    fn latest(&self) -> &Self {
+        let mut latest = self;
+        while let Some(successor) = latest.successor.get() {
+            latest = successor;
+        }
+        latest
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
-    /// The parts without clients.
-    pub(crate) fn into_outgoing(self) -> (Endpoints, Upstream) {
-        (self.endpoints, self.upstream)
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Serves until `shutdown` resolves, then waits for answers, up to the limit of `drain`.
-    pub(crate) async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) {
-        let drain = self.limits.drain;
-        let ingress = Arc::new(self);
+    /// Each request is served by the ingress that is `current` when its head has come.
+    pub(crate) async fn serve(
+        current: watch::Receiver<Arc<Self>>,
+        listener: Listener,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let graceful = GracefulShutdown::new();
         let mut trouble = Trouble::default();
         // Dropping the set at the end aborts the tasks that are left.
         let mut tasks = JoinSet::new();
-        tasks.spawn(maintain(Arc::clone(&ingress)));
+        tasks.spawn(maintain(current.clone()));
         let mut shutdown = pin!(shutdown);
         loop {
             while tasks.try_join_next().is_some() {}
@@ -148,7 +206,7 @@ impl Ingress {
             };
             trouble.is_over();
             let client = Client::new(stream.peer_ip());
-            let (place, scope) = match ingress.admit(&client) {
+            let (place, scope) = match current.borrow().admit(&client) {
                 Ok(admitted) => admitted,
                 Err(full) => {
                     tracing::debug!(%full, "a client's connection is closed at once");
@@ -157,7 +215,10 @@ impl Ingress {
             };
             let local = stream.local_ip();
             let ending = Arc::new(Ending::default());
-            let unread = ingress.limits.timeouts.unread;
+            let (unread, metrics) = {
+                let ingress = current.borrow();
+                (ingress.limits.timeouts.unread, Arc::clone(&ingress.metrics))
+            };
             let io = ClientIo::new(
                 stream.clone(),
                 place,
@@ -166,14 +227,12 @@ impl Ingress {
                 unread,
             );
             let turns = Arc::new(Turns::default());
-            let metrics = Arc::clone(&ingress.metrics);
             let io = BadHeads::new(io, Arc::clone(&turns), Arc::clone(&ending), metrics);
-            let ingress = Arc::clone(&ingress);
-            let of = client.clone();
+            let (current, of) = (current.clone(), client.clone());
             let service = service_fn(move |request| {
                 let turn = turns.begin();
-                let (ingress, ending, client) =
-                    (Arc::clone(&ingress), Arc::clone(&ending), of.clone());
+                let ingress = Arc::clone(&current.borrow());
+                let (ending, client) = (Arc::clone(&ending), of.clone());
                 async move {
                     let from = From {
                         client,
@@ -202,10 +261,21 @@ impl Ingress {
         }
         drop(listener);
         tracing::info!(open = graceful.count(), "stopping");
-        // While answers run, the header `connection: close` ends each kept connection;
-        // then idle connections are closed.
+        let (running, drain) = {
+            let ingress = current.borrow();
+            (ingress.running.clone(), ingress.limits.drain)
+        };
+        // The header `connection: close` ends each kept connection, first with an answer, then
+        // with a refusal while answers run; then idle connections are closed.
+        running.announce_end();
         let stopped = async {
-            ingress.running.stop().await;
+            let last_requests = async {
+                while graceful.count() > 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_REQUESTS, last_requests).await;
+            running.stop().await;
             graceful.shutdown().await;
         };
         if tokio::time::timeout(drain, stopped).await.is_err() {
@@ -256,7 +326,7 @@ impl Ingress {
         };
         let mut response = answer.unwrap_or_else(|failure| {
             let mut response = respond::failure(&failure, &self.metrics);
-            if has_body || stopping || from.scope == Scope::Probes {
+            if has_body || from.scope == Scope::Probes {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().append(header::CONNECTION, close);
             }
@@ -266,6 +336,10 @@ impl Ingress {
             }
             response
         });
+        if self.running.ends_soon() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         if admitted.shown && matches!(response.body(), Either::Left(_)) {
             respond::confine(&mut response);
         }
@@ -286,15 +360,7 @@ impl Ingress {
         }
         let instance = match route::target(&view) {
             Target::Own(page) => {
-                let numbers = || self.metrics.text(self.now());
-                let subjects = Subjects {
-                    endpoints: &self.endpoints,
-                    verdicts: &self.verdicts,
-                    page: &self.page,
-                    running: &self.running,
-                    client: request.client(),
-                };
-                return api::page(view.method, page, subjects, numbers).await;
+                return self.own_page(view.method, page, request.client()).await;
             }
             Target::Models => return Ok(api::models(&*self.endpoints.list().await?)),
             Target::Model(id) => {
@@ -338,15 +404,13 @@ impl Ingress {
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
+            // A request that was not sent when the rules changed is sent by the new ones.
+            let upstream = &self.latest().upstream;
             let demand = Demand::of(request.view().model.name(), asked);
             let client = request.client();
-            let verified = self
-                .upstream
-                .verified(&candidates, spki, demand, client, deadline)
-                .await?;
-            let forwarded = self
-                .upstream
-                .forward(verified, request, asked, &self.answer_ids);
+            let verified = upstream.verified(&candidates, spki, demand, client, deadline);
+            let verified = verified.await?;
+            let forwarded = upstream.forward(verified, request, asked, &self.answer_ids);
             match forwarded.await {
                 Ok(response) => {
                     self.metrics.answered();
@@ -360,6 +424,43 @@ impl Ingress {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Answers `/_proxy/` + `page`.
+    async fn own_page(
+        &self,
+        method: &Method,
+        page: &str,
+        client: &Client,
+    ) -> Result<Response<Body>, Failure> {
+        let numbers = || self.metrics.text(self.now());
+        let subjects = Subjects {
+            endpoints: &self.endpoints,
+            verdicts: &self.verdicts,
+            page: &self.page,
+            running: &self.running,
+            client,
+        };
+        api::page(method, page, subjects, numbers).await
+    }
+
+    /// Answers a supervisor, on a listener that has nothing else.
+    pub(crate) async fn probe(
+        &self,
+        head: &Parts,
+        local: Option<IpAddr>,
+        client: &Client,
+    ) -> Response<Body> {
+        let answer = match self.guard.admit_probe(head, local) {
+            Err(refused) => Err(refused.into()),
+            Ok(()) => match head.uri.path().strip_prefix("/_proxy/") {
+                Some(page @ ("live" | "ready" | "metrics")) => {
+                    self.own_page(&head.method, page, client).await
+                }
+                _ => Err(Failure::NoSuchPage),
+            },
+        };
+        answer.unwrap_or_else(|failure| respond::failure(&failure, &self.metrics))
     }
 
     /// The gauges of `/_proxy/metrics`.
@@ -413,18 +514,29 @@ impl Scope {
     }
 }
 
-/// Runs [`Upstream::maintain`] for ever, and again after a panic: without it no verdict
-/// is renewed before it ends.
-async fn maintain(ingress: Arc<Ingress>) {
+/// Runs [`Upstream::maintain`] of the current ingress for ever, and again after a panic:
+/// without it no verdict is renewed before it ends.
+async fn maintain(mut current: watch::Receiver<Arc<Ingress>>) {
     loop {
-        let ingress = Arc::clone(&ingress);
+        let ingress = Arc::clone(&current.borrow_and_update());
         // Dropping the set ends the task with this future.
         let mut task = JoinSet::new();
         task.spawn(async move { ingress.upstream.maintain().await });
-        if let Some(Err(error)) = task.join_next().await {
-            tracing::error!(%error, "the renewal of verdicts failed; it starts again");
+        let replaced = async {
+            if current.changed().await.is_err() {
+                // No other will come.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = task.join_next() => {
+                if let Some(Err(error)) = ended {
+                    tracing::error!(%error, "the renewal of verdicts failed; it starts again");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            () = replaced => {}
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -37,6 +37,7 @@ pub mod examine;
 mod ingress;
 mod listener;
 mod page;
+mod probes;
 pub mod report_labels;
 pub mod respond;
 mod route;
@@ -47,8 +48,8 @@ pub use sources::state::StateError;
 pub use sources::tls::TlsSetupError;
 
 pub use crate::config::Config;
-pub use crate::listener::Listener;
+pub use crate::listener::{BindError, Host, Listener};
 #[cfg(unix)]
-pub use crate::listener::UnixSocket;
+pub use crate::listener::{HandedOver, NotUsable, UnixSocket};
 pub use crate::route::RouteError;
-pub use crate::server::{Server, SetupError, run};
+pub use crate::server::{ReloadError, Reloader, Server, SetupError, run};

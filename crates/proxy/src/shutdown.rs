@@ -1,7 +1,7 @@
 //! The signal to stop, the signal to stop at once, and the answers under way.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::thread;
@@ -18,13 +18,18 @@ use upstream::admission::Client;
 
 /// Requests whose answer has not ended.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Running(Arc<Shared>);
+pub(crate) struct Running {
+    shared: Arc<Shared>,
+    /// True once a reload replaced the rules that this is a part of.
+    retired: watch::Sender<bool>,
+}
 
 /// The last request that ends lowers the count, then reads `stopping`; [`Running::stop`]
 /// sets `stopping`, then reads the count: so one of them sees the other.
 #[derive(Debug, Default)]
 struct Shared {
     count: AtomicUsize,
+    ends_soon: AtomicBool,
     stopping: watch::Sender<bool>,
     ended: Notify,
 }
@@ -33,37 +38,64 @@ impl Running {
     /// Counts a request of `client`. Call it before [`Running::is_stopping`] is read, so that
     /// [`Running::stop`] overlooks none.
     pub(crate) fn begin(&self, client: &Client) -> Ticket {
-        self.0.count.fetch_add(1, SeqCst);
+        self.shared.count.fetch_add(1, SeqCst);
         client.begin();
-        Ticket(self.clone(), client.clone())
+        Ticket(Arc::clone(&self.shared), client.clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.0.stopping.borrow()
+        *self.shared.stopping.borrow()
     }
 
-    /// Resolves when [`Running::is_stopping`] becomes true.
+    /// The same count, for the rules that take the place of these.
+    pub(crate) fn next(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            retired: watch::Sender::default(),
+        }
+    }
+
+    /// A reload replaced these rules.
+    pub(crate) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Resolves when [`Running::is_stopping`] becomes true, or at a reload.
     pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stopping = self.0.stopping.subscribe();
+        let mut stopping = self.shared.stopping.subscribe();
+        let mut retired = self.retired.subscribe();
         async move {
             // An error means that the sender was dropped, and with it all that runs.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+                _ = retired.wait_for(|retired| *retired) => {}
+            }
         }
+    }
+
+    /// From now on each answer says that its connection ends.
+    pub(crate) fn announce_end(&self) {
+        self.shared.ends_soon.store(true, SeqCst);
+    }
+
+    /// True after [`Running::announce_end`].
+    pub(crate) fn ends_soon(&self) -> bool {
+        self.shared.ends_soon.load(SeqCst)
     }
 
     /// Makes [`Running::is_stopping`] true; resolves when no request is under way.
     pub(crate) async fn stop(&self) {
-        self.0.stopping.send_replace(true);
-        while self.0.count.load(SeqCst) > 0 {
+        self.shared.stopping.send_replace(true);
+        while self.shared.count.load(SeqCst) > 0 {
             // `notify_one` stores a permit if the last request ends before this line.
-            self.0.ended.notified().await;
+            self.shared.ended.notified().await;
         }
     }
 }
 
 /// One request under way, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket(Running, Client);
+pub(crate) struct Ticket(Arc<Shared>, Client);
 
 impl Ticket {
     /// Makes the request end with `body`.
@@ -75,9 +107,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.1.end();
-        let was_last = self.0.0.count.fetch_sub(1, SeqCst) == 1;
-        if was_last && self.0.is_stopping() {
-            self.0.0.ended.notify_one();
+        let was_last = self.0.count.fetch_sub(1, SeqCst) == 1;
+        if was_last && *self.0.stopping.borrow() {
+            self.0.ended.notify_one();
         }
     }
 }
@@ -149,6 +181,12 @@ impl Signals {
         // An error comes at once if they cannot be caught, which the log says.
         let _ = are_caught.recv();
         Self(seen)
+    }
+
+    /// True once a signal has come.
+    #[must_use]
+    pub fn have_come(&self) -> bool {
+        *self.0.borrow() > 0
     }
 
     /// Resolves when `times` signals have come.

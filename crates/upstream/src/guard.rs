@@ -192,16 +192,10 @@ impl Guard {
         head: &mut Parts,
         local: Option<IpAddr>,
     ) -> Result<Admitted, NotAdmitted> {
-        // RFC 9112 §3.2.2 prefers the target's authority over Host. If a request has
-        // both, both must be allowed.
-        let hosts = head.headers.get_all(header::HOST).iter();
-        let mut hosts = hosts.map(HeaderValue::to_str).map(Result::ok);
-        let target = head.uri.authority().map(|target| Some(target.as_str()));
-        let allowed = |host: Option<&str>| host.is_some_and(|host| self.is_own(host, local));
-        let own = hosts.all(allowed) && target.is_none_or(allowed);
+        let probe = is_probe(&head.method, head.uri.path());
         // The target of CONNECT is always another host. It is never forwarded, and its error is
         // more helpful.
-        if !own && head.method != Method::CONNECT {
+        if !self.is_addressed(head, local, probe) && head.method != Method::CONNECT {
             return Err(NotAdmitted::Host);
         }
         let origin = self.page(&head.headers)?;
@@ -215,7 +209,7 @@ impl Guard {
         // The document of the proxy's own page contains no data and asks for a token: a browser
         // cannot send one by itself.
         let document = is_document(&head.method, head.uri.path());
-        let (token, of_token) = if preflight || document {
+        let (token, of_token) = if preflight || document || probe {
             (None, LeastLevels::default())
         } else {
             self.take_token(&mut head.headers)?
@@ -228,6 +222,31 @@ impl Guard {
             least: of_token.and(asked),
             token,
         })
+    }
+
+    /// Judges a request on a listener that answers supervisors and Prometheus only. They have
+    /// no token, and often know the proxy by an address that it does not know itself.
+    ///
+    /// # Errors
+    /// If a web page sent it, or its `Host` is a name that is not the proxy's.
+    pub fn admit_probe(&self, head: &Parts, local: Option<IpAddr>) -> Result<(), NotAdmitted> {
+        if !self.is_addressed(head, local, true) {
+            return Err(NotAdmitted::Host);
+        }
+        self.page(&head.headers).map(drop)
+    }
+
+    /// Whether each host that the request names is the proxy's; or `any_address`.
+    fn is_addressed(&self, head: &Parts, local: Option<IpAddr>, any_address: bool) -> bool {
+        // RFC 9112 §3.2.2 prefers the target's authority over Host. If a request has
+        // both, both must be allowed.
+        let hosts = head.headers.get_all(header::HOST).iter();
+        let mut hosts = hosts.map(HeaderValue::to_str).map(Result::ok);
+        let target = head.uri.authority().map(|target| Some(target.as_str()));
+        let allowed = |host: Option<&str>| {
+            host.is_some_and(|host| self.is_own(host, local) || any_address && is_address(host))
+        };
+        hosts.all(allowed) && target.is_none_or(allowed)
     }
 
     /// A name of loopback, the address that was connected to, or a name that the user allows.
@@ -339,6 +358,19 @@ fn words(value: &HeaderValue) -> impl Iterator<Item = &str> {
 /// without a token, and it asks for one.
 fn is_document(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && path == "/_proxy/"
+}
+
+/// True for what supervisors ask. It tells nothing of requests, so it needs no token: those who
+/// set probes up have none to give. They ask the address of a container or a balancer, which no
+/// page can rebind: a browser sends the page's name (threats.md C1).
+fn is_probe(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+        && matches!(path, "/_proxy/live" | "/_proxy/ready")
+}
+
+/// Whether the host of `Host` is an IP address.
+fn is_address(host: &str) -> bool {
+    host_of(host).is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok())
 }
 
 /// True if a browser displays the answer or runs it: as a document, frame, image or script.

@@ -97,6 +97,7 @@ impl Metrics {
         anchors: &TrustAnchors,
         webpki: WebPki,
         log_lines_dropped: Counter,
+        counts: Counts,
     ) -> Arc<Self> {
         let mut registry = Registry::with_prefix("verified_proxy");
         registry.register(
@@ -130,7 +131,6 @@ impl Metrics {
             attestation_seconds.clone(),
         );
         let of = &mut registry;
-        let counts = Counts::default();
         of.register(
             "limit_refusals",
             "Connections and requests refused at a limit, by what it is about and whose limit it is",

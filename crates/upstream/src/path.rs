@@ -224,7 +224,7 @@ impl Upstream {
         let mut short = Vec::new();
         for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
             let position = Mutex::default();
-            let attempt = self.attempt(backend, instance, &short, client, &position);
+            let attempt = self.attempt(backend, instance, &short, Some(client), &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
                 Ok(Ok(verified)) => match verified.shortfall(demand) {
@@ -266,6 +266,22 @@ impl Upstream {
             }
         }
         Err(PathError { attempts })
+    }
+
+    /// Verifies a connection to each of `backends`, and keeps it for requests to come.
+    pub async fn prepare(&self, backends: &[Backend]) {
+        let mut attempts: FuturesUnordered<_> = backends
+            .iter()
+            .map(
+                async |backend| match self.attempt(backend, None, &[], None, &Mutex::default()).await {
+                    Ok(verified) => verified.release(),
+                    Err(error) => {
+                        tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
+                    }
+                },
+            )
+            .collect();
+        while attempts.next().await.is_some() {}
     }
 
     /// Sends a request on a connection whose verdict is valid now and reaches the levels that
@@ -430,13 +446,13 @@ impl Upstream {
         backend: &Backend,
         instance: Option<Spki>,
         short: &[Spki],
-        client: &Client,
+        client: Option<&Client>,
         position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
         let suits =
             |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
         let unverified = self
-            .connection(backend, suits, Some(client), position)
+            .connection(backend, suits, client, position)
             .await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
             unverified.release();

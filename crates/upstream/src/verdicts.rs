@@ -32,6 +32,8 @@ pub(crate) use self::revocation::{Revocation, VerdictUse};
 
 /// Twenty times today's domains, each with several keys.
 const MAX_RECORDS: usize = 1_000;
+/// Backends that the next configuration verifies in advance: more than a client uses at a time.
+const MAX_HANDED_ON: usize = 32;
 /// Reports of refusals kept for people, newest first.
 const MAX_REFUSALS: usize = 100;
 /// Reports of replaced verdicts, newest first: answers that name them may still be read. Some
@@ -95,6 +97,8 @@ struct Inner {
     states: HashMap<Key, Arc<VerdictState>>,
     /// Of revoked verdicts, as long as an answer is under way.
     revoked: Vec<Arc<VerdictState>>,
+    /// True once other rules have replaced those that these verdicts were made by.
+    retired: bool,
 }
 
 impl Inner {
@@ -173,7 +177,7 @@ impl Verdicts {
     pub(crate) fn begin_use(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
         let mut inner = lock(&self.inner);
         let remembered = inner.records.get(key)?;
-        if remembered.made.elapsed() >= self.ttl {
+        if inner.retired || remembered.made.elapsed() >= self.ttl {
             return None;
         }
         let levels = remembered.record.levels();
@@ -182,6 +186,30 @@ impl Verdicts {
             state.or_insert_with(|| Arc::new(VerdictState::new(levels, self.seldom.clone())));
         let verdict_use = VerdictUse::new(key.domain.clone(), Arc::clone(state), least);
         verdict_use.holds().then_some(verdict_use)
+    }
+
+    /// No further request may use a verdict from now on: other rules have replaced those that
+    /// they were made by. Requests that are being sent go on.
+    pub fn retire(&self) {
+        lock(&self.inner).retired = true;
+    }
+
+    /// The backends whose verdicts are valid, newest first, each once and 32 at most.
+    pub fn backends(&self) -> Vec<Backend> {
+        let inner = lock(&self.inner);
+        let valid = |found: &&Remembered| found.made.elapsed() < self.ttl;
+        let mut valid: Vec<_> = inner.records.values().filter(valid).collect();
+        valid.sort_by_key(|found| std::cmp::Reverse(found.made));
+        let mut backends: Vec<Backend> = Vec::new();
+        for Remembered { backend, .. } in valid {
+            let known = backends
+                .iter()
+                .any(|other| other.domain() == backend.domain());
+            if !known && backends.len() < MAX_HANDED_ON {
+                backends.push(backend.clone());
+            }
+        }
+        backends
     }
 
     /// The last refusal of this key and how long it still counts: a backend that was refused

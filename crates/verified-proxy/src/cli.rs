@@ -15,14 +15,18 @@ mod config_file;
 mod doctor;
 mod effective_options;
 mod image;
+mod listening;
 mod logs;
 mod models;
 mod options;
 mod outgoing;
 mod policy;
 mod read_files;
+#[cfg(unix)]
+mod reload;
 mod report_text;
 mod serve;
+mod service_manager;
 mod units;
 mod verify;
 mod version;
@@ -87,12 +91,12 @@ const REPORTING: [(&str, &str); 3] = [("verify", "warn"), ("models", "error"), (
 /// signal ended the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let (cli, settings) = match parse(std::env::args_os().collect()) {
+    let (cli, settings) = match parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(parsed) => parsed,
         Err(failure) => return fail(&failure),
     };
     let outcome = match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
-        Command::Serve(args) => return serve::main(*args, &settings),
+        Command::Serve(args) => return serve::main(*args, settings),
         Command::Verify(args) => verify::main(*args),
         Command::Models(args) => models::main(*args),
         Command::Doctor(args) => doctor::main(*args),
@@ -155,31 +159,68 @@ fn serve_command() -> clap::Command {
 }
 
 /// Exits for `--help`, `--version` and a command line that is wrong.
-fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
-    variables_are_text()?;
-    let exit = |error: clap::Error| -> ArgMatches {
-        if error.kind() == ErrorKind::DisplayVersion && arguments.iter().any(|a| a == "--verbose") {
-            // Stdout may be closed.
-            let _ = print(&version::verbose());
-            std::process::exit(0);
+fn parse(arguments: &[OsString]) -> Result<(Cli, Settings), Failure> {
+    match try_parse(arguments) {
+        Ok(parsed) => Ok(parsed),
+        Err(Wrong::Option(error)) => {
+            let verbose = arguments.iter().any(|argument| argument == "--verbose");
+            if error.kind() == ErrorKind::DisplayVersion && verbose {
+                // Stdout may be closed.
+                let _ = print(&version::verbose());
+                std::process::exit(0);
+            }
+            error.exit()
         }
-        error.exit()
+        Err(Wrong::File(failure)) => Err(failure),
+    }
+}
+
+/// What `serve` would be started with now: files may have changed since the start.
+#[cfg(unix)]
+fn serve_again() -> Result<(serve::Args, Settings), Failure> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let (cli, settings) = try_parse(&arguments).map_err(|wrong| match wrong {
+        Wrong::Option(error) => Failure::Usage(error.to_string()),
+        Wrong::File(failure) => failure,
+    })?;
+    let args = match cli.command {
+        Some(Command::Serve(args)) => *args,
+        _ => cli.serve,
     };
-    let mut matches = command()
-        .try_get_matches_from(&arguments)
-        .unwrap_or_else(exit);
+    Ok((args, settings))
+}
+
+/// Why options cannot be used.
+enum Wrong {
+    Option(clap::Error),
+    File(Failure),
+}
+
+impl From<clap::Error> for Wrong {
+    fn from(error: clap::Error) -> Self {
+        Self::Option(error)
+    }
+}
+
+impl From<Failure> for Wrong {
+    fn from(failure: Failure) -> Self {
+        Self::File(failure)
+    }
+}
+
+fn try_parse(arguments: &[OsString]) -> Result<(Cli, Settings), Wrong> {
+    variables_are_text()?;
+    let mut matches = command().try_get_matches_from(arguments)?;
     let named = chosen(&matches).try_get_one::<PathBuf>("config");
     let mut file = ConfigFile::default();
     if let Ok(Some(path)) = named {
         file = ConfigFile::read(path, &serve_command())?;
         matches = file
             .as_defaults(command())
-            .try_get_matches_from(&arguments)
-            .unwrap_or_else(exit);
+            .try_get_matches_from(arguments)?;
     }
     let settings = Settings::of(&serve_command(), chosen(&matches), &file);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    Ok((cli, settings))
+    Ok((Cli::from_arg_matches(&matches)?, settings))
 }
 
 /// clap says that a variable is not UTF-8, but not which one.
@@ -219,8 +260,8 @@ mod tests {
     fn serve_is_the_default() {
         let bare = Cli::parse_from(["verified-proxy", "--port", "0"]);
         assert!(bare.command.is_none());
-        assert_eq!(bare.serve.port, 0);
+        assert_eq!(bare.serve.listening.port, 0);
         let named = Cli::parse_from(["verified-proxy", "serve", "--port", "0"]);
-        assert!(matches!(named.command, Some(Command::Serve(args)) if args.port == 0));
+        assert!(matches!(named.command, Some(Command::Serve(args)) if args.listening.port == 0));
     }
 }

@@ -334,6 +334,66 @@ fn tokens_are_asked_for_and_stay_here() {
     assert!(head.headers.is_empty());
 }
 
+/// Probes come to an address that the proxy may not know, and have no token.
+#[test]
+fn probes_need_no_token_and_no_name() {
+    let tokens = format!("ann {TOKEN_OF_ANN}");
+    let guard = guard(&[], &[], Some(&tokens));
+    let ask = |method: &str, target: &str, headers: &[(&str, &str)]| {
+        guard.admit(&mut head(method, target, headers), None)
+    };
+    let addresses = [
+        "10.1.2.3",
+        "10.1.2.3:8080",
+        "[fd00::2]:8080",
+        "203.0.113.9",
+        "localhost:8080",
+    ];
+    for target in ["/_proxy/live", "/_proxy/ready", "/_proxy/live?x=1"] {
+        for host in addresses {
+            for method in ["GET", "HEAD"] {
+                let admitted = ask(method, target, &[("host", host)]);
+                assert_eq!(admitted, ADMITTED, "{method} {target} {host}");
+            }
+        }
+        // A name may be a page's, which leads it here.
+        for host in ["evil.example", "10.1.2.3.evil.example", "0x7f.1", "1.2.3"] {
+            let admitted = ask("GET", target, &[("host", host)]);
+            assert_eq!(admitted, Err(NotAdmitted::Host), "{target} {host}");
+        }
+        let page = [("host", "10.1.2.3"), ("origin", "http://evil.example")];
+        assert_eq!(ask("GET", target, &page), Err(NotAdmitted::Origin));
+        let two = [("host", "10.1.2.3"), ("host", "evil.example")];
+        assert_eq!(ask("GET", target, &two), Err(NotAdmitted::Host));
+        let post = ask("POST", target, &[("host", "localhost")]);
+        assert_eq!(post, Err(NotAdmitted::Token));
+    }
+    for target in [
+        "/_proxy/metrics",
+        "/_proxy/live/",
+        "/_proxy/verdicts",
+        "/_proxy/liveness",
+        "/v1/models",
+        "/v1/models/_proxy/live",
+        "/%5Fproxy/live",
+    ] {
+        let admitted = ask("GET", target, &[("host", "10.1.2.3")]);
+        assert_eq!(admitted, Err(NotAdmitted::Host), "{target}");
+        let admitted = ask("GET", target, &[("host", "localhost")]);
+        assert_eq!(admitted, Err(NotAdmitted::Token), "{target}");
+    }
+    // On a listener of its own, every page may be asked at every address, but not by a page.
+    let probe = |headers: &[(&str, &str)]| {
+        guard.admit_probe(&head("GET", "/_proxy/metrics", headers), None)
+    };
+    for host in addresses {
+        assert_eq!(probe(&[("host", host)]), Ok(()), "{host}");
+    }
+    assert_eq!(probe(&[("host", "evil.example")]), Err(NotAdmitted::Host));
+    let page = [("host", "10.1.2.3"), ("origin", "http://evil.example")];
+    assert_eq!(probe(&page), Err(NotAdmitted::Origin));
+}
+
 #[test]
 fn origins_and_hosts_are_what_browsers_write() {
     for (text, written) in [

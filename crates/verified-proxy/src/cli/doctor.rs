@@ -19,6 +19,7 @@ use sources::net::Routes;
 use self::check::{Check, Id, Status};
 use self::workload::Opinion;
 use super::LAST_WORDS;
+use super::listening::spendable;
 use super::options::runtime;
 use super::read_files::Failure;
 use super::{colour, print, serve};
@@ -50,13 +51,13 @@ pub(super) fn main(args: Args) -> Result<ExitCode, Failure> {
         json,
         serve: options,
     } = args;
-    let at = options.at();
+    let at = options.listening.at();
     let key = options.api_key();
     let has_key = matches!(key, Ok(Some(_)));
     let api_key = clients::api_key(key);
     let mut config = options.config_without_key()?;
     let (policy, trust_root) = (machine::policy(&config), machine::trust_root(&config));
-    let spendable = serve::spendable(&at, &config.guard, has_key);
+    let spendable = spendable(&at.ips(), &config.guard, has_key);
     let state_dir = machine::state_dir(&config);
     if state_dir.status == Status::Failed {
         config.state_dir = None;

@@ -56,6 +56,12 @@ impl Settings {
         }
         settings
     }
+    /// The value and source of one option, if it has a value.
+    #[cfg(unix)]
+    pub(super) fn of_option(&self, long: &str) -> Option<&str> {
+        let mut settings = self.all.iter();
+        settings.find_map(|line| line.strip_prefix(long)?.strip_prefix('='))
+    }
 }
 
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {

@@ -1,42 +1,32 @@
 //! `verified-proxy serve`.
 
-use std::io::{ErrorKind, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[cfg(unix)]
-use proxy::UnixSocket;
-use proxy::config::{
-    BackendTimeouts, ClientTimeouts, Config, Counter, Guard, ModelLeast, PoolLimits,
-};
+use proxy::config::{BackendTimeouts, ClientTimeouts, Config, Counter, ModelLeast, PoolLimits};
 use proxy::shutdown::Signals;
-use proxy::{Listener, Server, core_dumps, descriptors};
-use tokio::net::TcpListener;
+use proxy::{Server, core_dumps, descriptors};
+#[cfg(unix)]
+use tokio::sync::oneshot;
 use upstream::BODY_SLACK;
 
 use super::clients::{Clients, KeyFile, warn_others_read};
 use super::effective_options::Settings;
+use super::listening::{Listening, Source, listen_for_metrics, spendable, warn_of_network};
 use super::options::{Shared, runtime};
 use super::read_files::Failure;
-use super::{LAST_WORDS, fail, units};
+#[cfg(unix)]
+use super::reload::{Hangups, Started, at_hangups};
+use super::{LAST_WORDS, fail, service_manager, units};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct Args {
-    /// Address to listen on
-    #[arg(long, env = "VERIFIED_PROXY_HOST", value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = units::host)]
-    pub(super) host: IpAddr,
-
-    /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "VERIFIED_PROXY_PORT", default_value_t = 8080)]
-    pub(super) port: u16,
-
-    /// Listen on a Unix socket that only this user can open, in place of a port
-    #[arg(long, env = "VERIFIED_PROXY_LISTEN", value_name = "unix:/PATH", value_parser = units::unix_socket, conflicts_with_all = ["host", "port"])]
-    listen: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) listening: Listening,
 
     /// Largest request body: bytes, or with KiB, MiB, GiB
     #[arg(long, env = "VERIFIED_PROXY_MAX_BODY", value_name = "SIZE", default_value = "100MiB", value_parser = units::size)]
@@ -118,7 +108,7 @@ struct Backends {
     pool_requests: u64,
 }
 
-pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
+pub(super) fn main(args: Args, settings: Settings) -> ExitCode {
     let log = match args.shared.logs.init_serving() {
         Ok(log) => log,
         Err(error) => return fail(&Failure::Unreadable(format!("the log's thread: {error}"))),
@@ -129,7 +119,7 @@ pub(super) fn main(args: Args, settings: &Settings) -> ExitCode {
         "starting"
     );
     tracing::debug!(options = settings.all.join("; "), "every option");
-    let (code, limit) = match start(args, log.dropped.clone()) {
+    let (code, limit) = match start(args, settings, log.dropped.clone()) {
         Ok(Stopped::Drained) => (ExitCode::SUCCESS, LAST_WORDS),
         Ok(Stopped::AtOnce) => (ExitCode::SUCCESS, AT_ONCE),
         Err(failure) => {
@@ -159,19 +149,12 @@ impl Args {
         self.shared.logs.init();
     }
 
-    pub(super) fn at(&self) -> At {
-        match &self.listen {
-            Some(path) => At::Unix(path.clone()),
-            None => At::Tcp((self.host, self.port).into()),
-        }
-    }
-
     pub(super) fn api_key(&self) -> Result<Option<KeyFile>, Failure> {
         self.clients.api_key()
     }
 
     /// The configuration that these options make, with the files that they name.
-    fn config(self) -> Result<Config, Failure> {
+    pub(super) fn config(self) -> Result<Config, Failure> {
         let api_key = self.api_key()?;
         if let Some(key) = api_key.as_ref().filter(|key| key.others_read) {
             warn_others_read(&key.from);
@@ -221,26 +204,24 @@ impl Args {
     }
 }
 
-fn start(args: Args, log_lines_dropped: Counter) -> Result<Stopped, Failure> {
-    let at = args.at();
+fn start(
+    args: Args,
+    settings: Settings,
+    log_lines_dropped: Counter,
+) -> Result<Stopped, Failure> {
+    let source = Source::of(&args.listening)?;
+    let ips = source.ips();
+    let metrics = args.listening.metrics_address();
     let config = Config {
         log_lines_dropped,
         ..args.config()?
     };
-    if let Some((what, hint)) = spendable(&at, &config.guard, config.api_key.is_some()) {
+    if let Some((what, hint)) = spendable(&ips, &config.guard, config.api_key.is_some()) {
         return Err(Failure::Usage(format!("{what}\nhint: {hint}")));
     }
-    if let At::Tcp(address) = &at
-        && !address.ip().is_loopback()
-        && config.guard.tokens.is_none()
-    {
-        tracing::warn!(
-            host = %address.ip(),
-            "listening beyond loopback: whoever reaches this port can use it; demand tokens with --client-token-file"
-        );
-    }
+    warn_of_network(&ips, &config.guard);
     let runtime = runtime()?;
-    let stopped = runtime.block_on(serve(config, at));
+    let stopped = runtime.block_on(serve(config, source, metrics, settings));
     // Dropping it would wait for a look-up or a disk that hangs.
     runtime.shutdown_timeout(match stopped {
         Ok(Stopped::AtOnce) => AT_ONCE,
@@ -249,104 +230,66 @@ fn start(args: Args, log_lines_dropped: Counter) -> Result<Stopped, Failure> {
     stopped
 }
 
-/// Where to listen.
-#[derive(Debug)]
-pub(super) enum At {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// The problem and its fix, if whoever reaches the port could spend the API key
-/// (threats.md C3, C5).
-pub(super) fn spendable(at: &At, guard: &Guard, key: bool) -> Option<(String, &'static str)> {
-    let At::Tcp(address) = at else { return None };
-    let host = address.ip();
-    (key && !host.is_loopback() && guard.tokens.is_none()).then(|| {
-        (
-            format!("other machines can reach --host {host}, and could spend your API key"),
-            "give clients tokens with --client-token-file, or listen on 127.0.0.1",
-        )
-    })
-}
-
-async fn serve(config: Config, at: At) -> Result<Stopped, Failure> {
+async fn serve(
+    config: Config,
+    source: Source,
+    metrics: Option<SocketAddr>,
+    settings: Settings,
+) -> Result<Stopped, Failure> {
     descriptors::raise();
     core_dumps::disable();
-    let (listener, place) = listen(&at).await?;
-    let announcement = announcement(&config, &place);
-    let server = Server::new(config)
+    let ips = source.ips();
+    let (listener, places) = source.listen().await?;
+    let metrics = metrics.map(listen_for_metrics).transpose()?;
+    let announcement = announcement(&config, &places);
+    let mut server = Server::new(config)
         .map_err(|error| Failure::Unreadable(format!("cannot start: {error}")))?;
+    if let Some(listener) = metrics {
+        server = server.with_metrics(listener);
+    }
     let signals = Signals::catch(|| {
         tracing::error!("something hangs: the second signal to stop ends it, exit code {GAVE_UP}");
         // A moment for the log's thread.
         std::thread::sleep(AT_ONCE);
         std::process::exit(GAVE_UP);
     });
+    let place = places.join(" and ");
+    #[cfg(unix)]
+    let terminal_closed = {
+        let (stop, stopped) = oneshot::channel();
+        if let Some(hangups) = Hangups::catch() {
+            let started = Started {
+                ips,
+                settings,
+                place: place.clone(),
+            };
+            let reloads = at_hangups(hangups, server.reloader(), started, signals.clone(), stop);
+            tokio::spawn(reloads);
+        }
+        stopped
+    };
     announce(announcement);
+    service_manager::ready(&format!("serving on {place}"));
     let check = tokio::spawn(server.self_check());
+    let stop = async {
+        #[cfg(unix)]
+        tokio::select! {
+            () = signals.clone().came(1) => {}
+            Ok(()) = terminal_closed => {}
+        }
+        #[cfg(not(unix))]
+        signals.clone().came(1).await;
+        service_manager::stopping();
+    };
     let stopped = tokio::select! {
-        () = server.serve(listener, signals.clone().came(1)) => Stopped::Drained,
-        () = signals.came(2) => {
+        () = server.serve(listener, stop) => Stopped::Drained,
+        () = signals.clone().came(2) => {
             tracing::warn!("second signal to stop: answers were cut off");
             Stopped::AtOnce
         }
     };
     check.abort();
     Ok(stopped)
-}
-
-/// Listens; gives the listener and its address as text.
-async fn listen(at: &At) -> Result<(Listener, String), Failure> {
-    match at {
-        At::Tcp(address) => {
-            let refused = |error: std::io::Error| cannot_listen(*address, &error);
-            let listener = TcpListener::bind(address).await.map_err(refused)?;
-            let local = listener.local_addr().map_err(refused)?;
-            Ok((listener.into(), format!("http://{local}")))
-        }
-        #[cfg(unix)]
-        At::Unix(path) => {
-            let socket = UnixSocket::bind(path).await.map_err(|error| {
-                let hint = match error.kind() {
-                    ErrorKind::AddrInUse => "\nhint: another verified-proxy listens there",
-                    _ => "",
-                };
-                Failure::Unreadable(format!(
-                    "cannot listen on unix:{}: {error}{hint}",
-                    path.display()
-                ))
-            })?;
-            Ok((socket.into(), format!("unix:{}", path.display())))
-        }
-        #[cfg(not(unix))]
-        At::Unix(_) => Err(Failure::Usage(
-            "--listen: this system has no Unix sockets".to_owned(),
-        )),
-    }
-}
-
-/// What to do if an address cannot be listened on.
-pub(super) fn listening_hint(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::AddrInUse => Some(
-            "choose another port with --port: another program has this one, perhaps another verified-proxy",
-        ),
-        ErrorKind::PermissionDenied => {
-            Some("choose a port from 1024 on with --port: those below need a privilege")
-        }
-        ErrorKind::AddrNotAvailable => Some("give --host an address of this machine"),
-        _ => None,
-    }
-}
-
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
-    let hint = listening_hint(error.kind());
-    let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
-    Failure::Unreadable(format!(
-        "cannot listen on {} port {}: {error}{hint}",
-        address.ip(),
-        address.port()
-    ))
 }
 
 /// The one line on stdout, for people and scripts. stdout may be closed, and a full pipe may hold
@@ -362,20 +305,20 @@ fn announce(line: String) {
     }
 }
 
-fn announcement(config: &Config, place: &str) -> String {
+fn announcement(config: &Config, places: &[String]) -> String {
     let policy = &config.policy;
     let hardware_only = if policy.hardware_only() {
         ", ANY SOFTWARE"
     } else {
         ""
     };
-    let page = if place.starts_with("http:") {
-        format!("; web page at {place}/_proxy/")
-    } else {
-        String::new()
+    let page = match places.first() {
+        Some(url) if url.starts_with("http:") => format!("; web page at {url}/_proxy/"),
+        _ => String::new(),
     };
     format!(
-        "verified-proxy on {place} (policy {}{hardware_only}, digest {}){page}",
+        "verified-proxy on {} (policy {}{hardware_only}, digest {}){page}",
+        places.join(" and "),
         policy.name(),
         policy.digest()
     )

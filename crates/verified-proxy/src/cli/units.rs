@@ -1,6 +1,5 @@
 //! Sizes, durations, addresses and folders, as people write them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,17 +46,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; expected seconds, or a duration such as 90s, 10m or 1h"))
-}
-
-/// An address to listen on, or "localhost".
-pub(super) fn host(text: &str) -> Result<IpAddr, String> {
-    if text.eq_ignore_ascii_case("localhost") {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    text.trim_matches(['[', ']']).parse().map_err(|_| {
-        "expected an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0, or \"localhost\""
-            .to_owned()
-    })
 }
 
 /// `unix:` and an absolute path.
@@ -111,24 +99,6 @@ mod tests {
         assert_eq!(size("5"), Ok(5));
         for text in ["", "MiB", "1MB", "-1", "0", "0MiB", "99999999999GiB"] {
             assert!(size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn hosts_are_addresses_and_localhost() {
-        for (text, address) in [
-            ("127.0.0.1", "127.0.0.1"),
-            ("localhost", "127.0.0.1"),
-            ("LocalHost", "127.0.0.1"),
-            ("::1", "::1"),
-            ("[::1]", "::1"),
-            ("0.0.0.0", "0.0.0.0"),
-        ] {
-            assert_eq!(host(text), Ok(address.parse().unwrap()), "{text}");
-        }
-        for text in ["", "example.org", "127.0.0.1:80", "localhost:80", "*"] {
-            let error = host(text).unwrap_err();
-            assert!(error.starts_with("expected an address"), "{text}: {error}");
         }
     }
 

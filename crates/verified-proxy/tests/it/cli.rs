@@ -75,6 +75,10 @@ fn a_reader_that_is_gone_stops_nothing() {
 const SAMPLES: &[(&str, [&str; 3])] = &[
     ("host", ["127.0.0.2", "127.0.0.3", "127.0.0.4"]),
     ("port", ["0", "00", "000"]),
+    (
+        "metrics-listen",
+        ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"],
+    ),
     ("api-key-file", ["/flag.key", "/env.key", "/file.key"]),
     (
         "client-token-file",

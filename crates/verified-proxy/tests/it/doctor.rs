@@ -115,7 +115,13 @@ async fn all_is_well() {
             "state directory",
             format!("ok       state directory: {state} can be written by this user only"),
         ),
-        ("port", format!("ok       port: 127.0.0.1:{port} is free")),
+        (
+            "port",
+            match localhost(port).as_slice() {
+                [one] => format!("ok       port: {one} is free"),
+                all => format!("ok       port: {} and {} are free", all[0], all[1]),
+            },
+        ),
         ("API key", "ok       API key: from VERIFIED_PROXY_API_KEY".to_owned()),
         ("proxy variables", "ok       proxy variables: none is set".to_owned()),
         ("base URL", "ok       base URL: OPENAI_BASE_URL points here".to_owned()),

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use crate::harness::*;
 
 /// A client that keeps its connection, and has used it.
-async fn kept(proxy: &Proxy) -> SendRequest<Full<Bytes>> {
+pub(crate) async fn kept(proxy: &Proxy) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(proxy.address).await.unwrap();
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -73,8 +73,14 @@ async fn a_kept_connection_is_told_while_an_answer_runs() {
     let mut told = kept(&proxy).await;
     let mut model = kept(&proxy).await;
     let asked = scene.backend.lines().len();
+    let mut prompt = kept(&proxy).await;
     proxy.stop.take().unwrap().send(()).unwrap();
+    // A client that was about to ask is answered, and told.
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let response = prompt.send_request(get("/_proxy/ready")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["connection"], "close");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     for (client, request) in [
         (&mut told, get("/_proxy/ready")),
         (&mut model, chat_request(false)),

@@ -604,7 +604,8 @@ async fn shutting_down(scene: &Scene) -> &'static str {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             stop.send(()).unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            // A last request of each connection is still answered for a second.
+            tokio::time::sleep(Duration::from_millis(1_300)).await;
             kept.send_request(chat_request(false)).await.unwrap()
         };
         tokio::select! {

@@ -360,14 +360,19 @@ async fn the_first_line_names_url_policy_and_page() {
     let fake = fake().await;
     let serving = Serving::start(&fake, &["--host", "localhost"], &[]);
     let address = serving.address();
-    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let port = address.strip_prefix("127.0.0.1:").unwrap();
+    let urls: Vec<_> = localhost(port.parse().unwrap())
+        .iter()
+        .map(|address| format!("http://{address}"))
+        .collect();
     let page = serving.ask("GET /_proxy/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
     let policy = attest::Policy::from_toml(&fake.policy_toml).unwrap();
     assert_eq!(
         serving.first_line,
         format!(
-            "verified-proxy on http://{address} (policy fake, digest {}); web page at http://{address}/_proxy/\n",
+            "verified-proxy on {} (policy fake, digest {}); web page at http://{address}/_proxy/\n",
+            urls.join(" and "),
             policy.digest()
         )
     );

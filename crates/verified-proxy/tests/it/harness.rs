@@ -122,6 +122,15 @@ pub(crate) async fn dead_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// What `--host localhost` is on this machine, at `port`.
+pub(crate) fn localhost(port: u16) -> Vec<SocketAddr> {
+    let addresses = proxy::Host::Localhost.addresses().into_iter();
+    addresses
+        .filter(|ip| std::net::TcpListener::bind((*ip, 0)).is_ok())
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect()
+}
+
 /// A fake with files of its own.
 pub(crate) async fn fake_with(options: Options) -> Running {
     Log::captured();

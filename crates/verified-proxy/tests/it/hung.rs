@@ -89,7 +89,7 @@ async fn serves_and_ends(mut program: Program, what: &str) {
         let live = program.proxy.get("/_proxy/live").await;
         assert_eq!(live.status, StatusCode::OK, "{what}");
     }
-    program.signal();
+    program.signal("-TERM");
     assert_eq!(program.ends_within(5 * SECOND), Some(0), "{what}");
 }
 
@@ -164,7 +164,7 @@ async fn a_reader_that_resumes_is_told_how_many_lines_it_missed() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(dropped(&program).await, lost, "it flows again");
-    program.signal();
+    program.signal("-TERM");
     assert_eq!(program.ends_within(5 * SECOND), Some(0));
     std::thread::sleep(Duration::from_millis(100));
     let log = log.lock().unwrap();
@@ -220,7 +220,7 @@ fn ends_after(program: &mut Program, signals: u32) -> (Option<i32>, Duration) {
         if number > 1 {
             std::thread::sleep(SECOND / 2);
         }
-        program.signal();
+        program.signal("-TERM");
     }
     let began = Instant::now();
     let code = program.ends_within(20 * SECOND);

@@ -29,6 +29,8 @@ mod framing;
 mod generated;
 mod guard;
 mod guidance;
+#[cfg(unix)]
+mod handed_over;
 mod harness;
 mod hostile;
 mod hung;
@@ -43,7 +45,10 @@ mod page;
 mod program;
 mod readme;
 mod refused;
+mod reload;
 mod request_heads;
+#[cfg(unix)]
+mod restart;
 mod routing;
 mod serve;
 mod sources;

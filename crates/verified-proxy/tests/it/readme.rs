@@ -17,6 +17,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "read-only",
     "release",
     "security-opt",
+    "stop-timeout",
     "unix-socket",
 ];
 

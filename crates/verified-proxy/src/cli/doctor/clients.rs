@@ -7,8 +7,8 @@ use http::Uri;
 
 use super::check::{Check, Id};
 use crate::cli::clients::KeyFile;
+use crate::cli::listening::At;
 use crate::cli::read_files::Failure;
-use crate::cli::serve::At;
 
 pub(super) const BASE_URL: &str = "OPENAI_BASE_URL";
 
@@ -80,17 +80,17 @@ fn exempts_this_machine(list: &str) -> bool {
 /// Whether OPENAI_BASE_URL is this proxy's. Its value may contain a password, and is not
 /// shown.
 pub(super) fn base_url(value: Option<OsString>, at: &At) -> Check {
-    let (host, port) = match at {
-        At::Tcp(address) if address.port() != 0 => (address.ip(), address.port()),
-        At::Tcp(_) => return Check::skipped(Id::BaseUrl, "--port 0 takes any free port"),
+    let port = match at {
+        At::Tcp { port, .. } if *port != 0 => *port,
+        At::Tcp { .. } => return Check::skipped(Id::BaseUrl, "--port 0 takes any free port"),
         At::Unix(_) => {
             return Check::skipped(Id::BaseUrl, "a Unix socket has no URL");
         }
     };
-    let shown = if host.is_unspecified() {
-        IpAddr::from([127, 0, 0, 1])
-    } else {
-        host
+    let hosts = at.ips();
+    let shown = match hosts.first() {
+        Some(host) if !host.is_unspecified() => *host,
+        _ => IpAddr::from([127, 0, 0, 1]),
     };
     let own = format!("http://{}/v1", std::net::SocketAddr::new(shown, port));
     let Some(value) = value.filter(|value| !value.is_empty()) else {
@@ -100,7 +100,7 @@ pub(super) fn base_url(value: Option<OsString>, at: &At) -> Check {
     let uri = value.to_str().and_then(|text| text.parse::<Uri>().ok());
     let fix = format!("export {BASE_URL}={own}");
     match uri {
-        Some(uri) if leads_to(&uri, host, port) => {
+        Some(uri) if leads_to(&uri, &hosts, port) => {
             if uri.path().trim_end_matches('/') == "/v1" {
                 return Check::ok(Id::BaseUrl, format!("{BASE_URL} points here"));
             }
@@ -115,12 +115,16 @@ pub(super) fn base_url(value: Option<OsString>, at: &At) -> Check {
     }
 }
 
-fn leads_to(uri: &Uri, host: IpAddr, port: u16) -> bool {
+fn leads_to(uri: &Uri, hosts: &[IpAddr], port: u16) -> bool {
     let named = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = match named.parse::<IpAddr>() {
-        Ok(address) => address == host || (host.is_unspecified() && address.is_loopback()),
+        Ok(address) => {
+            let all = |host: &IpAddr| host.is_unspecified() && address.is_loopback();
+            hosts.iter().any(|host| *host == address || all(host))
+        }
         Err(_) => {
-            named.eq_ignore_ascii_case("localhost") && (host.is_loopback() || host.is_unspecified())
+            let local = |host: &IpAddr| host.is_loopback() || host.is_unspecified();
+            named.eq_ignore_ascii_case("localhost") && hosts.iter().any(local)
         }
     };
     uri.scheme_str() == Some("http") && uri.port_u16().unwrap_or(80) == port && is_here
@@ -133,12 +137,17 @@ mod tests {
 
     #[test]
     fn a_base_url_points_here_or_elsewhere() {
-        let here = At::Tcp("127.0.0.1:8080".parse().unwrap());
+        let at = |host: &str, port| At::Tcp {
+            hosts: vec![host.parse().unwrap()],
+            port,
+        };
+        let here = at("localhost", 8080);
         let line = |value: &str| text(&[base_url(Some(value.into()), &here)], false);
         for value in [
             "http://127.0.0.1:8080/v1",
             "http://localhost:8080/v1/",
             "http://LOCALHOST:8080/v1",
+            "http://[::1]:8080/v1",
         ] {
             assert!(
                 line(value).starts_with("ok       base URL: OPENAI_BASE_URL points here\n"),
@@ -170,12 +179,12 @@ mod tests {
             );
             assert!(line.contains(fix) && !line.contains("secret"), "{line}");
         }
-        let everywhere = At::Tcp("0.0.0.0:80".parse().unwrap());
+        let everywhere = at("0.0.0.0", 80);
         let check = base_url(Some("http://localhost/v1".into()), &everywhere);
         assert_eq!(check.status, Status::Ok);
         for (value, at) in [
             (None, here),
-            (Some("x".into()), At::Tcp("127.0.0.1:0".parse().unwrap())),
+            (Some("x".into()), at("127.0.0.1", 0)),
             (Some("x".into()), At::Unix("/run/s".into())),
         ] {
             assert_eq!(base_url(value, &at).status, Status::Skipped);

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::StatusCode;
+use proxy::{BindError, Host, Listener};
 use sources::fetch::Fetcher;
 use upstream::VERDICT;
 
 use super::check::{Check, Id};
-use crate::cli::serve::{self, At};
+use crate::cli::listening::{At, listening_hint};
 
 /// A verified-proxy on this machine answers at once.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -19,21 +20,32 @@ const MAX_ANSWER: usize = 4 << 10;
 
 pub(super) async fn check(at: &At, fetcher: Option<&Fetcher>) -> Check {
     match at {
-        At::Tcp(address) => tcp(*address, fetcher).await,
+        At::Tcp { hosts, port } => tcp(hosts, *port, fetcher).await,
         At::Unix(path) => unix(path).await,
     }
 }
 
-async fn tcp(address: SocketAddr, fetcher: Option<&Fetcher>) -> Check {
-    if address.port() == 0 {
+async fn tcp(hosts: &[Host], port: u16, fetcher: Option<&Fetcher>) -> Check {
+    if port == 0 {
         return Check::skipped(Id::Port, "--port 0 takes any free port");
     }
-    let error = match std::net::TcpListener::bind(address) {
-        Ok(_) => return Check::ok(Id::Port, format!("{address} is free")),
+    let BindError {
+        address,
+        source: error,
+    } = match Listener::tcp(hosts, port) {
+        Ok(listener) => {
+            let addresses: Vec<_> = listener
+                .addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let are = if addresses.len() == 1 { "is" } else { "are" };
+            return Check::ok(Id::Port, format!("{} {are} free", addresses.join(" and ")));
+        }
         Err(error) => error,
     };
     if error.kind() != ErrorKind::AddrInUse {
-        let fix = serve::listening_hint(error.kind());
+        let fix = listening_hint(error.kind());
         let fix = fix.unwrap_or("choose another address with --host, or another port with --port");
         return Check::failed(Id::Port, format!("{address}: {error}"), fix);
     }

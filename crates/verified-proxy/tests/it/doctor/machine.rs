@@ -33,6 +33,15 @@ async fn a_port_is_taken_by_one_of_us_or_by_another() {
         );
         assert_found(&said, 1, "port", &line);
     }
+    // One of the two addresses is enough.
+    if let Ok(v6) = std::net::TcpListener::bind(("::1", 0)) {
+        let address = v6.local_addr().unwrap();
+        let said = doctor(&fake, &["--port", &address.port().to_string()]).await;
+        let line = format!(
+            "FAILED   port: {address}: another program listens there\nfix: stop that program, or choose another port with --port"
+        );
+        assert_found(&said, 1, "port", &line);
+    }
     let said = doctor(&fake, &["--port", "0"]).await;
     let line = "skipped  port: --port 0 takes any free port";
     assert_found(&said, 0, "port", line);

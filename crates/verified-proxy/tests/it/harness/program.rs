@@ -32,8 +32,18 @@ impl Program {
 
     /// The same after a line of shell, for limits.
     pub(crate) fn start_in(line: &str, fake: &Running, options: &[(&str, &str)]) -> Self {
+        Self::start_from(line, Stdio::null(), fake, options)
+    }
+
+    /// The same with a descriptor 0 for the line of shell.
+    pub(crate) fn start_from(
+        line: &str,
+        stdin: Stdio,
+        fake: &Running,
+        options: &[(&str, &str)],
+    ) -> Self {
         let mut command = Self::command(line, fake, options);
-        command.stderr(Stdio::piped());
+        command.stdin(stdin).stderr(Stdio::piped());
         Self::run(command)
     }
 
@@ -95,6 +105,27 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// What it has logged, once that has these words `times`.
+    pub(crate) fn log_with(&self, words: &str, times: usize) -> String {
+        let began = Instant::now();
+        while self.log().matches(words).count() < times {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{words} is not in {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.log()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args([name, &id]).status();
+        assert!(status.unwrap().success());
+    }
+
     /// Ends it between two instructions.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -103,15 +134,8 @@ impl Program {
 
     /// Lets it end as a service manager does.
     pub(crate) fn terminate(&mut self) {
-        self.signal();
+        self.signal("-TERM");
         self.ends_within(Duration::from_secs(60));
-    }
-
-    /// Sends the signal to stop.
-    pub(crate) fn signal(&self) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(status.unwrap().success());
     }
 
     /// Its exit code, once it ends.
