@@ -237,9 +237,16 @@ impl StateDir {
         let root = hex::encode(anchors.tdx_root_sha256());
         // Half of the digest: 128 bits, in which nobody finds a collision.
         let by_root = path.join(format!("tdx-root-{}", root.get(..32).unwrap_or(&root)));
+        let mut full = None;
         for folder in [path, &by_root] {
-            folder::private(folder)?;
+            full = folder::private(folder)?.or(full);
             files::sweep(folder);
+        }
+        if let Some(error) = &full {
+            tracing::warn!(
+                path = %path.display(), %error,
+                "nothing can be written to the state directory: what this process sees from now on may be lost when it ends"
+            );
         }
         folder::check_parents(path)?;
         let unusable = |source| StateError::Unusable {

@@ -272,14 +272,17 @@ impl Upstream {
     pub async fn prepare(&self, backends: &[Backend]) {
         let mut attempts: FuturesUnordered<_> = backends
             .iter()
-            .map(
-                async |backend| match self.attempt(backend, None, &[], None, &Mutex::default()).await {
+            .map(async |backend| {
+                match self
+                    .attempt(backend, None, &[], None, &Mutex::default())
+                    .await
+                {
                     Ok(verified) => verified.release(),
                     Err(error) => {
                         tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
                     }
-                },
-            )
+                }
+            })
             .collect();
         while attempts.next().await.is_some() {}
     }
@@ -451,9 +454,7 @@ impl Upstream {
     ) -> Result<Verified, AttemptError> {
         let suits =
             |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
-        let unverified = self
-            .connection(backend, suits, client, position)
-            .await?;
+        let unverified = self.connection(backend, suits, client, position).await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
             unverified.release();
             return Err(AttemptError::OtherInstance);

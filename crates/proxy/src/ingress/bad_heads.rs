@@ -184,7 +184,13 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let turns = Arc::new(Turns::default());
         let (policy, anchors) = (Policy::hardware(), TrustAnchors::intel());
-        let metrics = Metrics::new(&policy, &anchors, WebPki::Require, Default::default(), Default::default());
+        let metrics = Metrics::new(
+            &policy,
+            &anchors,
+            WebPki::Require,
+            Default::default(),
+            Default::default(),
+        );
         let ending = Arc::new(Ending::default());
         let mut io = BadHeads::new(ours, Arc::clone(&turns), ending, metrics);
         let write = tokio::spawn(async move {

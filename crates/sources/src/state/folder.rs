@@ -7,8 +7,9 @@ use std::path::Path;
 use super::{StateError, files};
 
 /// Creates `path` if it is missing. Refuses it if another user could write to it, or if this
-/// user cannot.
-pub(super) fn private(path: &Path) -> Result<(), StateError> {
+/// user cannot. The error of a disk that is full refuses nothing, and is returned: what is there
+/// can be read, and the disk may have room again before long.
+pub(super) fn private(path: &Path) -> Result<Option<io::Error>, StateError> {
     let unusable = |source| StateError::Unusable {
         path: path.to_owned(),
         source,
@@ -21,19 +22,13 @@ pub(super) fn private(path: &Path) -> Result<(), StateError> {
     }
     refuse_shared(path, &folder)?;
     // The probe file is removed when it is dropped.
-    let own = match files::partial(path).and_then(|probe| probe.as_file().metadata()) {
-        Ok(own) => Some(own),
-        // What is there can be read, and the disk may have room again before long.
-        Err(error) if is_full(&error) => {
-            tracing::warn!(
-                path = %path.display(), %error,
-                "nothing can be written to the state directory: what this process sees from now on may be lost when it ends"
-            );
-            None
-        }
+    let (own, full) = match files::partial(path).and_then(|probe| probe.as_file().metadata()) {
+        Ok(own) => (Some(own), None),
+        Err(error) if is_full(&error) => (None, Some(error)),
         Err(error) => return Err(unusable(error)),
     };
-    refuse_foreign(path, &folder, own.as_ref())
+    refuse_foreign(path, &folder, own.as_ref())?;
+    Ok(full)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -42,6 +42,9 @@ pub(crate) fn blames_time(rejected: &Rejected) -> bool {
         || lacks_source(rejected)
 }
 
+/// Authorities date certificates back by an hour, and servers replace them days before they end.
+const CERTIFICATE_SLACK: u64 = 60 * 60;
+
 /// True if something was not fetched, perhaps because by a wrong clock its source's certificate
 /// is not valid.
 fn lacks_source(rejected: &Rejected) -> bool {
@@ -65,7 +68,7 @@ pub fn hint(rejected: &Rejected, skew: Option<Skew>) -> String {
     };
     let Some(skew) = skew else { return hint };
     // The usual hint about a source advises a policy that demands less.
-    let hint = if lacks_source(rejected) {
+    let hint = if lacks_source(rejected) && skew.size() > CERTIFICATE_SLACK {
         "By a wrong clock a source's certificate is not valid.".to_owned()
     } else {
         hint
@@ -193,7 +196,13 @@ mod tests {
                     && !told.contains("policy"),
                 "{told}"
             );
-            // By a right clock the usual advice is given.
+            // By a right clock, or nearly, the usual advice is given.
+            let nearly = Skew::between(UnixTime(1_800_000_900), UnixTime(1_800_000_000));
+            let told = hint(&rejected, Some(nearly));
+            assert!(
+                told.contains("about 15 min ahead") && told.contains("in a policy of your own"),
+                "{told}"
+            );
             assert!(hint(&rejected, None).contains("in a policy of your own"));
         }
         let machine = Rejected::TdDebug {

@@ -204,11 +204,7 @@ impl Args {
     }
 }
 
-fn start(
-    args: Args,
-    settings: Settings,
-    log_lines_dropped: Counter,
-) -> Result<Stopped, Failure> {
+fn start(args: Args, settings: Settings, log_lines_dropped: Counter) -> Result<Stopped, Failure> {
     let source = Source::of(&args.listening)?;
     let ips = source.ips();
     let metrics = args.listening.metrics_address();

@@ -2,6 +2,11 @@
 //! answered with, and what becomes of the request. Handshakes byte by byte are tested in
 //! `sources`, and real proxies by `scripts/outgoing-proxies`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the proxy that a test plays dials the backend"
+)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 use crate::handed_over::HAND_OVER;
 use crate::harness::*;
 
-/// How often it restarts and reloads, and how many requests a second there are.
+/// How often it restarts and reloads, and how many requests a second the clients would send if
+/// each answer came at once: a client asks again when it has its answer.
 fn size() -> (u32, u64) {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     (
