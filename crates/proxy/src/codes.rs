@@ -12,7 +12,7 @@ pub(crate) enum Retry {
     Helps,
     HelpsLater,
     Useless,
-    /// The backend may have done the work already: the client decides.
+    /// The backend may have done the work already: a person decides, not an SDK.
     Unsafe,
 }
 
@@ -107,8 +107,8 @@ codes! {
         "The proxy has no connection to the backend, or it was closed before the request was sent."
         "Try again; check the network and, behind a TLS-inspecting proxy, --extra-ca.";
     BackendTimeout "backend_timeout" [GATEWAY_TIMEOUT] UPSTREAM Helps
-        "The backend did not answer in time."
-        "Try again. --attest-timeout limits how long a first request may wait for a verified connection.";
+        "The backend did not answer in time. `x-should-retry: false` says that it has the whole request and may be at work."
+        "Try again, unless the backend may be at work. --attest-timeout limits how long a first request may wait for a verified connection.";
     OutgoingProxyUnreachable "outgoing_proxy_unreachable" [BAD_GATEWAY] UPSTREAM Helps
         "The proxy for outgoing connections (--proxy, HTTPS_PROXY, ALL_PROXY) could not be reached, or broke off."
         "Check --proxy, or connect directly with --proxy none.";
@@ -122,7 +122,7 @@ codes! {
         "The backend redirects to another address, which is not verified. The proxy does not pass the redirect on."
         "Report it to the backend's operator.";
     BackendBrokeOff "backend_broke_off" [BAD_GATEWAY] UPSTREAM Unsafe
-        "The connection broke after the request was sent, or the answer has no clear end and is not passed on; the backend may have done its work."
+        "The connection broke after the request was sent, or the answer has no clear end and is not passed on; the backend may have done its work. Unless the request is a GET, HEAD or OPTIONS, `x-should-retry: false` keeps SDKs from ordering the work again."
         "Decide whether to send it again.";
     EvidenceUnavailable "evidence_unavailable" [BAD_GATEWAY] VERIFICATION Useless
         "The backend answered the attestation request with an error."

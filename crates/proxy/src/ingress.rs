@@ -330,15 +330,15 @@ impl Ingress {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().append(header::CONNECTION, close);
             }
-            if has_body {
-                // The client may still be sending the rest.
-                ending.linger();
-            }
             response
         });
         if self.running.ends_soon() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
+        }
+        if has_body && response.headers().contains_key(header::CONNECTION) {
+            // The client may still be sending the rest.
+            ending.linger();
         }
         if admitted.shown && matches!(response.body(), Either::Left(_)) {
             respond::confine(&mut response);
@@ -407,8 +407,8 @@ impl Ingress {
             // A request that was not sent when the rules changed is sent by the new ones.
             let upstream = &self.latest().upstream;
             let demand = Demand::of(request.view().model.name(), asked);
-            let client = request.client();
-            let verified = upstream.verified(&candidates, spki, demand, client, deadline);
+            let (client, fresh) = (request.client(), resends > 0);
+            let verified = upstream.verified(&candidates, spki, demand, client, fresh, deadline);
             let verified = verified.await?;
             let forwarded = upstream.forward(verified, request, asked, &self.answer_ids);
             match forwarded.await {

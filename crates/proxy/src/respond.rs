@@ -18,7 +18,8 @@ use crate::body::{Body, json, whole};
 use crate::codes::Retry;
 use crate::route::RouteError;
 
-/// OpenAI's SDKs obey this header.
+/// OpenAI's and Anthropic's SDKs obey this header. Without it they send a request again after each
+/// status from 500 on, and the work may be paid for three times.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds; long enough for a request to end, short enough to wait for.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -131,13 +132,13 @@ fn response(line: &Line, metrics: &Metrics) -> Response<Body> {
         _ => {}
     }
     match line.retry {
-        Retry::Useless => {
+        Retry::Useless | Retry::Unsafe => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         Retry::HelpsLater => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        Retry::Helps | Retry::Unsafe => {}
+        Retry::Helps => {}
     }
     response
 }

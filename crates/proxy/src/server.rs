@@ -280,7 +280,12 @@ fn set_up(
         clock.clone(),
     );
     let seldom = Seldom::default();
-    let verdicts = Verdicts::new(config.verdict_ttl, Arc::clone(&metrics), seldom.clone());
+    let verdicts = Verdicts::new(
+        config.verdict_ttl,
+        clock.clone(),
+        Arc::clone(&metrics),
+        seldom.clone(),
+    );
     let verdicts = Arc::new(verdicts);
     let settings = Arc::new(UpstreamSettings {
         timeouts: config.backend_timeouts,

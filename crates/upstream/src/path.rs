@@ -17,11 +17,13 @@
 //! but a probe, and is consumed.
 
 mod answer;
+mod backend_io;
 mod dial;
 mod headers;
 mod link;
 mod pool;
 mod request;
+mod search;
 mod unverified;
 mod verified;
 
@@ -40,6 +42,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use self::pool::{Pool, PoolPermit};
 use self::request::Link;
+use self::search::Search;
 use self::unverified::Unverified;
 use crate::admission::{Client, What};
 use crate::answer_ids::AnswerIds;
@@ -63,9 +66,6 @@ pub use self::verified::{ForwardError, Unsent, VERDICT, Verified};
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Stands for a deadline too far away for the clock.
 const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-/// Connections tried for one request: beside a refused instance there may be one that is not
-/// refused, and an instance may be in the middle of a certificate rotation.
-const MAX_ATTEMPTS: usize = 3;
 
 /// Why a connection did not become a verified one.
 #[derive(Debug, thiserror::Error)]
@@ -163,14 +163,21 @@ enum Position {
     #[default]
     Queue,
     Dial,
-    KeyLock(Arc<KeyLock>),
+    Attestation {
+        lock: Arc<KeyLock>,
+        /// None if only one connection is made.
+        key: Option<Spki>,
+    },
 }
 
 /// Every attempt of a request that got no verified connection, or none that reaches the levels
 /// that it asks for.
 #[derive(Debug)]
 pub struct PathError {
+    /// What the same machine showed once more in its handshake is left out.
     pub attempts: Vec<(Domain, AttemptError)>,
+    /// How many connections were tried.
+    pub connections: usize,
 }
 
 /// Makes verified connections.
@@ -210,37 +217,53 @@ impl Upstream {
     }
 
     /// A verified connection to one of `candidates`, tried in order, whose verdict reaches the
-    /// demanded levels; to one instance, if its key is given.
+    /// demanded levels; to one instance, if its key is given. The first that it tries is a
+    /// `fresh` one or, if there is one, an idle one.
     pub async fn verified(
         &self,
         candidates: &[Backend],
         instance: Option<Spki>,
         demand: Demand<'_>,
         client: &Client,
+        fresh: bool,
         deadline: Instant,
     ) -> Result<Verified, PathError> {
-        let mut attempts = Vec::new();
-        // Keys whose verdicts fell short of the demand.
-        let mut short = Vec::new();
-        for backend in candidates.iter().cycle().take(MAX_ATTEMPTS) {
+        let mut search = Search::default();
+        let mut turns = candidates.iter().cycle();
+        loop {
+            let goes_on = |backend: &&Backend| {
+                search.goes_on(|| self.verdicts.failed_in_a_row(backend.domain()))
+            };
+            let Some(backend) = turns.by_ref().take(candidates.len()).find(goes_on) else {
+                return Err(search.into_error());
+            };
+            let domain = backend.domain();
             let position = Mutex::default();
-            let attempt = self.attempt(backend, instance, &short, Some(client), &position);
+            let suits = |spki| {
+                let is_wanted = instance.is_none_or(|instance| instance == spki);
+                is_wanted && search.suits(spki) && !(fresh && search.begins())
+            };
+            let attempt = self.attempt(backend, instance, suits, &search, Some(client), &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             let error = match outcome {
-                Ok(Ok(verified)) => match verified.shortfall(demand) {
+                Ok(Ok(Some(verified))) => match verified.shortfall(demand) {
                     None => return Ok(verified),
                     Some(shortfall) => {
                         let spki = verified.key().spki;
-                        // This request itself dialled any further connection to the instance.
-                        // It is dropped: keeping it would add a connection with each such
-                        // request.
-                        if !short.contains(&spki) {
-                            short.push(spki);
+                        if search.falls_short(spki) {
                             verified.release();
+                        }
+                        if instance == Some(spki) {
+                            search.is_over();
                         }
                         AttemptError::BelowLevel(shortfall)
                     }
                 },
+                Ok(Ok(None)) => {
+                    self.verdicts.connection_failed(domain);
+                    search.passed_over();
+                    continue;
+                }
                 Ok(Err(error)) => error,
                 Err(_) => self.deadline_passed(&position),
             };
@@ -249,35 +272,38 @@ impl Upstream {
                     tracing::debug!(domain = %backend.domain(), %full, "no place at the backend");
                 }
                 AttemptError::BelowLevel(shortfall) => {
-                    tracing::debug!(domain = %backend.domain(), %shortfall, "backend passed over");
+                    tracing::debug!(%domain, %shortfall, "backend passed over");
+                }
+                error if search::shown_by_handshake(error) => {
+                    self.verdicts.connection_failed(domain);
+                    tracing::debug!(%domain, %error, "backend not verified");
                 }
                 error => {
-                    let domain = backend.domain();
+                    self.verdicts.connection_failed(domain);
                     if let Some(more) = self.settings.seldom.may_say(domain, error.code()) {
                         tracing::warn!(%domain, %error, "backend not verified{more}");
                     }
                 }
             }
-            let over =
-                !another_may_succeed(&error) || instance.is_some_and(|one| short.contains(&one));
-            attempts.push((backend.domain().clone(), error));
-            if over {
-                break;
+            if !another_may_succeed(&error) {
+                search.is_over();
             }
+            search.failed(domain, error, &lock(&position));
         }
-        Err(PathError { attempts })
     }
 
     /// Verifies a connection to each of `backends`, and keeps it for requests to come.
     pub async fn prepare(&self, backends: &[Backend]) {
+        let search = Search::default();
         let mut attempts: FuturesUnordered<_> = backends
             .iter()
             .map(async |backend| {
+                let position = Mutex::default();
                 match self
-                    .attempt(backend, None, &[], None, &Mutex::default())
+                    .attempt(backend, None, |_| true, &search, None, &position)
                     .await
                 {
-                    Ok(verified) => verified.release(),
+                    Ok(verified) => verified.map_or((), Verified::release),
                     Err(error) => {
                         tracing::warn!(domain = %backend.domain(), %error, "backend not verified");
                     }
@@ -311,7 +337,10 @@ impl Upstream {
     /// Examines one connection to `backend` without sending: for `verified-proxy verify`.
     pub async fn examine(&self, backend: &Backend) -> Result<Examined, AttemptError> {
         let key_lock = Arc::new(KeyLock::default());
-        let position = Mutex::new(Position::KeyLock(Arc::clone(&key_lock)));
+        let position = Mutex::new(Position::Attestation {
+            lock: Arc::clone(&key_lock),
+            key: None,
+        });
         let attempt = async {
             let permit = self.pool.acquire(backend.domain(), None).await?;
             let mut unverified = self.unverified(self.dial(backend).await?, backend, permit);
@@ -393,8 +422,7 @@ impl Upstream {
                 .connection(backend, |spki| spki == key.spki, None, &Mutex::default())
                 .await?;
             if unverified.spki() != key.spki {
-                unverified.release();
-                return Err(AttemptError::OtherInstance);
+                return Err(self.other_instance(unverified));
             }
             // Taken last: a task that waits for a pool permit must not keep others, which have
             // one, from attesting.
@@ -431,7 +459,7 @@ impl Upstream {
         let waited_for = match &*lock(position) {
             Position::Queue => WaitedFor::Permit,
             Position::Dial => WaitedFor::Connection,
-            Position::KeyLock(key_lock) => match key_lock.stage() {
+            Position::Attestation { lock, .. } => match lock.stage() {
                 Stage::Report => WaitedFor::Report,
                 Stage::Collateral => WaitedFor::Collateral(self.judge.collateral_sources()),
                 Stage::ComposeFiles => WaitedFor::ComposeFiles(self.judge.compose_source()),
@@ -444,30 +472,44 @@ impl Upstream {
         }
     }
 
+    /// None if the connection reached a machine that the request may not ask again.
     async fn attempt(
         &self,
         backend: &Backend,
         instance: Option<Spki>,
-        short: &[Spki],
+        suits: impl Fn(Spki) -> bool,
+        search: &Search,
         client: Option<&Client>,
         position: &Mutex<Position>,
-    ) -> Result<Verified, AttemptError> {
-        let suits =
-            |spki| instance.is_none_or(|instance| instance == spki) && !short.contains(&spki);
+    ) -> Result<Option<Verified>, AttemptError> {
         let unverified = self.connection(backend, suits, client, position).await?;
         if instance.is_some_and(|instance| instance != unverified.spki()) {
-            unverified.release();
-            return Err(AttemptError::OtherInstance);
+            return Err(self.other_instance(unverified));
         }
-        let key = Key {
-            domain: backend.domain().clone(),
+        let key = self.key(&unverified);
+        match self.recall(unverified, &key)? {
+            Ok(verified) => Ok(Some(verified)),
+            Err(_) if !search.may_ask(key.spki) => Ok(None),
+            // Boxed: it is rare and large, and would enlarge every request's future.
+            Err(unverified) => Box::pin(self.first(unverified, key, position))
+                .await
+                .map(Some),
+        }
+    }
+
+    /// The connection serves other requests, unless its machine was refused.
+    fn other_instance(&self, unverified: Unverified) -> AttemptError {
+        if self.verdicts.refused(&self.key(&unverified)).is_none() {
+            unverified.release();
+        }
+        AttemptError::OtherInstance
+    }
+
+    fn key(&self, unverified: &Unverified) -> Key {
+        Key {
+            domain: unverified.backend().domain().clone(),
             spki: unverified.spki(),
             policy: self.judge.policy_digest(),
-        };
-        match self.recall(unverified, &key)? {
-            Ok(verified) => Ok(verified),
-            // Boxed: it is rare and large, and would enlarge every request's future.
-            Err(unverified) => Box::pin(self.first(unverified, key, position)).await,
         }
     }
 
@@ -479,7 +521,11 @@ impl Upstream {
         position: &Mutex<Position>,
     ) -> Result<Verified, AttemptError> {
         let key_lock = self.verdicts.key_lock(&key);
-        set_position(position, Position::KeyLock(Arc::clone(&key_lock)));
+        let asks = Position::Attestation {
+            lock: Arc::clone(&key_lock),
+            key: Some(key.spki),
+        };
+        set_position(position, asks);
         let timeouts = key_lock.timeouts();
         let _permit = key_lock.permit().await;
         if key_lock.timeouts() != timeouts {
@@ -592,8 +638,7 @@ impl Upstream {
         let now = self.settings.clock.now();
         match verified.record(now, self.verdicts.ttl()) {
             Ok(record) => {
-                self.verdicts
-                    .remember(key, backend, record, now, began, report);
+                self.verdicts.remember(key, backend, record, began, report);
             }
             Err(error) => tracing::error!(%error, "a verdict cannot be remembered"),
         }

@@ -12,9 +12,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki, UnixTime};
+use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki};
 use serde::Serialize;
 use sources::backend::Backend;
+use sources::clock::Clock;
 use sources::lock::lock;
 use sources::seldom::Seldom;
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use crate::metrics::{Metrics, Now};
 
 pub(crate) use self::key_lock::{KeyLock, Stage};
-use self::refused::Refused;
+use self::refused::{FailedConnections, Refused};
 pub use self::refused::{Refusal, hint};
 pub(crate) use self::refused::{blames_collateral, blames_sources, blames_time};
 use self::report::Line;
@@ -65,8 +66,6 @@ impl Key {
 struct Remembered {
     record: Arc<Record>,
     backend: Backend,
-    /// By the monotonic clock. The record knows the limit by the wall clock; the earlier of
-    /// both counts.
     made: Instant,
     /// When it is renewed, if it was used.
     renew: Instant,
@@ -78,6 +77,7 @@ struct Remembered {
 #[derive(Debug)]
 pub struct Verdicts {
     ttl: Duration,
+    clock: Clock,
     metrics: Arc<Metrics>,
     seldom: Seldom,
     inner: Mutex<Inner>,
@@ -89,6 +89,7 @@ pub struct Verdicts {
 struct Inner {
     records: HashMap<Key, Remembered>,
     refused: HashMap<Key, Refused>,
+    failed: HashMap<Domain, FailedConnections>,
     refusals: VecDeque<VerdictReport>,
     replaced: VecDeque<VerdictReport>,
     key_locks: HashMap<Key, Arc<KeyLock>>,
@@ -140,9 +141,10 @@ pub(crate) struct Due {
 }
 
 impl Verdicts {
-    pub fn new(ttl: Duration, metrics: Arc<Metrics>, seldom: Seldom) -> Self {
+    pub fn new(ttl: Duration, clock: Clock, metrics: Arc<Metrics>, seldom: Seldom) -> Self {
         Self {
             ttl,
+            clock,
             metrics,
             seldom,
             inner: Mutex::default(),
@@ -164,12 +166,45 @@ impl Verdicts {
         self.ttl
     }
 
-    /// A record that may be valid: the caller recalls it, which checks that.
+    /// Whether requests may use a verdict now: by the monotonic clock, and by the wall clock,
+    /// which goes on while a laptop sleeps.
+    fn stands(&self, remembered: &Remembered) -> bool {
+        let by_wall = self.clock.now() < remembered.record.valid_until();
+        by_wall && remembered.made.elapsed() < self.ttl
+    }
+
+    /// The record of a verdict that stands.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Record>> {
         let mut inner = lock(&self.inner);
-        let found = inner.records.get_mut(key)?;
+        let Inner {
+            records, failed, ..
+        } = &mut *inner;
+        let found = records.get_mut(key)?;
         found.used = true;
-        (found.made.elapsed() < self.ttl).then(|| Arc::clone(&found.record))
+        let stands = self.stands(found);
+        if stands && !failed.is_empty() {
+            failed.remove(&key.domain);
+        }
+        stands.then(|| Arc::clone(&found.record))
+    }
+
+    /// A connection to `domain` did not reach a verified machine.
+    pub(crate) fn connection_failed(&self, domain: &Domain) {
+        let failed = &mut lock(&self.inner).failed;
+        if failed.len() >= MAX_RECORDS {
+            failed.retain(|_, connections| !connections.is_forgotten());
+        }
+        if failed.len() < MAX_RECORDS {
+            let after = FailedConnections::after(failed.get(domain));
+            failed.insert(domain.clone(), after);
+        }
+    }
+
+    /// How many connections to `domain` failed since one reached a verified machine.
+    pub(crate) fn failed_in_a_row(&self, domain: &Domain) -> usize {
+        let inner = lock(&self.inner);
+        let failed = inner.failed.get(domain);
+        failed.map_or(0, FailedConnections::in_a_row)
     }
 
     /// Lets a request use the verdict on `key`, if it is valid now and reaches the `least`
@@ -177,7 +212,7 @@ impl Verdicts {
     pub(crate) fn begin_use(&self, key: &Key, least: LeastLevels) -> Option<VerdictUse> {
         let mut inner = lock(&self.inner);
         let remembered = inner.records.get(key)?;
-        if inner.retired || remembered.made.elapsed() >= self.ttl {
+        if inner.retired || !self.stands(remembered) {
             return None;
         }
         let levels = remembered.record.levels();
@@ -247,7 +282,6 @@ impl Verdicts {
         key: Key,
         backend: Backend,
         record: Record,
-        now: UnixTime,
         began: Instant,
         report: VerdictReport,
     ) {
@@ -267,11 +301,12 @@ impl Verdicts {
             return;
         }
         inner.refused.remove(&key);
+        inner.failed.remove(&key.domain);
         if let Some(oldest) = surplus(&inner.records, &key, |remembered| remembered.made) {
             inner.forget(&oldest);
         }
         let made = Instant::now();
-        let left = record.valid_until().0.saturating_sub(now.0);
+        let left = record.valid_until().0.saturating_sub(self.clock.now().0);
         let lifetime = Duration::from_secs(left).min(self.ttl);
         let before = inner.records.get(&key);
         let again = before.is_some_and(|before| before.report.may_rise);
@@ -369,7 +404,7 @@ impl Verdicts {
     pub fn now(&self) -> Now {
         let answers = |state: &Arc<VerdictState>| state.answers.load(Ordering::Relaxed);
         let inner = lock(&self.inner);
-        let is_valid = |remembered: &&Remembered| remembered.made.elapsed() < self.ttl;
+        let is_valid = |remembered: &&Remembered| self.stands(remembered);
         Now {
             verdicts: inner.records.values().filter(is_valid).count(),
             answers: inner.states.values().map(answers).sum(),
@@ -415,7 +450,7 @@ impl Verdicts {
         verified.sort_by_key(|(_, remembered)| std::cmp::Reverse(remembered.made));
         let verified = verified.into_iter().map(|(key, remembered)| Entry {
             line: &remembered.report.line,
-            stands: remembered.made.elapsed() < self.ttl,
+            stands: self.stands(remembered),
             valid_until: Some(remembered.record.valid_until().0),
             answers_under_way: Some(
                 inner

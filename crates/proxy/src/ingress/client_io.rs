@@ -63,8 +63,9 @@ enum Closing {
 }
 
 impl ClientIo {
-    /// Fails a write that makes no progress for `unread`: a client that does not read
-    /// would occupy a backend for ever.
+    /// Fails a write that makes no progress for `unread`, or waits for as long in all at less
+    /// than the least rate: a client that does not read, or a byte now and then, would occupy a
+    /// backend for ever.
     pub(super) fn new(
         stream: ClientStream,
         place: Hold,
@@ -77,7 +78,7 @@ impl ClientIo {
             place: Some(place),
             client,
             ending,
-            unread: IdleTimer::new(unread),
+            unread: IdleTimer::with_rate(unread, 1),
             closing: Closing::NotYet,
         }
     }
@@ -87,12 +88,16 @@ impl ClientIo {
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn progress<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, io::Error>> {
+    fn progress(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(outcome) => {
-                self.unread.reset();
+                self.unread.progress(*outcome.as_ref().unwrap_or(&0));
                 self.client.moves();
-                Poll::Ready(Ok(outcome))
+                Poll::Ready(outcome)
             }
             Poll::Pending => {
                 self.client.stalls();
@@ -125,7 +130,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = this.stream()?.poll_write(cx, bytes);
-        this.progress(cx, polled).map(Result::flatten)
+        this.progress(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -135,7 +140,7 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = this.stream()?.poll_write_vectored(cx, slices);
-        this.progress(cx, polled).map(Result::flatten)
+        this.progress(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

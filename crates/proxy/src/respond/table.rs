@@ -298,11 +298,11 @@ fn path_line(error: &PathError) -> Line {
         _ => "was not",
     };
     line.message = format!("{domain} {is} verified, nothing of the request was sent to it: {main}");
-    if error.attempts.len() > 1 {
+    if error.connections > 1 {
         let _ = write!(
             line.message,
             "\n{} connections were tried",
-            error.attempts.len()
+            error.connections
         );
         for (domain, error) in &error.attempts {
             let code = attempt_line(error).code;
@@ -390,11 +390,20 @@ fn forward_line(error: &ForwardError) -> Line {
     let message = error.to_string();
     match error {
         ForwardError::Unsent { .. } => Line::of(Code::BackendUnreachable, message),
-        ForwardError::BrokenOff(_) => Line::of(Code::BackendBrokeOff, message),
+        ForwardError::BrokenOff { is_safe, .. } => {
+            let line = Line::of(Code::BackendBrokeOff, message);
+            if *is_safe {
+                line.retry(Retry::Helps)
+            } else {
+                line
+            }
+        }
         ForwardError::Switched | ForwardError::Framing(_) => {
             Line::of(Code::BackendBrokeOff, message).retry(Retry::Useless)
         }
         ForwardError::FirstByte(_) => Line::of(Code::BackendTimeout, message).retry(Retry::Unsafe),
+        // Without its end a request is not carried out.
+        ForwardError::NotTaken(_) => Line::of(Code::BackendTimeout, message),
         ForwardError::Redirect => Line::remedied(Code::BackendRedirect, message),
         ForwardError::BelowLevel(_) => Line::remedied(Code::LevelNotReached, message),
         ForwardError::Body(error) => body_line(*error),
@@ -408,12 +417,15 @@ fn body_line(error: BodyError) -> Line {
         BodyError::BrokenOff | BodyError::Malformed | BodyError::Content(_) => {
             Line::of(Code::BadRequest, message)
         }
-        BodyError::Stalled { .. } | BodyError::Slow { .. } => Line::of(Code::BadRequest, message)
-            .status(StatusCode::REQUEST_TIMEOUT)
-            .retry(Retry::Helps),
+        BodyError::Stalled { .. } | BodyError::TooSlow { .. } | BodyError::Slow { .. } => {
+            Line::of(Code::BadRequest, message)
+                .status(StatusCode::REQUEST_TIMEOUT)
+                .retry(Retry::Helps)
+        }
         BodyError::Withdrawn => Line {
             kind: VERIFICATION,
-            ..Line::of(Code::BackendBrokeOff, message)
+            // The machine did not get the request's end.
+            ..Line::of(Code::BackendBrokeOff, message).retry(Retry::Helps)
         }
         .hint("GET /_proxy/verdicts lists why the backend was refused"),
     }

@@ -22,6 +22,7 @@ use sources::webpki::WebPki;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::path::backend_io::BackendIo;
 use crate::path::request::Link;
 use crate::settings::UpstreamSettings;
 
@@ -153,7 +154,7 @@ async fn over(tls: TlsStream<Stream>) -> Result<Link, DialError> {
     #[expect(clippy::disallowed_methods, reason = "as in connect")]
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HTTP_BUFFER)
-        .handshake(TokioIo::new(tls))
+        .handshake(TokioIo::new(BackendIo::new(tls)))
         .await?;
     Ok(Link::new(spki, sender, connection))
 }

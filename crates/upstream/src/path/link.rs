@@ -33,6 +33,8 @@ pub(in crate::path) struct Link<B> {
     made: Instant,
     requests: u64,
     spoke_http10: bool,
+    /// When it was last kept for another request.
+    kept: Option<Instant>,
 }
 
 impl<B: Body + Default + 'static> Link<B> {
@@ -53,6 +55,7 @@ impl<B: Body + Default + 'static> Link<B> {
             made: Instant::now(),
             requests: 0,
             spoke_http10: false,
+            kept: None,
         }
     }
 
@@ -74,6 +77,11 @@ impl<B: Body + Default + 'static> Link<B> {
     /// drops a body without a length, which HTTP/1.0 cannot frame.
     pub(in crate::path) fn spoke_http10(&self) -> bool {
         self.spoke_http10
+    }
+
+    /// It is kept for another request from now on.
+    pub(in crate::path) fn keep(&mut self) {
+        self.kept = Some(Instant::now());
     }
 
     /// True if the last answer has ended and the backend has not closed the connection, as far
@@ -198,6 +206,11 @@ impl<B: Body + Default + 'static> ProvedLink<B> {
     /// See [`Link::ready`].
     pub(in crate::path) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.link.ready().await
+    }
+
+    /// How long ago the connection was kept, if it was.
+    pub(in crate::path) fn kept(&self) -> Option<Duration> {
+        self.link.kept.map(|kept| kept.elapsed())
     }
 
     /// Hands the request back if no byte of it was written.

@@ -13,6 +13,7 @@ use attest::{Domain, Spki};
 use sources::clock::{Clock, Stamp};
 use sources::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::admission::{Client, Counts, Full, Hold, Pot, What};
 use crate::path::request::Link;
@@ -22,6 +23,11 @@ use crate::path::request::Link;
 const SETTLE: Duration = Duration::from_secs(1);
 /// How often a request that waits looks for a slow client that can make room.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A backend that ends kept connections at once and does not say so (RFC 9112 §9.6) has each of
+/// its connections used once, for this long: the next request, which may have waited for the
+/// connection, would otherwise meet its end.
+const USED_ONCE: Duration = Duration::from_secs(60);
 
 /// How many connections to backends are kept, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,8 @@ struct HostPool {
     permits: Arc<Semaphore>,
     /// The one used last is at the end.
     idle: Mutex<Vec<IdleConnection>>,
+    /// When a connection that had just been kept was found to end.
+    ended_at_once: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -231,6 +239,7 @@ impl Pool {
             requests: Pot::new(What::Backend, limit, share, self.counts.clone()),
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::default(),
+            ended_at_once: Mutex::default(),
         });
         hosts.insert(domain.clone(), Arc::clone(&host));
         host
@@ -238,6 +247,10 @@ impl Pool {
 }
 
 impl HostPool {
+    fn keeps(&self) -> bool {
+        lock(&self.ended_at_once).is_none_or(|ended| ended.elapsed() >= USED_ONCE)
+    }
+
     fn serves(&self, connection: &IdleConnection) -> bool {
         connection.since.age(&self.clock) < self.limits.idle && self.admits(&connection.link)
     }
@@ -292,8 +305,14 @@ impl PoolPermit {
         });
     }
 
-    fn keep_idle(self, link: Link) {
-        if self.host.admits(&link) {
+    /// A connection ended that had just been kept.
+    pub(in crate::path) fn ended_at_once(&self) {
+        *lock(&self.host.ended_at_once) = Some(Instant::now());
+    }
+
+    fn keep_idle(self, mut link: Link) {
+        if self.host.admits(&link) && self.host.keeps() {
+            link.keep();
             lock(&self.host.idle).push(IdleConnection {
                 link,
                 since: Stamp::now(&self.host.clock),

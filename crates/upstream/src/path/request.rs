@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::{Method, Request, header};
 use hyper::body::Incoming;
 
-use self::body::Sent;
+use self::body::{MAX_PAUSES, Sent};
 use self::budget::{Held, NoMemory};
 use self::framing::{content_length, framing, is_encoded, origin_form};
 use self::model::{BodyScan, ModelField, in_query};
@@ -32,7 +32,7 @@ use crate::path::headers::BACKEND_DOMAIN;
 use crate::path::link;
 
 pub use self::body::BodyError;
-pub(in crate::path) use self::body::RequestBody;
+pub(in crate::path) use self::body::{RequestBody, Upload};
 pub use self::budget::{BODY_SLACK, BodyBudget};
 pub use self::form::Content;
 pub use self::framing::Framing;
@@ -40,11 +40,6 @@ pub use self::framing::Framing;
 /// Connections for clients' requests.
 pub(in crate::path) type Link = link::Link<RequestBody>;
 pub(in crate::path) type ProvedLink = link::ProvedLink<RequestBody>;
-
-/// How long the model may take to arrive, in multiples of the longest pause between pieces: ten
-/// minutes by default. What arrived before it occupies memory that all requests share, and a
-/// few slow clients must not occupy all of it.
-const MAX_PAUSES: u32 = 10;
 
 /// Why a body was refused before it was sent.
 #[derive(Debug, thiserror::Error)]
@@ -209,9 +204,15 @@ impl ClientRequest {
     }
 
     /// Opens the request, for a connection with its proof.
-    pub(in crate::path) fn open(self, _: &ProvedLink) -> (Request<RequestBody>, Resealer) {
+    pub(in crate::path) fn open(self, link: &ProvedLink) -> (Request<RequestBody>, Resealer) {
+        // RFC 9110 §9.2.2, RFC 9112 §9.3.1: the backend may have closed a kept connection while
+        // the request was on its way. On a new connection there is nothing to repeat.
+        let is_repeatable = link.kept().is_some()
+            && self.head.method.is_safe()
+            && http_body::Body::is_end_stream(&self.body);
         let resealer = Resealer {
             model: self.model,
+            copy: is_repeatable.then(|| self.head.clone()),
             client: self.client,
         };
         (Request::from_parts(self.head, self.body), resealer)
@@ -248,10 +249,12 @@ async fn model_in(
     Ok(found)
 }
 
-/// Seals a request again that was not written.
+/// Seals a request again that was not written, or may be repeated.
 pub(in crate::path) struct Resealer {
     model: ModelField,
     client: Client,
+    /// The head of a request that may be repeated, which has no body.
+    copy: Option<Parts>,
 }
 
 impl Resealer {
@@ -263,6 +266,16 @@ impl Resealer {
             model: self.model,
             client: self.client,
         }
+    }
+
+    /// The request once more, if its method is safe, it has no body, and its connection was kept.
+    pub(in crate::path) fn repeat(self) -> Option<ClientRequest> {
+        Some(ClientRequest {
+            head: self.copy?,
+            body: RequestBody::Empty,
+            model: self.model,
+            client: self.client,
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use crate::path::answer::AnswerBody;
 use crate::path::headers;
 use crate::path::link::SendError;
 use crate::path::pool::PoolPermit;
-use crate::path::request::{BodyError, ClientRequest, ProvedLink, RequestBody};
-use crate::settings::UpstreamSettings;
+use crate::path::request::{BodyError, ClientRequest, ProvedLink, RequestBody, Upload};
+use crate::settings::{BackendTimeouts, UpstreamSettings};
 use crate::unauthorized::KeyOf;
 use crate::verdicts::{Key, VerdictId, VerdictUse};
 
@@ -31,14 +31,21 @@ const MODEL: HeaderName = HeaderName::from_static("x-verified-proxy-model");
 /// Why a request on a verified connection has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// No byte of it was written; another connection may take it.
+    /// Another connection may take it: no byte of it was written, or it may be repeated.
     #[error("the request was not sent: {why}")]
     Unsent {
         request: Box<ClientRequest>,
         why: Unsent,
     },
-    #[error("the backend broke off before it answered: {0}")]
-    BrokenOff(#[source] SendError),
+    #[error("the backend broke off before it answered: {error}")]
+    BrokenOff {
+        #[source]
+        error: SendError,
+        /// Whether its method is safe (RFC 9110 §9.2.1), so that sending it again costs nothing.
+        is_safe: bool,
+    },
+    #[error("the backend took nothing of the request's body for {} s", .0.as_secs())]
+    NotTaken(Duration),
     #[error("the backend did not begin to answer within {} s", .0.as_secs())]
     FirstByte(Duration),
     #[error("the backend switched protocols without being asked")]
@@ -63,14 +70,20 @@ impl ForwardError {
     }
 }
 
-/// Why no byte of a request was written.
+/// Why a request may be sent on another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsent {
     #[error("the connection's verdict expired")]
     Expired,
     #[error("the backend closed the connection")]
     Closed,
+    /// It may have been written, and is safe (RFC 9110 §9.2.1).
+    #[error("the backend closed a kept connection before it answered")]
+    Died,
 }
+
+/// A connection that was kept for less was not idle: its backend ends kept connections.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A proved connection: the proof, and the socket that it is about.
 #[derive(Debug)]
@@ -160,27 +173,38 @@ impl Verified {
         verdict_use: VerdictUse,
         answer_ids: &AnswerIds,
     ) -> Result<Response<AnswerBody>, ForwardError> {
-        if self.settings.clock.now() >= self.link.proof().valid_until() {
-            return Err(ForwardError::unsent(request, Unsent::Expired));
-        }
         if self.link.ready().await.is_err() {
             return Err(ForwardError::unsent(request, Unsent::Closed));
         }
-        let first_byte = self.settings.timeouts.first_byte;
+        let kept = self.link.kept();
         let (mut request, resealer) = request.open(&self.link);
         request.body_mut().stop_on(verdict_use.revocation());
+        let mut upload = request.body_mut().upload();
         let request = self.outgoing(request);
         let asked = (request.method().clone(), request.uri().clone());
         let key = KeyOf::request(request.headers());
-        let sent = tokio::time::timeout(first_byte, self.link.send(request)).await;
+        let sent = tokio::select! {
+            biased;
+            sent = self.link.send(request) => sent,
+            error = too_late(&mut upload, self.settings.timeouts) => return Err(error),
+        };
         let response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err((_, Some(request)))) => {
+            Ok(response) => response,
+            Err((_, Some(request))) => {
                 return Err(ForwardError::unsent(resealer.seal(request), Unsent::Closed));
             }
-            Ok(Err((error, None))) => return Err(broken_off(error)),
-            Err(_) => return Err(ForwardError::FirstByte(first_byte)),
+            Err((error, None)) => {
+                if kept.is_some_and(|kept| kept < AT_ONCE) {
+                    self.permit.ended_at_once();
+                }
+                let repeat = matches!(error, SendError::Broken(_)).then(|| resealer.repeat());
+                return Err(match repeat.flatten() {
+                    Some(request) => ForwardError::unsent(request, Unsent::Died),
+                    None => broken_off(error, asked.0.is_safe()),
+                });
+            }
         };
+        let is_early = upload.is_some_and(|mut upload| !upload.is_whole());
         if response.status() == StatusCode::UNAUTHORIZED {
             key.warn(self.backend.domain(), &self.settings.seldom);
         }
@@ -195,7 +219,13 @@ impl Verified {
             response.headers(),
             instance,
         );
-        self.incoming(response, verdict_use, id_scan)
+        let mut response = self.incoming(response, verdict_use, id_scan)?;
+        if is_early {
+            // RFC 9112 §9.6: the rest of the request's body may be in the client's connection.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        Ok(response)
     }
 
     /// Adapts the request to this backend. It is idempotent, since a request may come back
@@ -278,14 +308,26 @@ impl Verified {
     }
 }
 
+/// Waits until the backend takes nothing of the body, or does not answer once it has ended. The
+/// client's time is limited by the body itself.
+async fn too_late(upload: &mut Option<Upload>, timeouts: BackendTimeouts) -> ForwardError {
+    if let Some(upload) = upload
+        && !upload.is_taken(timeouts.unread).await
+    {
+        return ForwardError::NotTaken(timeouts.unread);
+    }
+    tokio::time::sleep(timeouts.first_byte).await;
+    ForwardError::FirstByte(timeouts.first_byte)
+}
+
 /// hyper wraps errors of the request's own body.
-fn broken_off(error: SendError) -> ForwardError {
+fn broken_off(error: SendError, is_safe: bool) -> ForwardError {
     let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
     match sources
         .into_iter()
         .find_map(|source| source.downcast_ref::<BodyError>())
     {
         Some(body) => ForwardError::Body(*body),
-        None => ForwardError::BrokenOff(error),
+        None => ForwardError::BrokenOff { error, is_safe },
     }
 }

@@ -8,12 +8,44 @@ use sources::skew::Skew;
 
 use super::report::VerdictReport;
 
-/// Refusals of a key that are retried at once: a request tries three connections, and an
-/// instance may be in the middle of a rotation.
+/// Refusals of a key that are retried at once: an instance may be in the middle of a rotation.
 const FREE_REFUSALS: u32 = 3;
 /// The pause after those. It doubles with each further refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long failed connections to a domain count as being in a row: within this time a request
+/// to a domain where every machine is refused makes few connections.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
+/// Connections to a domain that failed, since one last reached a verified machine.
+#[derive(Debug)]
+pub(super) struct FailedConnections {
+    in_a_row: usize,
+    last: Instant,
+}
+
+impl FailedConnections {
+    pub(super) fn in_a_row(&self) -> usize {
+        if self.is_forgotten() {
+            0
+        } else {
+            self.in_a_row
+        }
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.last.elapsed() >= FORGOTTEN
+    }
+
+    /// After one more, now.
+    pub(super) fn after(before: Option<&Self>) -> Self {
+        Self {
+            in_a_row: before.map_or(0, Self::in_a_row).saturating_add(1),
+            last: Instant::now(),
+        }
+    }
+}
 
 /// Refused evidence.
 #[derive(Debug)]

@@ -36,11 +36,12 @@ pub(super) struct Args {
     #[arg(long, env = "VERIFIED_PROXY_BODY_MEMORY", value_name = "SIZE", default_value = "1GiB", value_parser = units::size)]
     body_memory: u64,
 
-    /// How long a client may pause within a request's body
+    /// How long a client may pause within a request's body; ten times as long in all, below 240
+    /// bytes a second
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_IDLE_TIMEOUT", value_name = "TIME", default_value = "1m", value_parser = units::between(1, 3_600))]
     client_idle_timeout: Duration,
 
-    /// How long a client may read nothing of its answer
+    /// How long a client may read nothing of its answer; as long in all, below 240 bytes a second
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_UNREAD_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
     client_unread_timeout: Duration,
 
@@ -83,7 +84,11 @@ pub(super) struct Args {
 #[group(skip)]
 #[command(next_help_heading = "Connections to backends")]
 struct Backends {
-    /// How long a backend may take to begin an answer
+    /// How long a backend may take nothing of a request's body
+    #[arg(long, env = "VERIFIED_PROXY_UNREAD_TIMEOUT", value_name = "TIME", default_value = "2m", value_parser = units::between(1, 86_400))]
+    unread_timeout: Duration,
+
+    /// How long a backend may take to begin an answer, from the end of the request's body
     #[arg(long, env = "VERIFIED_PROXY_FIRST_BYTE_TIMEOUT", value_name = "TIME", default_value = "1h", value_parser = units::between(1, 86_400))]
     first_byte_timeout: Duration,
 
@@ -186,6 +191,7 @@ impl Args {
                 unread: self.client_unread_timeout,
             },
             backend_timeouts: BackendTimeouts {
+                unread: backends.unread_timeout,
                 first_byte: backends.first_byte_timeout,
                 idle: backends.idle_timeout,
                 ..config.backend_timeouts
@@ -353,6 +359,7 @@ mod tests {
             "--body-memory=2GiB",
             "--max-body=1GiB",
             "--connect-timeout=2",
+            "--unread-timeout=13",
             "--first-byte-timeout=3s",
             "--idle-timeout=4",
             "--client-idle-timeout=5",
@@ -375,6 +382,7 @@ mod tests {
             (timeouts.connect, timeouts.first_byte, timeouts.idle),
             (seconds(2), seconds(3), seconds(4))
         );
+        assert_eq!(timeouts.unread, seconds(13));
         let timeouts = config.client_timeouts;
         assert_eq!(
             (timeouts.body_idle, timeouts.unread),

@@ -159,6 +159,7 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
         "model-levels",
         ["a:gpu=genuine", "b:gpu=genuine", "c:gpu=genuine"],
     ),
+    ("unread-timeout", ["34s", "35s", "36s"]),
     ("first-byte-timeout", ["21s", "22s", "23s"]),
     ("idle-timeout", ["24s", "25s", "26s"]),
     ("max-connections", ["1", "2", "3"]),

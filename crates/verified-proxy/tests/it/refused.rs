@@ -92,7 +92,7 @@ async fn a_refusal_lists_every_attempt_and_names_its_report() {
     let answer = proxy.chat().await;
     assert_eq!(answer.header("x-should-retry"), "false");
     let message = answer.message();
-    assert!(message.contains("3 connections were tried"), "{message}");
+    assert!(message.contains("32 connections were tried"), "{message}");
     assert_eq!(
         message.matches("(rejected_td_debug)").count()
             + message.matches(": rejected_td_debug (").count(),

@@ -2,24 +2,28 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use sources::lock::lock;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use super::form::Content;
 use super::model::BodyScan;
 use crate::admission::Client;
-use crate::idle::IdleTimer;
+use crate::idle::{IdleTimer, LEAST_RATE};
 use crate::path::headers;
 use crate::verdicts::Revocation;
 
 /// A request's body. It cannot be printed.
 #[derive(Default)]
 pub(in crate::path) enum RequestBody {
-    /// The body of a probe.
+    /// The body of a probe, and of a request that has none and is repeated.
     #[default]
     Empty,
     Sent(Sent),
@@ -31,7 +35,57 @@ pub(in crate::path) struct Sent {
     rest: Rest,
     /// Tells whether the verdict that the body is sent under is revoked.
     revocation: Option<Revocation>,
+    upload: Option<Uploading>,
 }
+
+/// A body's end of an [`Upload`].
+struct Uploading {
+    backend_since: Arc<Mutex<Option<Instant>>>,
+    whole: oneshot::Sender<()>,
+}
+
+/// How far a body has got that is being sent.
+pub(in crate::path) struct Upload {
+    /// Since when a piece waits for the backend to take it. None: the client's next piece is
+    /// waited for.
+    backend_since: Arc<Mutex<Option<Instant>>>,
+    ended: oneshot::Receiver<()>,
+    is_whole: bool,
+}
+
+impl Upload {
+    /// True if the client has sent all, and the backend taken it.
+    pub(in crate::path) fn is_whole(&mut self) -> bool {
+        self.is_whole |= self.ended.try_recv().is_ok();
+        self.is_whole
+    }
+
+    /// True at the body's end, or when it was given up; false once the backend took nothing for
+    /// `limit`.
+    pub(in crate::path) async fn is_taken(&mut self, limit: Duration) -> bool {
+        loop {
+            let since = *lock(&self.backend_since);
+            let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
+            if since.is_some() && waited >= limit {
+                return false;
+            }
+            tokio::select! {
+                biased;
+                whole = &mut self.ended => {
+                    self.is_whole = whole.is_ok();
+                    return true;
+                }
+                () = sleep(limit.saturating_sub(waited)) => {}
+            }
+        }
+    }
+}
+
+/// How long a body may take up to its model, and how long a client may keep it waiting in all
+/// while it sends less than [`LEAST_RATE`], in multiples of the longest pause between pieces: ten
+/// minutes by default. What arrived before the model occupies memory that all requests share,
+/// and what is sent a connection to the backend: a few slow clients must not occupy all of it.
+pub(super) const MAX_PAUSES: u32 = 10;
 
 /// The part that has not been read yet.
 pub(super) struct Rest {
@@ -56,6 +110,8 @@ pub enum BodyError {
     Content(Content),
     #[error("the client sent nothing of its body for {} s", .idle.as_secs())]
     Stalled { idle: Duration },
+    #[error("the client sent less than {LEAST_RATE} bytes of its body a second, for {} s", .limit.as_secs())]
+    TooSlow { limit: Duration },
     #[error("no model was found in the first {} s of the body", .limit.as_secs())]
     Slow { limit: Duration },
     /// Sending a long body may outlive its verdict. Nothing more is sent to a machine that was
@@ -84,11 +140,12 @@ impl Sent {
         Self {
             held: VecDeque::new(),
             revocation: None,
+            upload: None,
             rest: Rest {
                 body,
                 left: max,
                 max,
-                idle: IdleTimer::new(idle),
+                idle: IdleTimer::with_rate(idle, MAX_PAUSES),
                 scan: None,
                 client,
             },
@@ -151,11 +208,16 @@ impl Rest {
                 self.client.stalls();
                 ready!(self.idle.poll(cx));
                 let idle = self.idle.limit();
-                return Poll::Ready(Some(Err(BodyError::Stalled { idle })));
+                return Poll::Ready(Some(Err(match self.idle.was_slow() {
+                    true => BodyError::TooSlow {
+                        limit: idle.saturating_mul(MAX_PAUSES),
+                    },
+                    false => BodyError::Stalled { idle },
+                })));
             }
         };
-        self.idle.reset();
         self.client.moves();
+        self.idle.progress(frame.data_ref().map_or(0, Bytes::len));
         Poll::Ready(Some(self.checked(frame)))
     }
 
@@ -199,6 +261,48 @@ impl RequestBody {
             sent.revocation = Some(revocation);
         }
     }
+
+    /// Follows the body while it is sent. None if there is nothing to send.
+    pub(in crate::path) fn upload(&mut self) -> Option<Upload> {
+        if self.is_end_stream() {
+            return None;
+        }
+        let Self::Sent(sent) = self else {
+            return None;
+        };
+        let backend_since = Arc::default();
+        let (whole, ended) = oneshot::channel();
+        sent.upload = Some(Uploading {
+            backend_since: Arc::clone(&backend_since),
+            whole,
+        });
+        Some(Upload {
+            backend_since,
+            ended,
+            is_whole: false,
+        })
+    }
+}
+
+impl Sent {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.held.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(self.rest.poll_frame(cx)),
+        };
+        let withdrawn = self
+            .revocation
+            .as_ref()
+            .is_some_and(Revocation::has_happened);
+        Poll::Ready(match frame {
+            Some(Ok(_)) if withdrawn => Some(Err(BodyError::Withdrawn)),
+            frame => frame,
+        })
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.held.is_empty() && self.rest.is_empty()
+    }
 }
 
 impl Body for RequestBody {
@@ -212,24 +316,26 @@ impl Body for RequestBody {
         let Self::Sent(sent) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let frame = match sent.held.pop_front() {
-            Some(frame) => Some(Ok(frame)),
-            None => ready!(sent.rest.poll_frame(cx)),
+        let polled = sent.poll_next(cx);
+        let is_whole = match &polled {
+            Poll::Ready(Some(Err(_))) => false,
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => sent.is_at_end(),
         };
-        let withdrawn = sent
-            .revocation
-            .as_ref()
-            .is_some_and(Revocation::has_happened);
-        Poll::Ready(match frame {
-            Some(Ok(_)) if withdrawn => Some(Err(BodyError::Withdrawn)),
-            frame => frame,
-        })
+        if let Some(upload) = &sent.upload {
+            *lock(&upload.backend_since) = polled.is_ready().then(Instant::now);
+        }
+        if let Some(upload) = sent.upload.take_if(|_| is_whole) {
+            // An error: the request is over.
+            let _ = upload.whole.send(());
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Sent(sent) => sent.held.is_empty() && sent.rest.is_empty(),
+            Self::Sent(sent) => sent.is_at_end(),
         }
     }
 
