@@ -154,6 +154,14 @@ const SAMPLES: &[(&str, [&str; 3])] = &[
     ),
     ("extra-ca", ["/flag.pem", "/env.pem", "/file.pem"]),
     ("connect-to", ["a:1:b:1", "a:2:b:2", "a:3:b:3"]),
+    (
+        "proxy",
+        [
+            "http://flag.example:3128",
+            "http://env.example:3128",
+            "http://file.example:3128",
+        ],
+    ),
     ("connect-timeout", ["17s", "18s", "19s"]),
     (
         "model-levels",

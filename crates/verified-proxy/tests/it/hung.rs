@@ -258,7 +258,7 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
         let (code, took) = ends_after(&mut program, signals);
         assert_eq!(code, Some(0), "{signals}");
         assert!(took < limit, "{signals}: {took:?}");
-        let said = program.log().contains("was not written in 5 s");
+        let said = program.log().contains("disk did not finish in 5 s");
         assert_eq!(said, signals == 1, "{}", program.log());
     }
 }

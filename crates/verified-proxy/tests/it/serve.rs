@@ -147,14 +147,6 @@ async fn clients_leave_descriptors_for_backends() {
     let mut program = Program::start(64, &arguments);
     let address = program.address();
     let asked = tokio::task::spawn_blocking(move || {
-        let mut first = TcpStream::connect(&address).unwrap();
-        // Served before the others come.
-        first
-            .write_all(b"GET /_proxy/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .unwrap();
-        let mut answer = [0; 2_048];
-        assert!(first.read(&mut answer).unwrap() > 0);
-        // Fewer than the kernel queues for a listener, which is 128 at least.
         let _idle: Vec<_> = (0..100)
             .map(|_| TcpStream::connect(&address).unwrap())
             .collect();
@@ -162,9 +154,10 @@ async fn clients_leave_descriptors_for_backends() {
         let request = format!(
             "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Backend-Domain: {DOMAIN}\r\nConnection: close\r\n\r\n"
         );
-        first.write_all(request.as_bytes()).unwrap();
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
-        first.read_to_string(&mut answer).unwrap();
+        client.read_to_string(&mut answer).unwrap();
         answer
     });
     let answer = asked.await.unwrap();

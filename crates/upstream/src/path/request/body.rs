@@ -22,6 +22,10 @@ use crate::verdicts::Revocation;
 
 /// A request's body. It cannot be printed.
 #[derive(Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is the large variant; a box would be an allocation for each"
+)]
 pub(in crate::path) enum RequestBody {
     /// The body of a probe, and of a request that has none and is repeated.
     #[default]
