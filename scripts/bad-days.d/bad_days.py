@@ -296,7 +296,14 @@ def leavers(programs, folder, size):
         for domain in [HUNG, *HONEST]:
             told = multiprocessing.SimpleQueue()
             honest(port, domain, 1, told)
-        descriptors = lambda: len(os.listdir(f"/proc/{proxy.pid}/fd"))
+
+        def descriptors():
+            try:
+                return len(os.listdir(f"/proc/{proxy.pid}/fd"))
+            except PermissionError:
+                # The proxy is not dumpable: its files are root's.
+                return None
+
         before, memory = descriptors(), resident(proxy)
         leaving = multiprocessing.Process(target=leave, args=(port, count))
         leaving.start()
@@ -309,7 +316,7 @@ def leavers(programs, folder, size):
         # The look itself has a connection; idle ones to the six backends are kept.
         if held["connections"] > 1 or held["backend"] or held["body_memory"]:
             fail(f"departed clients hold {held} two seconds after the last left")
-        if after > before + 6 * 64:
+        if after is not None and after > before + 6 * 64:
             fail(f"{after} descriptors after, {before} before")
 
 

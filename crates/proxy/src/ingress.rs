@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use attest::LeastLevels;
+use attest::{Expected, LeastLevels};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::Either;
@@ -20,13 +20,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use sources::backend::Backend;
 use sources::endpoints::Endpoints;
 use sources::net::MAX_HTTP_BUFFER;
 use sources::seldom::Seldom;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use upstream::admission::{Client, Full, Hold, Pot, What};
-use upstream::answer_ids::AnswerIds;
+use upstream::answer_ids::{AnswerIds, Instance};
 use upstream::guard::{Admitted, Guard};
 use upstream::least::Demand;
 use upstream::metrics::{Metrics, Now};
@@ -126,7 +127,8 @@ impl Ingress {
 
     /// The same rules, with what `before` has counted and remembered of clients.
     pub(crate) fn after(self, before: &Self) -> Self {
-        let held = if self.limits.body_memory == before.limits.body_memory {
+        let bounds = |limits: &ClientLimits| (limits.body_memory, limits.max_body);
+        let held = if bounds(&self.limits) == bounds(&before.limits) {
             Arc::clone(&before.held)
         } else {
             self.held
@@ -147,14 +149,22 @@ impl Ingress {
         self.endpoints.begin_with(&before.endpoints);
         // Without a list, requests say why.
         let _ = self.endpoints.list().await;
-        self.upstream.prepare(&before.verdicts.backends()).await;
+        let mut backends = before.verdicts.backends();
+        backends.retain(|backend| {
+            let name = Expected::NotChecked("only the name is checked");
+            let allow = self.endpoints.allow();
+            allow.backend(backend.domain().as_str(), name).is_ok()
+        });
+        self.upstream.prepare(&backends).await;
     }
 
     /// Sends no further request: those that are not sent yet are sent by `successor`, under its
     /// policy.
     pub(crate) fn retire(&self, successor: Arc<Self>) {
+        successor.verdicts.follow(&self.verdicts);
         let _ = self.successor.set(successor);
         self.verdicts.retire();
+        self.upstream.retire();
         self.running.retire();
     }
 
@@ -385,27 +395,17 @@ impl Ingress {
             Target::Backend => None,
         };
         request.find_model(&self.held).await?;
-        let allow = self.endpoints.allow();
         let spki = instance.as_ref().map(|instance| instance.spki);
-        let candidates = {
-            let view = request.view();
-            let wanted = match instance {
-                Some(instance) => Wanted::Instance(instance),
-                None => match route::wanted(&view, allow) {
-                    Err(RouteError::NoPage { .. }) if route::is_front_door(&view) => {
-                        return Ok(respond::to_page());
-                    }
-                    wanted => wanted?,
-                },
-            };
-            let list = self.endpoints.list().await?;
-            route::candidates(&wanted, &list, allow)?
-        };
         let deadline = self.upstream.deadline();
         let mut resends = 0;
         loop {
-            // A request that was not sent when the rules changed is sent by the new ones.
-            let upstream = &self.latest().upstream;
+            // A request that was not sent when the rules changed is routed and sent by the new
+            // ones.
+            let current = self.latest();
+            let upstream = &current.upstream;
+            let Some(candidates) = current.candidates(&request, instance.as_ref()).await? else {
+                return Ok(respond::to_page());
+            };
             let demand = Demand::of(request.view().model.name(), asked);
             let (client, fresh) = (request.client(), resends > 0);
             let verified = upstream.verified(&candidates, spki, demand, client, fresh, deadline);
@@ -424,6 +424,25 @@ impl Ingress {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The backends that may serve a request, or the one that gave an earlier answer; none for a
+    /// browser at the front door.
+    async fn candidates(
+        &self,
+        request: &ClientRequest,
+        instance: Option<&Instance>,
+    ) -> Result<Option<Vec<Backend>>, Failure> {
+        let (view, allow) = (request.view(), self.endpoints.allow());
+        let wanted = match instance {
+            Some(instance) => Wanted::Instance(instance.clone()),
+            None => match route::wanted(&view, allow) {
+                Err(RouteError::NoPage { .. }) if route::is_front_door(&view) => return Ok(None),
+                wanted => wanted?,
+            },
+        };
+        let list = self.endpoints.list().await?;
+        Ok(Some(route::candidates(&wanted, &list, allow)?))
     }
 
     /// Answers `/_proxy/` + `page`.

@@ -22,6 +22,8 @@ const MAX_CONNECTIONS: usize = 64;
 /// For a request's head. Anybody who reaches the address may connect: a silent connection is
 /// soon closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a connection: one that asks and does not read must not hold a place for ever.
+const MAX_AGE: Duration = Duration::from_secs(60);
 /// hyper's least buffer: none of these requests has a long head.
 const MAX_HEAD: usize = 8 << 10;
 /// After a failed accept, mostly because file descriptors ran out.
@@ -62,8 +64,10 @@ pub(crate) async fn serve(current: watch::Receiver<Arc<Ingress>>, listener: List
             .serve_connection(TokioIo::new(stream), service);
         tasks.spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "probe connection ended");
+            match tokio::time::timeout(MAX_AGE, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "probe connection ended"),
+                Err(_) => tracing::debug!("probe connection closed"),
             }
         });
     }

@@ -49,6 +49,11 @@ pub enum ReloadError {
     /// What was remembered under one root says nothing under another.
     #[error("the roots of trust changed: they are read at the start only, so restart the proxy")]
     TrustAnchors,
+    /// As at a start, which ends with an error then.
+    #[error(
+        "this policy holds backends to what was seen of them (hold = true), and that could not be read at the start: restart the proxy"
+    )]
+    History,
 }
 
 /// How long a reload waits for the endpoint list and for verdicts by the new rules. Requests
@@ -159,9 +164,6 @@ impl Server {
     /// Serves clients on `listener` until `shutdown` resolves, then until their
     /// answers have ended or [`Config::drain`] has passed; then writes what was seen, for 5 s
     /// at most. Dropping the future ends it at once.
-    ///
-    /// A lookup or a write to the disk that hangs goes on in a thread of the runtime: end that
-    /// with `Runtime::shutdown_timeout`, since dropping it waits for them.
     pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()>) {
         self.sources.collaterals.prewarm();
         let current = self.current.subscribe();
@@ -202,6 +204,9 @@ impl Reloader {
     pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
         if config.trust_anchors != self.lasting.trust_anchors {
             return Err(ReloadError::TrustAnchors);
+        }
+        if config.policy.holds() && !self.lasting.memory.history_is_known() {
+            return Err(ReloadError::History);
         }
         let _turn = self.lasting.reloading.lock().await;
         let webpki = tls::webpki(&config.extra_ca).map_err(SetupError::from)?;

@@ -115,6 +115,8 @@ pub struct Memory {
     pub floors: Keeper<Floors>,
     /// What was seen of backends.
     pub history: Keeper<History>,
+    /// False if there is a history that could not be read.
+    history_is_known: bool,
     state: Option<Arc<StateDir>>,
 }
 
@@ -125,6 +127,7 @@ impl Memory {
     pub fn load(state: Option<Arc<StateDir>>, holds: bool) -> Result<Self, StateError> {
         let (mut floors, mut history) = (Floors::default(), History::default());
         let mut history_state = state.clone();
+        let mut history_is_known = true;
         if let Some(state) = &state {
             floors = read(state).map_err(|unread| {
                 let cost = "accepts older collateral than already seen";
@@ -140,24 +143,35 @@ impl Memory {
                     let error = |path, detail| StateError::History { path, detail };
                     return Err(stops::<History>(state, unread, cost, error));
                 }
-                Err(Unread::Damaged(detail)) => tracing::warn!(
-                    path = %path::<History>(state).display(), detail,
-                    "not read; what changed at a backend since will not be noticed"
-                ),
+                Err(Unread::Damaged(detail)) => {
+                    tracing::warn!(
+                        path = %path::<History>(state).display(), detail,
+                        "not read; what changed at a backend since will not be noticed"
+                    );
+                    history_is_known = false;
+                }
                 Err(unread @ Unread::Newer { .. }) => {
                     tracing::warn!(
                         path = %path::<History>(state).display(), detail = %unread,
                         "left as it is: what changed at a backend since will not be noticed, and what this process sees of backends is lost when it ends"
                     );
                     history_state = None;
+                    history_is_known = false;
                 }
             }
         }
         Ok(Self {
             floors: Keeper::new(floors, state.clone()),
             history: Keeper::new(history, history_state),
+            history_is_known,
             state,
         })
+    }
+
+    /// False if what earlier processes saw of backends could not be read: a policy that holds
+    /// backends to it has nothing to hold them to.
+    pub fn history_is_known(&self) -> bool {
+        self.history_is_known
     }
 
     /// Resolves when the files hold everything that was seen and fetched, or, with a warning,

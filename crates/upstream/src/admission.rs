@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -32,6 +32,8 @@ use tokio::time::Instant;
 /// How long a client may keep the proxy waiting in the middle of a request before it makes
 /// room for others. Networks recover from the loss of a packet within a second or two.
 const SLOW: Duration = Duration::from_secs(5);
+/// Bytes that pay for a second of waiting: a client that sends a byte now and then is slow.
+const PACE: u32 = 1_024;
 
 /// What a bound is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ type Key = (u64, Option<Owner>);
 
 /// Whose share something counts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Owner {
+pub(crate) enum Owner {
     Address(IpAddr),
     /// The place of a token in the file of tokens.
     Token(usize),
@@ -112,11 +114,25 @@ struct Connection {
 enum Turn {
     /// The client's: no request is under way, or only a part of its head has arrived.
     Idle(Instant),
-    /// The proxy's or a backend's.
-    Served,
+    /// The proxy's or a backend's. The client kept the proxy waiting for so long that its bytes
+    /// do not pay for.
+    Served { debt: Duration },
     /// The client's in the middle of a request: it sends nothing of the body, or reads nothing
     /// of the answer.
-    Slow(Instant),
+    Slow { since: Instant, debt: Duration },
+    /// The client's: the answer has ended, and it does not read the rest.
+    Unread(Instant),
+}
+
+/// A host with IPv6 usually has a whole /64 (RFC 6177), and may use any address in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 impl Client {
@@ -133,7 +149,7 @@ impl Client {
             owner: address
                 .map(|address| address.to_canonical())
                 .filter(|address| !address.is_loopback())
-                .map(Owner::Address),
+                .map(|address| Owner::Address(network(address))),
         }
     }
 
@@ -146,9 +162,16 @@ impl Client {
         }
     }
 
+    /// Whose share its requests count to, if they can be told from others'.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
     /// A request has begun.
     pub fn begin(&self) {
-        *lock(&self.connection.turn) = Turn::Served;
+        *lock(&self.connection.turn) = Turn::Served {
+            debt: Duration::ZERO,
+        };
     }
 
     /// The answer has ended.
@@ -161,19 +184,27 @@ impl Client {
         !matches!(*lock(&self.connection.turn), Turn::Idle(_))
     }
 
-    /// The proxy waits for the client in the middle of a request.
+    /// The proxy waits for the client in the middle of a request, or to read the end of an answer.
     pub fn stalls(&self) {
-        let mut turn = lock(&self.connection.turn);
-        if *turn == Turn::Served {
-            *turn = Turn::Slow(Instant::now());
+        let (mut turn, since) = (lock(&self.connection.turn), Instant::now());
+        match *turn {
+            Turn::Served { debt } => *turn = Turn::Slow { since, debt },
+            Turn::Idle(_) => *turn = Turn::Unread(since),
+            Turn::Slow { .. } | Turn::Unread(_) => {}
         }
     }
 
-    /// The client has sent or read something.
-    pub fn moves(&self) {
-        let mut turn = lock(&self.connection.turn);
-        if let Turn::Slow(_) = *turn {
-            *turn = Turn::Served;
+    /// The client has sent or read so many bytes.
+    pub fn moves(&self, bytes: usize) {
+        let (mut turn, now) = (lock(&self.connection.turn), Instant::now());
+        match *turn {
+            Turn::Slow { since, debt } => {
+                let paid = Duration::from_secs(bytes as u64) / PACE;
+                let debt = (debt + now.duration_since(since)).saturating_sub(paid);
+                *turn = Turn::Served { debt };
+            }
+            Turn::Unread(_) => *turn = Turn::Idle(now),
+            Turn::Served { .. } | Turn::Idle(_) => {}
         }
     }
 
@@ -201,8 +232,12 @@ impl Client {
     fn waited(&self, now: Instant) -> Option<(bool, Duration)> {
         match *lock(&self.connection.turn) {
             Turn::Idle(since) => Some((true, now.duration_since(since))),
-            Turn::Served => None,
-            Turn::Slow(since) => {
+            Turn::Served { .. } => None,
+            Turn::Slow { since, debt } => {
+                let waited = debt + now.duration_since(since);
+                (waited >= SLOW).then_some((false, waited))
+            }
+            Turn::Unread(since) => {
                 let waited = now.duration_since(since);
                 (waited >= SLOW).then_some((false, waited))
             }
@@ -372,139 +407,4 @@ impl Drop for Hold {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pot(limit: usize, share: usize) -> Arc<Pot> {
-        Pot::new(What::Backend, limit, share, Counts::default())
-    }
-
-    fn local() -> Client {
-        Client::new(Some("127.0.0.1".parse().unwrap()))
-    }
-
-    fn remote(address: &str) -> Client {
-        let client = Client::new(Some(address.parse().unwrap()));
-        client.begin();
-        client
-    }
-
-    fn served() -> Client {
-        let client = local();
-        client.begin();
-        client
-    }
-
-    async fn seconds(seconds: u64) {
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_client_idle_longest_makes_room() {
-        let pot = pot(3, 3);
-        let (mut clients, mut held) = (Vec::new(), Vec::new());
-        for _ in 0..3 {
-            let client = local();
-            held.push(pot.take(&client, 1).unwrap());
-            clients.push(client);
-            seconds(1).await;
-        }
-        let [first, second, third] = clients.try_into().unwrap();
-        // A request on the first makes the second the one idle longest.
-        first.begin();
-        first.end();
-        let fourth = local();
-        held.push(pot.take(&fourth, 1).unwrap());
-        let closing = [&first, &second, &third, &fourth].map(Client::is_closing);
-        assert_eq!(closing, [false, true, false, false]);
-        assert_eq!(pot.held(), 3);
-        drop(held);
-        assert_eq!(pot.held(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn served_clients_stay_and_slow_ones_go_after_a_while() {
-        let pot = pot(2, 2);
-        let (patient, slow) = (served(), served());
-        let _held = [&patient, &slow].map(|client| pot.take(client, 1).unwrap());
-        seconds(1_000).await;
-        assert!(matches!(
-            pot.take(&served(), 1),
-            Err(Full::All { limit: 2 })
-        ));
-        slow.stalls();
-        seconds(4).await;
-        // What moves again is not slow.
-        slow.moves();
-        slow.stalls();
-        seconds(4).await;
-        assert!(pot.take(&served(), 1).is_err());
-        seconds(1).await;
-        assert!(pot.take(&served(), 1).is_ok());
-        assert!(slow.is_closing() && !patient.is_closing());
-        // The closed client takes nothing more.
-        assert!(pot.take(&slow, 1).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_client_takes_its_share_and_no_more() {
-        let pot = pot(8, 4);
-        let mut held = Vec::new();
-        let mine: Vec<_> = (0..4).map(|_| remote("192.0.2.1")).collect();
-        for client in &mine {
-            held.push(pot.take(client, 1).unwrap());
-        }
-        let fifth = remote("::ffff:192.0.2.1");
-        assert_eq!(pot.take(&fifth, 1).unwrap_err(), Full::Share { limit: 4 });
-        // Another address, another token and programs of this machine are others.
-        held.push(pot.take(&remote("192.0.2.2"), 1).unwrap());
-        held.push(pot.take(&fifth.with_token(Some(1)), 1).unwrap());
-        held.push(pot.take(&served(), 1).unwrap());
-        // At its share a client makes room for itself, not others for it.
-        let idle = remote("192.0.2.9");
-        held.push(pot.take(&idle, 1).unwrap());
-        idle.end();
-        mine[2].stalls();
-        seconds(60).await;
-        held.push(pot.take(&fifth, 1).unwrap());
-        assert!(mine[2].is_closing() && !idle.is_closing());
-        drop(held);
-        assert_eq!(pot.held(), 0);
-        assert!(lock(&pot.held).by_owner.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn units_are_given_back_once() {
-        let pot = pot(10, 10);
-        let slow = served();
-        let held = [3, 4].map(|units| pot.take(&slow, units).unwrap());
-        slow.stalls();
-        seconds(5).await;
-        let other = pot.take(&served(), 10).unwrap();
-        assert_eq!(pot.held(), 10);
-        drop(held);
-        assert_eq!(pot.held(), 10);
-        drop(other);
-        assert_eq!(pot.held(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_makes_room_is_woken() {
-        let pot = pot(1, 1);
-        let client = local();
-        let _held = pot.take(&client, 1).unwrap();
-        let closed = std::future::poll_fn(|cx| {
-            client.wake_on_closing(cx.waker());
-            match client.is_closing() {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
-            }
-        });
-        let other = async {
-            tokio::task::yield_now().await;
-            let _ = pot.take(&local(), 1).unwrap();
-        };
-        let both = futures_util::future::join(closed, other);
-        assert!(tokio::time::timeout(SLOW, both).await.is_ok());
-    }
-}
+mod tests;

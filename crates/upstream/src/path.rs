@@ -17,6 +17,7 @@
 //! but a probe, and is consumed.
 
 mod answer;
+mod attempt_error;
 mod backend_io;
 mod dial;
 mod headers;
@@ -27,7 +28,6 @@ mod search;
 mod unverified;
 mod verified;
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ use sources::lock::lock;
 use sources::net::LookupCounts;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::attempt_error::another_may_succeed;
 use self::pool::{Pool, PoolPermit};
 use self::request::Link;
 use self::search::Search;
@@ -47,11 +48,12 @@ use self::unverified::Unverified;
 use crate::admission::{Client, What};
 use crate::answer_ids::AnswerIds;
 use crate::judge::{Judge, SourceFinding};
-use crate::least::{Demand, Shortfall};
+use crate::least::Demand;
 use crate::settings::UpstreamSettings;
-use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts, blames_collateral, blames_sources};
+use crate::verdicts::{Due, Key, KeyLock, Stage, Verdicts};
 
 pub use self::answer::{AnswerBody, AnswerError};
+pub use self::attempt_error::{AttemptError, WaitedFor};
 pub use self::dial::{DialError, Dialer};
 pub use self::link::SendError;
 pub use self::pool::{PoolLimits, QueueFull};
@@ -66,96 +68,6 @@ pub use self::verified::{ForwardError, Unsent, VERDICT, Verified};
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Stands for a deadline too far away for the clock.
 const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// Why a connection did not become a verified one.
-#[derive(Debug, thiserror::Error)]
-pub enum AttemptError {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error(transparent)]
-    QueueFull(#[from] QueueFull),
-    #[error(transparent)]
-    Attest(#[from] AttestError),
-    #[error("the backend closed the connection after its report: {0}")]
-    ClosedAfterProbe(#[source] hyper::Error),
-    #[error("the connection reached a different instance of the backend than the one requested")]
-    OtherInstance,
-    /// The connection is verified. A request that asks for less may use it.
-    #[error(transparent)]
-    BelowLevel(Shortfall),
-    #[error("no verified connection within {} s (--attest-timeout); still waiting for {waited_for}", .limit.as_secs())]
-    Deadline {
-        limit: Duration,
-        waited_for: WaitedFor,
-    },
-}
-
-impl AttemptError {
-    /// What errors of one kind have in common: where the proxy answers with such an error, the
-    /// answer's code.
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Dial(DialError::Timeout(..)) | Self::Attest(AttestError::Timeout(_)) => {
-                "backend_timeout"
-            }
-            Self::QueueFull(_) => "busy",
-            Self::Dial(DialError::Certificate(_) | DialError::KeyNotHeld) => "backend_certificate",
-            Self::Dial(DialError::Proxy { .. }) => "outgoing_proxy_unreachable",
-            Self::Dial(DialError::Connect(_) | DialError::Tls(_) | DialError::Http(_))
-            | Self::Attest(AttestError::BrokenOff(_))
-            | Self::ClosedAfterProbe(_)
-            | Self::OtherInstance => "backend_unreachable",
-            Self::Attest(
-                AttestError::Rejected(refusal) | AttestError::RefusedBefore { refusal, .. },
-            ) => refusal.rejected.code(),
-            Self::Attest(AttestError::OtherKey) => "rejected_spki_mismatch",
-            Self::Attest(AttestError::Status(_)) => "evidence_unavailable",
-            Self::Attest(AttestError::NoRandomness) => "no_randomness",
-            Self::Attest(AttestError::Collateral(_)) => "collateral_unavailable",
-            Self::BelowLevel(_) => "level_not_reached",
-            Self::Deadline { waited_for, .. } => match waited_for {
-                WaitedFor::Permit => "busy",
-                WaitedFor::Connection | WaitedFor::Report => "backend_timeout",
-                WaitedFor::Collateral(_) => "collateral_unavailable",
-                WaitedFor::ComposeFiles(_) | WaitedFor::Opinion(_) => "source_timeout",
-            },
-        }
-    }
-}
-
-/// What an attempt waited for at its deadline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WaitedFor {
-    Permit,
-    Connection,
-    Report,
-    /// Names the sources.
-    Collateral(String),
-    /// Names the repository.
-    ComposeFiles(String),
-    /// Names the service.
-    Opinion(String),
-}
-
-impl fmt::Display for WaitedFor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Permit => f.write_str("one of the connections to the backend to be free"),
-            Self::Connection => f.write_str("the connection"),
-            Self::Report => f.write_str("the attestation report"),
-            Self::Collateral(sources) => write!(f, "Intel's collateral from {sources}"),
-            Self::ComposeFiles(source) => {
-                write!(f, "compose files of the deployment log from {source}")
-            }
-            Self::Opinion(service) => {
-                write!(
-                    f,
-                    "the opinion of NVIDIA's attestation service at {service}"
-                )
-            }
-        }
-    }
-}
 
 /// How far an attempt has got.
 #[derive(Debug, Default)]
@@ -241,7 +153,7 @@ impl Upstream {
             let position = Mutex::default();
             let suits = |spki| {
                 let is_wanted = instance.is_none_or(|instance| instance == spki);
-                is_wanted && search.suits(spki) && !(fresh && search.begins())
+                is_wanted && search.suits(spki) && !fresh
             };
             let attempt = self.attempt(backend, instance, suits, &search, Some(client), &position);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
@@ -270,6 +182,9 @@ impl Upstream {
             match &error {
                 AttemptError::QueueFull(full) => {
                     tracing::debug!(domain = %backend.domain(), %full, "no place at the backend");
+                    if candidates.len() == 1 {
+                        search.is_over();
+                    }
                 }
                 AttemptError::BelowLevel(shortfall) => {
                     tracing::debug!(%domain, %shortfall, "backend passed over");
@@ -279,7 +194,9 @@ impl Upstream {
                     tracing::debug!(%domain, %error, "backend not verified");
                 }
                 error => {
-                    self.verdicts.connection_failed(domain);
+                    if error.is_about_connection() {
+                        self.verdicts.connection_failed(domain);
+                    }
                     if let Some(more) = self.settings.seldom.may_say(domain, error.code()) {
                         tracing::warn!(%domain, %error, "backend not verified{more}");
                     }
@@ -290,6 +207,11 @@ impl Upstream {
             }
             search.failed(domain, error, &lock(&position));
         }
+    }
+
+    /// No further request comes: idle connections are closed, and none is kept.
+    pub fn retire(&self) {
+        self.pool.retire();
     }
 
     /// Verifies a connection to each of `backends`, and keeps it for requests to come.
@@ -648,34 +570,4 @@ impl Upstream {
 
 fn set_position(position: &Mutex<Position>, to: Position) {
     *lock(position) = to;
-}
-
-/// False if another connection would fail alike: collateral is about a family of machines,
-/// NVIDIA's service and the repository serve all backends, and random numbers come from this
-/// machine. But the instance alone states its family, so a family that no source knows may be
-/// the instance's invention.
-fn another_may_succeed(error: &AttemptError) -> bool {
-    match error {
-        AttemptError::Attest(AttestError::Collateral(error)) if error.is_unknown_family() => true,
-        AttemptError::Attest(AttestError::Collateral(_) | AttestError::NoRandomness) => false,
-        AttemptError::Attest(error)
-            if error
-                .refusal()
-                .map(|refusal| &refusal.rejected)
-                .is_some_and(|rejected| {
-                    blames_collateral(rejected) || blames_sources(rejected)
-                }) =>
-        {
-            false
-        }
-        AttemptError::Deadline { .. } => false,
-        // Proxies lock accounts after some failures.
-        AttemptError::Dial(DialError::Proxy { error, .. }) => !error.is_about_credentials(),
-        AttemptError::Dial(_)
-        | AttemptError::QueueFull(_)
-        | AttemptError::Attest(_)
-        | AttemptError::OtherInstance
-        | AttemptError::BelowLevel(_)
-        | AttemptError::ClosedAfterProbe(_) => true,
-    }
 }

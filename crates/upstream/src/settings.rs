@@ -29,14 +29,13 @@ impl Default for BackendTimeouts {
     /// 10 s suffice for round trips around the world, and are short beside what clients wait.
     /// NEAR's own gateways allow 10 s for the report; a machine whose eight GPUs sign one after
     /// another can need more. nginx waits a minute for a backend to take something
-    /// (proxy_send_timeout); here it is two, since another proxy may attest a machine before it
-    /// takes a body. The nginx in front of the engines waits an hour for a first byte
+    /// (proxy_send_timeout). The nginx in front of the engines waits an hour for a first byte
     /// (proxy_read_timeout 3600s).
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
             report: Duration::from_secs(60),
-            unread: Duration::from_secs(2 * 60),
+            unread: Duration::from_secs(60),
             first_byte: Duration::from_secs(60 * 60),
             idle: Duration::from_secs(10 * 60),
         }

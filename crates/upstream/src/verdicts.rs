@@ -9,7 +9,7 @@ mod revocation;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use attest::{Domain, LeastLevels, PolicyDigest, Record, Spki};
@@ -100,6 +100,8 @@ struct Inner {
     revoked: Vec<Arc<VerdictState>>,
     /// True once other rules have replaced those that these verdicts were made by.
     retired: bool,
+    /// Those verdicts.
+    before: Weak<Verdicts>,
 }
 
 impl Inner {
@@ -229,10 +231,36 @@ impl Verdicts {
         lock(&self.inner).retired = true;
     }
 
+    /// Takes the place of `before`, which retires: what this one refuses from now on also stops
+    /// what is still being sent under verdicts of `before`.
+    pub fn follow(&self, before: &Arc<Self>) {
+        lock(&self.inner).before = Arc::downgrade(before);
+    }
+
+    /// Revokes the verdicts on a key, by whatever policy, also under other domains of its machine,
+    /// and those that came before.
+    fn revoke_all(&self, key: &Key, of_machine: bool) {
+        let before = {
+            let mut inner = lock(&self.inner);
+            let keys = inner.records.keys().chain(inner.states.keys());
+            let fits = |other: &&Key| {
+                other.same_machine(key) && (of_machine || other.domain == key.domain)
+            };
+            let keys: Vec<_> = keys.filter(fits).cloned().collect();
+            for key in &keys {
+                inner.revoke(key, &self.metrics, &self.seldom);
+            }
+            inner.before.upgrade()
+        };
+        if let Some(before) = before {
+            before.revoke_all(key, of_machine);
+        }
+    }
+
     /// The backends whose verdicts are valid, newest first, each once and 32 at most.
     pub fn backends(&self) -> Vec<Backend> {
         let inner = lock(&self.inner);
-        let valid = |found: &&Remembered| found.made.elapsed() < self.ttl;
+        let valid = |found: &&Remembered| self.stands(found);
         let mut valid: Vec<_> = inner.records.values().filter(valid).collect();
         valid.sort_by_key(|found| std::cmp::Reverse(found.made));
         let mut backends: Vec<Backend> = Vec::new();
@@ -335,21 +363,10 @@ impl Verdicts {
     /// Stores a refusal. It first revokes the verdicts on the key, under every domain of its
     /// machine, unless the refusal is not about the machine or key.
     pub(crate) fn refuse(&self, key: &Key, refusal: Arc<Refusal>) {
+        if !blames_sources(&refusal.rejected) {
+            self.revoke_all(key, refusal.is_of_machine());
+        }
         let mut inner = lock(&self.inner);
-        let about_machine_or_key = !blames_sources(&refusal.rejected);
-        if about_machine_or_key {
-            inner.revoke(key, &self.metrics, &self.seldom);
-        }
-        if about_machine_or_key && refusal.is_of_machine() {
-            let keys = inner.records.keys().chain(inner.states.keys());
-            let others: Vec<_> = keys
-                .filter(|other| other.same_machine(key))
-                .cloned()
-                .collect();
-            for other in &others {
-                inner.revoke(other, &self.metrics, &self.seldom);
-            }
-        }
         inner.refusals.truncate(MAX_REFUSALS - 1);
         inner.refusals.push_front(refusal.report.clone());
         if let Some(oldest) = surplus(&inner.refused, key, |refused| refused.at) {

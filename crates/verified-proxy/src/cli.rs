@@ -121,7 +121,7 @@ fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::Unreadable(format!("standard output: {error}")))
 }
 
-/// How long files may still be written after the output. A DNS look-up without an answer
+/// How long files may still be written after the output. A DNS lookup without an answer
 /// takes longer, and cannot be stopped.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -95,8 +95,9 @@ impl ClientIo {
     ) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(outcome) => {
-                self.unread.progress(*outcome.as_ref().unwrap_or(&0));
-                self.client.moves();
+                let bytes = *outcome.as_ref().unwrap_or(&0);
+                self.unread.progress(bytes);
+                self.client.moves(bytes);
                 Poll::Ready(outcome)
             }
             Poll::Pending => {

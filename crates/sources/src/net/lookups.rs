@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -70,12 +70,16 @@ impl fmt::Debug for Lookups {
 }
 
 impl Lookups {
-    /// By the system's resolver.
+    /// By the system's resolver. There is one for the process, so that its bound is the
+    /// process's: a lookup that hangs outlives a reload of the configuration.
     pub(super) fn of_system() -> Self {
-        Self::new(|host| {
-            use std::net::ToSocketAddrs;
-            Ok((host, 0).to_socket_addrs()?.collect())
-        })
+        static ALL: LazyLock<Lookups> = LazyLock::new(|| {
+            Lookups::new(|host| {
+                use std::net::ToSocketAddrs;
+                Ok((host, 0).to_socket_addrs()?.collect())
+            })
+        });
+        ALL.clone()
     }
 
     fn new(resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {

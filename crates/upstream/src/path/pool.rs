@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use attest::{Domain, Spki};
@@ -15,7 +16,7 @@ use sources::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::admission::{Client, Counts, Full, Hold, Pot, What};
+use crate::admission::{Client, Counts, Full, Hold, Owner, Pot, What};
 use crate::path::request::Link;
 
 /// After an answer's end, for the rest of its request to be written. Waiting longer is not
@@ -70,6 +71,7 @@ pub(in crate::path) struct Pool {
     clock: Clock,
     counts: Counts,
     hosts: Mutex<HashMap<Domain, Arc<HostPool>>>,
+    retired: Arc<AtomicBool>,
 }
 
 /// The connections to one backend. At most as many are in use as there are permits. A
@@ -87,6 +89,8 @@ struct HostPool {
     idle: Mutex<Vec<IdleConnection>>,
     /// When a connection that had just been kept was found to end.
     ended_at_once: Mutex<Option<Instant>>,
+    retired: Arc<AtomicBool>,
+    shares: Mutex<HashMap<Owner, Weak<Semaphore>>>,
 }
 
 #[derive(Debug)]
@@ -102,8 +106,8 @@ struct IdleConnection {
 pub(in crate::path) struct PoolPermit {
     host: Arc<HostPool>,
     _permit: Option<OwnedSemaphorePermit>,
-    /// None if no client asked for it.
-    request: Option<Box<Hold>>,
+    /// None if no client asked for it. The second is its owner's permit.
+    request: Option<Box<(Hold, Option<OwnedSemaphorePermit>)>>,
 }
 
 /// Too many requests wait for a connection to the backend already.
@@ -123,6 +127,15 @@ impl Pool {
             clock,
             counts,
             hosts: Mutex::default(),
+            retired: Arc::default(),
+        }
+    }
+
+    /// Closes the idle connections, and keeps none from now on.
+    pub(in crate::path) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        for host in lock(&self.hosts).values() {
+            lock(&host.idle).clear();
         }
     }
 
@@ -144,6 +157,13 @@ impl Pool {
                 return Err(QueueFull { connections, full });
             }
         };
+        let share = client
+            .and_then(Client::owner)
+            .map(|owner| host.share(owner));
+        let share = match share {
+            Some(share) => share.acquire_owned().await.ok(),
+            None => None,
+        };
         let mut permit = pin!(Arc::clone(&host.permits).acquire_owned());
         let mut next_look = Duration::ZERO;
         let permit = loop {
@@ -158,7 +178,7 @@ impl Pool {
         Ok(PoolPermit {
             host,
             _permit: permit,
-            request: request.map(Box::new),
+            request: request.map(|hold| Box::new((hold, share))),
         })
     }
 
@@ -240,6 +260,8 @@ impl Pool {
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::default(),
             ended_at_once: Mutex::default(),
+            retired: Arc::clone(&self.retired),
+            shares: Mutex::default(),
         });
         hosts.insert(domain.clone(), Arc::clone(&host));
         host
@@ -247,8 +269,23 @@ impl Pool {
 }
 
 impl HostPool {
+    /// The permits that one owner may have: three quarters, so that its long answers do not keep
+    /// all others waiting.
+    fn share(&self, owner: Owner) -> Arc<Semaphore> {
+        let mut shares = lock(&self.shares);
+        shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = shares.get(&owner).and_then(Weak::upgrade) {
+            return share;
+        }
+        let permits = self.limits.per_backend.min(Semaphore::MAX_PERMITS);
+        let share = Arc::new(Semaphore::new((permits / 4 * 3).max(1)));
+        shares.insert(owner, Arc::downgrade(&share));
+        share
+    }
+
     fn keeps(&self) -> bool {
-        lock(&self.ended_at_once).is_none_or(|ended| ended.elapsed() >= USED_ONCE)
+        !self.retired.load(Ordering::Acquire)
+            && lock(&self.ended_at_once).is_none_or(|ended| ended.elapsed() >= USED_ONCE)
     }
 
     fn serves(&self, connection: &IdleConnection) -> bool {

@@ -7,9 +7,10 @@
 
 use attest::{Domain, Spki};
 
+use crate::path::attempt_error::AttemptError;
 use crate::path::dial::DialError;
 use crate::path::unverified::AttestError;
-use crate::path::{AttemptError, PathError, Position};
+use crate::path::{PathError, Position};
 
 /// Failures of other kinds than those below. Also how often a request asks for evidence before
 /// it passes over keys that it has asked before: an instance may be in the middle of a
@@ -45,11 +46,6 @@ impl Search {
         !self.over
             && self.connections < MAX_CONNECTIONS
             && (self.connections < MAX_ATTEMPTS || failed_in_a_row() < MAX_CONNECTIONS)
-    }
-
-    /// Whether no connection was tried yet.
-    pub(super) fn begins(&self) -> bool {
-        self.connections == 0
     }
 
     /// Whether the verdict on a key is not known to fall short of the demand.

@@ -194,7 +194,9 @@ impl Verified {
                 return Err(ForwardError::unsent(resealer.seal(request), Unsent::Closed));
             }
             Err((error, None)) => {
-                if kept.is_some_and(|kept| kept < AT_ONCE) {
+                let is_backends =
+                    matches!(error, SendError::Broken(_)) && of_body(&error).is_none();
+                if is_backends && kept.is_some_and(|kept| kept < AT_ONCE) {
                     self.permit.ended_at_once();
                 }
                 let repeat = matches!(error, SendError::Broken(_)).then(|| resealer.repeat());
@@ -320,14 +322,16 @@ async fn too_late(upload: &mut Option<Upload>, timeouts: BackendTimeouts) -> For
     ForwardError::FirstByte(timeouts.first_byte)
 }
 
-/// hyper wraps errors of the request's own body.
 fn broken_off(error: SendError, is_safe: bool) -> ForwardError {
-    let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
-    match sources
-        .into_iter()
-        .find_map(|source| source.downcast_ref::<BodyError>())
-    {
-        Some(body) => ForwardError::Body(*body),
+    match of_body(&error) {
+        Some(body) => ForwardError::Body(body),
         None => ForwardError::BrokenOff { error, is_safe },
     }
+}
+
+/// The error of the request's own body, which hyper wraps.
+fn of_body(error: &SendError) -> Option<BodyError> {
+    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let mut bodies = sources.map(|source| source.downcast_ref::<BodyError>().copied());
+    bodies.find_map(|body| body)
 }

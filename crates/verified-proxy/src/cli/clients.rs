@@ -26,8 +26,7 @@ pub(super) struct Clients {
     /// File with the tokens of clients, "NAME TOKEN" a line; each request needs one
     ///
     /// As its API key (Authorization: Bearer TOKEN), or in the header X-Verified-Proxy-Token
-    /// beside an API key of its own. The proxy forwards no header in which a token stands, whatever
-    /// the header.
+    /// beside an API key of its own. The proxy never forwards a header that contains a token.
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     client_token_file: Option<PathBuf>,
 

@@ -57,7 +57,8 @@ fn page() -> std::io::Result<String> {
     text.push_str(
         ".SH \"EXIT STATUS\"\n\
          0: done, or verified. 1: refused, or something is not as it should be. 2: wrong usage.\n\
-         3: something could not be read, fetched, reached or opened.\n",
+         3: something could not be read, fetched, reached or opened.\n\
+         4: something hung, and a second signal ended the program.\n",
     );
     Ok(ascii(&text))
 }

@@ -19,6 +19,14 @@ use super::units::StateDir;
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile(BTreeMap<String, Vec<String>>);
 
+/// What is wrong, and where. The error itself would print the line, which may hold the password
+/// of a proxy.
+fn without_line(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("not TOML in line {line}: {}", error.message())
+}
+
 impl ConfigFile {
     /// Reads `path`; `options` is a command with every option that may occur.
     pub(super) fn read(path: &Path, options: &Command) -> Result<Self, Failure> {
@@ -28,7 +36,7 @@ impl ConfigFile {
         let text = String::from_utf8(bytes).map_err(|_| refused("not UTF-8".to_owned()))?;
         let table: Table = text
             .parse()
-            .map_err(|error: toml::de::Error| refused(error.to_string()))?;
+            .map_err(|error: toml::de::Error| refused(without_line(&error, &text)))?;
         let base = path.parent().unwrap_or(Path::new(""));
         let mut file = Self::default();
         let mut arguments = vec!["config".to_owned()];
@@ -175,6 +183,27 @@ fn reason(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_no_toml_is_not_repeated() {
+        for (text, line) in [
+            ("port = 1\nproxy = http://me:canary@proxy.example:3128\n", 2),
+            (
+                "proxy = \"http://me:canary@proxy.example:3128\nport = 1\n",
+                1,
+            ),
+            ("\n\nproxy http://me:canary@proxy.example\n", 3),
+            ("proxy = ['http://me:canary@proxy.example'", 1),
+        ] {
+            let error = text.parse::<Table>().unwrap_err();
+            let said = without_line(&error, text);
+            assert!(
+                said.starts_with(&format!("not TOML in line {line}: ")),
+                "{said}"
+            );
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
 
     #[test]
     fn paths_are_beside_the_file_and_words_stay() {

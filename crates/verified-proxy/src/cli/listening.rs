@@ -208,7 +208,7 @@ pub(super) fn listening_hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// The problem and its fix, if whoever reaches the port could spend the API key
+/// The problem and its fix, if a stranger who reaches the port could spend the API key
 /// (threats.md C3, C5).
 pub(super) fn spendable(
     ips: &[IpAddr],
@@ -218,8 +218,8 @@ pub(super) fn spendable(
     let host = ips.iter().find(|ip| !ip.is_loopback())?;
     (key && guard.tokens.is_none()).then(|| {
         (
-            format!("other machines can reach --host {host}, and could spend your API key"),
-            "give clients tokens with --client-token-file, or listen on 127.0.0.1",
+            format!("other machines can reach {host}, and could spend your API key"),
+            "give clients tokens with --client-token-file, or listen on 127.0.0.1 only",
         )
     })
 }
@@ -236,7 +236,7 @@ pub(super) fn warn_of_network(ips: &[IpAddr], guard: &Guard) {
     if guard.tokens.is_none() {
         tracing::warn!(
             %host,
-            "listening beyond loopback: whoever reaches this port can use it; demand tokens with --client-token-file"
+            "listening beyond loopback: every program that reaches this port can use it; demand tokens with --client-token-file"
         );
     }
 }

@@ -81,19 +81,19 @@ pub(super) struct Proved {
 
     /// DANGER: trust TDX machines under this root certificate (DER or PEM), not Intel's
     ///
-    /// Whoever holds its key can make any machine look genuine. For tests and demonstrations.
+    /// The holder of its key can make any machine look genuine. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_TDX_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_tdx_root: Option<PathBuf>,
 
     /// DANGER: trust GPUs under this root certificate (DER or PEM), not NVIDIA's
     ///
-    /// Whoever holds its key can make any GPU look genuine. For tests and demonstrations.
+    /// The holder of its key can make any GPU look genuine. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_GPU_ROOT", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_gpu_root: Option<PathBuf>,
 
     /// DANGER: trust NVIDIA's attestation service under this authority (certificate, DER or PEM)
     ///
-    /// It replaces NVIDIA's own intermediate authorities. Whoever holds its key can sign any opinion
+    /// It replaces NVIDIA's own intermediate authorities. The holder of its key can sign any opinion
     /// about any GPU. For tests and demonstrations.
     #[arg(long, env = "VERIFIED_PROXY_DANGER_NRAS_INTERMEDIATE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     danger_nras_intermediate: Option<PathBuf>,
@@ -187,7 +187,7 @@ struct Network {
     )]
     proxy: Option<String>,
 
-    /// How long DNS, TCP and TLS with a backend may take together, with the proxy's part
+    /// How long DNS, TCP and TLS with a backend may take together, through an outgoing proxy too
     #[arg(long, env = "VERIFIED_PROXY_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = units::between(1, 300))]
     connect_timeout: Duration,
 }

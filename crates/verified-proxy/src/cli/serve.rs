@@ -36,20 +36,20 @@ pub(super) struct Args {
     #[arg(long, env = "VERIFIED_PROXY_BODY_MEMORY", value_name = "SIZE", default_value = "1GiB", value_parser = units::size)]
     body_memory: u64,
 
-    /// How long a client may pause within a request's body; ten times as long in all, below 240
-    /// bytes a second
+    /// How long a client may pause within a request's body; below 240 bytes a second, ten times
+    /// as long in all
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_IDLE_TIMEOUT", value_name = "TIME", default_value = "1m", value_parser = units::between(1, 3_600))]
     client_idle_timeout: Duration,
 
-    /// How long a client may read nothing of its answer; as long in all, below 240 bytes a second
+    /// How long a client may read nothing of its answer, and how long in all below 240 bytes a
+    /// second
     #[arg(long, env = "VERIFIED_PROXY_CLIENT_UNREAD_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::between(1, 86_400))]
     client_unread_timeout: Duration,
 
     /// How long answers may go on after the signal to stop; a second signal ends them at once
     ///
-    /// After them the program writes to its state directory for 5 s at most, and leaves a DNS look-up,
-    /// a disk or a log that hangs after 1 s each. If it still runs 1 s after the second signal, it
-    /// ends with exit code 4.
+    /// After them the program writes to its state directory for 5 s at most, and to a log that
+    /// hangs for 1 s. If it still runs 1 s after the second signal, it ends with exit code 4.
     #[arg(long, env = "VERIFIED_PROXY_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::between(0, 3_600))]
     drain_timeout: Duration,
 
@@ -84,8 +84,9 @@ pub(super) struct Args {
 #[group(skip)]
 #[command(next_help_heading = "Connections to backends")]
 struct Backends {
-    /// How long a backend may take nothing of a request's body
-    #[arg(long, env = "VERIFIED_PROXY_UNREAD_TIMEOUT", value_name = "TIME", default_value = "2m", value_parser = units::between(1, 86_400))]
+    /// How long a backend may take nothing of a request's body; on Linux the system ends such a
+    /// connection after 90 s, whatever is set
+    #[arg(long, env = "VERIFIED_PROXY_UNREAD_TIMEOUT", value_name = "TIME", default_value = "1m", value_parser = units::between(1, 86_400))]
     unread_timeout: Duration,
 
     /// How long a backend may take to begin an answer, from the end of the request's body
@@ -114,6 +115,8 @@ struct Backends {
 }
 
 pub(super) fn main(args: Args, settings: Settings) -> ExitCode {
+    // First: it removes variables of a launcher, which no other thread may read meanwhile.
+    let source = Source::of(&args.listening);
     let log = match args.shared.logs.init_serving() {
         Ok(log) => log,
         Err(error) => return fail(&Failure::Unreadable(format!("the log's thread: {error}"))),
@@ -124,7 +127,7 @@ pub(super) fn main(args: Args, settings: Settings) -> ExitCode {
         "starting"
     );
     tracing::debug!(options = settings.all.join("; "), "every option");
-    let (code, limit) = match start(args, settings, log.dropped.clone()) {
+    let (code, limit) = match start(args, source, settings, log.dropped.clone()) {
         Ok(Stopped::Drained) => (ExitCode::SUCCESS, LAST_WORDS),
         Ok(Stopped::AtOnce) => (ExitCode::SUCCESS, AT_ONCE),
         Err(failure) => {
@@ -210,8 +213,13 @@ impl Args {
     }
 }
 
-fn start(args: Args, settings: Settings, log_lines_dropped: Counter) -> Result<Stopped, Failure> {
-    let source = Source::of(&args.listening)?;
+fn start(
+    args: Args,
+    source: Result<Source, Failure>,
+    settings: Settings,
+    log_lines_dropped: Counter,
+) -> Result<Stopped, Failure> {
+    let source = source?;
     let ips = source.ips();
     let metrics = args.listening.metrics_address();
     let config = Config {
@@ -224,7 +232,7 @@ fn start(args: Args, settings: Settings, log_lines_dropped: Counter) -> Result<S
     warn_of_network(&ips, &config.guard);
     let runtime = runtime()?;
     let stopped = runtime.block_on(serve(config, source, metrics, settings));
-    // Dropping it would wait for a look-up or a disk that hangs.
+    // Dropping it would wait for a reload that reads from a disk that hangs.
     runtime.shutdown_timeout(match stopped {
         Ok(Stopped::AtOnce) => AT_ONCE,
         _ => LAST_WORDS,

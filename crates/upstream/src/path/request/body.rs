@@ -205,7 +205,7 @@ impl Rest {
                 return Poll::Ready(Some(Err(BodyError::of(&error))));
             }
             Poll::Ready(None) => {
-                self.client.moves();
+                self.client.moves(0);
                 return Poll::Ready(self.ends().err().map(Err));
             }
             Poll::Pending => {
@@ -220,8 +220,9 @@ impl Rest {
                 })));
             }
         };
-        self.client.moves();
-        self.idle.progress(frame.data_ref().map_or(0, Bytes::len));
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.client.moves(bytes);
+        self.idle.progress(bytes);
         Poll::Ready(Some(self.checked(frame)))
     }
 

@@ -107,7 +107,7 @@ pub(super) fn unusable_state(error: &StateError) -> Check {
         ),
         StateError::NotPrivate { path, problem } => (
             format!(
-                "{} {problem}; whoever writes there can undo the protection against old collateral",
+                "{} {problem}; a user who writes there can undo the protection against old collateral",
                 path.display()
             ),
             format!(

@@ -76,7 +76,7 @@ async fn a_state_directory_has_to_be_writable_and_private() {
     let path = shared.display().to_string();
     let said = doctor(&fake, &["--state-dir", &path]).await;
     let line = format!(
-        "FAILED   state directory: {path} can be written by others (mode 0777); whoever writes there can undo the protection against old collateral\nfix: `chmod 700 {path}` and give it to the user that runs verified-proxy, or name another folder with --state-dir"
+        "FAILED   state directory: {path} can be written by others (mode 0777); a user who writes there can undo the protection against old collateral\nfix: `chmod 700 {path}` and give it to the user that runs verified-proxy, or name another folder with --state-dir"
     );
     assert_found(&said, 1, "state directory", &line);
 }
@@ -240,7 +240,7 @@ async fn a_key_that_others_could_spend_is_told() {
         run(command)
     };
     let said = asked(&[("VERIFIED_PROXY_API_KEY", API_KEY)]).await;
-    let line = "FAILED   port: other machines can reach --host 0.0.0.0, and could spend your API key\nfix: give clients tokens with --client-token-file, or listen on 127.0.0.1";
+    let line = "FAILED   port: other machines can reach 0.0.0.0, and could spend your API key\nfix: give clients tokens with --client-token-file, or listen on 127.0.0.1 only";
     assert_found(&said, 1, "port", line);
     let said = asked(&[]).await;
     let line = format!("ok       port: 0.0.0.0:{port} is free");
