@@ -76,7 +76,7 @@ impl fmt::Display for Full {
 
 type Labels = [(&'static str, &'static str); 2];
 
-/// What was refused and who was closed at a bound. Clones count together.
+/// What was refused and which clients were closed at a bound. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     pub(crate) refused: Family<Labels, Counter>,

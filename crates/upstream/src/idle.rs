@@ -150,7 +150,7 @@ mod tests {
         let mut timer = IdleTimer::with_rate(SECOND, 1);
         advance(3_600 * SECOND).await;
         assert_eq!(pieces(&mut timer, SECOND / 2, 1_000).await.0, 1_000);
-        // For ever, for who says so.
+        // Without a limit it waits for ever.
         let mut timer = IdleTimer::new(Duration::MAX);
         assert_eq!(pieces(&mut timer, 86_400 * SECOND, 1).await.0, 1_000);
     }

@@ -243,7 +243,7 @@ async fn http_proxies_refuse() {
             &long,
             "it does not answer as an HTTP proxy does",
         ),
-        // Who speaks before the handshake of TLS is no tunnel.
+        // A proxy that speaks before the handshake of TLS is no tunnel.
         (
             "http://p:1",
             "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
